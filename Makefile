@@ -1,0 +1,48 @@
+# Every target makes the virtual environment when it is missing; all that is needed is Python >= 3.11, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Two OpenMP threads on two busy cores can be many times slower than one.
+export OMP_NUM_THREADS ?= 1
+# Where real data sets lie; MNIST is used by the longer checks, which skip, saying so, where it is absent.
+export PPL_GEN_DATA ?= $(realpath $(wildcard ../shared/data))
+
+.PHONY: demo test test-slow notebooks benchmarks lint format clean
+
+demo: $(READY)
+	$(BIN)/ppl-gen fit vae --data digits --epochs 150 --latent-dim 10 --out runs/demo --overwrite
+	$(BIN)/ppl-gen evaluate runs/demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+notebooks: $(READY)
+	$(BIN)/python tests/run_notebooks.py
+
+benchmarks: $(READY)
+	$(BIN)/python tests/benchmarks/step_speed.py
+
+# mypy reads the package as it is installed: it cannot see through the import hook of an editable install.
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build && $(BIN)/pip install --quiet --no-deps --target build/typed .
+	MYPYPATH=build/typed $(BIN)/mypy -p ppl_gen
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ppl-gen needs Python >= 3.11; say make PYTHON=python3.x")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,95 @@
+"""What is wrong with a program, a guide and data taken together, said before any work starts."""
+
+from __future__ import annotations
+
+__all__ = ["check", "forked"]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoGuide
+from torch import Tensor
+
+from ppl_gen.program import evaluating, is_auxiliary, plate_nesting, stochastic_sites
+from ppl_gen.protocols import Guide, Program
+
+
+@contextmanager
+def forked(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first if asked to."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
+    """Runs program and guide once on two data, with validation on, and compares their sites with each other and with x.
+
+    Neither the random state nor any buffer is changed.
+
+    Returns:
+        The number of axes that the plates of program and guide take.
+
+    Raises:
+        ValueError: If x is empty, not finite, of another shape than the program's data or outside the likelihood's
+            support, if a context has another length, if the likelihood has no density, or if the latent sites of model
+            and guide differ.
+    """
+    n = x.shape[0] if x.dim() else 0
+    for i, c in enumerate(context):
+        if c.shape[0] != n:
+            raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
+    if n == 0:
+        raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
+    rows = n if isinstance(guide, AutoGuide) else min(n, 2)
+    few = [c[:rows] for c in context]
+    with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
+        model_trace = poutine.trace(program.model).get_trace(None, *few, n=rows)
+        sites = stochastic_sites(model_trace)
+        if "x" not in sites:
+            raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
+        _check_data(sites["x"], x)
+        guide_trace = poutine.trace(guide).get_trace(x[:rows], *few)
+    latents = sites.keys() - {"x"}
+    proposed = {name for name, site in stochastic_sites(guide_trace).items() if not is_auxiliary(site)}
+    if latents != proposed:
+        raise ValueError(
+            f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; "
+            f"give the sites the same names in both"
+        )
+    return max(plate_nesting(model_trace), plate_nesting(guide_trace))
+
+
+def _check_data(site: Any, x: Tensor) -> None:
+    expected, got = tuple(site["value"].shape[1:]), tuple(x.shape[1:])
+    if expected != got:
+        raise ValueError(f"expected data of shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; reshape them")
+    fn = site["fn"]
+    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
+        fn = fn.base_dist
+    name = type(fn).__name__
+    if isinstance(fn, dist.Delta):
+        raise ValueError(
+            "expected a likelihood with a density, got a Dirac: an implicit model has none; "
+            "score ppl_gen.program.Observed(program, Gaussian(ε)) instead"
+        )
+    support = fn.support
+    if support.is_discrete and not bool(support.check(x).all()):
+        raise ValueError(
+            f"expected data in the support of {name}, {support}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}: "
+            f"binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood of grey values "
+            f"(ContinuousBernoulli, Gaussian, Laplace)"
+        )
+    if support is dist.constraints.unit_interval and not bool(support.check(x).all()):
+        raise ValueError(
+            f"expected data in [0, 1], the support of {name}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}; "
+            f"rescale them, or take Gaussian or Laplace"
+        )

@@ -1,0 +1,46 @@
+"""What every evaluator returns: a number with its error."""
+
+from __future__ import annotations
+
+__all__ = ["Estimate"]
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo estimate, per datum (N,) or, after `.mean()`, of the average over data.
+
+    Attributes:
+        value: The estimate, in nats per datum for an evidence.
+        standard_error: Its Monte Carlo standard error: what more particles would shrink.
+        ess: Effective sample size (Σw)² / Σw², from 1 to the number of particles; None where there are no weights.
+        k_hat: Pareto shape of the weights' upper tail; above 0.7 the estimate and its error are not to be trusted
+            (Vehtari et al. 2024, Pareto smoothed importance sampling). None where there are no weights, or too few.
+        sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would shrink.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    ess: Tensor | None = None
+    k_hat: Tensor | None = None
+    sampling_error: Tensor | None = None
+
+    def mean(self) -> Estimate:
+        """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂ among the data."""
+        value = self.value.double()
+        n = value.numel()
+        return Estimate(
+            value.mean(),
+            self.standard_error.double().square().sum().sqrt() / n,
+            None if self.ess is None else self.ess.min(),
+            None if self.k_hat is None else self.k_hat.max(),
+            value.std() / n**0.5 if n > 1 else torch.full_like(value.mean(), torch.nan),
+        )
+
+    def __str__(self) -> str:
+        mean = self if self.value.dim() == 0 else self.mean()
+        return f"{float(mean.value):.3f} ± {float(mean.standard_error):.3f}"

@@ -1,0 +1,49 @@
+"""The convolutional VAE: a VAE whose encoder and decoder are strided convolutions."""
+
+from __future__ import annotations
+
+__all__ = ["conv_vae"]
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.models.vae import VAE
+from ppl_gen.nn import Activation, conv_decoder, conv_features
+from ppl_gen.priors import StandardNormal
+from ppl_gen.protocols import Conditional
+
+
+def conv_vae(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: int = 256,
+    activation: Activation = nn.ReLU,
+    likelihood: Conditional | None = None,
+    prior: Conditional | None = None,
+) -> VAE:
+    """A VAE of strided convolutions, for images of 8 to 64 pixels a side with any number of channels.
+
+    Args:
+        shape: (C, H, W).
+        latent_dim: The dimension of z.
+        hidden: The width of the linear layers beside the latent.
+        activation: Makes the module between two layers.
+        likelihood: Bernoulli() if left out.
+        prior: StandardNormal(latent_dim) if left out.
+
+    Raises:
+        ValueError: If the shape is not that of such an image.
+    """
+    likelihood = Bernoulli() if likelihood is None else likelihood
+    parameters = parameters_per_value(likelihood)
+    encoder = nn.Sequential(conv_features(shape, hidden, activation), nn.Linear(hidden, 2 * latent_dim))
+    return VAE(
+        StandardNormal(latent_dim) if prior is None else prior,
+        conv_decoder(latent_dim, shape, hidden=hidden, parameters=parameters, activation=activation),
+        likelihood,
+        DiagonalGaussian(encoder),
+    )

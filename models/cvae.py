@@ -1,0 +1,97 @@
+"""The conditional VAE: z ~ p(z | y), x ~ p(x | decoder(z, y)), with the guide q(z | x, y)."""
+
+from __future__ import annotations
+
+__all__ = ["CVAE", "cvae"]
+
+import math
+from collections.abc import Sequence
+
+import pyro
+from torch import Tensor, nn
+
+from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.nn import Activation, Condition, Shape, mlp
+from ppl_gen.priors import ConditionalNormal
+from ppl_gen.program import per_datum, register
+from ppl_gen.protocols import Conditional
+
+
+class CVAE(nn.Module):
+    """p(x, z | y) = p(z | y) p(x | decoder(z, y)), with the guide q(z | x, y) = encoder(x, y).
+
+    Args:
+        prior: `prior(y)` is p(z | y); one that ignores y makes z and y independent.
+        decoder: Maps z (*batch, D) and y (N, ...) to the likelihood's parameters.
+        likelihood: `likelihood(decoder(z, y))` is p(x | z, y).
+        encoder: `encoder(x, y)` is q(z | x, y).
+
+    Reference:
+        Sohn, Lee and Yan (2015), Learning structured output representation using deep conditional generative models.
+    """
+
+    def __init__(self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional) -> None:
+        super().__init__()
+        self.prior = prior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.encoder = encoder
+
+    def model(self, x: Tensor | None, y: Tensor, *, n: int | None = None) -> Tensor:
+        """x of shape (N, *shape) is scored given y (N,) or (N, A); with x = None, one datum is drawn per row of y."""
+        register(self)
+        prior = self.prior(y)
+        with pyro.plate("data", y.shape[0]):
+            z = pyro.sample("z", prior)
+            return pyro.sample("x", per_datum(self.likelihood(self.decoder(z, y)), z.dim() - prior.event_dim), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor) -> Tensor:
+        """z ~ q(z | x, y), of shape (*particles, N, D)."""
+        register(self)
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", self.encoder(x, y))
+
+
+def cvae(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    classes: int | None = None,
+    attributes: int | None = None,
+    hidden: Sequence[int] = (200, 200),
+    activation: Activation = nn.Tanh,
+    likelihood: Conditional | None = None,
+    prior: Conditional | None = None,
+) -> CVAE:
+    """A CVAE of multilayer perceptrons, with y in prior, decoder and encoder.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        latent_dim: The dimension of z.
+        classes: The number of labels, if y is a label (N,), −1 where missing.
+        attributes: The length A, if y is an attribute vector (N, A).
+        hidden: The widths from data to latent; the decoder has them in reverse.
+        activation: Makes the module between two layers.
+        likelihood: Bernoulli() if left out.
+        prior: A learned N(z; μ(y), diag σ(y)²) if left out.
+
+    Raises:
+        ValueError: If not exactly one of `classes` and `attributes` is given.
+    """
+    width = attributes if classes is None else classes
+    if width is None or (classes is not None and attributes is not None):
+        raise ValueError(f"expected either classes or attributes, got classes={classes} and attributes={attributes}")
+    likelihood = Bernoulli() if likelihood is None else likelihood
+    size, parameters = math.prod(shape), parameters_per_value(likelihood)
+    encoder = mlp([size + width, *hidden, 2 * latent_dim], activation)
+    decoder = nn.Sequential(
+        mlp([latent_dim + width, *reversed(hidden), size * parameters], activation), Shape(shape, parameters)
+    )
+    learned = ConditionalNormal(Condition(mlp([width, hidden[-1], 2 * latent_dim], activation), classes))
+    return CVAE(
+        learned if prior is None else prior,
+        Condition(decoder, classes),
+        likelihood,
+        DiagonalGaussian(Condition(encoder, classes, features=nn.Flatten(-len(shape)))),
+    )

@@ -1,0 +1,195 @@
+"""Latent models whose evidence is known exactly, to hold estimators against."""
+
+from __future__ import annotations
+
+__all__ = ["PPCA", "Curve", "GaussianMixture"]
+
+import math
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.priors import StandardNormal
+from ppl_gen.program import per_datum, register
+from ppl_gen.protocols import Distribution
+
+
+class PPCA(nn.Module):
+    """Probabilistic principal components: z ~ N(0, I), x ~ N(Wz + μ, σ²I), hence x ~ N(μ, WWᵀ + σ²I).
+
+    Args:
+        weight: W, of shape (D, q).
+        loc: μ, of shape (D,).
+        scale: σ, positive.
+
+    Raises:
+        ValueError: If the shapes do not fit or σ is not positive.
+
+    Reference:
+        Tipping and Bishop (1999), Probabilistic principal component analysis.
+    """
+
+    weight: Tensor
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor, loc: Tensor, scale: Tensor | float) -> None:
+        super().__init__()
+        if weight.dim() != 2 or loc.shape != weight.shape[:1]:
+            raise ValueError(f"expected weight (D, q) and loc (D,), got {tuple(weight.shape)} and {tuple(loc.shape)}")
+        _check_positive("scale", scale)
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("loc", loc.detach().clone())
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=weight.dtype, device=weight.device).detach().clone())
+        self.prior = StandardNormal(weight.shape[1]).to(weight)
+
+    @classmethod
+    def maximum_likelihood(cls, x: Tensor, latent_dim: int) -> PPCA:
+        """The maximum-likelihood fit to x (N, D), in closed form (eq. 7 and 8); computed in float64.
+
+        Raises:
+            ValueError: If latent_dim is not from 1 to D − 1.
+        """
+        size = x.shape[-1]
+        if not 1 <= latent_dim < size:
+            raise ValueError(f"expected a latent dimension from 1 to {size - 1}, got {latent_dim}")
+        data = x.double()
+        values, vectors = torch.linalg.eigh(torch.cov(data.T, correction=0))
+        variance = values[:-latent_dim].mean()
+        weight = vectors[:, -latent_dim:] * (values[-latent_dim:] - variance).sqrt()
+        return cls(weight.to(x), data.mean(0).to(x), variance.sqrt().to(x))
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        """x of shape (N, D) is scored; without x, n data are drawn."""
+        prior = self.prior()
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", prior)
+            return pyro.sample("x", dist.Normal(z @ self.weight.T + self.loc, self.scale).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> Tensor:
+        """The exact posterior, as a guide: every importance weight is p(x)."""
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", self.exact_posterior(x))
+
+    def exact_log_evidence(self, x: Tensor) -> Tensor:
+        """log N(x; μ, WWᵀ + σ²I), of shape (N,)."""
+        noise = self.scale.square().expand(self.loc.shape)
+        return dist.LowRankMultivariateNormal(self.loc, self.weight, noise).log_prob(x)
+
+    def exact_posterior(self, x: Tensor) -> Distribution:
+        """p(z | x) = N(M⁻¹Wᵀ(x − μ), σ²M⁻¹) with M = WᵀW + σ²I; batch shape (N,)."""
+        noise = self.scale.square()
+        m = self.weight.T @ self.weight + noise * torch.eye(self.weight.shape[1]).to(self.weight)
+        inverse = torch.linalg.inv(m)
+        return dist.MultivariateNormal((x - self.loc) @ self.weight @ inverse, noise * (inverse + inverse.T) / 2)
+
+
+class GaussianMixture(nn.Module):
+    """z ~ Categorical(π), x ~ N(μ_z, diag σ_z²): the evidence is a sum over the K components.
+
+    Args:
+        weights: π, of shape (K,), positive; normalised here.
+        locs: μ, of shape (K, D).
+        scales: σ, broadcast to (K, D).
+
+    Raises:
+        ValueError: If the shapes do not fit or a weight or scale is not positive.
+    """
+
+    weights: Tensor
+    locs: Tensor
+    scales: Tensor
+
+    def __init__(self, weights: Tensor, locs: Tensor, scales: Tensor | float) -> None:
+        super().__init__()
+        if weights.dim() != 1 or locs.dim() != 2 or locs.shape[0] != weights.shape[0]:
+            raise ValueError(f"expected weights (K,), locs (K, D), got {tuple(weights.shape)} and {tuple(locs.shape)}")
+        _check_positive("weights", weights)
+        _check_positive("scales", scales)
+        scales = torch.as_tensor(scales, dtype=locs.dtype, device=locs.device)
+        if scales.dim() == 1 and scales.shape == weights.shape:
+            scales = scales[:, None]
+        self.register_buffer("weights", (weights / weights.sum()).detach().clone())
+        self.register_buffer("locs", locs.detach().clone())
+        self.register_buffer("scales", scales.expand(locs.shape).detach().clone())
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        """x of shape (N, D) is scored; without x, n data are drawn."""
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", dist.Categorical(self.weights))
+            return pyro.sample("x", dist.Normal(self.locs[z], self.scales[z]).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> Tensor:
+        """The exact posterior, as a guide."""
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", self.exact_posterior(x))
+
+    def exact_log_evidence(self, x: Tensor) -> Tensor:
+        """log Σₖ πₖ N(x; μₖ, diag σₖ²), of shape (N,)."""
+        return self._joint(x).logsumexp(-1)
+
+    def exact_posterior(self, x: Tensor) -> Distribution:
+        """P(z = k | x), a categorical of batch shape (N,)."""
+        return dist.Categorical(logits=self._joint(x))
+
+    def _joint(self, x: Tensor) -> Tensor:
+        return self.weights.log() + dist.Normal(self.locs, self.scales).to_event(1).log_prob(x[:, None])
+
+
+class Curve(nn.Module):
+    """z ~ N(0, 1), x ~ N(f(z), σ²I): a noisy curve in D dimensions, its evidence by quadrature over z.
+
+    Args:
+        feature_map: f, from (*batch, 1) to (*batch, D); any function or network.
+        scale: σ, positive.
+        points: Nodes of the trapezoid rule on [−8, 8]; the prior's mass outside is 10⁻¹⁵, and the rule is exact to
+            rounding once the nodes lie closer than the posterior is wide.
+
+    Raises:
+        ValueError: If σ is not positive or there are fewer than two points.
+    """
+
+    grid: Tensor
+    scale: Tensor
+
+    def __init__(self, feature_map: Callable[[Tensor], Tensor], scale: float, points: int = 4001) -> None:
+        super().__init__()
+        _check_positive("scale", scale)
+        if points < 2:
+            raise ValueError(f"expected at least 2 quadrature points, got {points}")
+        self.feature_map = feature_map
+        self.prior = StandardNormal(1)
+        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("grid", torch.linspace(-8, 8, points), persistent=False)
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        """x of shape (N, D) is scored; without x, n data are drawn."""
+        register(self)
+        prior = self.prior()
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", prior)
+            likelihood = dist.Normal(self.feature_map(z), self.scale)
+            return pyro.sample("x", per_datum(likelihood, z.dim() - prior.event_dim), obs=x)
+
+    def exact_log_evidence(self, x: Tensor) -> Tensor:
+        """log ∫ N(x; f(z), σ²I) N(z; 0, 1) dz, of shape (N,)."""
+        return self._joint(x).logsumexp(-1) + torch.log(self.grid[1] - self.grid[0])
+
+    def exact_posterior(self, x: Tensor) -> dist.Empirical:
+        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,): `.mean`, `.variance` and `.sample()` are those of the posterior."""
+        return dist.Empirical(self.grid[:, None].expand(x.shape[0], -1, -1), self._joint(x))
+
+    def _joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) at every node, of shape (N, points), data a few at a time."""
+        node = self.feature_map(self.grid[:, None])
+        log_prior = -0.5 * self.grid.square() - 0.5 * math.log(2 * math.pi)
+        likelihood = dist.Normal(node, self.scale).to_event(1)
+        return torch.cat([likelihood.log_prob(part[:, None]) for part in x.split(64)]) + log_prior
+
+
+def _check_positive(name: str, value: Tensor | float) -> None:
+    if not bool((torch.as_tensor(value) > 0).all()):
+        raise ValueError(f"expected positive {name}, got {value}")

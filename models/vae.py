@@ -1,0 +1,85 @@
+"""The variational autoencoder: z ~ p(z), x ~ p(x | decoder(z)), with the guide q(z | x)."""
+
+from __future__ import annotations
+
+__all__ = ["VAE", "vae"]
+
+import math
+from collections.abc import Sequence
+
+import pyro
+from torch import Tensor, nn
+
+from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.nn import Activation, Shape, mlp
+from ppl_gen.priors import StandardNormal
+from ppl_gen.program import per_datum, register
+from ppl_gen.protocols import Conditional
+
+
+class VAE(nn.Module):
+    """p(x, z) = p(z) p(x | decoder(z)), with the guide q(z | x) = encoder(x).
+
+    Args:
+        prior: `prior()` is p(z).
+        decoder: Maps z (*batch, D) to the likelihood's parameters.
+        likelihood: `likelihood(decoder(z))` is p(x | z).
+        encoder: `encoder(x)` is q(z | x).
+
+    Reference:
+        Kingma and Welling (2014), Auto-encoding variational Bayes.
+    """
+
+    def __init__(self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional) -> None:
+        super().__init__()
+        self.prior = prior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.encoder = encoder
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        """x of shape (N, *shape) is scored; without x, n data are drawn."""
+        register(self)
+        prior = self.prior()
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", prior)
+            return pyro.sample("x", per_datum(self.likelihood(self.decoder(z)), z.dim() - prior.event_dim), obs=x)
+
+    def guide(self, x: Tensor) -> Tensor:
+        """z ~ q(z | x), of shape (*particles, N, D)."""
+        register(self)
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", self.encoder(x))
+
+
+def vae(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: Sequence[int] = (200, 200),
+    activation: Activation = nn.Tanh,
+    likelihood: Conditional | None = None,
+    prior: Conditional | None = None,
+) -> VAE:
+    """A VAE of multilayer perceptrons: shape – hidden – latent_dim, mirrored.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        latent_dim: The dimension of z.
+        hidden: The widths from data to latent; the decoder has them in reverse. The defaults are those of Burda et al.
+            (2016), Importance weighted autoencoders.
+        activation: Makes the module between two layers.
+        likelihood: Bernoulli() if left out.
+        prior: StandardNormal(latent_dim) if left out.
+    """
+    likelihood = Bernoulli() if likelihood is None else likelihood
+    size, parameters = math.prod(shape), parameters_per_value(likelihood)
+    encoder = nn.Sequential(nn.Flatten(-len(shape)), mlp([size, *hidden, 2 * latent_dim], activation))
+    decoder = mlp([latent_dim, *reversed(hidden), size * parameters], activation)
+    return VAE(
+        StandardNormal(latent_dim) if prior is None else prior,
+        nn.Sequential(decoder, Shape(shape, parameters)),
+        likelihood,
+        DiagonalGaussian(encoder),
+    )

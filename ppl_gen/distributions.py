@@ -1,0 +1,104 @@
+"""Two distributions on a grid in [0, 1] that Pyro does not have: images as stored, as probability masses."""
+
+from __future__ import annotations
+
+__all__ = ["DiscretizedLogistic", "Grid"]
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Size, Tensor
+from torch.nn import functional as F
+
+
+class _OnGrid(constraints.Constraint):
+    """Multiples of 1/(levels − 1) in [0, 1]."""
+
+    is_discrete = True
+
+    def __init__(self, levels: int) -> None:
+        self.levels = levels
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        step = value * (self.levels - 1)
+        return (value >= 0) & (value <= 1) & ((step - step.round()).abs() < 1e-3)
+
+    def __repr__(self) -> str:
+        return f"{self.levels} evenly spaced values in [0, 1]"
+
+
+class Grid(TorchDistribution):
+    """P(x = k/(K−1)) = softmax(η)ₖ, with logits η of shape (*batch, K)."""
+
+    arg_constraints = {"logits": constraints.real_vector}
+
+    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+        self.logits = logits.log_softmax(-1)
+        super().__init__(logits.shape[:-1], validate_args=validate_args)
+
+    @property
+    def levels(self) -> int:
+        """K, the number of values."""
+        return self.logits.shape[-1]
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return _OnGrid(self.levels)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.exp() @ torch.linspace(0, 1, self.levels, dtype=self.logits.dtype, device=self.logits.device)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Grid:
+        return Grid(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        index = dist.Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
+        return index.to(self.logits.dtype) / (self.levels - 1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        index = (value * (self.levels - 1)).round().long()
+        shape = torch.broadcast_shapes(index.shape, self.batch_shape)
+        return self.logits.expand((*shape, self.levels)).gather(-1, index.expand(shape)[..., None])[..., 0]
+
+
+class DiscretizedLogistic(TorchDistribution):
+    """A logistic of location μ and scale s, rounded to K evenly spaced values in [0, 1]; the ends take the tails."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        self.levels = levels
+        super().__init__(self.loc.shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return _OnGrid(self.levels)
+
+    @property
+    def mean(self) -> Tensor:
+        """μ inside [0, 1]: the mean up to rounding and the clipping of the tails."""
+        return self.loc.clamp(0, 1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
+        loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        return DiscretizedLogistic(loc, scale, self.levels, validate_args=False)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        with torch.no_grad():
+            u = torch.rand(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
+            x = self.loc + self.scale * u.logit(eps=torch.finfo(u.dtype).eps)
+            return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        half = 0.5 / (self.levels - 1)
+        upper = (value + half - self.loc) / self.scale
+        lower = (value - half - self.loc) / self.scale
+        # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of near-equal numbers, in either tail.
+        width = 2 * half / self.scale
+        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+        return torch.where(value < half, F.logsigmoid(upper), torch.where(value > 1 - half, F.logsigmoid(-lower), inside))

@@ -1,0 +1,166 @@
+"""p(x | parameters): what the output of a decoder means. Every one is a Conditional; a function of your own does as well.
+
+A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a likelihood that takes P
+numbers per value (`parameters_per_value`); builders ask the likelihood how many it wants. Densities are in nats, summed
+over *shape by the model.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "Dirac",
+    "DiscretizedLogistic",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Laplace",
+    "parameters_per_value",
+]
+
+import math
+from collections.abc import Callable
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.distributions import DiscretizedLogistic as _DiscretizedLogistic
+from ppl_gen.distributions import Grid
+from ppl_gen.protocols import Conditional, Distribution
+
+
+def parameters_per_value(likelihood: Conditional) -> int:
+    """How many decoder outputs one value of the data takes; 1 unless the likelihood says otherwise."""
+    return getattr(likelihood, "parameters_per_value", 1)
+
+
+class Bernoulli(nn.Module):
+    """p(x | η) = σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in {0, 1}, with logits η of shape (*batch, *shape).
+
+    Grey pixels are outside its support: on them the expression is not a density.
+    """
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return dist.Bernoulli(logits=logits)
+
+
+class ContinuousBernoulli(nn.Module):
+    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with the constant C that makes it a density.
+
+    Reference:
+        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli, eq. 6 to 8.
+    """
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return dist.ContinuousBernoulli(logits=logits)
+
+
+class _LocationScale(nn.Module):
+    """p(x | μ) = f((x − μ) / s) / s with s fixed, or learned and shared by all values and all data."""
+
+    family: Callable[[Tensor, Tensor], Distribution]
+
+    def __init__(self, scale: float | None = None, initial_scale: float = 0.5) -> None:
+        super().__init__()
+        for name, value in (("scale", scale), ("initial_scale", initial_scale)):
+            if value is not None and not value > 0:
+                raise ValueError(f"expected a positive {name}, got {value}; leave scale out to have it learned")
+        if scale is None:
+            self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+        else:
+            self.register_buffer("log_scale", torch.tensor(math.log(scale)), persistent=False)
+
+    @property
+    def scale(self) -> Tensor:
+        """s, a positive scalar."""
+        return self.log_scale.exp()
+
+    def forward(self, loc: Tensor) -> Distribution:
+        return type(self).family(loc, self.scale.to(loc.dtype))
+
+
+class Gaussian(_LocationScale):
+    """p(x | μ) = N(x; μ, s²), with s fixed or, when `scale` is left out, learned and shared.
+
+    Args:
+        scale: s in the unit of x; None has it learned.
+        initial_scale: Where a learned s starts.
+    """
+
+    family = dist.Normal
+
+
+class Laplace(_LocationScale):
+    """p(x | μ) = exp(−|x − μ| / s) / 2s, with s fixed or, when `scale` is left out, learned and shared.
+
+    Args:
+        scale: s in the unit of x; None has it learned.
+        initial_scale: Where a learned s starts.
+    """
+
+    family = dist.Laplace
+
+
+class DiscretizedLogistic(_LocationScale):
+    """P(x | μ) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) on the grid x = 0, δ, 2δ, …, 1; the ends take the tails.
+
+    A probability mass, for images as stored: its nats are comparable with those of other discrete likelihoods only.
+
+    Args:
+        scale: s in the unit of x; None has it learned.
+        levels: The number of grid values, 1/δ + 1: 256 for 8-bit images, 17 for scikit-learn's digits.
+        initial_scale: Where a learned s starts.
+
+    Reference:
+        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow, appendix.
+    """
+
+    def __init__(self, scale: float | None = None, levels: int = 256, initial_scale: float = 0.1) -> None:
+        super().__init__(scale, initial_scale)
+        self.levels = levels
+
+    def forward(self, loc: Tensor) -> Distribution:
+        return _DiscretizedLogistic(loc, self.scale.to(loc.dtype), self.levels)
+
+
+class HeteroscedasticGaussian(nn.Module):
+    """p(x | μ, η) = N(x; μ, exp(η)²), with μ and η for every value: decoder output (*batch, *shape, 2).
+
+    Its evidence is unbounded where a value can be predicted exactly; `minimum_scale` is the floor under exp(η).
+    """
+
+    parameters_per_value = 2
+
+    def __init__(self, minimum_scale: float = 1e-3) -> None:
+        super().__init__()
+        self.minimum_scale = minimum_scale
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        loc, log_scale = parameters.unbind(-1)
+        return dist.Normal(loc, self.minimum_scale + log_scale.exp())
+
+
+class Categorical(nn.Module):
+    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1]: decoder output (*batch, *shape, K).
+
+    For classes that are not a grid, a function is enough: `lambda logits: dist.Categorical(logits=logits)`.
+
+    Args:
+        levels: K, the number of grid values.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.parameters_per_value = levels
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return Grid(logits)
+
+
+class Dirac(nn.Module):
+    """p(x | μ) = δ(x − μ): the likelihood of an implicit model. It has no density; `Observed` gives it one."""
+
+    def forward(self, loc: Tensor) -> Distribution:
+        return dist.Delta(loc)

@@ -1,0 +1,271 @@
+"""Programs as objects to compute with: show their parameters, draw from them, read their density datum by datum."""
+
+from __future__ import annotations
+
+__all__ = [
+    "LogDensity",
+    "Observed",
+    "Proposal",
+    "evaluating",
+    "log_density",
+    "per_datum",
+    "propose",
+    "register",
+    "simulate",
+    "takes",
+]
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ppl_gen.protocols import Conditional, Distribution, Guide, Program
+
+_names: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_serial = itertools.count()
+
+
+def register(module: nn.Module) -> None:
+    """Shows the parameters of a module to a listening `pyro.infer.SVI`, under names of their own.
+
+    `pyro.module` names parameters by their place in the module, so that a second model of the same shape trains nothing.
+    Here a name belongs to one parameter object. Where nobody listens (no handler on Pyro's stack has `param_only`) this
+    does nothing, and the global param store is left alone.
+
+    Args:
+        module: Any module; parameters without `requires_grad` are passed over.
+
+    Raises:
+        ValueError: If a parameter is not contiguous, since Pyro would train a copy of it.
+    """
+    if not any(getattr(handler, "param_only", False) for handler in _PYRO_STACK):
+        return
+    for path, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter not in _names:
+            _names[parameter] = f"{path}@{next(_serial)}"
+        if pyro.param(_names[parameter], parameter).data_ptr() != parameter.data_ptr():
+            raise ValueError(
+                f"expected contiguous parameters, got {path} with strides {parameter.stride()}: Pyro would train a copy; "
+                f"set `parameter.data = parameter.data.contiguous()`, or fit with ppl_gen.inference.svi_step"
+            )
+
+
+def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
+    """Turns every batch axis right of the first `batch_dims` into an event axis: one log density per datum.
+
+    Args:
+        distribution: Any Pyro distribution, of batch shape (*batch, *rest).
+        batch_dims: The number of axes in *batch: one for the data plate and one for each particle or chain axis.
+
+    Raises:
+        ValueError: If the distribution is not Pyro's, or has fewer batch axes than `batch_dims`.
+    """
+    if not isinstance(distribution, Distribution):
+        raise ValueError(
+            f"expected a distribution of pyro.distributions, got {type(distribution).__module__}."
+            f"{type(distribution).__name__}; the same names are in `import pyro.distributions as dist`"
+        )
+    surplus = len(distribution.batch_shape) - batch_dims
+    if surplus < 0:
+        raise ValueError(
+            f"expected a likelihood with at least {batch_dims} batch axes, got batch shape "
+            f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}; its `.to_event` takes "
+            f"the data axis too"
+        )
+    return distribution.to_event(surplus) if surplus else distribution
+
+
+@contextmanager
+def evaluating(*parts: Any) -> Iterator[None]:
+    """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards."""
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    modes = [m.training for m in modules]
+    try:
+        for m in modules:
+            m.training = False
+        with torch.no_grad(), pyro.validation_enabled(False):
+            yield
+    finally:
+        for m, mode in zip(modules, modes, strict=True):
+            m.training = mode
+
+
+def takes(model: Callable[..., Any]) -> int | None:
+    """The number of tensors (x, *context) that a model or guide can be called with; None if any number."""
+    parameters = inspect.signature(model).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
+    """Draws x₁, …, xₙ ~ p(x | context), of shape (n, *shape).
+
+    Args:
+        program: Any program; its modules are put in evaluation mode meanwhile.
+        n: The number of draws; with a context, its length.
+        *context: What the program is conditioned on, each of length n.
+
+    Raises:
+        ValueError: If n is below 1 or not the length of the context.
+    """
+    if n < 1:
+        raise ValueError(f"expected n of at least 1, got {n}")
+    for c in context:
+        if c.shape[0] != n:
+            raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")
+    with evaluating(program):
+        return program.model(None, *context, n=n)
+
+
+class LogDensity(NamedTuple):
+    """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum, each of shape (*particles, N)."""
+
+    prior: Tensor
+    likelihood: Tensor
+
+
+class Proposal(NamedTuple):
+    """Latents z ~ q(z | x), each of shape (particles, N, *event), and log q(z | x) of shape (particles, N)."""
+
+    latents: dict[str, Tensor]
+    log_prob: Tensor
+
+
+def log_density(model: Callable[..., Any], latents: Mapping[str, Tensor], x: Tensor, *context: Tensor) -> LogDensity:
+    """log p(z | context) and log p(x | z, context), datum by datum, by tracing the model once.
+
+    Plates other than "data" are summed over, masks are kept, and scales (`poutine.scale`, subsampling) are ignored: what
+    comes out is a density, never a weighted objective. Differentiable in the latents and the parameters.
+
+    Args:
+        model: The model of any program, hierarchical ones included.
+        latents: A value for each latent site, of shape (*particles, N, *event) with any number of leading axes.
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on.
+
+    Raises:
+        ValueError: If a latent site has no value, a value has no site, or a site lies outside the plate "data".
+    """
+    trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x, *context)
+    sites = stochastic_sites(trace)
+    if surplus := latents.keys() - sites.keys():
+        raise ValueError(f"expected values for the model's sites {sorted(sites)}, got one for {sorted(surplus)} as well")
+    for name, site in sites.items():
+        if not site["is_observed"]:
+            raise ValueError(f"expected a value for every latent site of the model, got none for {name!r}")
+    nesting = plate_nesting(trace)
+    prior = [_log_prob(site, nesting) for name, site in sites.items() if name in latents]
+    likelihood = [_log_prob(site, nesting) for name, site in sites.items() if name not in latents]
+    zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
+    return LogDensity(sum(prior, zero), sum(likelihood, zero))
+
+
+def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Tensor) -> Proposal:
+    """Draws `particles` latents per datum from a guide, all at once, with log q(z | x, context).
+
+    Args:
+        guide: Any guide; it sees x once and is asked for all particles in a plate on the left.
+        particles: K, the number of draws per datum.
+        nesting: The number of axes that the program's own plates take (1 where "data" is the only one).
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on.
+    """
+    with pyro.plate("_particles", particles, dim=-1 - nesting):
+        trace = poutine.trace(guide).get_trace(x, *context)
+    sites = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+    shape = (particles, x.shape[0])
+    log_prob = sum((_log_prob(site, nesting) for site in sites.values()), torch.zeros(shape, device=x.device))
+    return Proposal({name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob)
+
+
+def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """The sample statements of a trace, without the subsampling of its plates."""
+    return {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
+
+
+def is_auxiliary(site: Mapping[str, Any]) -> bool:
+    """Whether a guide samples this site for its own use, as automatic guides do."""
+    return bool(site["infer"].get("is_auxiliary"))
+
+
+def plate_nesting(trace: poutine.Trace) -> int:
+    """The number of axes that the plates of a trace take, the particle plate apart."""
+    frames = [f for site in stochastic_sites(trace).values() for f in site["cond_indep_stack"]]
+    return max((-f.dim for f in frames if f.vectorized and f.name != "_particles"), default=1)
+
+
+def _log_prob(site: Mapping[str, Any], nesting: int) -> Tensor:
+    """Sums the log density of a site over its own plates, keeping (*particles, N)."""
+    plates = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
+    if "data" not in plates:
+        raise ValueError(
+            f"expected every site inside the plate 'data', got {site['name']!r} outside it: a latent shared by all data has "
+            f"no density per datum; keep it as a parameter, or sample it by MCMC"
+        )
+    log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+    log_prob = log_prob.reshape((1,) * (nesting - log_prob.dim()) + log_prob.shape)
+    others = [axis for axis in range(-nesting, 0) if axis != plates["data"]]
+    return log_prob.sum(others) if others else log_prob
+
+
+class _ReplaceLikelihood(Messenger):
+    """Replaces p(x | z) at the site "x" by `likelihood(mean of p(x | z))`."""
+
+    def __init__(self, likelihood: Conditional) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == "x":
+            own = msg["fn"]
+            msg["fn"] = per_datum(self.likelihood(own.mean), len(own.batch_shape))
+
+
+class Observed(nn.Module):
+    """The same program seen under another likelihood: x ~ likelihood(E[x | z]).
+
+    The mean is that of the program's own distribution of x: the probabilities of a Bernoulli VAE, the point that a GAN's
+    generator puts out. `Observed(gan, Gaussian(0.1))` gives an implicit model the density ∫ N(x; g(z), ε²I) p(z) dz;
+    `Observed(vae, Dirac())` draws noiseless pictures.
+
+    Args:
+        program: Any program with a site "x".
+        likelihood: Any conditional of the mean.
+    """
+
+    def __init__(self, program: Program, likelihood: Conditional) -> None:
+        super().__init__()
+        self.program = program
+        self.likelihood = likelihood
+
+    def model(self, x: Tensor | None = None, *context: Tensor, n: int = 1) -> Tensor:
+        """The program's model with its likelihood replaced."""
+        if isinstance(self.likelihood, nn.Module):
+            register(self.likelihood)
+        with _ReplaceLikelihood(self.likelihood):
+            return self.program.model(x, *context, n=n if x is None else x.shape[0])
+
+    def guide(self, x: Tensor, *context: Tensor) -> Any:
+        """The program's own guide.
+
+        Raises:
+            ValueError: If the program is implicit and has none.
+        """
+        if not hasattr(self.program, "guide"):
+            raise ValueError(f"{type(self.program).__name__} has no guide: pass one, `guide=...`, to the step or evaluator")
+        return self.program.guide(x, *context)

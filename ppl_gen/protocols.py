@@ -1,0 +1,45 @@
+"""The whole contract on one page: four shapes of callable. Nothing needs to inherit from them."""
+
+from __future__ import annotations
+
+__all__ = ["Conditional", "Distribution", "Guide", "Program", "Step"]
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
+from torch import Tensor
+
+
+class Conditional(Protocol):
+    """p(· | context): any callable that returns a Pyro distribution.
+
+    A prior `prior(*context)`, a likelihood `likelihood(decoder(z, *context))` and an encoder `encoder(x, *context)` are
+    all of this kind, be they a function, a lambda or an `nn.Module`.
+    """
+
+    def __call__(self, *context: Tensor) -> Distribution: ...
+
+
+class Guide(Protocol):
+    """q(z | x, context): a Pyro program that samples every latent site of the model inside the plate "data"."""
+
+    def __call__(self, x: Tensor, *context: Tensor) -> Any: ...
+
+
+@runtime_checkable
+class Program(Protocol):
+    """p(x, z | context): a plain Pyro model that any Bayesian modeller can read and hand to Pyro unchanged.
+
+    `model(x, *context)` scores x of shape (N, *shape); `model(None, *context, n=N)` draws it. Inside the plate "data" it
+    samples the latents ("z") and the data ("x"). An explicit program also has a `guide(x, *context)`.
+    """
+
+    @property
+    def model(self) -> Any: ...
+
+
+class Step(Protocol):
+    """One update on one batch. Returns metrics averaged over the batch, as detached scalars."""
+
+    def __call__(self, *batch: Tensor) -> Mapping[str, Tensor]: ...
