@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check", "forked"]
+__all__ = ["check", "forked", "needs_all_data"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
         raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
-    rows = n if isinstance(guide, AutoGuide) else min(n, 2)
+    rows = n if needs_all_data(guide) else min(n, 2)
     few = [c[:rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
         model_trace = poutine.trace(program.model).get_trace(None, *few, n=rows)
@@ -68,10 +68,17 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
     return max(plate_nesting(model_trace), plate_nesting(guide_trace))
 
 
+def needs_all_data(guide: Guide) -> bool:
+    """Whether a guide holds one posterior per datum, as Pyro's automatic guides do: it can only see all data at once."""
+    return isinstance(guide, AutoGuide)
+
+
 def _check_data(site: Any, x: Tensor) -> None:
     expected, got = tuple(site["value"].shape[1:]), tuple(x.shape[1:])
     if expected != got:
-        raise ValueError(f"expected data of shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; reshape them")
+        raise ValueError(
+            f"expected data of shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; reshape them"
+        )
     fn = site["fn"]
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
         fn = fn.base_dist

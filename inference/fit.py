@@ -32,7 +32,9 @@ class Record:
     seconds: float
 
 
-def iterate(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, first_epoch: int = 1) -> Iterator[Record]:
+def iterate(
+    step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, first_epoch: int = 1
+) -> Iterator[Record]:
     """Runs `step` over all batches, epoch after epoch, and yields a record after each.
 
     Args:

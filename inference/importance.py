@@ -8,11 +8,11 @@ import math
 from typing import NamedTuple
 
 import torch
+from ppl_gen.inference.checks import check, forked, needs_all_data
+from ppl_gen.inference.estimate import Estimate
 from rich.progress import track
 from torch import Tensor
 
-from ppl_gen.inference.checks import check, forked
-from ppl_gen.inference.estimate import Estimate
 from ppl_gen.program import evaluating, log_density, propose
 from ppl_gen.protocols import Guide, Program
 
@@ -52,14 +52,14 @@ def log_evidence(
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
     """
-    for name, value in (("particles", particles), ("chunk", chunk)):
-        if value is not None and value < 1:
-            raise ValueError(f"expected {name} of at least 1, got {value}")
+    for name, number in (("particles", particles), ("chunk", chunk)):
+        if number is not None and number < 1:
+            raise ValueError(f"expected {name} of at least 1, got {number}")
     guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
     nesting = check(program, guide, x, *context)
     pairs = chunk or _default_chunk(x)
     per_draw = min(particles, pairs)
-    rows = x.shape[0] if _whole(guide) else max(1, pairs // per_draw)
+    rows = x.shape[0] if needs_all_data(guide) else max(1, pairs // per_draw)
     pieces = []
     seeded = forked(x.device, seed) if seed is not None else torch.no_grad()
     with evaluating(program, guide), seeded:
@@ -98,7 +98,9 @@ class _Weights(NamedTuple):
 
     def estimate(self, particles: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ess = (2 * self.log_sum - self.log_sum_square).exp()
-        variance = (particles / ess - 1).clamp(min=0) / (particles - 1) if particles > 1 else torch.full_like(ess, torch.nan)
+        variance = (
+            (particles / ess - 1).clamp(min=0) / (particles - 1) if particles > 1 else torch.full_like(ess, torch.nan)
+        )
         return self.log_sum - math.log(particles), variance.sqrt(), ess, _pareto_shape(self.tail)
 
 
@@ -133,10 +135,3 @@ def _pareto_shape(tail: Tensor) -> Tensor:
 def _default_chunk(x: Tensor) -> int:
     values = max(256, math.prod(x.shape[1:]))
     return max(1, (2**28 if x.is_cuda else 2**21) // values)
-
-
-def _whole(guide: Guide) -> bool:
-    """Automatic guides hold one posterior per datum, so that they are only called with all data at once."""
-    from pyro.infer.autoguide import AutoGuide
-
-    return isinstance(guide, AutoGuide)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyro
 import torch
+from ppl_gen.inference.checks import check
 from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.inference.checks import check
 from ppl_gen.program import takes
 from ppl_gen.protocols import Guide, Program, Step
 

@@ -179,7 +179,7 @@ class Curve(nn.Module):
         return self._joint(x).logsumexp(-1) + torch.log(self.grid[1] - self.grid[0])
 
     def exact_posterior(self, x: Tensor) -> dist.Empirical:
-        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,): `.mean`, `.variance` and `.sample()` are those of the posterior."""
+        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,), with its `.mean`, `.variance` and `.sample()`."""
         return dist.Empirical(self.grid[:, None].expand(x.shape[0], -1, -1), self._joint(x))
 
     def _joint(self, x: Tensor) -> Tensor:

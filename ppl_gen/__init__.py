@@ -9,7 +9,19 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-__all__ = ["data", "guides", "inference", "likelihoods", "models", "nn", "plots", "priors", "program", "protocols", "testing"]
+__all__ = [
+    "data",
+    "guides",
+    "inference",
+    "likelihoods",
+    "models",
+    "nn",
+    "plots",
+    "priors",
+    "program",
+    "protocols",
+    "testing",
+]
 __version__ = "0.1.0"
 
 if importlib.util.find_spec("ppl_gen.models") is None:

@@ -55,7 +55,7 @@ class Grid(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Grid:
         return Grid(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
 
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         index = dist.Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
         return index.to(self.logits.dtype) / (self.levels - 1)
 
@@ -88,7 +88,7 @@ class DiscretizedLogistic(TorchDistribution):
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
         return DiscretizedLogistic(loc, scale, self.levels, validate_args=False)
 
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
             u = torch.rand(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
             x = self.loc + self.scale * u.logit(eps=torch.finfo(u.dtype).eps)
@@ -101,4 +101,6 @@ class DiscretizedLogistic(TorchDistribution):
         # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of near-equal numbers, in either tail.
         width = 2 * half / self.scale
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
-        return torch.where(value < half, F.logsigmoid(upper), torch.where(value > 1 - half, F.logsigmoid(-lower), inside))
+        return torch.where(
+            value < half, F.logsigmoid(upper), torch.where(value > 1 - half, F.logsigmoid(-lower), inside)
+        )

@@ -41,12 +41,12 @@ class Shape(nn.Module):
 
     def __init__(self, shape: Sequence[int], parameters: int = 1) -> None:
         super().__init__()
-        self.shape, self.parameters = tuple(shape), parameters
+        self.shape, self.per_value = tuple(shape), parameters
 
     def forward(self, flat: Tensor) -> Tensor:
-        if self.parameters == 1:
+        if self.per_value == 1:
             return flat.unflatten(-1, self.shape)
-        return flat.unflatten(-1, (self.parameters, *self.shape)).movedim(-1 - len(self.shape), -1)
+        return flat.unflatten(-1, (self.per_value, *self.shape)).movedim(-1 - len(self.shape), -1)
 
 
 class Batched(nn.Module):
@@ -140,7 +140,8 @@ def conv_decoder(
     layers: list[nn.Module] = []
     for i in range(len(sides) - 1, 0, -1):
         last = i == 1
-        extra = tuple(fine - (2 * coarse - 1) for coarse, fine in zip(sides[i], sides[i - 1], strict=True))
+        (rows, columns), (coarse_rows, coarse_columns) = sides[i - 1], sides[i]
+        extra = (rows - 2 * coarse_rows + 1, columns - 2 * coarse_columns + 1)
         out = channels[0] * parameters if last else channels[i - 1]
         layers += [nn.ConvTranspose2d(channels[i], out, 3, stride=2, padding=1, output_padding=extra), activation()]
     size = channels[-1] * math.prod(sides[-1])
@@ -156,7 +157,9 @@ def conv_decoder(
 def _pyramid(shape: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
     """Sides and channels from the image down: halved, rounding up, to at most 7 pixels; 32, 64, … channels."""
     if len(shape) != 3 or not all(8 <= side <= 64 for side in shape[1:]) or shape[0] < 1:
-        raise ValueError(f"expected an image shape (C, H, W) with 8 to 64 pixels a side, got {tuple(shape)}; use an mlp")
+        raise ValueError(
+            f"expected an image shape (C, H, W) with 8 to 64 pixels a side, got {tuple(shape)}; use an mlp"
+        )
     channels, height, width = shape
     sides, widths = [(height, width)], [channels]
     while max(sides[-1]) > 7:

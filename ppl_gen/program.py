@@ -10,6 +10,7 @@ __all__ = [
     "log_density",
     "per_datum",
     "propose",
+    "reconstruct",
     "register",
     "simulate",
     "takes",
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -132,6 +134,21 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
         return program.model(None, *context, n=n)
 
 
+def reconstruct(program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None) -> Tensor:
+    """x̂ = E[x | z, context] at one z ~ q(z | x, context) per datum, of the shape of x.
+
+    Args:
+        program: Any program; its modules are put in evaluation mode meanwhile.
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on, each of length N.
+        guide: q(z | x); `program.guide` if left out.
+    """
+    guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
+    with evaluating(program, guide):
+        trace = poutine.trace(guide).get_trace(x, *context)
+        return poutine.replay(Observed(program, dist.Delta).model, trace=trace)(None, *context, n=x.shape[0])
+
+
 class LogDensity(NamedTuple):
     """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum, each of shape (*particles, N)."""
 
@@ -164,7 +181,9 @@ def log_density(model: Callable[..., Any], latents: Mapping[str, Tensor], x: Ten
     trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x, *context)
     sites = stochastic_sites(trace)
     if surplus := latents.keys() - sites.keys():
-        raise ValueError(f"expected values for the model's sites {sorted(sites)}, got one for {sorted(surplus)} as well")
+        raise ValueError(
+            f"expected values for the model's sites {sorted(sites)}, got one for {sorted(surplus)} as well"
+        )
     for name, site in sites.items():
         if not site["is_observed"]:
             raise ValueError(f"expected a value for every latent site of the model, got none for {name!r}")
@@ -267,5 +286,7 @@ class Observed(nn.Module):
             ValueError: If the program is implicit and has none.
         """
         if not hasattr(self.program, "guide"):
-            raise ValueError(f"{type(self.program).__name__} has no guide: pass one, `guide=...`, to the step or evaluator")
+            raise ValueError(
+                f"{type(self.program).__name__} has no guide: pass one, `guide=...`, to the step or evaluator"
+            )
         return self.program.guide(x, *context)

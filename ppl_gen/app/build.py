@@ -1,0 +1,130 @@
+"""From the words of the command line to objects, with every check that can be made before work starts."""
+
+from __future__ import annotations
+
+__all__ = ["LIKELIHOODS", "MODELS", "Config", "dataset", "device", "program", "resolve"]
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ppl_gen import data, likelihoods, models
+from ppl_gen.data import Dataset, Split
+from ppl_gen.inference.checks import check
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run was asked for: one field per option of `ppl-gen fit`."""
+
+    model: str
+    data: str
+    root: str | None
+    binarize: str | None
+    image_size: int | None
+    likelihood: str
+    latent_dim: int
+    epochs: int
+    batch_size: int
+    lr: float
+    seed: int
+
+
+Builder = Callable[[Dataset, Config, nn.Module], nn.Module]
+
+
+def _cvae(dataset: Dataset, config: Config, likelihood: nn.Module) -> nn.Module:
+    if dataset.classes is None and dataset.attributes is None:
+        raise ValueError(
+            f"expected labels for a CVAE, got none with {dataset.name}: sort the images into one folder per class, "
+            f"store an array y beside x, or fit a vae"
+        )
+    return models.cvae(
+        dataset.shape,
+        config.latent_dim,
+        classes=dataset.classes,
+        attributes=None if dataset.classes else dataset.attributes,
+        likelihood=likelihood,
+    )
+
+
+MODELS: dict[str, Builder] = {
+    "vae": lambda d, c, likelihood: models.vae(d.shape, c.latent_dim, likelihood=likelihood),
+    "cvae": _cvae,
+    "conv-vae": lambda d, c, likelihood: models.conv_vae(d.shape, c.latent_dim, likelihood=likelihood),
+}
+
+# By name, from the number of grey levels of the data.
+LIKELIHOODS: dict[str, Callable[[int], nn.Module]] = {
+    "bernoulli": lambda levels: likelihoods.Bernoulli(),
+    "continuous-bernoulli": lambda levels: likelihoods.ContinuousBernoulli(),
+    "gaussian": lambda levels: likelihoods.Gaussian(),
+    "heteroscedastic-gaussian": lambda levels: likelihoods.HeteroscedasticGaussian(),
+    "laplace": lambda levels: likelihoods.Laplace(),
+    "discretized-logistic": lambda levels: likelihoods.DiscretizedLogistic(levels=levels),
+    "categorical": lambda levels: likelihoods.Categorical(levels),
+}
+
+
+def resolve(kind: str, name: str, known: Iterable[str]) -> str:
+    """The name itself, or a ValueError with the nearest one."""
+    known = list(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+
+
+def device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: If there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0, ...") from error
+    if chosen.type == "cuda" and not (torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count()):
+        raise ValueError(f"no CUDA device for --device {name} on this machine; take --device cpu or auto")
+    return chosen
+
+
+def dataset(config: Config, *, download: bool = False) -> Dataset:
+    """The data that a configuration names."""
+    return data.load(
+        config.data, config.root, download=download, binarize=config.binarize, image_size=config.image_size
+    )
+
+
+def program(config: Config, dataset: Dataset) -> Any:
+    """A new program for the data, its weights drawn from the configuration's seed.
+
+    Raises:
+        ValueError: If a name is unknown or a number out of range, if labels are missing, or if the data do not suit the
+            likelihood.
+    """
+    resolve("model", config.model, MODELS)
+    resolve("likelihood", config.likelihood, LIKELIHOODS)
+    for name, value in (("--epochs", config.epochs), ("--latent-dim", config.latent_dim), ("--lr", config.lr)):
+        if not value > 0:
+            raise ValueError(f"expected {name} above zero, got {value}")
+    dataset.train.batches(config.batch_size)
+    torch.manual_seed(config.seed)
+    built: Any = MODELS[config.model](dataset, config, LIKELIHOODS[config.likelihood](dataset.train.levels))
+    for split in (dataset.train, dataset.test):
+        shown = split if isinstance(split, Split) and split.binarize is None else split.fixed(0, min(len(split), 256))
+        check(built, built.guide, shown.x, *context(built, shown))
+    return built
+
+
+def context(program: Any, split: Split) -> list[torch.Tensor]:
+    """What the program is conditioned on, of a split: its labels for a CVAE, else nothing."""
+    return [split.y] if isinstance(program, models.CVAE) and split.y is not None else []

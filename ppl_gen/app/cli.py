@@ -1,0 +1,240 @@
+"""The command `ppl-gen`. Nothing heavy is imported before a command needs it, so that help answers at once."""
+
+from __future__ import annotations
+
+__all__ = ["app", "main"]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from ppl_gen.app.build import Config
+    from ppl_gen.app.runs import Run
+
+EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
+
+**Examples**
+
+* `ppl-gen fit vae` fits a VAE to scikit-learn's digits, with nothing to download
+
+* `ppl-gen fit conv-vae --data mnist --download --latent-dim 50 --out runs/mnist`
+
+* `ppl-gen fit cvae --data photos/ --likelihood gaussian` takes a folder of images, one folder per class
+
+* `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
+
+* `ppl-gen evaluate runs/mnist` prints the test log evidence with its standard error
+
+* `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures
+"""
+
+app = typer.Typer(
+    help=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
+
+
+@app.command()
+def fit(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="vae|cvae|conv-vae", help="What to fit.")],
+    data: Annotated[
+        str, typer.Option(help="A name (digits, mnist, cifar10, circle, ...), a folder, .npy or .npz.")
+    ] = "digits",
+    root: Annotated[Path | None, typer.Option(help="Where torchvision's files lie.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch what is missing.")] = False,
+    binarize: Annotated[
+        str,
+        typer.Option(
+            help="none, threshold, static, dynamic or dequantize; auto is dynamic under Bernoulli, else none."
+        ),
+    ] = "auto",
+    image_size: Annotated[int | None, typer.Option(help="Side to bring the images of a folder to.")] = None,
+    likelihood: Annotated[
+        str,
+        typer.Option(help="bernoulli, continuous-bernoulli, gaussian, laplace, discretized-logistic, categorical, ..."),
+    ] = "bernoulli",
+    latent_dim: Annotated[int, typer.Option(help="Dimension of the latent z.")] = 10,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Data per step.")] = 100,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the run in --out anew.")] = False,
+) -> None:
+    """Fit a model to data by SVI, into a run folder."""
+    with one_line_errors():
+        from ppl_gen.app.build import LIKELIHOODS, MODELS, Config, resolve
+        from ppl_gen.sources import NAMES
+
+        resolve("model", model, MODELS)
+        resolve("likelihood", likelihood, LIKELIHOODS)
+        if resume and overwrite:
+            raise ValueError("expected --resume or --overwrite, got both")
+        choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
+        where = str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data
+        config = Config(
+            *(model, where, str(root) if root else None, None if choice == "none" else choice, image_size, likelihood),
+            *(latent_dim, epochs, batch_size, lr, seed),
+        )
+        folder = out or Path("runs") / f"{model}-{Path(data).stem}"
+        given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
+        _fit(folder, config, given | {"model"}, device, resume, overwrite, download)
+
+
+def _fit(
+    folder: Path, config: Config, given: set[str], device_name: str, resume: bool, overwrite: bool, download: bool
+) -> None:
+    import torch
+
+    from ppl_gen.app import build, report
+    from ppl_gen.app.runs import Run, vacant
+    from ppl_gen.inference import NotFinite, iterate, svi_step
+
+    device = build.device(device_name)
+    if resume:
+        run = _reopened(folder, config, given)
+    else:
+        vacant(folder, overwrite)
+    config = run.config if resume else config
+    dataset = build.dataset(config, download=download)
+    program = build.program(config, dataset).to(device)
+    optimizer = torch.optim.Adam(program.parameters(), config.lr, fused=True)
+    if resume:
+        done = run.restore(program, device, optimizer)
+        run.rewind(done)
+        run.save_config()
+    else:
+        done = 0
+        run = Run.create(folder, config, overwrite)
+        run.checkpoint(done, program, optimizer, device)
+    console.print(f"{config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
+    dataset = dataset.to(device)
+    again = f"ppl-gen fit {config.model} --out {folder} --resume"
+    try:
+        step = svi_step(program, optimizer)
+        with report.Live(console, dataset.train.batches(config.batch_size), done, config.epochs) as live:
+            for record in iterate(step, live, config.epochs, first_epoch=done + 1):
+                run.log(record)
+                run.checkpoint(record.epoch, program, optimizer, device)
+                done = record.epoch
+                live.show(record)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the checkpoint of epoch {done} is saved. Go on with: {again}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except NotFinite as error:
+        raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {folder}") from error
+    report.draw_pictures(run, program, dataset, console)
+    console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
+
+
+def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
+    """The run to go on with, under its own configuration; only the number of epochs may be given anew."""
+    from ppl_gen.app.runs import Run
+
+    run = Run.open(folder)
+    for name in sorted(given - {"epochs"}):
+        asked, has = getattr(config, name), getattr(run.config, name)
+        if asked != has:
+            raise ValueError(
+                f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say another --out"
+            )
+    return Run(folder, replace(run.config, epochs=config.epochs)) if "epochs" in given else run
+
+
+@app.command()
+def evaluate(
+    run_folder: RunFolder,
+    particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
+    limit: Annotated[int | None, typer.Option(help="Score only the first so many test data.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the importance samples.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Score a run on its test data: importance-weighted log evidence with standard error."""
+    with one_line_errors():
+        from ppl_gen.app import report
+
+        for name, value in (("--particles", particles), ("--limit", limit)):
+            if value is not None and value < 1:
+                raise ValueError(f"expected {name} of at least 1, got {value}")
+        run, program, dataset, _ = _fitted(run_folder, device)
+        report.evaluate(run, program, dataset.test.fixed(0, limit), particles, seed, console)
+
+
+@app.command()
+def sample(
+    run_folder: RunFolder,
+    count: Annotated[int, typer.Option(help="How many samples.")] = 100,
+    label: Annotated[
+        int | None, typer.Option(help="The label to condition a CVAE on; all of them if left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw samples of a run into samples.png."""
+    with one_line_errors():
+        from ppl_gen.app import report
+
+        run, program, dataset, chosen = _fitted(run_folder, device)
+        path = report.sample(run, program, dataset, count, label, seed, chosen)
+        console.print(f"written to {path}", soft_wrap=True)
+
+
+@app.command()
+def reconstruct(
+    run_folder: RunFolder,
+    count: Annotated[int, typer.Option(help="How many test data.")] = 36,
+    device: Device = "auto",
+) -> None:
+    """Draw test data beside their reconstructions into reconstructions.png."""
+    with one_line_errors():
+        from ppl_gen.app import report
+
+        if count < 1:
+            raise ValueError(f"expected --count of at least 1, got {count}")
+        run, program, dataset, _ = _fitted(run_folder, device)
+        path = report.reconstruct(run, program, dataset.test.fixed(0, count))
+        console.print(f"written to {path}", soft_wrap=True)
+
+
+def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any]:
+    """A run with its program, its weights loaded, and its data, both on the device."""
+    from ppl_gen.app import build
+    from ppl_gen.app.runs import Run
+
+    device = build.device(device_name)
+    run = Run.open(folder)
+    dataset = build.dataset(run.config)
+    program = build.program(run.config, dataset).to(device)
+    run.restore(program, device)
+    return run, program, dataset.to(device), device
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What is wrong with the input is one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo("error: " + " ".join(str(error).split()), err=True)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """Runs the command."""
+    app()

@@ -1,0 +1,181 @@
+"""What a user sees: progress, tables, pictures."""
+
+from __future__ import annotations
+
+__all__ = ["Live", "describe", "draw_pictures", "evaluate", "reconstruct", "sample"]
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from ppl_gen import plots
+from ppl_gen.app.build import context
+from ppl_gen.app.runs import Run, _atomically
+from ppl_gen.data import Batches, Dataset, Split
+from ppl_gen.inference import Record, log_evidence
+from ppl_gen.likelihoods import Dirac
+from ppl_gen.program import Observed, simulate
+from ppl_gen.program import reconstruct as program_reconstruct
+
+
+class Live:
+    """Batches that move a progress bar as they are taken; plain lines, some twenty in all, where there is no terminal."""
+
+    def __init__(self, console: Console, batches: Batches, done: int, epochs: int) -> None:
+        self.console, self.batches, self.epochs = console, batches, epochs
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task(
+            "", total=epochs * len(batches), completed=done * len(batches), epoch=f"{done + 1}/{epochs}", said=""
+        )
+
+    def __enter__(self) -> Live:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for batch in self.batches:
+            yield batch
+            self.progress.advance(self.task)
+
+    def show(self, record: Record) -> None:
+        """Says what an epoch has done."""
+        rate = record.data / record.seconds
+        said = f"ELBO {record.metrics['elbo']:.3f} nats per datum, {rate:,.0f} data/s"
+        self.progress.update(self.task, epoch=f"{min(record.epoch + 1, self.epochs)}/{self.epochs}", said=said)
+        every = max(1, self.epochs // 20)
+        if not self.console.is_terminal and (record.epoch % every == 0 or record.epoch in (1, self.epochs)):
+            left = (self.epochs - record.epoch) * record.seconds
+            self.console.print(f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True)
+
+
+def describe(dataset: Dataset) -> str:
+    """The data in a line, with how they are binarised."""
+    labels = f", {dataset.classes} classes" if dataset.classes else ""
+    size = " × ".join(map(str, dataset.shape))
+    return (
+        f"{dataset.name}: {len(dataset.train)} to train, {len(dataset.test)} to test, {size}{labels}, "
+        f"binarisation {dataset.binarize or 'none'}"
+    )
+
+
+def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, console: Console) -> dict[str, Any]:
+    """Scores a test set by importance weighting, writes evaluation.json and prints the table."""
+    given = context(program, test)
+    # With one particle the log weight is an unbiased draw of the ELBO.
+    elbo = log_evidence(program, None, test.x, *given, particles=1, seed=seed).mean()
+    each = log_evidence(program, None, test.x, *given, particles=particles, seed=seed, progress=console.is_terminal)
+    mean = each.mean()
+    heavy = None if each.k_hat is None else float((each.k_hat > 0.7).double().mean())
+    result: dict[str, Any] = {
+        "unit": "nats per datum",
+        "log_evidence": float(mean.value),
+        "standard_error": float(mean.standard_error) if particles > 1 else None,
+        "sampling_error": float(mean.sampling_error) if len(test) > 1 and mean.sampling_error is not None else None,
+        "elbo": float(elbo.value),
+        "particles": particles,
+        "data": len(test),
+        "conditional": bool(given),
+        "binarize": run.config.binarize,
+        "ess_smallest": None if mean.ess is None else float(mean.ess),
+        "k_hat_above_0.7": heavy,
+        "seed": seed,
+    }
+    text = json.dumps(result, indent=2) + "\n"
+    _atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
+    _print_evaluation(run, result, console)
+    return result
+
+
+def _print_evaluation(run: Run, result: dict[str, Any], console: Console) -> None:
+    condition = " given the label" if result["conditional"] else ""
+    error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.4f}"
+    table = Table("what", "nats per datum", title=f"{run.config.model} on {run.config.data}", title_justify="left")
+    table.add_row(f"test log evidence{condition} ± Monte Carlo standard error", f"{result['log_evidence']:.3f}{error}")
+    if result["sampling_error"] is not None:
+        table.add_row("spread of that average over test sets", f"± {result['sampling_error']:.3f}")
+    table.add_row("test ELBO", f"{result['elbo']:.3f}")
+    console.print(table)
+    console.print(
+        f"{result['particles']} particles, {result['data']} test data, binarisation {result['binarize'] or 'none'}, "
+        f"likelihood {run.config.likelihood}; smallest effective sample size {result['ess_smallest']:.0f}",
+        soft_wrap=True,
+    )
+    if result["k_hat_above_0.7"]:
+        console.print(
+            f"Pareto k̂ is above 0.7 for {result['k_hat_above_0.7']:.1%} of the data: for these the weights have heavy tails "
+            f"and the evidence is likely higher; raise --particles",
+            soft_wrap=True,
+        )
+    console.print(f"written to {run.folder / 'evaluation.json'}", soft_wrap=True)
+
+
+def draw_pictures(run: Run, program: Any, dataset: Dataset, console: Console) -> None:
+    """Samples, reconstructions and the training curve of a fitted run."""
+    device = next(program.parameters()).device
+    made = [
+        sample(run, program, dataset, 100, None, run.config.seed, device),
+        reconstruct(run, program, dataset.test.fixed(0, min(len(dataset.test), 36))),
+        run.folder / "training.png",
+    ]
+    plots.training_curve(run.records()).savefig(made[-1])
+    console.print("pictures: " + ", ".join(str(path) for path in made), soft_wrap=True)
+
+
+def sample(
+    run: Run, program: Any, dataset: Dataset, count: int, label: int | None, seed: int, device: torch.device
+) -> Path:
+    """Draws noiseless samples (the likelihood's mean at z from the prior) into samples.png; ten of each label in turn."""
+    if count < 1:
+        raise ValueError(f"expected --count of at least 1, got {count}")
+    torch.manual_seed(seed)
+    labels, row_labels = [], []
+    if label is not None or (dataset.classes is not None and run.config.model == "cvae"):
+        if run.config.model != "cvae" or dataset.classes is None:
+            raise ValueError(
+                f"expected a CVAE of labelled data for --label, got a {run.config.model} of {dataset.name}"
+            )
+        if label is not None and not 0 <= label < dataset.classes:
+            raise ValueError(f"expected --label from 0 to {dataset.classes - 1}, got {label}")
+        rows = torch.arange(count, device=device) // 10 % dataset.classes
+        labels = [rows if label is None else torch.full_like(rows, label)]
+        row_labels = [str(int(y)) for y in labels[0][::10]]
+    elif run.config.model == "cvae":
+        test = dataset.test.fixed(0, count)
+        count, labels = len(test), context(program, test)
+    drawn = simulate(Observed(program, Dirac()), count, *labels)
+    path = run.folder / "samples.png"
+    if drawn.dim() == 4:
+        plots.image_grid(drawn, 10, "samples (means)", row_labels).savefig(path)
+    else:
+        test = dataset.test.fixed(0, 1000)
+        drawn = simulate(program, len(test), *context(program, test))
+        plots.points({"test data": test.x, "samples": drawn}, "data and samples").savefig(path)
+    return path
+
+
+def reconstruct(run: Run, program: Any, split: Split) -> Path:
+    """Draws data beside the likelihood's mean at z from the guide into reconstructions.png."""
+    path = run.folder / "reconstructions.png"
+    plots.reconstructions(split.x, program_reconstruct(program, split.x, *context(program, split))).savefig(path)
+    return path

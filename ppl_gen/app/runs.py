@@ -1,0 +1,162 @@
+"""A run is a folder: config.json, metrics.jsonl (one line per epoch), checkpoint.pt, pictures, evaluation.json."""
+
+from __future__ import annotations
+
+__all__ = ["Run"]
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from ppl_gen.app.build import Config
+from ppl_gen.inference import Record
+
+FORMAT = "ppl-gen checkpoint 1"
+PRODUCTS = ("config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json", "*.png")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run and what it was asked for."""
+
+    folder: Path
+    config: Config
+
+    @classmethod
+    def create(cls, folder: Path, config: Config, overwrite: bool) -> Run:
+        """Makes the folder of a new run, or empties that of an old one if told to.
+
+        Raises:
+            ValueError: As `vacant` does.
+        """
+        vacant(folder, overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        for pattern in PRODUCTS:
+            for product in folder.glob(pattern):
+                product.unlink()
+        run = cls(folder, config)
+        run.save_config()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """An existing run.
+
+        Raises:
+            ValueError: If the folder is not that of a run.
+        """
+        path = folder / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{folder} is not the folder of a run: it has no config.json; `ppl-gen fit` makes one")
+        try:
+            return cls(folder, Config(**json.loads(path.read_text())))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not the configuration of a run ({error}); the run has to be fitted anew"
+            ) from error
+
+    def save_config(self) -> None:
+        text = json.dumps(asdict(self.config), indent=2) + "\n"
+        _atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
+
+    def log(self, record: Record) -> None:
+        """Appends one line to metrics.jsonl."""
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+
+    def records(self, last_epoch: int | None = None) -> list[Record]:
+        """The records so far; later ones than `last_epoch`, and a line cut short, are left out."""
+        path, records = self.folder / "metrics.jsonl", []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                record = Record(**json.loads(line))
+            except (TypeError, ValueError):
+                break
+            if last_epoch is None or record.epoch <= last_epoch:
+                records.append(record)
+        return records
+
+    def checkpoint(self, epoch: int, program: Any, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        """Writes weights, optimiser, random state and epoch, whole or not at all."""
+        state = {
+            "format": FORMAT,
+            "epoch": epoch,
+            "program": program.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        _atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+
+    def restore(self, program: Any, device: torch.device, optimizer: torch.optim.Optimizer | None = None) -> int:
+        """Loads the weights and, with an optimiser, all that a resumed run needs; returns the epoch they are of.
+
+        Raises:
+            ValueError: If the checkpoint is missing, damaged, not one of this command's, or of another program.
+        """
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            raise ValueError(
+                f"{self.folder} has no checkpoint.pt: the run stopped before its first one; fit it --overwrite"
+            )
+        try:
+            state = torch.load(path, map_location=device, weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite") from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(
+                f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with --overwrite"
+            )
+        try:
+            program.load_state_dict(state["program"])
+            if optimizer is not None:
+                optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} is of another program than config.json says: {reason}") from error
+        if optimizer is not None:
+            torch.set_rng_state(state["rng"].cpu())
+            if state["rng_cuda"] is not None and device.type == "cuda":
+                torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
+        return state["epoch"]
+
+    def rewind(self, epoch: int) -> None:
+        """Forgets the metrics of epochs after the checkpoint's."""
+        lines = "".join(json.dumps(asdict(r)) + "\n" for r in self.records(epoch))
+        _atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
+
+
+def vacant(folder: Path, overwrite: bool) -> None:
+    """Says at once whether a new run may be put here.
+
+    Raises:
+        ValueError: If the folder exists and may not be overwritten, or is not that of a run.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; say another place with --out")
+    if not any(folder.iterdir()):
+        return
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} exists and is not the folder of a run; say another place with --out")
+    if not overwrite:
+        raise ValueError(
+            f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say another --out"
+        )
+
+
+def _atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes beside the file, flushes to disk, then renames over it: a reader sees the old file or the new one."""
+    beside = path.with_name(path.name + ".part")
+    with open(beside, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
