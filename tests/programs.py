@@ -1,0 +1,145 @@
+"""The programs that every law is held against: name -> (program, data, context)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from ppl_gen.models import VAE, conv_vae, cvae, toy, vae
+from torch import Tensor, nn
+
+from ppl_gen import data, likelihoods
+from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.nn import mlp
+from ppl_gen.priors import StandardNormal
+from ppl_gen.program import Observed, register
+
+Made = tuple[nn.Module, Tensor, list[Tensor]]
+
+
+class TwoLayers(nn.Module):
+    """A hierarchical program: z2 ~ N(0, I), z1 ~ N(f(z2), I), x ~ Bernoulli(g(z1)); the guide goes from x up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.decoder = mlp([2, 8, 3]), mlp([3, 8, 64])
+        self.up1, self.up2 = DiagonalGaussian(mlp([64, 8, 6])), DiagonalGaussian(mlp([3, 8, 4]))
+        self.prior = StandardNormal(2)
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        register(self)
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z2 = pyro.sample("z2", self.prior())
+            z1 = pyro.sample("z1", dist.Normal(self.down(z2), 1.0).to_event(1))
+            return pyro.sample("x", dist.Bernoulli(logits=self.decoder(z1)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        register(self)
+        with pyro.plate("data", x.shape[0]):
+            z1 = pyro.sample("z1", self.up1(x))
+            pyro.sample("z2", self.up2(z1))
+
+
+class PixelPlate(nn.Module):
+    """A program whose pixels stand in a plate of their own, left of the data plate: nothing is in an event axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder, self.encoder = mlp([2, 8, 64]), DiagonalGaussian(mlp([64, 8, 4]))
+        self.prior = StandardNormal(2)
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        register(self)
+        n = n if x is None else x.shape[0]
+        pixels, rows = pyro.plate("pixels", 64, dim=-1), pyro.plate("data", n, dim=-2)
+        with rows:
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).expand([n, 1, 2]).to_event(1))
+            with pixels:
+                return pyro.sample("x", dist.Bernoulli(logits=self.decoder(z).squeeze(-2)), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        register(self)
+        with pyro.plate("data", x.shape[0], dim=-2):
+            loc, log_scale = self.encoder.net(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc[:, None], log_scale.exp()[:, None]).to_event(1))
+
+
+def student_t(loc: Tensor) -> dist.StudentT:
+    """A user's own likelihood: a function and nothing else."""
+    return dist.StudentT(4.0, loc, 0.1)
+
+
+def digits(**options: str) -> data.Split:
+    return data.load("digits", **options).train
+
+
+def _binary(count: int = 6) -> Tensor:
+    return digits(binarize="threshold").x[:count]
+
+
+def _grey(count: int = 6) -> Tensor:
+    return digits().x[:count].clamp(0.01, 0.99)
+
+
+def _linear() -> nn.Module:
+    return VAE(StandardNormal(3), nn.Linear(3, 64), likelihoods.Gaussian(), DiagonalGaussian(nn.Linear(64, 6)))
+
+
+def _with(likelihood: nn.Module, x: Callable[[], Tensor] = _grey) -> Callable[[], Made]:
+    return lambda: (vae((1, 8, 8), 3, hidden=(16,), likelihood=likelihood), x(), [])
+
+
+def _toy_curve() -> Made:
+    curve = toy.Curve(lambda z: torch.cat([z, z.square()], -1), 0.3)
+    curve.guide = _gaussian_guide
+    return curve, torch.randn(6, 2), []
+
+
+def _gaussian_guide(x: Tensor) -> None:
+    with pyro.plate("data", x.shape[0]):
+        pyro.sample("z", dist.Normal(x[:, :1], 0.5).to_event(1))
+
+
+def _labels(count: int = 6) -> list[Tensor]:
+    return [torch.tensor([0, 3, 9, -1, 3, 5])[:count]]
+
+
+PROGRAMS: dict[str, Callable[[], Made]] = {
+    "vae": _with(likelihoods.Bernoulli(), _binary),
+    "vae, continuous Bernoulli": _with(likelihoods.ContinuousBernoulli()),
+    "vae, Gaussian": _with(likelihoods.Gaussian()),
+    "vae, Gaussian of fixed scale": _with(likelihoods.Gaussian(0.2)),
+    "vae, heteroscedastic Gaussian": _with(likelihoods.HeteroscedasticGaussian()),
+    "vae, Laplace": _with(likelihoods.Laplace()),
+    "vae, discretised logistic": _with(likelihoods.DiscretizedLogistic(levels=17), lambda: digits().x[:6]),
+    "vae, categorical": _with(likelihoods.Categorical(17), lambda: digits().x[:6]),
+    "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
+    "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
+    "vae, vectors": lambda: (vae((2,), 1, likelihood=likelihoods.Gaussian()), torch.randn(6, 2), []),
+    "conv-vae, 8 × 8": lambda: (conv_vae((1, 8, 8), 3), _binary(), []),
+    "conv-vae, 3 × 13 × 10": lambda: (conv_vae((3, 13, 10), 3), torch.rand(4, 3, 13, 10).round(), []),
+    "conv-vae, heteroscedastic": lambda: (
+        conv_vae((3, 9, 8), 2, likelihood=likelihoods.HeteroscedasticGaussian()),
+        torch.rand(4, 3, 9, 8),
+        [],
+    ),
+    "cvae, labels": lambda: (cvae((1, 8, 8), 3, classes=10, hidden=(16,)), _binary(), _labels()),
+    "cvae, attributes": lambda: (cvae((1, 8, 8), 3, attributes=4, hidden=(16,)), _binary(), [torch.rand(6, 4)]),
+    "cvae, prior without label": lambda: (
+        cvae((1, 8, 8), 3, classes=10, hidden=(16,), prior=StandardNormal(3)),
+        _binary(),
+        _labels(),
+    ),
+    "vae observed under a Gaussian": lambda: (
+        Observed(vae((1, 8, 8), 3, hidden=(16,)), likelihoods.Gaussian()),
+        _grey(),
+        [],
+    ),
+    "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),
+    "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),
+    "toy PPCA": lambda: (toy.PPCA(torch.randn(5, 2), torch.zeros(5), 0.5), torch.randn(6, 5), []),
+    "toy mixture": lambda: (toy.GaussianMixture(torch.ones(3), torch.randn(3, 2), 0.5), torch.randn(6, 2), []),
+    "toy curve": _toy_curve,
+}
