@@ -58,17 +58,18 @@ def iterate(
 
 def _epochs(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: range) -> Iterator[Record]:
     for epoch in epochs:
-        start, data, totals = time.perf_counter(), 0, dict[str, Tensor]()
+        start = time.perf_counter()
+        sizes: list[int] = []
+        history: dict[str, list[Tensor]] = {}
         for batch in batches:
-            n = batch[0].shape[0]
-            data += n
+            sizes.append(batch[0].shape[0])
             for name, value in step(*batch).items():
-                totals[name] = totals[name] + value * n if name in totals else value * n
-        if data == 0:
+                history.setdefault(name, []).append(value)
+        if not sizes:
             raise ValueError("expected at least one batch, got none")
-        values = torch.stack([v.double() for v in totals.values()]).tolist() if totals else []
-        metrics = {name: value / data for name, value in zip(totals, values, strict=True)}
-        yield Record(epoch, metrics, data, time.perf_counter() - start)
+        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+        metrics = {name: float(torch.stack(values).double().cpu() @ weights) for name, values in history.items()}
+        yield Record(epoch, metrics, sum(sizes), time.perf_counter() - start)
 
 
 def fit(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, progress: bool = True) -> list[Record]:

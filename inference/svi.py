@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["NotFinite", "svi_step"]
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -15,7 +17,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.program import takes
+from ppl_gen.program import stochastic_sites, takes
 from ppl_gen.protocols import Guide, Program, Step
 
 Schedule = float | Callable[[int], float]
@@ -73,9 +75,9 @@ def svi_step(
         first = index == first_step
         if first:
             check(program, guide, *batch)
-        sites = _Sites(beta(index) if callable(beta) else beta)
+        weight = beta(index) if callable(beta) else beta
         optimizer.zero_grad(set_to_none=True)
-        with pyro.validation_enabled(False), sites:
+        with pyro.validation_enabled(False), nullcontext() if weight == 1 else _LatentScale(weight):
             loss = _backward(elbo, program.model, guide, batch, parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if first and not gradients:
@@ -83,9 +85,17 @@ def svi_step(
                 "expected a gradient for the optimiser's parameters, got none: they are not those of this program and guide; "
                 "build the optimiser from program.parameters()"
             )
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(loss + norm):
-            raise NotFinite(_diagnosis(index, loss, sites, _names(program, guide, parameters)))
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if not math.isfinite(float(loss + norm)):
+            bad = (
+                _bad_parameters(program, guide, parameters)
+                if torch.isfinite(loss)
+                else _bad_sites(program, guide, batch)
+            )
+            raise NotFinite(
+                f"the {'gradient' if torch.isfinite(loss) else 'loss'} at step {index} is not finite, from {bad}; lower the "
+                f"learning rate, clip the gradient (clip=...), or bound the scale of the likelihood from below"
+            )
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         optimizer.step()
@@ -116,45 +126,39 @@ def _backward(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], p
     return torch.as_tensor(loss) / n
 
 
-class _Sites(Messenger):
-    """Weighs the latent sites by β, and remembers every site, to name the one that went wrong."""
+class _LatentScale(Messenger):
+    """Weighs the log densities of latent sites, in model and guide alike, by β."""
 
     def __init__(self, beta: float) -> None:
         super().__init__()
         self.beta = beta
-        self.seen: dict[str, Any] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        if self.beta != 1.0 and not msg["is_observed"]:
+        if not msg["is_observed"]:
             msg["scale"] = msg["scale"] * self.beta
 
-    def _pyro_post_sample(self, msg: Any) -> None:
-        kind = "observed" if msg["is_observed"] else "latent"
-        self.seen.setdefault(f"{kind} site {msg['name']!r}", []).append((msg["fn"], msg["value"]))
 
-    def not_finite(self) -> list[str]:
-        """The sites with a value or log density that is not finite, as the sentence names them."""
+def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str:
+    """The sites whose value or log density is not finite, in one more draw from the parameters as they are."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        guide_trace = poutine.trace(guide).get_trace(*batch)
+        model_trace = poutine.trace(poutine.replay(program.model, trace=guide_trace)).get_trace(*batch)
+        bad = [
+            f"site {name!r} of the {owner}"
+            for owner, trace in (("guide", guide_trace), ("model", model_trace))
+            for name, site in stochastic_sites(trace).items()
+            if not bool(
+                torch.isfinite(site["value"]).all() and torch.isfinite(site["fn"].log_prob(site["value"])).all()
+            )
+        ]
+    return ", ".join(bad) or "the objective, though every site was finite in a second draw"
 
-        def finite(fn: Any, value: Tensor) -> bool:
-            return bool(torch.isfinite(value).all() and torch.isfinite(fn.log_prob(value)).all())
 
-        with torch.no_grad(), pyro.validation_enabled(False):
-            return [name for name, uses in self.seen.items() if not all(finite(*use) for use in uses)]
-
-
-def _names(program: Program, guide: Guide, parameters: list[Tensor]) -> dict[str, Tensor]:
-    """The optimiser's parameters by the names that program and guide give them."""
-    named = {}
+def _bad_parameters(program: Program, guide: Guide, parameters: list[Tensor]) -> str:
+    """The parameters whose gradient is not finite, by the names that program and guide give them."""
+    names = {id(p): f"number {i} of the optimiser" for i, p in enumerate(parameters)}
     for owner in (guide, program):
         if isinstance(owner, torch.nn.Module):
-            named.update({id(p): name for name, p in owner.named_parameters()})
-    return {named.get(id(p), f"number {i} of the optimiser"): p for i, p in enumerate(parameters)}
-
-
-def _diagnosis(index: int, loss: Tensor, sites: _Sites, parameters: dict[str, Tensor]) -> str:
-    remedy = "lower the learning rate, clip the gradient (clip=...), or bound the scale of the likelihood from below"
-    if not torch.isfinite(loss):
-        where = " and ".join(sites.not_finite()) or "the objective"
-        return f"the loss at step {index} is {float(loss)}, from {where}; {remedy}"
-    bad = [name for name, p in parameters.items() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
-    return f"the gradient at step {index} is not finite, in parameter {', '.join(bad)}; {remedy}"
+            names.update({id(p): name for name, p in owner.named_parameters()})
+    bad = [names[id(p)] for p in parameters if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
+    return f"parameter {', '.join(bad)}"

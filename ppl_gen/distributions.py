@@ -1,9 +1,10 @@
-"""Two distributions on a grid in [0, 1] that Pyro does not have: images as stored, as probability masses."""
+"""Distributions that Pyro does not have: a normal by its log scale, and masses on a grid in [0, 1], as images are stored."""
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Grid"]
+__all__ = ["DiscretizedLogistic", "Grid", "Normal"]
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,6 +12,23 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.nn import functional as F
+
+
+class Normal(dist.Normal):
+    """N(x; μ, exp(η)²), with μ and η of one shape: what a network puts out is used as it is, never the log of an exp."""
+
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        self.log_scale = log_scale
+        super().__init__(loc, log_scale.exp(), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Normal:
+        if torch.Size(batch_shape) == self.batch_shape:
+            return self
+        return Normal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        standardised = (value - self.loc) / self.scale
+        return -0.5 * standardised.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
 
 
 class _OnGrid(constraints.Constraint):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["DiagonalGaussian"]
 
-import pyro.distributions as dist
 from torch import Tensor, nn
 
+from ppl_gen.distributions import Normal
 from ppl_gen.protocols import Distribution
 
 
@@ -23,4 +23,4 @@ class DiagonalGaussian(nn.Module):
 
     def forward(self, *context: Tensor) -> Distribution:
         loc, log_scale = self.net(*context).chunk(2, -1)
-        return dist.Normal(loc, log_scale.exp()).to_event(1)
+        return Normal(loc, log_scale).to_event(1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 __all__ = ["ConditionalNormal", "StandardNormal"]
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.distributions import Normal
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.protocols import Distribution
 
@@ -24,10 +24,10 @@ class StandardNormal(nn.Module):
         if dim < 1:
             raise ValueError(f"expected a latent dimension of at least 1, got {dim}")
         self.register_buffer("loc", torch.zeros(dim), persistent=False)
-        self.register_buffer("scale", torch.ones(dim), persistent=False)
+        self.register_buffer("log_scale", torch.zeros(dim), persistent=False)
 
     def forward(self, *context: Tensor) -> Distribution:
-        return dist.Normal(self.loc, self.scale).to_event(1)
+        return Normal(self.loc, self.log_scale).to_event(1)
 
 
 class ConditionalNormal(DiagonalGaussian):
