@@ -152,7 +152,6 @@ class Curve(nn.Module):
         ValueError: If σ is not positive or there are fewer than two points.
     """
 
-    grid: Tensor
     scale: Tensor
 
     def __init__(self, feature_map: Callable[[Tensor], Tensor], scale: float, points: int = 4001) -> None:
@@ -163,7 +162,7 @@ class Curve(nn.Module):
         self.feature_map = feature_map
         self.prior = StandardNormal(1)
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.register_buffer("grid", torch.linspace(-8, 8, points), persistent=False)
+        self.points = points
 
     def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
         """x of shape (N, D) is scored; without x, n data are drawn."""
@@ -176,18 +175,21 @@ class Curve(nn.Module):
 
     def exact_log_evidence(self, x: Tensor) -> Tensor:
         """log ∫ N(x; f(z), σ²I) N(z; 0, 1) dz, of shape (N,)."""
-        return self._joint(x).logsumexp(-1) + torch.log(self.grid[1] - self.grid[0])
+        few_at_a_time = [self._joint(part).logsumexp(-1) for part in x.split(256)]
+        return torch.cat(few_at_a_time) + math.log(16 / (self.points - 1))
 
     def exact_posterior(self, x: Tensor) -> dist.Empirical:
         """p(z | x) on the nodes, of batch shape (N,) and event shape (1,), with its `.mean`, `.variance` and `.sample()`."""
-        return dist.Empirical(self.grid[:, None].expand(x.shape[0], -1, -1), self._joint(x))
+        return dist.Empirical(self._nodes()[:, None].expand(x.shape[0], -1, -1), self._joint(x))
+
+    def _nodes(self) -> Tensor:
+        return torch.linspace(-8, 8, self.points, dtype=self.scale.dtype, device=self.scale.device)
 
     def _joint(self, x: Tensor) -> Tensor:
-        """log p(x, z) at every node, of shape (N, points), data a few at a time."""
-        node = self.feature_map(self.grid[:, None])
-        log_prior = -0.5 * self.grid.square() - 0.5 * math.log(2 * math.pi)
-        likelihood = dist.Normal(node, self.scale).to_event(1)
-        return torch.cat([likelihood.log_prob(part[:, None]) for part in x.split(64)]) + log_prior
+        """log p(x, z) at every node, of shape (N, points)."""
+        z = self._nodes()[:, None]
+        likelihood = dist.Normal(self.feature_map(z), self.scale).to_event(1)
+        return likelihood.log_prob(x[:, None]) + self.prior().log_prob(z)
 
 
 def _check_positive(name: str, value: Tensor | float) -> None:
