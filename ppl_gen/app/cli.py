@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["app", "main"]
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -125,6 +126,7 @@ def _fit(
         run.checkpoint(done, program, optimizer, device)
     console.print(f"{config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
     dataset = dataset.to(device)
+    warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
     again = f"ppl-gen fit {config.model} --out {folder} --resume"
     try:
         step = svi_step(program, optimizer)

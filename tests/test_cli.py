@@ -1,0 +1,310 @@
+"""The command: runs, their products, resuming, and every bad input in a table."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from ppl_gen.app.cli import app
+from ppl_gen.app.runs import Run
+
+QUICK = ["--epochs", "2", "--latent-dim", "2", "--device", "cpu"]
+
+
+def call(*words: object) -> tuple[int, str]:
+    """The exit code and all that was printed, with white space folded."""
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE fitted to digits for two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "vae"
+    code, said = call("fit", "vae", "--out", folder, *QUICK)
+    assert code == 0, said
+    return folder
+
+
+class TestRuns:
+    def test_a_run_is_a_folder(self, fitted: Path) -> None:
+        assert {p.name for p in fitted.iterdir()} >= {
+            *("config.json", "metrics.jsonl", "checkpoint.pt", "samples.png", "reconstructions.png", "training.png")
+        }
+        records = [json.loads(line) for line in (fitted / "metrics.jsonl").read_text().splitlines()]
+        assert [r["epoch"] for r in records] == [1, 2]
+        assert records[1]["metrics"]["elbo"] > records[0]["metrics"]["elbo"]
+        assert json.loads((fitted / "config.json").read_text())["binarize"] == "dynamic"
+        assert Image.open(fitted / "samples.png").size > (500, 500)
+
+    def test_the_checkpoint_loads_with_weights_only(self, fitted: Path) -> None:
+        state = torch.load(fitted / "checkpoint.pt", weights_only=True)
+        assert state["epoch"] == 2
+
+    @pytest.mark.parametrize("model", ["vae", "cvae", "conv-vae"])
+    @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized-logistic"])
+    def test_models_and_likelihoods_combine(self, model: str, likelihood: str, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        code, said = call("fit", model, "--likelihood", likelihood, "--out", run, *QUICK)
+        assert code == 0, said
+        assert f"binarisation {'dynamic' if likelihood == 'bernoulli' else 'none'}" in said
+        code, said = call("evaluate", run, "--particles", 30, "--limit", 20)
+        assert code == 0, said
+        assert "30 particles, 20 test data, binarisation" in said
+        result = json.loads((run / "evaluation.json").read_text())
+        assert result["log_evidence"] >= result["elbo"]
+        assert result["conditional"] == (model == "cvae")
+        for command in ("sample", "reconstruct"):
+            code, said = call(command, run, "--count", 12)
+            assert code == 0, said
+
+    def test_vectors_are_drawn_as_points(self, tmp_path: Path) -> None:
+        code, said = call(
+            "fit", "vae", "--data", "circle", "--likelihood", "gaussian", "--out", tmp_path / "run", *QUICK
+        )
+        assert code == 0, said
+        assert (tmp_path / "run" / "samples.png").is_file()
+
+    def test_attributes_condition_a_cvae(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", x=np.random.rand(120, 8, 8), y=np.random.rand(120, 3))
+        code, said = call("fit", "cvae", "--data", tmp_path / "a.npz", "--out", tmp_path / "run", *QUICK)
+        assert code == 0, said
+        assert call("evaluate", tmp_path / "run", "--particles", 5)[0] == 0
+
+    def test_a_seed_is_a_run(self, fitted: Path, tmp_path: Path) -> None:
+        call("fit", "vae", "--out", tmp_path / "same", *QUICK)
+        call("fit", "vae", "--out", tmp_path / "other", "--seed", 1, *QUICK)
+        assert weights(tmp_path / "same") == weights(fitted)
+        assert weights(tmp_path / "other") != weights(fitted)
+
+    def test_labels_are_rows(self, tmp_path: Path) -> None:
+        call("fit", "cvae", "--out", tmp_path / "run", *QUICK)
+        assert call("sample", tmp_path / "run", "--label", 3)[0] == 0
+        assert call("sample", tmp_path / "run", "--label", 10) == (2, "error: expected --label from 0 to 9, got 10")
+
+    def test_the_program_can_be_loaded_in_a_notebook(self, fitted: Path) -> None:
+        from ppl_gen.models import vae
+
+        program = vae((1, 8, 8), 2)
+        assert Run.open(fitted).restore(program, torch.device("cpu")) == 2
+
+
+def weights(run: Path) -> dict[str, list[float]]:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    return {name: tensor.flatten().tolist() for name, tensor in state["program"].items()}
+
+
+class TestResume:
+    def test_four_epochs_are_two_and_two(self, fitted: Path, tmp_path: Path) -> None:
+        four, run = [*QUICK, "--epochs", "4"], tmp_path / "run"
+        call("fit", "vae", "--out", tmp_path / "whole", *four)
+        call("fit", "vae", "--out", run, *QUICK)
+        code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 4)
+        assert code == 0, said
+        assert weights(run) == weights(tmp_path / "whole")
+        assert [r.epoch for r in Run.open(run).records()] == [1, 2, 3, 4]
+
+    def test_other_options_than_the_run_s_are_refused(self, fitted: Path) -> None:
+        code, said = call("fit", "vae", "--out", fitted, "--resume", "--latent-dim", 3)
+        assert (code, "begun with latent_dim 2, got 3" in said) == (2, True)
+        assert call("fit", "cvae", "--out", fitted, "--resume")[0] == 2
+
+    def test_an_interrupt_saves_and_says_how_to_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ppl_gen.app import report
+
+        run, show = tmp_path / "run", report.Live.show
+
+        def interrupt(self: report.Live, record: object) -> None:
+            show(self, record)  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(report.Live, "show", interrupt)
+            code, said = call("fit", "vae", "--out", run, *QUICK)
+        assert code == 130
+        assert f"the checkpoint of epoch 1 is saved. Go on with: ppl-gen fit vae --out {run} --resume" in said
+        call("fit", "vae", "--out", run, "--resume")
+        call("fit", "vae", "--out", tmp_path / "whole", *QUICK)
+        assert weights(run) == weights(tmp_path / "whole")
+
+    def test_a_write_that_fails_leaves_the_last_checkpoint(self, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = (fitted / "checkpoint.pt").read_bytes()
+
+        def full_disk(state: object, file: object) -> None:
+            file.write(b"half of it")  # type: ignore[attr-defined]
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(torch, "save", full_disk)
+        program = nn.Linear(1, 1)
+        with pytest.raises(OSError, match="no space"):
+            Run.open(fitted).checkpoint(9, program, torch.optim.SGD(program.parameters()), torch.device("cpu"))
+        assert (fitted / "checkpoint.pt").read_bytes() == before
+
+    def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(self, tmp_path: Path) -> None:
+        code, said = call("fit", "vae", "--out", tmp_path / "run", "--lr", 1e30, *QUICK)
+        assert code == 2
+        assert "is not finite, from" in said
+        assert "The checkpoint of epoch 0 stays" in said
+        assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
+
+    def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
+        """SIGKILL during training, ten times over; the run ends with the weights of one that was left alone."""
+        options = ["--epochs", "60", "--latent-dim", "2", "--batch-size", "20", "--device", "cpu"]
+        run, moments = tmp_path / "killed", random.Random(0)
+        epochs = []
+        for i in range(10):
+            words = ["fit", "vae", "--out", str(run), *(["--resume"] if i else options)]
+            child = subprocess.Popen(
+                [sys.executable, "-m", "ppl_gen", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            assert child.stdout is not None
+            assert "vae on digits" in child.stdout.readline()  # training begins
+            try:
+                child.wait(timeout=moments.uniform(0.05, 0.35))
+            except subprocess.TimeoutExpired:
+                child.kill()
+            child.wait()
+            child.stdout.close()
+            epochs.append(torch.load(run / "checkpoint.pt", weights_only=True)["epoch"])
+        assert epochs == sorted(epochs)
+        assert 0 < epochs[4] < 60, "the kills should fall into training"
+        code, said = call("fit", "vae", "--out", run, "--resume")
+        assert code == 0, said
+        code, said = call("fit", "vae", "--out", tmp_path / "whole", *options)
+        assert code == 0, said
+        assert weights(run) == weights(tmp_path / "whole")
+        assert [r.epoch for r in Run.open(run).records()] == list(range(1, 61))
+
+
+@pytest.fixture
+def scene(tmp_path: Path, fitted: Path) -> Path:
+    """Files that are wrong, each in its way."""
+    np.save(tmp_path / "nan.npy", np.full((20, 8, 8), np.nan))
+    np.save(tmp_path / "unlabelled.npy", np.random.rand(200, 8, 8).round())
+    np.save(tmp_path / "grey.npy", np.random.rand(200, 8, 8))
+    (tmp_path / "broken.npy").write_bytes(b"nothing")
+    (tmp_path / "mixed").mkdir()
+    for side in (8, 9):
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / "mixed" / f"{side}.png")
+    for kind in ("damaged", "foreign", "other", "unstarted"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "config.json").write_bytes((fitted / "config.json").read_bytes())
+    (tmp_path / "damaged" / "checkpoint.pt").write_bytes((fitted / "checkpoint.pt").read_bytes()[:5000])
+    torch.save({"weights": torch.ones(3)}, tmp_path / "foreign" / "checkpoint.pt")
+    state = torch.load(fitted / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"program": {"w": torch.ones(1)}}, tmp_path / "other" / "checkpoint.pt")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.txt").write_text("not a run")
+    (tmp_path / "garbled").mkdir()
+    (tmp_path / "garbled" / "config.json").write_text("{")
+    return tmp_path
+
+
+BAD = {
+    "unknown model": (["fit", "vea"], "unknown model 'vea'; did you mean 'vae'?"),
+    "unknown data": (["fit", "vae", "--data", "mnits"], "named 'mnits'; did you mean 'mnist'?"),
+    "unknown likelihood": (["fit", "vae", "--likelihood", "gausian"], "did you mean 'gaussian'?"),
+    "unknown binarisation": (
+        ["fit", "vae", "--binarize", "dynamik"],
+        "threshold, static, dynamic, dequantize, got 'dynamik'",
+    ),
+    "missing file": (["fit", "vae", "--data", "nowhere.npy"], "cannot read nowhere.npy: [Errno 2] No such file"),
+    "missing set": (["fit", "vae", "--data", "cifar10", "--root", "{scene}"], "cannot read CIFAR10 under"),
+    "unreadable file": (["fit", "vae", "--data", "{scene}/broken.npy"], "cannot read"),
+    "sizes differ": (
+        ["fit", "vae", "--data", "{scene}/mixed"],
+        "expected images of one size, got 8 × 8 (8.png) and 9 × 9",
+    ),
+    "not a number": (["fit", "vae", "--data", "{scene}/nan.npy"], "expected finite numbers"),
+    "labels missing": (["fit", "cvae", "--data", "{scene}/unlabelled.npy"], "expected labels for a CVAE, got none"),
+    "grey pixels": (
+        ["fit", "vae", "--binarize", "none"],
+        "support of Bernoulli, Boolean(), got values from 0 to 1: binarise",
+    ),
+    "grey file": (["fit", "vae", "--data", "{scene}/grey.npy", "--binarize", "none"], "ContinuousBernoulli, Gaussian"),
+    "beyond the interval": (["fit", "vae", "--data", "circle"], "expected values in [0, 1] to binarise"),
+    "a vector for convolutions": (
+        ["fit", "conv-vae", "--data", "circle", "--likelihood", "gaussian"],
+        "8 to 64 pixels",
+    ),
+    "run exists": (["fit", "vae", "--out", "{fitted}"], "exists; go on with --resume, begin anew with --overwrite"),
+    "not a run": (["fit", "vae", "--out", "{scene}/photos", "--overwrite"], "is not the folder of a run"),
+    "a file is in the way": (["fit", "vae", "--out", "{scene}/nan.npy"], "is a file"),
+    "nothing to resume": (["fit", "vae", "--out", "{scene}/nothing", "--resume"], "it has no config.json"),
+    "both": (["fit", "vae", "--out", "{fitted}", "--resume", "--overwrite"], "got both"),
+    "damaged checkpoint": (["evaluate", "{scene}/damaged"], "is damaged, or not a checkpoint"),
+    "damaged, resumed": (["fit", "vae", "--out", "{scene}/damaged", "--resume"], "is damaged, or not a checkpoint"),
+    "foreign checkpoint": (["evaluate", "{scene}/foreign"], "expected a 'ppl-gen checkpoint 1' file"),
+    "of another program": (["evaluate", "{scene}/other"], "is of another program than config.json says"),
+    "no checkpoint": (["sample", "{scene}/unstarted"], "has no checkpoint.pt"),
+    "garbled configuration": (["evaluate", "{scene}/garbled"], "is not the configuration of a run"),
+    "a folder without a run": (["reconstruct", "{scene}/photos"], "is not the folder of a run"),
+    "batch too large": (
+        ["fit", "vae", "--batch-size", "1501"],
+        "batch size from 1 to the number of data, 1500, got 1501",
+    ),
+    "zero epochs": (["fit", "vae", "--epochs", "0"], "expected --epochs above zero, got 0"),
+    "zero latents": (["fit", "vae", "--latent-dim", "0"], "expected --latent-dim above zero, got 0"),
+    "no learning": (["fit", "vae", "--lr", "-1"], "expected --lr above zero, got -1"),
+    "zero particles": (["evaluate", "{fitted}", "--particles", "0"], "expected --particles of at least 1, got 0"),
+    "zero samples": (["sample", "{fitted}", "--count", "0"], "expected --count of at least 1, got 0"),
+    "a label for a vae": (["sample", "{fitted}", "--label", "3"], "expected a CVAE of labelled data for --label"),
+    "unknown device": (["fit", "vae", "--device", "gpu"], "unknown device 'gpu'"),
+}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_nothing_is_touched(
+    name: str, scene: Path, fitted: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, said = BAD[name]
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    before = snapshot(scene), snapshot(fitted)
+    result = CliRunner().invoke(app, [w.format(scene=scene, fitted=fitted) for w in words])
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert (snapshot(scene), snapshot(fitted)) == before
+    assert not list(Path.cwd().iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_without_a_device() -> None:
+    assert call("fit", "vae", "--device", "cuda") == (
+        2,
+        "error: no CUDA device for --device cuda on this machine; take --device cpu or auto",
+    )
+
+
+def test_help_explains_by_example_and_the_module_is_the_command() -> None:
+    code, said = call("--help")
+    assert code == 0
+    assert "ppl-gen fit vae" in said
+    module = subprocess.run([sys.executable, "-m", "ppl_gen", "--help"], capture_output=True, text=True, check=True)
+    assert "ppl-gen evaluate" in module.stdout
+
+
+@pytest.mark.cuda
+def test_a_run_on_cuda_resumes_bit_exactly(tmp_path: Path) -> None:
+    four = ["--epochs", "4", "--latent-dim", "2", "--device", "cuda"]
+    call("fit", "vae", "--out", tmp_path / "whole", *four)
+    call("fit", "vae", "--out", tmp_path / "run", *four, "--epochs", "2")
+    call("fit", "vae", "--out", tmp_path / "run", "--resume", "--epochs", "4", "--device", "cuda")
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
