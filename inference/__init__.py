@@ -5,7 +5,7 @@ if __name__ != "ppl_gen.inference":
 
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.fit import Record, fit, iterate
-from ppl_gen.inference.importance import log_evidence
+from ppl_gen.inference.importance import elbo, log_evidence
 from ppl_gen.inference.svi import NotFinite, svi_step
 
-__all__ = ["Estimate", "NotFinite", "Record", "fit", "iterate", "log_evidence", "svi_step"]
+__all__ = ["Estimate", "NotFinite", "Record", "elbo", "fit", "iterate", "log_evidence", "svi_step"]

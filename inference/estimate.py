@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Estimate"]
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,6 +31,12 @@ class Estimate:
     k_hat: Tensor | None = None
     sampling_error: Tensor | None = None
 
+    @classmethod
+    def concatenate(cls, pieces: Sequence[Estimate]) -> Estimate:
+        """One estimate of all data from estimates of some data each."""
+        columns = ([getattr(piece, f.name) for piece in pieces] for f in fields(cls))
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+
     def mean(self) -> Estimate:
         """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂ among the data."""
         value = self.value.double()
@@ -43,4 +51,5 @@ class Estimate:
 
     def __str__(self) -> str:
         mean = self if self.value.dim() == 0 else self.mean()
-        return f"{float(mean.value):.3f} ± {float(mean.standard_error):.3f}"
+        error = float(mean.standard_error)
+        return f"{float(mean.value):.3f} ± " + ("unknown" if math.isnan(error) else f"{error:.3f}")

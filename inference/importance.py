@@ -1,10 +1,11 @@
-"""Log evidence by importance weighting, datum by datum, in bounded memory."""
+"""Log evidence by importance weighting, and the ELBO, datum by datum, in bounded memory."""
 
 from __future__ import annotations
 
-__all__ = ["log_evidence"]
+__all__ = ["elbo", "log_evidence"]
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -44,7 +45,8 @@ def log_evidence(
         progress: Whether to show a progress bar.
 
     Returns:
-        An `Estimate` of values (N,) in nats per datum, with standard error, ESS and Pareto k̂ (from 25 particles on).
+        An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle), ESS and Pareto k̂ (from
+        25 particles on).
 
     Raises:
         ValueError: If particles or chunk are below 1, or as `ppl_gen.inference.checks.check` says.
@@ -52,6 +54,57 @@ def log_evidence(
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
     """
+    return _estimate(_Weights, program, guide, x, context, particles, chunk, seed, progress)
+
+
+def elbo(
+    program: Program,
+    guide: Guide | None,
+    x: Tensor,
+    *context: Tensor,
+    particles: int = 100,
+    chunk: int | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Estimate:
+    """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, the bound that SVI ascends, for every datum; unbiased.
+
+    Its standard error is the standard deviation of log w over √K. The distance to `log_evidence` is KL(q(z | x) ‖ p(z | x)).
+
+    Args:
+        program: As in `log_evidence`.
+        guide: As in `log_evidence`.
+        x: As in `log_evidence`.
+        *context: As in `log_evidence`.
+        particles: K, the number of draws per datum.
+        chunk: As in `log_evidence`.
+        seed: As in `log_evidence`; the same seed and chunk give the same draws.
+        progress: As in `log_evidence`.
+
+    Returns:
+        An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle).
+
+    Raises:
+        ValueError: As `log_evidence` does.
+
+    Reference:
+        Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
+    """
+    return _estimate(_LogWeights, program, guide, x, context, particles, chunk, seed, progress)
+
+
+def _estimate(
+    kind: type[_Weights] | type[_LogWeights],
+    program: Program,
+    guide: Guide | None,
+    x: Tensor,
+    context: tuple[Tensor, ...],
+    particles: int,
+    chunk: int | None,
+    seed: int | None,
+    progress: bool,
+) -> Estimate:
+    """Feeds log weights, a chunk of data and particles at a time, to what sums them up."""
     for name, number in (("particles", particles), ("chunk", chunk)):
         if number is not None and number < 1:
             raise ValueError(f"expected {name} of at least 1, got {number}")
@@ -60,20 +113,19 @@ def log_evidence(
     pairs = chunk or _default_chunk(x)
     per_draw = min(particles, pairs)
     rows = x.shape[0] if needs_all_data(guide) else max(1, pairs // per_draw)
-    pieces = []
-    seeded = forked(x.device, seed) if seed is not None else torch.no_grad()
+    pieces: list[Estimate] = []
+    seeded = nullcontext() if seed is None else forked(x.device, seed)
     with evaluating(program, guide), seeded:
         starts = range(0, x.shape[0], rows)
         for start in track(starts, "importance weighting", disable=not progress, transient=True):
             data = [t[start : start + rows] for t in (x, *context)]
-            weights = _Weights.empty(data[0].shape[0], particles, x.device)
+            seen: _Weights | _LogWeights = kind.empty(data[0].shape[0], particles, x.device)
             for done in range(0, particles, per_draw):
                 proposal = propose(guide, min(per_draw, particles - done), nesting, *data)
                 density = log_density(program.model, proposal.latents, *data)
-                weights = weights.add(density.prior + density.likelihood - proposal.log_prob)
-            pieces.append(weights.estimate(particles))
-    value, standard_error, ess, k_hat = (torch.cat(column) for column in zip(*pieces, strict=True))
-    return Estimate(value, standard_error, ess, k_hat if _tail_length(particles) > 4 else None)
+                seen = seen.add((density.prior + density.likelihood - proposal.log_prob).double())
+            pieces.append(seen.estimate(particles))
+    return Estimate.concatenate(pieces)
 
 
 class _Weights(NamedTuple):
@@ -88,20 +140,42 @@ class _Weights(NamedTuple):
         nothing = torch.full((n,), -math.inf, dtype=torch.float64, device=device)
         return cls(nothing, nothing, nothing.expand(_tail_length(particles) + 1, n))
 
-    def add(self, log_weights: Tensor) -> _Weights:
-        new = log_weights.double()
+    def add(self, new: Tensor) -> _Weights:
         return _Weights(
             torch.logaddexp(self.log_sum, new.logsumexp(0)),
             torch.logaddexp(self.log_sum_square, (2 * new).logsumexp(0)),
             torch.cat([self.tail, new]).topk(self.tail.shape[0], dim=0).values,
         )
 
-    def estimate(self, particles: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def estimate(self, particles: int) -> Estimate:
         ess = (2 * self.log_sum - self.log_sum_square).exp()
-        variance = (
-            (particles / ess - 1).clamp(min=0) / (particles - 1) if particles > 1 else torch.full_like(ess, torch.nan)
-        )
-        return self.log_sum - math.log(particles), variance.sqrt(), ess, _pareto_shape(self.tail)
+        variance = (particles / ess - 1).clamp(min=0) / (particles - 1) if particles > 1 else ess * torch.nan
+        k_hat = _pareto_shape(self.tail) if _tail_length(particles) > 4 else None
+        return Estimate(self.log_sum - math.log(particles), variance.sqrt(), ess, k_hat)
+
+
+class _LogWeights(NamedTuple):
+    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations (Chan et al. 1983, eq. 2.1)."""
+
+    count: int
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def empty(cls, n: int, particles: int, device: torch.device) -> _LogWeights:
+        nothing = torch.zeros(n, dtype=torch.float64, device=device)
+        return cls(0, nothing, nothing)
+
+    def add(self, new: Tensor) -> _LogWeights:
+        count = self.count + len(new)
+        shift = new.mean(0) - self.mean
+        within = (new - new.mean(0)).square().sum(0)
+        between = shift.square() * self.count * len(new) / count
+        return _LogWeights(count, self.mean + shift * len(new) / count, self.squares + within + between)
+
+    def estimate(self, particles: int) -> Estimate:
+        variance = self.squares / (particles - 1) if particles > 1 else self.squares * torch.nan
+        return Estimate(self.mean, (variance / particles).sqrt())
 
 
 def _tail_length(particles: int) -> int:
@@ -115,8 +189,6 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     The profile posterior mean of Zhang and Stephens (2009), eq. 7 to 9, shrunk towards 1/2 with the weight of ten
     observations (Vehtari et al. 2024, appendix C). Minus infinity where the tail has no spread.
     """
-    if tail.shape[0] < 6:
-        return torch.full_like(tail[0], torch.nan)
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
     count = excess.shape[1]

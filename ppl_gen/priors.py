@@ -19,6 +19,9 @@ class StandardNormal(nn.Module):
         dim: D, the dimension of z.
     """
 
+    loc: Tensor
+    log_scale: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         if dim < 1:

@@ -75,15 +75,16 @@ def _gradients_reach_every_parameter(case: _Case) -> None:
 
 
 def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
+    program: Any = case.program
     if not isinstance(case.program, nn.Module):
         return
-    twin: Any = copy.deepcopy(case.program)
+    twin: Any = copy.deepcopy(program)
     for p in twin.parameters():
         p.data.add_(1.0)
-    twin.load_state_dict(case.program.state_dict())
-    with evaluating(case.program, case.guide, twin):
+    twin.load_state_dict(program.state_dict())
+    with evaluating(program, case.guide, twin):
         latents = case.propose(1)
-        original = log_density(case.program.model, latents, case.x, *case.context)
+        original = log_density(program.model, latents, case.x, *case.context)
         restored = log_density(twin.model, latents, case.x, *case.context)
     _same(
         "the log density after a state_dict round trip", [t.tolist() for t in restored], [t.tolist() for t in original]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -10,8 +11,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from ppl_gen.inference import Estimate, fit, log_evidence, svi_step
-from ppl_gen.inference.importance import _pareto_shape, _tail_length
+from ppl_gen.inference import Estimate, elbo, fit, log_evidence, svi_step
+from ppl_gen.inference.importance import _LogWeights, _pareto_shape, _tail_length
 from ppl_gen.models import CVAE, VAE, cvae, toy, vae
 from programs import PROGRAMS, TwoLayers, digits
 from torch import Tensor, nn
@@ -124,6 +125,29 @@ class TestAgainstExactAnswers:
 
         x = simulate(flat, 30)
         assert agrees(log_evidence(Linear(), None, x, particles=20_000), flat.exact_log_evidence(x))
+
+
+class TestElbo:
+    def test_its_distance_to_the_evidence_is_the_divergence(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+        """A proposal with 1.3 times the standard deviations: KL = D/2 (1.69 − 1 − log 1.69), the same for every datum."""
+        program, x = ppca
+        estimate = elbo(program, wide(program), x, particles=4000, chunk=999)
+        exact = program.exact_log_evidence(x) - 1.5 * (0.69 - math.log(1.69))
+        assert ((estimate.value - exact).abs() < 4.5 * estimate.standard_error + 1e-4).all()
+        assert abs(float(estimate.mean().value - exact.mean())) < 4 * float(estimate.mean().standard_error) + 1e-4
+
+    def test_chunks_sum_up_to_the_whole(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+        program, x = ppca
+        one, two = (elbo(program, wide(program), x, particles=60, chunk=7, seed=0) for _ in range(2))
+        assert torch.equal(one.value, two.value)
+        draws = torch.randn(50, 3, dtype=torch.float64)
+        merged = _LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
+        torch.testing.assert_close(merged.value, draws.mean(0))
+        torch.testing.assert_close(merged.standard_error, draws.std(0) / 50**0.5)
+
+    def test_one_particle_has_no_error(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+        program, x = ppca
+        assert str(elbo(program, None, x, particles=1)).endswith("± unknown")
 
 
 class TestEstimate:

@@ -20,7 +20,7 @@ from ppl_gen import plots
 from ppl_gen.app.build import context
 from ppl_gen.app.runs import Run, _atomically
 from ppl_gen.data import Batches, Dataset, Split
-from ppl_gen.inference import Record, log_evidence
+from ppl_gen.inference import Record, elbo, log_evidence
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.program import Observed, simulate
 from ppl_gen.program import reconstruct as program_reconstruct
@@ -82,8 +82,7 @@ def describe(dataset: Dataset) -> str:
 def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, console: Console) -> dict[str, Any]:
     """Scores a test set by importance weighting, writes evaluation.json and prints the table."""
     given = context(program, test)
-    # With one particle the log weight is an unbiased draw of the ELBO.
-    elbo = log_evidence(program, None, test.x, *given, particles=1, seed=seed).mean()
+    bound = elbo(program, None, test.x, *given, particles=min(particles, 100), seed=seed).mean()
     each = log_evidence(program, None, test.x, *given, particles=particles, seed=seed, progress=console.is_terminal)
     mean = each.mean()
     heavy = None if each.k_hat is None else float((each.k_hat > 0.7).double().mean())
@@ -92,7 +91,8 @@ def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, con
         "log_evidence": float(mean.value),
         "standard_error": float(mean.standard_error) if particles > 1 else None,
         "sampling_error": float(mean.sampling_error) if len(test) > 1 and mean.sampling_error is not None else None,
-        "elbo": float(elbo.value),
+        "elbo": float(bound.value),
+        "elbo_standard_error": float(bound.standard_error) if particles > 1 else None,
         "particles": particles,
         "data": len(test),
         "conditional": bool(given),
@@ -109,16 +109,19 @@ def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, con
 
 def _print_evaluation(run: Run, result: dict[str, Any], console: Console) -> None:
     condition = " given the label" if result["conditional"] else ""
-    error = "" if result["standard_error"] is None else f" ± {result['standard_error']:.4f}"
-    table = Table("what", "nats per datum", title=f"{run.config.model} on {run.config.data}", title_justify="left")
-    table.add_row(f"test log evidence{condition} ± Monte Carlo standard error", f"{result['log_evidence']:.3f}{error}")
-    if result["sampling_error"] is not None:
-        table.add_row("spread of that average over test sets", f"± {result['sampling_error']:.3f}")
-    table.add_row("test ELBO", f"{result['elbo']:.3f}")
+    table = Table("nats per datum", "average", "± Monte Carlo", title_justify="left")
+    table.title = f"{run.config.model} on {run.config.data}, {result['data']} test data"
+    for name, value, error in (
+        ("log evidence", "log_evidence", "standard_error"),
+        ("ELBO", "elbo", "elbo_standard_error"),
+    ):
+        shown = "unknown" if result[error] is None else f"{result[error]:.4f}"
+        table.add_row(name + condition, f"{result[value]:.3f}", shown)
     console.print(table)
     console.print(
-        f"{result['particles']} particles, {result['data']} test data, binarisation {result['binarize'] or 'none'}, "
-        f"likelihood {run.config.likelihood}; smallest effective sample size {result['ess_smallest']:.0f}",
+        f"{result['particles']} particles, binarisation {result['binarize'] or 'none'}, likelihood {run.config.likelihood}; "
+        f"smallest effective sample size {result['ess_smallest']:.0f}; another test set of this size would move the average "
+        f"by about {result['sampling_error'] or float('nan'):.2f}",
         soft_wrap=True,
     )
     if result["k_hat_above_0.7"]:
