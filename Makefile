@@ -12,7 +12,7 @@ export PPL_GEN_DATA ?= $(realpath $(wildcard ../shared/data))
 .PHONY: demo test test-slow notebooks benchmarks lint format clean
 
 demo: $(READY)
-	$(BIN)/ppl-gen fit vae --data digits --epochs 150 --latent-dim 10 --out runs/demo --overwrite
+	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
 	$(BIN)/ppl-gen evaluate runs/demo
 
 test: $(READY)

@@ -109,14 +109,14 @@ def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, con
 
 def _print_evaluation(run: Run, result: dict[str, Any], console: Console) -> None:
     condition = " given the label" if result["conditional"] else ""
-    table = Table("nats per datum", "average", "± Monte Carlo", title_justify="left")
+    table = Table("nats per datum", "average ± Monte Carlo standard error", title_justify="left")
     table.title = f"{run.config.model} on {run.config.data}, {result['data']} test data"
     for name, value, error in (
         ("log evidence", "log_evidence", "standard_error"),
         ("ELBO", "elbo", "elbo_standard_error"),
     ):
-        shown = "unknown" if result[error] is None else f"{result[error]:.4f}"
-        table.add_row(name + condition, f"{result[value]:.3f}", shown)
+        shown = "unknown (one particle)" if result[error] is None else f"{result[error]:.4f}"
+        table.add_row(f"test {name}{condition}", f"{result[value]:.3f} ± {shown}")
     console.print(table)
     console.print(
         f"{result['particles']} particles, binarisation {result['binarize'] or 'none'}, likelihood {run.config.likelihood}; "
