@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["check", "forked", "needs_all_data"]
+__all__ = ["Checked", "check", "needs_all_data"]
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -15,26 +13,21 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.program import evaluating, is_auxiliary, plate_nesting, stochastic_sites
+from ppl_gen.program import evaluating, forked, is_auxiliary, plate_nesting, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 
 
-@contextmanager
-def forked(device: torch.device, seed: int | None) -> Iterator[None]:
-    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first if asked to."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
+class Checked(NamedTuple):
+    """What a check has learned: how many axes the plates take, and how many numbers the scoring of one datum takes."""
+
+    nesting: int
+    width: int
 
 
-def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
-    """Runs program and guide once on two data, with validation on, and compares their sites with each other and with x.
+def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checked:
+    """Runs program and guide once on a few data, with validation on, and compares their sites with each other and with x.
 
-    Neither the random state nor any buffer is changed.
-
-    Returns:
-        The number of axes that the plates of program and guide take.
+    Among the few are those of the smallest and the largest label. Neither the random state nor any buffer is changed.
 
     Raises:
         ValueError: If x is empty, not finite, of another shape than the program's data or outside the likelihood's
@@ -49,15 +42,15 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
         raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
-    rows = n if needs_all_data(guide) else min(n, 2)
-    few = [c[:rows] for c in context]
+    rows = torch.arange(n, device=x.device) if needs_all_data(guide) else _telling_rows(x, context)
+    few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
-        model_trace = poutine.trace(program.model).get_trace(None, *few, n=rows)
+        model_trace = poutine.trace(program.model).get_trace(None, *few, n=len(rows))
         sites = stochastic_sites(model_trace)
         if "x" not in sites:
             raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
         _check_data(sites["x"], x)
-        guide_trace = poutine.trace(guide).get_trace(x[:rows], *few)
+        guide_trace = poutine.trace(guide).get_trace(x[rows], *few)
     latents = sites.keys() - {"x"}
     proposed = {name for name, site in stochastic_sites(guide_trace).items() if not is_auxiliary(site)}
     if latents != proposed:
@@ -65,12 +58,29 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> int:
             f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; "
             f"give the sites the same names in both"
         )
-    return max(plate_nesting(model_trace), plate_nesting(guide_trace))
+    width = max(
+        x[0].numel(), *(t.numel() // len(rows) for t in vars(_base(sites["x"]["fn"])).values() if torch.is_tensor(t))
+    )
+    return Checked(max(plate_nesting(model_trace), plate_nesting(guide_trace)), width)
 
 
 def needs_all_data(guide: Guide) -> bool:
     """Whether a guide holds one posterior per datum, as Pyro's automatic guides do: it can only see all data at once."""
     return isinstance(guide, AutoGuide)
+
+
+def _telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
+    """The first two data, and those of the smallest and the largest label."""
+    labels = [c for c in context if c.dim() == 1 and not c.is_floating_point()]
+    extremes = [index for c in labels for index in (int(c.argmin()), int(c.argmax()))]
+    return torch.tensor([*range(min(len(x), 2)), *extremes], device=x.device)
+
+
+def _base(fn: Any) -> Any:
+    """The distribution inside those that only reshape or mask it."""
+    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def _check_data(site: Any, x: Tensor) -> None:
@@ -79,9 +89,7 @@ def _check_data(site: Any, x: Tensor) -> None:
         raise ValueError(
             f"expected data of shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; reshape them"
         )
-    fn = site["fn"]
-    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
-        fn = fn.base_dist
+    fn = _base(site["fn"])
     name = type(fn).__name__
     if isinstance(fn, dist.Delta):
         raise ValueError(

@@ -20,8 +20,9 @@ class Estimate:
         value: The estimate, in nats per datum for an evidence.
         standard_error: Its Monte Carlo standard error: what more particles would shrink.
         ess: Effective sample size (Σw)² / Σw², from 1 to the number of particles; None where there are no weights.
-        k_hat: Pareto shape of the weights' upper tail; above 0.7 the estimate and its error are not to be trusted
-            (Vehtari et al. 2024, Pareto smoothed importance sampling). None where there are no weights, or too few.
+        k_hat: Pareto shape of the weights' upper tail. Above min(1 − 1/log₁₀ K, 0.7), for K particles, the estimate and its
+            error are not to be trusted (Vehtari et al. 2024, Pareto smoothed importance sampling). None where there are no
+            weights, or too few.
         sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would shrink.
     """
 

@@ -9,12 +9,12 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from ppl_gen.inference.checks import check, forked, needs_all_data
-from ppl_gen.inference.estimate import Estimate
 from rich.progress import track
 from torch import Tensor
 
-from ppl_gen.program import evaluating, log_density, propose
+from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.program import evaluating, forked, guide_of, log_density, propose
 from ppl_gen.protocols import Guide, Program
 
 
@@ -108,9 +108,9 @@ def _estimate(
     for name, number in (("particles", particles), ("chunk", chunk)):
         if number is not None and number < 1:
             raise ValueError(f"expected {name} of at least 1, got {number}")
-    guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
-    nesting = check(program, guide, x, *context)
-    pairs = chunk or _default_chunk(x)
+    guide = guide_of(program, guide)
+    nesting, width = check(program, guide, x, *context)
+    pairs = chunk or max(1, (2**26 if x.is_cuda else 2**21) // max(width, 256))
     per_draw = min(particles, pairs)
     rows = x.shape[0] if needs_all_data(guide) else max(1, pairs // per_draw)
     pieces: list[Estimate] = []
@@ -122,8 +122,8 @@ def _estimate(
             seen: _Weights | _LogWeights = kind.empty(data[0].shape[0], particles, x.device)
             for done in range(0, particles, per_draw):
                 proposal = propose(guide, min(per_draw, particles - done), nesting, *data)
-                density = log_density(program.model, proposal.latents, *data)
-                seen = seen.add((density.prior + density.likelihood - proposal.log_prob).double())
+                joint = log_density(program.model, proposal.latents, *data).joint
+                seen = seen.add((joint - proposal.log_prob).double())
             pieces.append(seen.estimate(particles))
     return Estimate.concatenate(pieces)
 
@@ -155,7 +155,7 @@ class _Weights(NamedTuple):
 
 
 class _LogWeights(NamedTuple):
-    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations (Chan et al. 1983, eq. 2.1)."""
+    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations, merged pairwise."""
 
     count: int
     mean: Tensor
@@ -179,15 +179,16 @@ class _LogWeights(NamedTuple):
 
 
 def _tail_length(particles: int) -> int:
-    """The number of largest weights that the Pareto tail is fitted to (Vehtari et al. 2024, section 2.4)."""
+    """The number of largest weights that the Pareto tail is fitted to (Vehtari et al. 2024)."""
     return math.ceil(min(0.2 * particles, 3 * math.sqrt(particles)))
 
 
 def _pareto_shape(tail: Tensor) -> Tensor:
     """k̂ of a generalised Pareto fitted to the excess of the largest weights (M, n) over the (M + 1)-th, column by column.
 
-    The profile posterior mean of Zhang and Stephens (2009), eq. 7 to 9, shrunk towards 1/2 with the weight of ten
-    observations (Vehtari et al. 2024, appendix C). Minus infinity where the tail has no spread.
+    The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto
+    distribution, shrunk towards 1/2 with the weight of ten observations (Vehtari et al. 2024, Pareto smoothed importance
+    sampling). Minus infinity where the tail has no spread.
     """
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
@@ -202,8 +203,3 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     shape = torch.log1p(-theta * excess).mean(-1)
     shrunk = (count * shape + 10 * 0.5) / (count + 10)
     return torch.where(quartile[:, 0] > 0, shrunk, -math.inf)
-
-
-def _default_chunk(x: Tensor) -> int:
-    values = max(256, math.prod(x.shape[1:]))
-    return max(1, (2**28 if x.is_cuda else 2**21) // values)

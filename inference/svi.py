@@ -11,13 +11,13 @@ from typing import Any
 
 import pyro
 import torch
-from ppl_gen.inference.checks import check
 from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.program import stochastic_sites, takes
+from ppl_gen.inference.checks import check
+from ppl_gen.program import guide_of, owner, stochastic_sites, takes
 from ppl_gen.protocols import Guide, Program, Step
 
 Schedule = float | Callable[[int], float]
@@ -53,7 +53,7 @@ def svi_step(
         first_step: The index of the first step, for a schedule that goes on where it stopped.
 
     Returns:
-        A step with the metrics "elbo" (nats per datum, at the current β) and "gradient_norm".
+        A step with the metrics "elbo" in nats per datum, or "objective" where β is not 1 throughout, and "gradient_norm".
 
     Raises:
         ValueError: On the first batch, as `ppl_gen.inference.checks.check` says, or if no parameter of the optimiser gets a
@@ -64,23 +64,23 @@ def svi_step(
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
     elbo = Trace_ELBO() if elbo is None else elbo
-    guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
+    guide = guide_of(program, guide)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     takes_at_most = takes(program.model)
+    objective = "objective" if callable(beta) or beta != 1 else "elbo"
     index = first_step
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]
-        first = index == first_step
-        if first:
+        if index == first_step:
             check(program, guide, *batch)
         weight = beta(index) if callable(beta) else beta
         optimizer.zero_grad(set_to_none=True)
         with pyro.validation_enabled(False), nullcontext() if weight == 1 else _LatentScale(weight):
             loss = _backward(elbo, program.model, guide, batch, parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if first and not gradients:
+        if not gradients:
             raise ValueError(
                 "expected a gradient for the optimiser's parameters, got none: they are not those of this program and guide; "
                 "build the optimiser from program.parameters()"
@@ -92,15 +92,16 @@ def svi_step(
                 if torch.isfinite(loss)
                 else _bad_sites(program, guide, batch)
             )
+            what = "gradient" if torch.isfinite(loss) else "loss"
             raise NotFinite(
-                f"the {'gradient' if torch.isfinite(loss) else 'loss'} at step {index} is not finite, from {bad}; lower the "
-                f"learning rate, clip the gradient (clip=...), or bound the scale of the likelihood from below"
+                f"the {what} at step {index} is not finite, from {bad}; lower the learning rate, clip the gradient, or bound "
+                f"the scale of the likelihood from below"
             )
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         optimizer.step()
         index += 1
-        return {"elbo": -loss, "gradient_norm": norm}
+        return {objective: -loss, "gradient_norm": norm}
 
     return step
 
@@ -144,8 +145,8 @@ def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str
         guide_trace = poutine.trace(guide).get_trace(*batch)
         model_trace = poutine.trace(poutine.replay(program.model, trace=guide_trace)).get_trace(*batch)
         bad = [
-            f"site {name!r} of the {owner}"
-            for owner, trace in (("guide", guide_trace), ("model", model_trace))
+            f"site {name!r} of the {which}"
+            for which, trace in (("guide", guide_trace), ("model", model_trace))
             for name, site in stochastic_sites(trace).items()
             if not bool(
                 torch.isfinite(site["value"]).all() and torch.isfinite(site["fn"].log_prob(site["value"])).all()
@@ -157,8 +158,8 @@ def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str
 def _bad_parameters(program: Program, guide: Guide, parameters: list[Tensor]) -> str:
     """The parameters whose gradient is not finite, by the names that program and guide give them."""
     names = {id(p): f"number {i} of the optimiser" for i, p in enumerate(parameters)}
-    for owner in (guide, program):
-        if isinstance(owner, torch.nn.Module):
-            names.update({id(p): name for name, p in owner.named_parameters()})
+    for module in (owner(guide), program):
+        if isinstance(module, torch.nn.Module):
+            names.update({id(p): name for name, p in module.named_parameters()})
     bad = [names[id(p)] for p in parameters if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
-    return f"parameter {', '.join(bad)}"
+    return f"parameter {', '.join(bad)}" if bad else "its norm, though every entry is finite"

@@ -6,11 +6,11 @@ __all__ = ["conv_vae"]
 
 from collections.abc import Sequence
 
-from ppl_gen.models.vae import VAE
 from torch import nn
 
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, conv_decoder, conv_features
 from ppl_gen.priors import StandardNormal
 from ppl_gen.protocols import Conditional

@@ -43,6 +43,7 @@ class Split:
                 f"expected values in [0, 1] to binarise or dequantise, got {float(self.x.min()):.3g} to "
                 f"{float(self.x.max()):.3g}; rescale them, or take binarize=None with a Gaussian likelihood"
             )
+        # Binary pixels come through both unchanged, so that a copy of this split holds the same pixels.
         if self.binarize == "threshold":
             object.__setattr__(self, "x", (self.x >= 0.5).to(self.x.dtype))
         elif self.binarize == "static":
@@ -197,7 +198,7 @@ def load(
 
     A folder holds images, or one folder of images per class; `train` and `test` folders of that kind are taken as they are.
     An .npz file holds x_train and x_test, with y_train and y_test if labelled, or x, with y. What comes without a test set is
-    split nine to one, by a fixed permutation. Integer arrays are divided by 255.
+    split nine to one, by a fixed permutation. Bytes are divided by 255, unless they are all 0 or 1.
 
     Args:
         name_or_path: A name of the above, or a path.

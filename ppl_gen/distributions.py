@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Grid", "Normal"]
+__all__ = ["DiscretizedLogistic", "Grid", "LogScaleNormal"]
 
 import math
 from typing import Any
@@ -14,17 +14,17 @@ from torch import Size, Tensor
 from torch.nn import functional as F
 
 
-class Normal(dist.Normal):
+class LogScaleNormal(dist.Normal):
     """N(x; μ, exp(η)²), with μ and η of one shape: what a network puts out is used as it is, never the log of an exp."""
 
     def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
         self.log_scale = log_scale
         super().__init__(loc, log_scale.exp(), validate_args=False)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Normal:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LogScaleNormal:
         if torch.Size(batch_shape) == self.batch_shape:
             return self
-        return Normal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
+        return LogScaleNormal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         standardised = (value - self.loc) / self.scale
@@ -99,8 +99,9 @@ class DiscretizedLogistic(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """μ inside [0, 1]: the mean up to rounding and the clipping of the tails."""
-        return self.loc.clamp(0, 1)
+        """∫₀¹ σ((μ − t)/s) dt = s (softplus(μ/s) − softplus((μ − 1)/s)), the mean to within half a grid step."""
+        upper, lower = F.softplus(self.loc / self.scale), F.softplus((self.loc - 1) / self.scale)
+        return self.scale * (upper - lower)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)

@@ -6,7 +6,7 @@ __all__ = ["DiagonalGaussian"]
 
 from torch import Tensor, nn
 
-from ppl_gen.distributions import Normal
+from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.protocols import Distribution
 
 
@@ -23,4 +23,4 @@ class DiagonalGaussian(nn.Module):
 
     def forward(self, *context: Tensor) -> Distribution:
         loc, log_scale = self.net(*context).chunk(2, -1)
-        return Normal(loc, log_scale).to_event(1)
+        return LogScaleNormal(loc, log_scale).to_event(1)

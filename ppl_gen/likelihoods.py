@@ -50,7 +50,7 @@ class ContinuousBernoulli(nn.Module):
     """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with the constant C that makes it a density.
 
     Reference:
-        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli, eq. 6 to 8.
+        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in variational autoencoders.
     """
 
     def forward(self, logits: Tensor) -> Distribution:
@@ -126,15 +126,21 @@ class DiscretizedLogistic(_LocationScale):
 
 
 class HeteroscedasticGaussian(nn.Module):
-    """p(x | μ, η) = N(x; μ, exp(η)²), with μ and η for every value: decoder output (*batch, *shape, 2).
+    """p(x | μ, η) = N(x; μ, (s₀ + exp η)²), with μ and η for every value: decoder output (*batch, *shape, 2).
 
-    Its evidence is unbounded where a value can be predicted exactly; `minimum_scale` is the floor under exp(η).
+    Args:
+        minimum_scale: s₀ in the unit of x. Without it the evidence would be unbounded where a value can be predicted exactly.
+
+    Raises:
+        ValueError: If s₀ is not positive.
     """
 
     parameters_per_value = 2
 
     def __init__(self, minimum_scale: float = 1e-3) -> None:
         super().__init__()
+        if not minimum_scale > 0:
+            raise ValueError(f"expected a positive minimum_scale, got {minimum_scale}")
         self.minimum_scale = minimum_scale
 
     def forward(self, parameters: Tensor) -> Distribution:

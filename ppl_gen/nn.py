@@ -146,7 +146,10 @@ def conv_decoder(
         layers += [nn.ConvTranspose2d(channels[i], out, 3, stride=2, padding=1, output_padding=extra), activation()]
     size = channels[-1] * math.prod(sides[-1])
     return nn.Sequential(
-        *(nn.Linear(inputs, hidden), activation(), nn.Linear(hidden, size), activation()),
+        nn.Linear(inputs, hidden),
+        activation(),
+        nn.Linear(hidden, size),
+        activation(),
         nn.Unflatten(-1, (channels[-1], *sides[-1])),
         Batched(nn.Sequential(*layers[:-1])),
         nn.Flatten(-3),

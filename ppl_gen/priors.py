@@ -7,7 +7,7 @@ __all__ = ["ConditionalNormal", "StandardNormal"]
 import torch
 from torch import Tensor, nn
 
-from ppl_gen.distributions import Normal
+from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.protocols import Distribution
 
@@ -30,7 +30,7 @@ class StandardNormal(nn.Module):
         self.register_buffer("log_scale", torch.zeros(dim), persistent=False)
 
     def forward(self, *context: Tensor) -> Distribution:
-        return Normal(self.loc, self.log_scale).to_event(1)
+        return LogScaleNormal(self.loc, self.log_scale).to_event(1)
 
 
 class ConditionalNormal(DiagonalGaussian):

@@ -7,12 +7,18 @@ __all__ = [
     "Observed",
     "Proposal",
     "evaluating",
+    "forked",
+    "guide_of",
+    "is_auxiliary",
     "log_density",
+    "owner",
     "per_datum",
+    "plate_nesting",
     "propose",
     "reconstruct",
     "register",
     "simulate",
+    "stochastic_sites",
     "takes",
 ]
 
@@ -93,8 +99,12 @@ def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
 
 @contextmanager
 def evaluating(*parts: Any) -> Iterator[None]:
-    """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards."""
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards.
+
+    Args:
+        *parts: Programs and guides; the modules among them, or whose bound methods they are, are put in evaluation mode.
+    """
+    modules = [m for part in map(owner, parts) if isinstance(part, nn.Module) for m in part.modules()]
     modes = [m.training for m in modules]
     try:
         for m in modules:
@@ -104,6 +114,32 @@ def evaluating(*parts: Any) -> Iterator[None]:
     finally:
         for m, mode in zip(modules, modes, strict=True):
             m.training = mode
+
+
+@contextmanager
+def forked(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first if asked to."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def owner(part: Any) -> Any:
+    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`."""
+    return getattr(part, "__self__", part)
+
+
+def guide_of(program: Program, guide: Guide | None = None) -> Guide:
+    """The guide that was given, or else the program's own.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    guide = getattr(program, "guide", None) if guide is None else guide
+    if guide is None:
+        raise ValueError(f"{type(program).__name__} has no guide of its own: pass one (guide=...)")
+    return guide
 
 
 def takes(model: Callable[..., Any]) -> int | None:
@@ -123,14 +159,14 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
         *context: What the program is conditioned on, each of length n.
 
     Raises:
-        ValueError: If n is below 1 or not the length of the context.
+        ValueError: If n is below 1 or not the length of the context, or if a label or parameter is out of range.
     """
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
     for c in context:
         if c.shape[0] != n:
             raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")
-    with evaluating(program):
+    with evaluating(program), pyro.validation_enabled(True):
         return program.model(None, *context, n=n)
 
 
@@ -143,7 +179,7 @@ def reconstruct(program: Program, x: Tensor, *context: Tensor, guide: Guide | No
         *context: What the program is conditioned on, each of length N.
         guide: q(z | x); `program.guide` if left out.
     """
-    guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
+    guide = guide_of(program, guide)
     with evaluating(program, guide):
         trace = poutine.trace(guide).get_trace(x, *context)
         return poutine.replay(Observed(program, dist.Delta).model, trace=trace)(None, *context, n=x.shape[0])
@@ -154,6 +190,11 @@ class LogDensity(NamedTuple):
 
     prior: Tensor
     likelihood: Tensor
+
+    @property
+    def joint(self) -> Tensor:
+        """log p(x, z)."""
+        return self.prior + self.likelihood
 
 
 class Proposal(NamedTuple):
@@ -277,16 +318,17 @@ class Observed(nn.Module):
         if isinstance(self.likelihood, nn.Module):
             register(self.likelihood)
         with _ReplaceLikelihood(self.likelihood):
-            return self.program.model(x, *context, n=n if x is None else x.shape[0])
+            return self.program.model(x, *self._asked_for(context), n=n if x is None else x.shape[0])
 
     def guide(self, x: Tensor, *context: Tensor) -> Any:
         """The program's own guide.
 
         Raises:
-            ValueError: If the program is implicit and has none.
+            ValueError: If the program has none.
         """
-        if not hasattr(self.program, "guide"):
-            raise ValueError(
-                f"{type(self.program).__name__} has no guide: pass one, `guide=...`, to the step or evaluator"
-            )
-        return self.program.guide(x, *context)
+        return guide_of(self.program)(x, *self._asked_for(context))
+
+    def _asked_for(self, context: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Without the labels of a batch that the program does not take."""
+        count = takes(self.program.model)
+        return context if count is None else context[: count - 1]

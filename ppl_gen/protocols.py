@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Conditional", "Distribution", "Guide", "Program", "Step"]
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from pyro.distributions.torch_distribution import TorchDistributionMixin as Distribution
 from torch import Tensor
@@ -27,7 +27,6 @@ class Guide(Protocol):
     def __call__(self, x: Tensor, *context: Tensor) -> Any: ...
 
 
-@runtime_checkable
 class Program(Protocol):
     """p(x, z | context): a plain Pyro model that any Bayesian modeller can read and hand to Pyro unchanged.
 

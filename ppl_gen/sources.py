@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "find"]
+__all__ = ["NAMES", "find", "nearest"]
 
 import difflib
 import math
 import os
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,14 @@ def find(
         return _folder(path, binarize, image_size, stream)
     if path.suffix in (".npy", ".npz"):
         return _arrays(path, binarize)
-    near = difflib.get_close_matches(name, NAMES, 1, 0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"no data set and no folder, .npy or .npz file named {name!r}{hint} Known names: {', '.join(NAMES)}"
-    )
+    raise ValueError(f"no data set and no folder, .npy or .npz file named {name!r}; {nearest(name, NAMES)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the nearest known one, and all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(known)}"
 
 
 def _dataset(
@@ -75,20 +80,22 @@ def _digits(binarize: str | None) -> Dataset:
     return _dataset("digits", train, test, 10)
 
 
+def feature_map(h: Tensor) -> Tensor:
+    """(h, h²/2 − 1/2): with h ~ N(0, 1) and x = feature_map(h) + ε, one latent dimension in two."""
+    return torch.stack([h, h.square() / 2 - 0.5], -1)
+
+
+def _roll(u: Tensor) -> Tensor:
+    return 1.5 * math.pi * (1 + 2 * u[:, 0])
+
+
 # Toy manifolds: what they draw from (N, 2) uniform numbers, before noise.
 MANIFOLDS: dict[str, Callable[[Tensor], Tensor]] = {
     "line": lambda u: (2 * u[:, :1] - 1) * torch.tensor([0.98, 0.2]),
     "circle": lambda u: torch.stack([(2 * math.pi * u[:, 0]).cos(), (2 * math.pi * u[:, 0]).sin()], -1),
     "swiss-roll": lambda u: torch.stack([_roll(u) * _roll(u).cos(), 10 * u[:, 1], _roll(u) * _roll(u).sin()], -1) / 7,
-    # The one-dimensional latent in two dimensions: h ~ N(0, 1), x = featureMap(h) + ε with featureMap(h) = (h, h²/2 − 1/2).
-    "curve": lambda u: (lambda h: torch.stack([h, h.square() / 2 - 0.5], -1))(
-        torch.special.ndtri(u[:, 0].clamp(1e-6, 1))
-    ),
+    "curve": lambda u: feature_map(torch.special.ndtri(u[:, 0].clamp(1e-6, 1))),
 }
-
-
-def _roll(u: Tensor) -> Tensor:
-    return 1.5 * math.pi * (1 + 2 * u[:, 0])
 
 
 def _manifold(name: str, n: int, seed: int, noise: float = 0.05) -> Tensor:
@@ -244,7 +251,7 @@ def _arrays(path: Path, binarize: str | None) -> Dataset:
     try:
         stored = np.load(path, allow_pickle=False)
         held = {"x": stored} if path.suffix == ".npy" else {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if {"x_train", "x_test"} <= held.keys():
         pairs = [(held[f"x_{part}"], held.get(f"y_{part}")) for part in ("train", "test")]
@@ -270,17 +277,30 @@ def _array_split(x: np.ndarray, y: np.ndarray | None, binarize: str | None, path
         raise ValueError(f"expected numbers of shape (N, *shape) in {path}, got {x.dtype} of shape {x.shape}")
     if not np.isfinite(x).all():
         raise ValueError(f"expected finite numbers in {path}, got NaN or infinite ones; remove or replace them")
-    if y is not None and (len(y) != len(x) or y.dtype.kind not in "uif" or (y.dtype.kind == "f") != (y.ndim == 2)):
+    if x.dtype.kind in "ui" and (x.min() < 0 or x.max() > 255):
+        raise ValueError(f"expected integers from 0 to 255 in {path}, got {x.min()} to {x.max()}; store floats instead")
+    if y is not None and not _are_labels(y, len(x)):
         raise ValueError(
-            f"expected {len(x)} integer labels, or attribute vectors of floats (N, A), in {path}, got {y.dtype} {y.shape}"
+            f"expected {len(x)} integer labels, −1 where missing, or attribute vectors of floats (N, A), in {path}, got "
+            f"{y.dtype} of shape {y.shape}" + (f" from {y.min()}" if y.size and y.dtype.kind in "ui" else "")
         )
     labels = None if y is None else torch.as_tensor(y.astype(np.float32 if y.dtype.kind == "f" else np.int64))
     return Split(_pixels(torch.as_tensor(x)), labels, binarize)
 
 
+def _are_labels(y: np.ndarray, n: int) -> bool:
+    if y.dtype.kind == "f":
+        return y.ndim == 2 and len(y) == n and bool(np.isfinite(y).all())
+    return y.dtype.kind in "ui" and y.ndim == 1 and len(y) == n and y.min() >= -1
+
+
 def _pixels(x: Tensor) -> Tensor:
-    """Stored arrays as (N, D) or (N, C, H, W) of floats; integers are divided by 255, trailing colour axes moved."""
-    x = x.float() if x.is_floating_point() or x.dtype is torch.bool else x.float() / 255
+    """Stored arrays as (N, D) or (N, C, H, W) of floats; bytes are divided by 255, trailing colour axes moved.
+
+    Integers that are all 0 or 1 are binary pixels, not the two darkest of 256 greys.
+    """
+    greys = not x.is_floating_point() and x.dtype is not torch.bool and int(x.max()) > 1
+    x = x.float() / 255 if greys else x.float()
     if x.dim() == 3:
         return x[:, None]
     if x.dim() == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):

@@ -16,8 +16,8 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 from ppl_gen.inference import log_evidence
-from ppl_gen.inference.checks import check, forked
-from ppl_gen.program import evaluating, log_density, propose, simulate
+from ppl_gen.inference.checks import check
+from ppl_gen.program import evaluating, forked, guide_of, log_density, owner, propose, simulate
 from ppl_gen.protocols import Guide, Program
 
 
@@ -33,13 +33,14 @@ class _Case:
 
     @property
     def modules(self) -> list[nn.Module]:
-        return [part for part in (self.program, self.guide) if isinstance(part, nn.Module)]
+        both = {id(part): part for part in (self.program, owner(self.guide))}
+        return [part for part in both.values() if isinstance(part, nn.Module)]
 
     def propose(self, particles: int) -> dict[str, Tensor]:
         return propose(self.guide, particles, self.nesting, self.x, *self.context).latents
 
     def score(self, latents: Mapping[str, Tensor], rows: slice = slice(None)) -> Tensor:
-        return sum(log_density(self.program.model, latents, self.x[rows], *(c[rows] for c in self.context)))  # type: ignore
+        return log_density(self.program.model, latents, self.x[rows], *(c[rows] for c in self.context)).joint
 
 
 def _draws_have_the_shape_of_data(case: _Case) -> None:
@@ -139,8 +140,8 @@ def check_program(program: Program, x: Tensor, *context: Tensor, guide: Guide | 
         ValueError: As `ppl_gen.inference.checks.check` says.
         AssertionError: Naming the law that is broken, with what was expected and found.
     """
-    guide = program.guide if guide is None else guide  # type: ignore[attr-defined]
-    case = _Case(program, guide, x, context, check(program, guide, x, *context))
+    guide = guide_of(program, guide)
+    case = _Case(program, guide, x, context, check(program, guide, x, *context).nesting)
     for name, law in LAWS.items():
         with forked(x.device, seed):
             try:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pyro
 import pyro.distributions as dist
 import torch
-from ppl_gen.models import VAE, conv_vae, cvae, toy, vae
 from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
 from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.models import VAE, conv_vae, cvae, toy, vae
 from ppl_gen.nn import mlp
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import Observed, register

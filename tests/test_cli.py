@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
+from ppl_gen import sources
 from ppl_gen.app.cli import app
 from ppl_gen.app.runs import Run
 
@@ -128,14 +132,15 @@ class TestResume:
         run, show = tmp_path / "run", report.Live.show
 
         def interrupt(self: report.Live, record: object) -> None:
-            show(self, record)  # type: ignore[arg-type]
+            show(self, record)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
             patched.setattr(report.Live, "show", interrupt)
             code, said = call("fit", "vae", "--out", run, *QUICK)
         assert code == 130
-        assert f"the checkpoint of epoch 1 is saved. Go on with: ppl-gen fit vae --out {run} --resume" in said
+        assert "stopped in epoch 2, which is dropped; the checkpoint of epoch 1 is saved" in said
+        assert f"Go on with: ppl-gen fit vae --out {run} --resume" in said
         call("fit", "vae", "--out", run, "--resume")
         call("fit", "vae", "--out", tmp_path / "whole", *QUICK)
         assert weights(run) == weights(tmp_path / "whole")
@@ -144,7 +149,7 @@ class TestResume:
         before = (fitted / "checkpoint.pt").read_bytes()
 
         def full_disk(state: object, file: object) -> None:
-            file.write(b"half of it")  # type: ignore[attr-defined]
+            file.write(b"half of it")
             raise OSError("no space left on device")
 
         monkeypatch.setattr(torch, "save", full_disk)
@@ -162,31 +167,85 @@ class TestResume:
 
     def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         """SIGKILL during training, ten times over; the run ends with the weights of one that was left alone."""
-        options = ["--epochs", "60", "--latent-dim", "2", "--batch-size", "20", "--device", "cpu"]
+        options = ["--latent-dim", "2", "--batch-size", "50", "--device", "cpu"]
         run, moments = tmp_path / "killed", random.Random(0)
         epochs = []
         for i in range(10):
-            words = ["fit", "vae", "--out", str(run), *(["--resume"] if i else options)]
+            words = ["fit", "vae", "--out", str(run), *(["--resume"] if i else [*options, "--epochs", "1000000"])]
             child = subprocess.Popen(
-                [sys.executable, "-m", "ppl_gen", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                [sys.executable, "-m", "ppl_gen", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
             assert child.stdout is not None
-            assert "vae on digits" in child.stdout.readline()  # training begins
-            try:
-                child.wait(timeout=moments.uniform(0.05, 0.35))
-            except subprocess.TimeoutExpired:
-                child.kill()
-            child.wait()
-            child.stdout.close()
+            assert "vae on digits" in child.stdout.readline()  # training begins, and does not end by itself
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=moments.uniform(0, 1))
+            child.kill()
+            child.communicate()
+            assert child.returncode == -signal.SIGKILL
             epochs.append(torch.load(run / "checkpoint.pt", weights_only=True)["epoch"])
         assert epochs == sorted(epochs)
-        assert 0 < epochs[4] < 60, "the kills should fall into training"
-        code, said = call("fit", "vae", "--out", run, "--resume")
-        assert code == 0, said
-        code, said = call("fit", "vae", "--out", tmp_path / "whole", *options)
-        assert code == 0, said
+        last = epochs[-1] + 2
+        for folder, more in ((run, ["--resume"]), (tmp_path / "whole", options)):
+            code, said = call("fit", "vae", "--out", folder, "--epochs", last, *more)
+            assert code == 0, said
         assert weights(run) == weights(tmp_path / "whole")
-        assert [r.epoch for r in Run.open(run).records()] == list(range(1, 61))
+        assert [r.epoch for r in Run.open(run).records()] == list(range(1, last + 1))
+
+    @pytest.mark.parametrize("model", ["cvae", "conv-vae"])
+    def test_a_streamed_folder_resumes_bit_exactly(
+        self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Workers read, shuffle and binarise in the order that the random state of the checkpoint says."""
+        monkeypatch.setattr(sources, "MEMORY", 0)
+        for i in range(60):
+            (tmp_path / "images" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+            grey = np.random.RandomState(i).randint(0, 255, (9, 8)).astype(np.uint8)
+            Image.fromarray(grey).save(tmp_path / "images" / str(i % 2) / f"{i}.png")
+        options = ["fit", model, "--data", tmp_path / "images", "--batch-size", 20, *QUICK]
+        for folder, epochs in (("whole", 4), ("halves", 2)):
+            code, said = call(*options, "--out", tmp_path / folder, "--epochs", epochs)
+            assert code == 0, said
+        call("fit", model, "--out", tmp_path / "halves", "--resume", "--epochs", 4)
+        assert weights(tmp_path / "halves") == weights(tmp_path / "whole")
+
+    def test_fewer_epochs_than_done_are_refused_and_an_old_score_goes(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        call("fit", "vae", "--out", run, *QUICK)
+        call("evaluate", run, "--particles", 2, "--limit", 5)
+        assert json.loads((run / "evaluation.json").read_text())["epoch"] == 2
+        code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 1)
+        assert (code, "is at epoch 2: expected at least as many --epochs, got 1" in said) == (2, True)
+        assert (run / "evaluation.json").exists()
+        call("fit", "vae", "--out", run, "--resume", "--epochs", 3)
+        assert not (run / "evaluation.json").exists()
+
+    def test_an_interrupt_in_mid_epoch_drops_that_epoch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ppl_gen.app import report
+
+        taken, iterate = 0, report.Live.__iter__
+
+        def interrupt(self: report.Live) -> Iterator[tuple[torch.Tensor, ...]]:
+            nonlocal taken
+            for batch in iterate(self):
+                taken += 1
+                if taken == 22:  # fifteen batches are an epoch
+                    raise KeyboardInterrupt
+                yield batch
+
+        with monkeypatch.context() as patched:
+            patched.setattr(report.Live, "__iter__", interrupt)
+            code, said = call("fit", "vae", "--out", tmp_path / "run", *QUICK)
+        assert (code, "stopped in epoch 2, which is dropped" in said) == (130, True)
+        call("fit", "vae", "--out", tmp_path / "run", "--resume")
+        call("fit", "vae", "--out", tmp_path / "whole", *QUICK)
+        assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+    def test_overwriting_spares_what_is_not_a_run_s(self, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        call("fit", "vae", "--out", run, *QUICK)
+        (run / "holiday.png").write_bytes(b"mine")
+        assert call("fit", "vae", "--out", run, "--overwrite", *QUICK)[0] == 0
+        assert (run / "holiday.png").read_bytes() == b"mine"
 
 
 @pytest.fixture

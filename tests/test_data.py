@@ -190,7 +190,10 @@ class TestArrays:
             ({"x": np.zeros((1, 4))}, "at least 2 data"),
             ({"z": np.zeros((9, 4))}, "x_train and x_test, or x"),
             ({"x": np.zeros((9, 4)), "y": np.zeros(5, int)}, "one label for each of 9 data"),
-            ({"x": np.zeros((9, 4)), "y": np.zeros(9)}, "integer labels, or attribute vectors"),
+            ({"x": np.zeros((9, 4)), "y": np.zeros(9)}, "integer labels, −1 where missing, or attribute vectors"),
+            ({"x": np.zeros((9, 4)), "y": np.full(9, -7)}, "from -7"),
+            ({"x": np.zeros((9, 4)), "y": np.full((9, 2), np.nan)}, "attribute vectors"),
+            ({"x": np.full((9, 4), 256)}, "expected integers from 0 to 255"),
             ({"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 5))}, r"one shape .*got \(4,\) and \(5,\)"),
         ],
     )
@@ -199,10 +202,19 @@ class TestArrays:
         with pytest.raises(ValueError, match=said):
             data.load(tmp_path / "a.npz")
 
-    def test_an_unreadable_file(self, tmp_path: Path) -> None:
-        (tmp_path / "a.npy").write_bytes(b"no array")
-        with pytest.raises(ValueError, match=r"cannot read .*a\.npy"):
-            data.load(tmp_path / "a.npy")
+    @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+    def test_an_unreadable_or_truncated_file(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"no array")
+        with pytest.raises(ValueError, match=r"cannot read .*a\.np"):
+            data.load(tmp_path / name)
+        np.savez(tmp_path / "whole.npz", x=np.random.rand(200, 8))
+        (tmp_path / name).write_bytes((tmp_path / "whole.npz").read_bytes()[:5000])
+        with pytest.raises(ValueError, match=r"cannot read .*a\.np"):
+            data.load(tmp_path / name)
+
+    def test_integers_of_zero_and_one_are_binary_pixels(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.eye(20, dtype=np.uint8))
+        assert data.load(tmp_path / "a.npy").train.x.unique().tolist() == [0, 1]
 
 
 class TestNames:
@@ -256,7 +268,7 @@ class TestNames:
 
             def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
                 face = Image.fromarray(np.full((218, 178, 3), 40 * i, np.uint8))
-                return self.transform(face), self.target_transform(torch.arange(40) % 2)  # type: ignore[operator]
+                return self.transform(face), self.target_transform(torch.arange(40) % 2)
 
         monkeypatch.setattr(torchvision.datasets, "CelebA", StandIn)
         loaded = data.load("celeba")
@@ -264,7 +276,7 @@ class TestNames:
 
 
 def test_mnist_is_read(mnist: object) -> None:
-    loaded: Dataset = mnist(binarize="threshold")  # type: ignore[operator]
+    loaded: Dataset = mnist(binarize="threshold")
     assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (60_000, 10_000, (1, 28, 28), 10)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from ppl_gen.inference.checks import check
-from ppl_gen.models import vae
 from programs import PROGRAMS
 from torch import Tensor, nn
 
+from ppl_gen.inference.checks import check
+from ppl_gen.likelihoods import Bernoulli
+from ppl_gen.models import VAE, vae
+from ppl_gen.program import register
+from ppl_gen.protocols import Distribution
 from ppl_gen.testing import LAWS, _Case, check_program
 
 
@@ -17,7 +23,7 @@ from ppl_gen.testing import LAWS, _Case, check_program
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_law(name: str, law: str) -> None:
     program, x, context = PROGRAMS[name]()
-    LAWS[law](_Case(program, program.guide, x, tuple(context), check(program, program.guide, x, *context)))
+    LAWS[law](_Case(program, program.guide, x, tuple(context), check(program, program.guide, x, *context).nesting))
 
 
 def test_all_laws_in_one_call_leave_the_generator_alone(binary: Tensor) -> None:
@@ -27,39 +33,90 @@ def test_all_laws_in_one_call_leave_the_generator_alone(binary: Tensor) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-class _Idle(nn.Module):
-    """A likelihood with a parameter that nothing depends on."""
+class _Idle(Bernoulli):
+    """Has a parameter that nothing depends on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.idle = nn.Parameter(torch.zeros(3))
 
-    def forward(self, logits: Tensor) -> dist.Bernoulli:
-        return dist.Bernoulli(logits=logits)
+
+class _Leaky(Bernoulli):
+    """Its logits depend on the other data of the batch."""
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return super().forward(logits - logits.mean(-4, keepdim=True))
 
 
-class _Leaky(nn.Module):
-    """A likelihood whose logits depend on the other data of the batch."""
+class _CountsAxes(Bernoulli):
+    """Scores particles otherwise than a single draw."""
 
-    def forward(self, logits: Tensor) -> dist.Bernoulli:
-        return dist.Bernoulli(logits=logits - logits.mean(-4, keepdim=True))
-
-
-class _Forgetful(nn.Module):
-    """A likelihood that scores particles otherwise than a single draw."""
-
-    def forward(self, logits: Tensor) -> dist.Bernoulli:
-        return dist.Bernoulli(logits=logits + logits.dim())
+    def forward(self, logits: Tensor) -> Distribution:
+        return super().forward(logits + logits.dim())
 
 
-@pytest.mark.parametrize(
-    ("likelihood", "law"),
-    [
-        (_Idle(), "gradients reach every parameter"),
-        (_Leaky(), "data do not see each other"),
-        (_Forgetful(), "leading axes are a loop"),
-    ],
-)
-def test_a_broken_program_is_named(likelihood: nn.Module, law: str, binary: Tensor) -> None:
+class _Forgetful(Bernoulli):
+    """Keeps what it has learned where no state_dict finds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [torch.randn(())]
+
+    def __deepcopy__(self, memo: object) -> _Forgetful:
+        return _Forgetful()
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return super().forward(logits + self.hidden[0])
+
+
+class _Counting(Bernoulli):
+    """Counts its calls in a buffer, in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, logits: Tensor) -> Distribution:
+        self.calls += 1
+        return super().forward(logits)
+
+
+class _Unweighed(VAE):
+    """A guide that scores its draws by the density of others, so that the weights are not those of a bound."""
+
+    def guide(self, x: Tensor) -> Tensor:
+        register(self)
+        own = self.encoder(x)
+        with pyro.plate("data", x.shape[0]):
+            z = own.rsample()
+            return pyro.sample("z", dist.Delta(z, log_density=100 * torch.rand(len(x)), event_dim=1))
+
+
+class _Transposed(VAE):
+    """Hands out what it draws in another shape than it takes."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        drawn = super().model(x, n=n)
+        return drawn.flatten(1) if x is None else drawn
+
+
+def _parts(of: type[VAE]) -> VAE:
+    made = vae((1, 8, 8), 2)
+    return of(made.prior, made.decoder, made.likelihood, made.encoder)
+
+
+BROKEN: dict[str, Callable[[], nn.Module]] = {
+    "gradients reach every parameter": lambda: vae((1, 8, 8), 2, likelihood=_Idle()),
+    "data do not see each other": lambda: vae((1, 8, 8), 2, likelihood=_Leaky()),
+    "leading axes are a loop": lambda: vae((1, 8, 8), 2, likelihood=_CountsAxes()),
+    "a copy with the state is the same": lambda: vae((1, 8, 8), 2, likelihood=_Forgetful()),
+    "evaluation leaves no trace": lambda: vae((1, 8, 8), 2, likelihood=_Counting()),
+    "more particles are a tighter bound": lambda: _parts(_Unweighed),
+    "draws have the shape of data": lambda: _parts(_Transposed),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_broken_program_is_named(law: str, binary: Tensor) -> None:
     with pytest.raises(AssertionError, match=f"law broken, '{law}'"):
-        check_program(vae((1, 8, 8), 2, likelihood=likelihood), binary)
+        check_program(BROKEN[law](), binary)

@@ -6,13 +6,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from ppl_gen.models import conv_vae, cvae, toy, vae
 from programs import TwoLayers, digits
 from pyro import poutine
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ppl_gen.inference import svi_step
 from ppl_gen.likelihoods import Dirac, Gaussian
+from ppl_gen.models import conv_vae, cvae, toy, vae
 from ppl_gen.nn import Condition
 from ppl_gen.program import (
     Observed,
@@ -89,6 +90,10 @@ class TestSimulate:
         with pytest.raises(ValueError, match=said):
             simulate(vae((4,), 2), n, *context)
 
+    def test_a_label_out_of_range_is_named(self) -> None:
+        with pytest.raises(ValueError, match="expected labels in 0, …, 9, or −1 where missing, got 3 to 10"):
+            simulate(cvae((1, 8, 8), 2, classes=10), 2, torch.tensor([3, 10]))
+
     def test_modes_come_back_even_after_an_error(self) -> None:
         program = vae((4,), 2)
         program.decoder.eval()
@@ -122,7 +127,7 @@ class TestLogDensity:
     def test_gradients_flow_to_latents_and_parameters(self, binary: Tensor) -> None:
         program = vae((1, 8, 8), 2)
         z = torch.randn(3, 12, 2, requires_grad=True)
-        sum(log_density(program.model, {"z": z}, binary)).sum().backward()
+        log_density(program.model, {"z": z}, binary).joint.sum().backward()
         assert z.grad is not None
         assert z.grad.abs().min() > 0
 
@@ -144,12 +149,12 @@ class TestLogDensity:
 
     @pytest.mark.parametrize("make", [vae, conv_vae, lambda shape, dim: cvae(shape, dim, classes=10)])
     def test_make_fx_traces_every_explicit_model(self, make: object, binary: Tensor) -> None:
-        program: nn.Module = make((1, 8, 8), 2)  # type: ignore[operator]
+        program: nn.Module = make((1, 8, 8), 2)
         context = [torch.arange(12) % 10] if takes(program.model) == 2 else []
 
         def score(z: Tensor, x: Tensor) -> Tensor:
             with pyro.validation_enabled(False):
-                return sum(log_density(program.model, {"z": z}, x, *context))  # type: ignore[return-value]
+                return log_density(program.model, {"z": z}, x, *context).joint
 
         z, other = torch.randn(12, 2), torch.randn(12, 2)
         graph = make_fx(score)(z, binary)
@@ -172,9 +177,15 @@ class TestObserved:
         z = torch.randn(4, 2)
         torch.testing.assert_close(drawn, torch.sigmoid(program.decoder(z)).detach())
 
+    def test_labels_that_the_program_does_not_take_are_left_out(self) -> None:
+        x, y = next(iter(digits().batches(20)))
+        observed = Observed(vae((1, 8, 8), 2), Gaussian())
+        step = svi_step(observed, torch.optim.Adam(observed.parameters()))
+        assert torch.isfinite(step(x, y)["elbo"])
+
     def test_a_program_without_guide_says_so(self) -> None:
         curve = toy.Curve(lambda z: z, 0.1)
-        with pytest.raises(ValueError, match="Curve has no guide: pass one"):
+        with pytest.raises(ValueError, match="Curve has no guide of its own: pass one"):
             Observed(curve, Gaussian(0.1)).guide(torch.zeros(2, 1))
 
 

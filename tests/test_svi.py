@@ -6,15 +6,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from ppl_gen.inference import NotFinite, fit, iterate, log_evidence, svi_step
-from ppl_gen.models import VAE, cvae, toy, vae
 from programs import digits
 from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
 from ppl_gen import data
 from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.inference import NotFinite, fit, iterate, log_evidence, svi_step
 from ppl_gen.likelihoods import Gaussian
+from ppl_gen.models import VAE, cvae, toy, vae
 from ppl_gen.priors import StandardNormal
 
 
@@ -63,7 +63,7 @@ def test_beta_weighs_the_divergence_only(elbo: pyro.infer.ELBO, binary: Tensor) 
         step = svi_step(program, sgd(program), elbo, beta=beta)
         step(binary)
         torch.manual_seed(1)
-        values.append(float(step(binary)["elbo"]))
+        values.append(float(step(binary)["elbo" if beta == 1 else "objective"]))
     assert values[0] - values[2] == pytest.approx(3 * (values[0] - values[1]), rel=1e-3)
     torch.manual_seed(1)
     z = program.encoder(binary).rsample()
@@ -90,7 +90,7 @@ def test_clipping_bounds_the_update(binary: Tensor) -> None:
     metrics = svi_step(program, sgd(program, 1.0), clip=0.01)(binary)
     moved = (nn.utils.parameters_to_vector(program.parameters()) - before).norm()
     assert float(metrics["gradient_norm"]) > 1
-    assert float(moved) == pytest.approx(0.01, rel=1e-3)
+    assert float(moved.detach()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_one_batch_serves_a_vae_and_a_cvae() -> None:
@@ -178,7 +178,7 @@ class TestTheLoop:
     )
     def test_bad_input(self, batches: object, epochs: int, said: str) -> None:
         with pytest.raises(ValueError, match=said):
-            list(iterate(lambda x: {}, batches, epochs))  # type: ignore[arg-type]
+            list(iterate(lambda x: {}, batches, epochs))
 
 
 def test_a_linear_vae_finds_the_principal_components() -> None:

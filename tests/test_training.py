@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from ppl_gen.inference import Estimate, fit, log_evidence, svi_step
-from ppl_gen.models import CVAE, conv_vae, cvae, vae
 from sklearn.svm import SVC
 from torch import nn
 
 from ppl_gen import data
 from ppl_gen.data import Dataset
+from ppl_gen.inference import Estimate, fit, log_evidence, svi_step
 from ppl_gen.likelihoods import Dirac
+from ppl_gen.models import CVAE, conv_vae, cvae, vae
 from ppl_gen.program import Observed, simulate
 
 

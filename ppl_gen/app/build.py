@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["LIKELIHOODS", "MODELS", "Config", "dataset", "device", "program", "resolve"]
+__all__ = ["LIKELIHOODS", "MODELS", "Config", "context", "dataset", "device", "program", "resolve"]
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ from torch import nn
 from ppl_gen import data, likelihoods, models
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference.checks import check
+from ppl_gen.program import takes
+from ppl_gen.sources import nearest
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,9 @@ LIKELIHOODS: dict[str, Callable[[int], nn.Module]] = {
 def resolve(kind: str, name: str, known: Iterable[str]) -> str:
     """The name itself, or a ValueError with the nearest one."""
     known = list(known)
-    if name in known:
-        return name
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+    if name not in known:
+        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, known)}")
+    return name
 
 
 def device(name: str) -> torch.device:
@@ -116,7 +115,7 @@ def program(config: Config, dataset: Dataset) -> Any:
     for name, value in (("--epochs", config.epochs), ("--latent-dim", config.latent_dim), ("--lr", config.lr)):
         if not value > 0:
             raise ValueError(f"expected {name} above zero, got {value}")
-    dataset.train.batches(config.batch_size)
+    dataset.train.batches(config.batch_size)  # says what is wrong with the size
     torch.manual_seed(config.seed)
     built: Any = MODELS[config.model](dataset, config, LIKELIHOODS[config.likelihood](dataset.train.levels))
     for split in (dataset.train, dataset.test):
@@ -126,5 +125,5 @@ def program(config: Config, dataset: Dataset) -> Any:
 
 
 def context(program: Any, split: Split) -> list[torch.Tensor]:
-    """What the program is conditioned on, of a split: its labels for a CVAE, else nothing."""
-    return [split.y] if isinstance(program, models.CVAE) and split.y is not None else []
+    """What the program is conditioned on, of a split: its labels if the program takes any, else nothing."""
+    return [split.y] if takes(program.model) == 2 and split.y is not None else []

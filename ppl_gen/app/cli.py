@@ -90,8 +90,17 @@ def fit(
         choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
         where = str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data
         config = Config(
-            *(model, where, str(root) if root else None, None if choice == "none" else choice, image_size, likelihood),
-            *(latent_dim, epochs, batch_size, lr, seed),
+            model=model,
+            data=where,
+            root=str(root) if root else None,
+            binarize=None if choice == "none" else choice,
+            image_size=image_size,
+            likelihood=likelihood,
+            latent_dim=latent_dim,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
         )
         folder = out or Path("runs") / f"{model}-{Path(data).stem}"
         given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
@@ -118,6 +127,10 @@ def _fit(
     optimizer = torch.optim.Adam(program.parameters(), config.lr, fused=True)
     if resume:
         done = run.restore(program, device, optimizer)
+        if config.epochs < done:
+            raise ValueError(
+                f"the run {folder} is at epoch {done}: expected at least as many --epochs, got {config.epochs}"
+            )
         run.rewind(done)
         run.save_config()
     else:
@@ -129,15 +142,17 @@ def _fit(
     warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
     again = f"ppl-gen fit {config.model} --out {folder} --resume"
     try:
-        step = svi_step(program, optimizer)
-        with report.Live(console, dataset.train.batches(config.batch_size), done, config.epochs) as live:
+        batches = dataset.train.batches(config.batch_size)
+        step = svi_step(program, optimizer, first_step=done * len(batches))
+        with report.Live(console, batches, done, config.epochs) as live:
             for record in iterate(step, live, config.epochs, first_epoch=done + 1):
                 run.log(record)
                 run.checkpoint(record.epoch, program, optimizer, device)
                 done = record.epoch
                 live.show(record)
     except KeyboardInterrupt:
-        console.print(f"stopped; the checkpoint of epoch {done} is saved. Go on with: {again}", soft_wrap=True)
+        said = f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved"
+        console.print(f"{said}. Go on with: {again}", soft_wrap=True)
         raise typer.Exit(130) from None
     except NotFinite as error:
         raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {folder}") from error
@@ -174,8 +189,8 @@ def evaluate(
         for name, value in (("--particles", particles), ("--limit", limit)):
             if value is not None and value < 1:
                 raise ValueError(f"expected {name} of at least 1, got {value}")
-        run, program, dataset, _ = _fitted(run_folder, device)
-        report.evaluate(run, program, dataset.test.fixed(0, limit), particles, seed, console)
+        run, program, dataset, _, epoch = _fitted(run_folder, device)
+        report.evaluate(run, program, dataset.test.fixed(0, limit), particles, seed, epoch, console)
 
 
 @app.command()
@@ -192,7 +207,7 @@ def sample(
     with one_line_errors():
         from ppl_gen.app import report
 
-        run, program, dataset, chosen = _fitted(run_folder, device)
+        run, program, dataset, chosen, _ = _fitted(run_folder, device)
         path = report.sample(run, program, dataset, count, label, seed, chosen)
         console.print(f"written to {path}", soft_wrap=True)
 
@@ -209,13 +224,13 @@ def reconstruct(
 
         if count < 1:
             raise ValueError(f"expected --count of at least 1, got {count}")
-        run, program, dataset, _ = _fitted(run_folder, device)
+        run, program, dataset, _, _ = _fitted(run_folder, device)
         path = report.reconstruct(run, program, dataset.test.fixed(0, count))
         console.print(f"written to {path}", soft_wrap=True)
 
 
-def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any]:
-    """A run with its program, its weights loaded, and its data, both on the device."""
+def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any, int]:
+    """A run, its program with the weights loaded, its data, both on the device; the device, and the epoch of the weights."""
     from ppl_gen.app import build
     from ppl_gen.app.runs import Run
 
@@ -223,8 +238,8 @@ def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any]:
     run = Run.open(folder)
     dataset = build.dataset(run.config)
     program = build.program(run.config, dataset).to(device)
-    run.restore(program, device)
-    return run, program, dataset.to(device), device
+    epoch = run.restore(program, device)
+    return run, program, dataset.to(device), device, epoch
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Live", "describe", "draw_pictures", "evaluate", "reconstruct", "sample"]
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.app.build import context
-from ppl_gen.app.runs import Run, _atomically
+from ppl_gen.app.runs import Run, write_atomically
 from ppl_gen.data import Batches, Dataset, Split
 from ppl_gen.inference import Record, elbo, log_evidence
 from ppl_gen.likelihoods import Dirac
-from ppl_gen.program import Observed, simulate
+from ppl_gen.program import Observed, simulate, takes
 from ppl_gen.program import reconstruct as program_reconstruct
 
 
@@ -79,13 +80,17 @@ def describe(dataset: Dataset) -> str:
     )
 
 
-def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, console: Console) -> dict[str, Any]:
+def evaluate(
+    run: Run, program: Any, test: Split, particles: int, seed: int, epoch: int, console: Console
+) -> dict[str, Any]:
     """Scores a test set by importance weighting, writes evaluation.json and prints the table."""
     given = context(program, test)
-    bound = elbo(program, None, test.x, *given, particles=min(particles, 100), seed=seed).mean()
+    draws = min(particles, 100)
+    bound = elbo(program, None, test.x, *given, particles=draws, seed=seed).mean()
     each = log_evidence(program, None, test.x, *given, particles=particles, seed=seed, progress=console.is_terminal)
     mean = each.mean()
-    heavy = None if each.k_hat is None else float((each.k_hat > 0.7).double().mean())
+    limit = min(1 - 1 / math.log10(particles), 0.7) if particles > 1 else 0.7
+    heavy = None if each.k_hat is None else float((each.k_hat > limit).double().mean())
     result: dict[str, Any] = {
         "unit": "nats per datum",
         "log_evidence": float(mean.value),
@@ -93,16 +98,19 @@ def evaluate(run: Run, program: Any, test: Split, particles: int, seed: int, con
         "sampling_error": float(mean.sampling_error) if len(test) > 1 and mean.sampling_error is not None else None,
         "elbo": float(bound.value),
         "elbo_standard_error": float(bound.standard_error) if particles > 1 else None,
+        "elbo_particles": draws,
         "particles": particles,
         "data": len(test),
         "conditional": bool(given),
         "binarize": run.config.binarize,
         "ess_smallest": None if mean.ess is None else float(mean.ess),
-        "k_hat_above_0.7": heavy,
+        "k_hat_limit": limit,
+        "k_hat_above_limit": heavy,
         "seed": seed,
+        "epoch": epoch,
     }
     text = json.dumps(result, indent=2) + "\n"
-    _atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
+    write_atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
     _print_evaluation(run, result, console)
     return result
 
@@ -124,10 +132,10 @@ def _print_evaluation(run: Run, result: dict[str, Any], console: Console) -> Non
         f"by about {result['sampling_error'] or float('nan'):.2f}",
         soft_wrap=True,
     )
-    if result["k_hat_above_0.7"]:
+    if result["k_hat_above_limit"]:
         console.print(
-            f"Pareto k̂ is above 0.7 for {result['k_hat_above_0.7']:.1%} of the data: for these the weights have heavy tails "
-            f"and the evidence is likely higher; raise --particles",
+            f"Pareto k̂ is above {result['k_hat_limit']:.2f} for {result['k_hat_above_limit']:.1%} of the data: their weights "
+            f"have heavy tails, and their evidence is likely higher; raise --particles",
             soft_wrap=True,
         )
     console.print(f"written to {run.folder / 'evaluation.json'}", soft_wrap=True)
@@ -152,18 +160,18 @@ def sample(
     if count < 1:
         raise ValueError(f"expected --count of at least 1, got {count}")
     torch.manual_seed(seed)
-    labels, row_labels = [], []
-    if label is not None or (dataset.classes is not None and run.config.model == "cvae"):
-        if run.config.model != "cvae" or dataset.classes is None:
-            raise ValueError(
-                f"expected a CVAE of labelled data for --label, got a {run.config.model} of {dataset.name}"
-            )
-        if label is not None and not 0 <= label < dataset.classes:
-            raise ValueError(f"expected --label from 0 to {dataset.classes - 1}, got {label}")
+    conditional = takes(program.model) == 2
+    if label is not None and not (conditional and dataset.classes):
+        raise ValueError(f"expected a CVAE of labelled data for --label, got a {run.config.model} of {dataset.name}")
+    if label is not None and dataset.classes and not 0 <= label < dataset.classes:
+        raise ValueError(f"expected --label from 0 to {dataset.classes - 1}, got {label}")
+    labels: list[Tensor] = []
+    row_labels: list[str] = []
+    if conditional and dataset.classes:
         rows = torch.arange(count, device=device) // 10 % dataset.classes
         labels = [rows if label is None else torch.full_like(rows, label)]
         row_labels = [str(int(y)) for y in labels[0][::10]]
-    elif run.config.model == "cvae":
+    elif conditional:
         test = dataset.test.fixed(0, count)
         count, labels = len(test), context(program, test)
     drawn = simulate(Observed(program, Dirac()), count, *labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Run"]
+__all__ = ["Run", "vacant", "write_atomically"]
 
 import json
 import os
@@ -18,7 +18,10 @@ from ppl_gen.app.build import Config
 from ppl_gen.inference import Record
 
 FORMAT = "ppl-gen checkpoint 1"
-PRODUCTS = ("config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json", "*.png")
+PRODUCTS = (
+    *("config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"),
+    *("samples.png", "reconstructions.png", "training.png"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,8 @@ class Run:
         """
         vacant(folder, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
-        for pattern in PRODUCTS:
-            for product in folder.glob(pattern):
-                product.unlink()
+        for product in PRODUCTS:
+            (folder / product).unlink(missing_ok=True)
         run = cls(folder, config)
         run.save_config()
         return run
@@ -63,7 +65,7 @@ class Run:
 
     def save_config(self) -> None:
         text = json.dumps(asdict(self.config), indent=2) + "\n"
-        _atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
+        write_atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
 
     def log(self, record: Record) -> None:
         """Appends one line to metrics.jsonl."""
@@ -92,7 +94,7 @@ class Run:
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
-        _atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
 
     def restore(self, program: Any, device: torch.device, optimizer: torch.optim.Optimizer | None = None) -> int:
         """Loads the weights and, with an optimiser, all that a resumed run needs; returns the epoch they are of.
@@ -127,9 +129,10 @@ class Run:
         return state["epoch"]
 
     def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of epochs after the checkpoint's."""
+        """Forgets the metrics of epochs after the checkpoint's, and a score of weights that are about to change."""
+        (self.folder / "evaluation.json").unlink(missing_ok=True)
         lines = "".join(json.dumps(asdict(r)) + "\n" for r in self.records(epoch))
-        _atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
+        write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
 
 
 def vacant(folder: Path, overwrite: bool) -> None:
@@ -152,7 +155,7 @@ def vacant(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes beside the file, flushes to disk, then renames over it: a reader sees the old file or the new one."""
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:

@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 import pyro
 import torch
-from ppl_gen.inference import fit, svi_step
-from ppl_gen.models import vae
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 from torch.nn import functional as F
 
 from ppl_gen import data
 from ppl_gen.data import Split
+from ppl_gen.inference import fit, svi_step
+from ppl_gen.models import vae
 
 DATA, BATCH, ROUNDS = 6000, 100, 9
 SIZES = {"784-200-200-50 tanh": (50, (200, 200), nn.Tanh), "784-400-20 relu": (20, (400,), nn.ReLU)}
