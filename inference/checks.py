@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.program import evaluating, forked, is_auxiliary, plate_nesting, stochastic_sites
+from ppl_gen.program import evaluating, expect_context, forked, is_auxiliary, plate_nesting, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 
 
@@ -34,14 +34,17 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
             support, if a context has another length, if the likelihood has no density, or if the latent sites of model
             and guide differ.
     """
+    expect_context(program, context)
     n = x.shape[0] if x.dim() else 0
     for i, c in enumerate(context):
         if c.shape[0] != n:
             raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
     if n == 0:
         raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
+    for name, values in (("data", x), *(("context", c) for c in context)):
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"expected finite {name}, got NaN or infinite values; remove or replace them")
+    _check_dtype(program, x)
     rows = torch.arange(n, device=x.device) if needs_all_data(guide) else _telling_rows(x, context)
     few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
@@ -51,9 +54,9 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
             raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
         _check_data(sites["x"], x)
         guide_trace = poutine.trace(guide).get_trace(x[rows], *few)
-    latents = sites.keys() - {"x"}
+    latents = {name for name, site in sites.items() if name != "x" and not site["infer"].get("enumerate")}
     proposed = {name for name, site in stochastic_sites(guide_trace).items() if not is_auxiliary(site)}
-    if latents != proposed:
+    if not latents <= proposed <= sites.keys() - {"x"}:
         raise ValueError(
             f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; "
             f"give the sites the same names in both"
@@ -67,6 +70,23 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
 def needs_all_data(guide: Guide) -> bool:
     """Whether a guide holds one posterior per datum, as Pyro's automatic guides do: it can only see all data at once."""
     return isinstance(guide, AutoGuide)
+
+
+def _check_dtype(program: Program, x: Tensor) -> None:
+    parameters = program.parameters() if isinstance(program, torch.nn.Module) else iter(())
+    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
+    if x.is_floating_point() and dtypes and x.dtype not in dtypes:
+        raise ValueError(
+            f"expected data of {' or '.join(map(str, dtypes))}, as the program is, got {x.dtype}; say x.to(...)"
+        )
+
+
+def _inside(support: Any, x: Tensor) -> bool:
+    """Whether all data lie in a support; one whose bounds differ between the few data that were tried decides nothing."""
+    try:
+        return bool(support.check(x).all())
+    except RuntimeError:
+        return True
 
 
 def _telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
@@ -97,13 +117,13 @@ def _check_data(site: Any, x: Tensor) -> None:
             "score ppl_gen.program.Observed(program, Gaussian(ε)) instead"
         )
     support = fn.support
-    if support.is_discrete and not bool(support.check(x).all()):
+    if support.is_discrete and not _inside(support, x):
         raise ValueError(
             f"expected data in the support of {name}, {support}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}: "
             f"binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood of grey values "
             f"(ContinuousBernoulli, Gaussian, Laplace)"
         )
-    if support is dist.constraints.unit_interval and not bool(support.check(x).all()):
+    if support is dist.constraints.unit_interval and not _inside(support, x):
         raise ValueError(
             f"expected data in [0, 1], the support of {name}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}; "
             f"rescale them, or take Gaussian or Laplace"

@@ -7,6 +7,7 @@ __all__ = ["Estimate"]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ class Estimate:
             error are not to be trusted (Vehtari et al. 2024, Pareto smoothed importance sampling). None where there are no
             weights, or too few.
         sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would shrink.
+
+    Example:
+        >>> print(Estimate(torch.tensor([-1.0, -3.0]), torch.tensor([0.03, 0.04])).mean())
+        -2.000 ± 0.025
     """
 
     value: Tensor
@@ -35,8 +40,8 @@ class Estimate:
     @classmethod
     def concatenate(cls, pieces: Sequence[Estimate]) -> Estimate:
         """One estimate of all data from estimates of some data each."""
-        columns = ([getattr(piece, f.name) for piece in pieces] for f in fields(cls))
-        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
+        columns: dict[str, Any] = {f.name: [getattr(piece, f.name) for piece in pieces] for f in fields(cls)}
+        return cls(**{name: None if column[0] is None else torch.cat(column) for name, column in columns.items()})
 
     def mean(self) -> Estimate:
         """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂ among the data."""

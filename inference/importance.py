@@ -111,8 +111,9 @@ def _estimate(
     guide = guide_of(program, guide)
     nesting, width = check(program, guide, x, *context)
     pairs = chunk or max(1, (2**26 if x.is_cuda else 2**21) // max(width, 256))
-    per_draw = min(particles, pairs)
-    rows = x.shape[0] if needs_all_data(guide) else max(1, pairs // per_draw)
+    whole = needs_all_data(guide)
+    per_draw = min(particles, max(1, pairs // x.shape[0]) if whole else pairs)
+    rows = x.shape[0] if whole else max(1, pairs // per_draw)
     pieces: list[Estimate] = []
     seeded = nullcontext() if seed is None else forked(x.device, seed)
     with evaluating(program, guide), seeded:
@@ -157,7 +158,7 @@ class _Weights(NamedTuple):
 class _LogWeights(NamedTuple):
     """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations, merged pairwise."""
 
-    count: int
+    seen: int
     mean: Tensor
     squares: Tensor
 
@@ -167,11 +168,11 @@ class _LogWeights(NamedTuple):
         return cls(0, nothing, nothing)
 
     def add(self, new: Tensor) -> _LogWeights:
-        count = self.count + len(new)
+        seen = self.seen + len(new)
         shift = new.mean(0) - self.mean
         within = (new - new.mean(0)).square().sum(0)
-        between = shift.square() * self.count * len(new) / count
-        return _LogWeights(count, self.mean + shift * len(new) / count, self.squares + within + between)
+        between = shift.square() * self.seen * len(new) / seen
+        return _LogWeights(seen, self.mean + shift * len(new) / seen, self.squares + within + between)
 
     def estimate(self, particles: int) -> Estimate:
         variance = self.squares / (particles - 1) if particles > 1 else self.squares * torch.nan

@@ -56,13 +56,17 @@ def svi_step(
         A step with the metrics "elbo" in nats per datum, or "objective" where β is not 1 throughout, and "gradient_norm".
 
     Raises:
-        ValueError: On the first batch, as `ppl_gen.inference.checks.check` says, or if no parameter of the optimiser gets a
-            gradient.
+        ValueError: If clip or beta is out of range; on the first batch, as `ppl_gen.inference.checks.check` says, or if no
+            parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite, naming the site or parameter and the step.
 
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
+    if clip is not None and not clip > 0:
+        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    if not callable(beta) and not 0 <= beta < math.inf:
+        raise ValueError(f"expected a finite beta of at least 0, got {beta}")
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -117,10 +121,13 @@ def _backward(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], p
     # comes after, since a scale inside a log-mean-exp would not be a bound.
     store = pyro.get_param_store()
     before = set(store.keys())
-    with poutine.trace(param_only=True):
-        loss = elbo.loss_and_grads(model, guide, *batch)
-    for name in set(store.keys()) - before:
-        del store[name]
+    try:
+        with poutine.trace(param_only=True):
+            loss = elbo.loss_and_grads(model, guide, *batch)
+    finally:
+        for name in set(store.keys()) - before:
+            vars(store._params[name]).pop("unconstrained", None)  # a weak reference, with which no module pickles
+            del store[name]
     for p in parameters:
         if p.grad is not None:
             p.grad /= n

@@ -46,8 +46,8 @@ class Split:
         # Binary pixels come through both unchanged, so that a copy of this split holds the same pixels.
         if self.binarize == "threshold":
             object.__setattr__(self, "x", (self.x >= 0.5).to(self.x.dtype))
-        elif self.binarize == "static":
-            object.__setattr__(self, "x", _draw(self.x, "dynamic", self.levels, 0))
+        elif self.binarize == "static":  # seeded by the number of data: training and test sets differ in their noise
+            object.__setattr__(self, "x", _draw(self.x, "dynamic", self.levels, len(self)))
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -114,7 +114,8 @@ class StreamedSplit:
     def fixed(self, seed: int = 0, limit: int | None = None) -> Split:
         """The first `limit` data in memory, under one draw of their binarisation."""
         chosen = self.source if limit is None else Subset(self.source, range(min(limit, len(self.source))))
-        rows = list(DataLoader(chosen, batch_size=256, num_workers=self.workers))
+        own = torch.Generator()  # a loader draws a seed for its workers, even where it does not shuffle
+        rows = list(DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own))
         x, y = (torch.cat(column) for column in zip(*rows, strict=True))
         grey = Split(x, y if self.labelled else None, None, self.levels)
         return replace(grey, x=_draw(x, self.binarize, self.levels, seed)).to(self.device)
@@ -210,6 +211,14 @@ def load(
 
     Raises:
         ValueError: If the name or file is unknown or unreadable, or the data are empty, of different sizes or not finite.
+
+    Example:
+        >>> digits = load("digits", binarize="dynamic")
+        >>> len(digits.train), len(digits.test), digits.shape, digits.classes
+        (1500, 297, (1, 8, 8), 10)
+        >>> x, y = next(iter(digits.train.batches(100)))
+        >>> x.shape, x.unique()
+        (torch.Size([100, 1, 8, 8]), tensor([0., 1.]))
     """
     from ppl_gen import sources
 

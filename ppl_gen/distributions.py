@@ -99,9 +99,11 @@ class DiscretizedLogistic(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """∫₀¹ σ((μ − t)/s) dt = s (softplus(μ/s) − softplus((μ − 1)/s)), the mean to within half a grid step."""
-        upper, lower = F.softplus(self.loc / self.scale), F.softplus((self.loc - 1) / self.scale)
-        return self.scale * (upper - lower)
+        """δ Σₖ P(x ≥ kδ) = δ Σₖ σ((μ − (k − ½)δ) / s), k = 1, …, K − 1, with δ = 1/(K − 1)."""
+        exceeded = torch.zeros_like(self.loc)
+        for k in range(1, self.levels):
+            exceeded = exceeded + torch.sigmoid((self.loc - (k - 0.5) / (self.levels - 1)) / self.scale)
+        return exceeded / (self.levels - 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)

@@ -70,7 +70,7 @@ class _LocationScale(nn.Module):
         if scale is None:
             self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         else:
-            self.register_buffer("log_scale", torch.tensor(math.log(scale)), persistent=False)
+            self.register_buffer("log_scale", torch.tensor(math.log(scale)))
 
     @property
     def scale(self) -> Tensor:
@@ -87,6 +87,12 @@ class Gaussian(_LocationScale):
     Args:
         scale: s in the unit of x; None has it learned.
         initial_scale: Where a learned s starts.
+
+    Example:
+        >>> Gaussian(0.1)(torch.zeros(3)).scale
+        tensor([0.1000, 0.1000, 0.1000])
+        >>> [name for name, _ in Gaussian().named_parameters()]
+        ['log_scale']
     """
 
     family = dist.Normal

@@ -24,6 +24,10 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
 
     Raises:
         ValueError: If there are fewer than two sizes, or one below 1.
+
+    Example:
+        >>> mlp([784, 200, 10])(torch.zeros(3, 5, 784)).shape
+        torch.Size([3, 5, 10])
     """
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(f"expected at least an input and an output size, all positive, got {list(sizes)}")
@@ -79,6 +83,10 @@ class Condition(nn.Module):
 
     Raises:
         ValueError: While validation is on, if a label is not in −1, …, classes − 1.
+
+    Example:
+        >>> Condition(nn.Linear(2 + 3, 1), classes=3)(torch.zeros(7, 4, 2), torch.tensor([0, 2, -1, 1])).shape
+        torch.Size([7, 4, 1])
     """
 
     def __init__(self, net: nn.Module, classes: int | None = None, features: nn.Module | None = None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def image_grid(images: Tensor, columns: int = 10, title: str = "", row_labels: Sequence[str] = ()) -> Figure:
-    """Images (N, C, H, W) in [0, 1], row by row; grey for one channel, in colour for three.
+    """Images (N, C, H, W) in [0, 1], row by row; in colour for three channels or more, else the first channel in grey.
 
     Args:
         images: What is shown; values outside [0, 1] are clipped.
@@ -22,10 +22,11 @@ def image_grid(images: Tensor, columns: int = 10, title: str = "", row_labels: S
         row_labels: Stand left of the rows.
 
     Raises:
-        ValueError: If the images are not of shape (N, 1, H, W) or (N, 3, H, W).
+        ValueError: If the images are not of shape (N, C, H, W).
     """
-    if images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise ValueError(f"expected images (N, 1, H, W) or (N, 3, H, W), got {tuple(images.shape)}; see points(...)")
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"expected images (N, C, H, W), got {tuple(images.shape)}; for vectors there is points(...)")
+    images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
     n, channels, height, width = images.shape
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -60,12 +61,10 @@ def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> F
     """
     if data.dim() != 4:
         return points({"data": data, "reconstruction": reconstructed}, "data and reconstructions")
-    whole = len(data) - len(data) % columns or len(data)
-    pairs = [
-        row
-        for both in zip(data[:whole].split(columns), reconstructed[:whole].split(columns), strict=True)
-        for row in both
-    ]
+    columns = min(columns, len(data))
+    blank = data.new_ones(-len(data) % columns, *data.shape[1:])
+    rows = zip(torch.cat([data, blank]).split(columns), torch.cat([reconstructed, blank]).split(columns), strict=True)
+    pairs = [row for both in rows for row in both]
     labels = ["data", "mean"] * (len(pairs) // 2)
     return image_grid(torch.cat(pairs), columns, "data above their reconstructions", labels)
 

@@ -7,6 +7,7 @@ __all__ = [
     "Observed",
     "Proposal",
     "evaluating",
+    "expect_context",
     "forked",
     "guide_of",
     "is_auxiliary",
@@ -81,6 +82,11 @@ def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
 
     Raises:
         ValueError: If the distribution is not Pyro's, or has fewer batch axes than `batch_dims`.
+
+    Example:
+        >>> pixels = dist.Bernoulli(logits=torch.zeros(5, 1, 8, 8))
+        >>> per_datum(pixels, 1).batch_shape, per_datum(pixels, 1).event_shape
+        (torch.Size([5]), torch.Size([1, 8, 8]))
     """
     if not isinstance(distribution, Distribution):
         raise ValueError(
@@ -102,9 +108,10 @@ def evaluating(*parts: Any) -> Iterator[None]:
     """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards.
 
     Args:
-        *parts: Programs and guides; the modules among them, or whose bound methods they are, are put in evaluation mode.
+        *parts: Programs and guides; the modules that they are, hold, or are methods of, are put in evaluation mode.
     """
-    modules = [m for part in map(owner, parts) if isinstance(part, nn.Module) for m in part.modules()]
+    held = (p for part in map(owner, parts) for p in [part, *getattr(part, "__dict__", {}).values()])
+    modules = [m for part in held if isinstance(part, nn.Module) for m in part.modules()]
     modes = [m.training for m in modules]
     try:
         for m in modules:
@@ -150,6 +157,19 @@ def takes(model: Callable[..., Any]) -> int | None:
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
+def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
+    """Says when a program is given more or less to condition on than it takes.
+
+    Raises:
+        ValueError: Then.
+    """
+    count = takes(program.model)
+    if count is not None and len(context) != count - 1:
+        raise ValueError(
+            f"expected {count - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"
+        )
+
+
 def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
     """Draws x₁, …, xₙ ~ p(x | context), of shape (n, *shape).
 
@@ -163,6 +183,7 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
     """
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
+    expect_context(program, context)
     for c in context:
         if c.shape[0] != n:
             raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")

@@ -35,8 +35,8 @@ def find(
 ) -> Dataset:
     """Does what `ppl_gen.data.load` says."""
     name, path = str(name_or_path), Path(name_or_path)
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"expected an image size of at least 1, got {image_size}")
+    if image_size is not None and (image_size < 1 or (name in NAMES and name != "celeba")):
+        raise ValueError(f"expected an image size of at least 1, for a folder or celeba, got {image_size} for {name}")
     where = Path(root or os.environ.get("PPL_GEN_DATA") or Path.home() / ".cache" / "ppl-gen").expanduser()
     if name == "digits":
         return _digits(binarize)
@@ -47,7 +47,7 @@ def find(
         return _celeba(where, download, binarize, image_size or 64, stream)
     if name in TORCHVISION:
         return _torchvision(name, where, download, binarize)
-    if path.is_dir():
+    if name and path.is_dir():
         return _folder(path, binarize, image_size, stream)
     if path.suffix in (".npy", ".npz"):
         return _arrays(path, binarize)
@@ -214,7 +214,13 @@ def _folder(path: Path, binarize: str | None, image_size: int | None, stream: bo
             f"expected images of one size, got {one[0]} × {one[1]} ({first.name}) and {two[0]} × {two[1]} ({second.name}); "
             f"say to which side they are to be brought (image_size=..., --image-size)"
         )
-    mode, transform = "L" if modes <= {"1", "L"} else "RGB", _resized(image_size)
+    if odd := modes - {"1", "L", "LA", "P", "RGB", "RGBA"}:
+        raise ValueError(
+            f"expected 8-bit images in {path}, got the mode {', '.join(sorted(odd))}; store an array as .npz instead"
+        )
+    if not all(listed):
+        raise ValueError(f"expected images in both {path / 'train'} and {path / 'test'}, got one that is empty")
+    mode, transform = "L" if modes <= {"1", "L", "LA"} else "RGB", _resized(image_size)
     sources: list[Any] = [_ImageFiles([f for f, _ in rows], [y for _, y in rows], mode, transform) for rows in listed]
     if len(sources) == 1:
         train, test = _nine_to_one(len(sources[0]), str(path))
@@ -250,7 +256,7 @@ def _nine_to_one(n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _arrays(path: Path, binarize: str | None) -> Dataset:
     try:
         stored = np.load(path, allow_pickle=False)
-        held = {"x": stored} if path.suffix == ".npy" else {key: stored[key] for key in stored.files}
+        held = {"x": stored} if isinstance(stored, np.ndarray) else {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if {"x_train", "x_test"} <= held.keys():
@@ -258,18 +264,25 @@ def _arrays(path: Path, binarize: str | None) -> Dataset:
     elif "x" in held:
         x, y = held["x"], held.get("y")
         rows = _nine_to_one(len(x) if x.ndim else 0, str(path))
-        if y is not None and len(y) != len(x):
-            raise ValueError(f"expected one label for each of {len(x)} data in {path}, got {len(y)}")
+        if y is not None and y.shape[:1] != (len(x),):
+            raise ValueError(f"expected one label for each of {len(x)} data in {path}, got labels of shape {y.shape}")
         pairs = [(x[part], None if y is None else y[part]) for part in rows]
     else:
         raise ValueError(
             f"expected arrays x_train and x_test, or x, in {path}, got {', '.join(sorted(held)) or 'none'}"
         )
     train, test = (_array_split(x, y, binarize, path) for x, y in pairs)
-    if train.x.shape[1:] != test.x.shape[1:]:
-        raise ValueError(f"expected one shape in {path}, got {tuple(train.x.shape[1:])} and {tuple(test.x.shape[1:])}")
+    for one, other, what in ((train.x, test.x, "data"), (train.y, test.y, "labels")):
+        shapes = [None if t is None else tuple(t.shape[1:]) for t in (one, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"expected one shape of {what} in {path}, got {shapes[0]} to train and {shapes[1]} to test"
+            )
     labels = [s.y for s in (train, test) if s.y is not None and not s.y.is_floating_point()]
-    return _dataset(path.name, train, test, int(max(y.max() for y in labels)) + 1 if labels else None)
+    classes = int(max(y.max() for y in labels)) + 1 if labels else None
+    if classes is not None and not 1 <= classes <= len(train):
+        raise ValueError(f"expected labels numbered from 0, fewer than data, in {path}, got them up to {classes - 1}")
+    return _dataset(path.name, train, test, classes)
 
 
 def _array_split(x: np.ndarray, y: np.ndarray | None, binarize: str | None, path: Path) -> Split:
@@ -289,9 +302,11 @@ def _array_split(x: np.ndarray, y: np.ndarray | None, binarize: str | None, path
 
 
 def _are_labels(y: np.ndarray, n: int) -> bool:
+    if y.shape[:1] != (n,):
+        return False
     if y.dtype.kind == "f":
-        return y.ndim == 2 and len(y) == n and bool(np.isfinite(y).all())
-    return y.dtype.kind in "ui" and y.ndim == 1 and len(y) == n and y.min() >= -1
+        return y.ndim == 2 and bool(np.isfinite(y).all())
+    return y.dtype.kind in "ui" and y.ndim == 1 and bool(y.min() >= -1)
 
 
 def _pixels(x: Tensor) -> Tensor:

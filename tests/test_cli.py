@@ -82,6 +82,12 @@ class TestRuns:
         assert code == 0, said
         assert (tmp_path / "run" / "samples.png").is_file()
 
+    def test_any_number_of_channels_and_data(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.random.rand(130, 4, 8, 8).round())
+        code, said = call("fit", "conv-vae", "--data", tmp_path / "a.npy", "--out", tmp_path / "run", *QUICK)
+        assert code == 0, said
+        assert call("reconstruct", tmp_path / "run", "--count", 7)[0] == 0
+
     def test_attributes_condition_a_cvae(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=np.random.rand(120, 8, 8), y=np.random.rand(120, 3))
         code, said = call("fit", "cvae", "--data", tmp_path / "a.npz", "--out", tmp_path / "run", *QUICK)
@@ -145,6 +151,28 @@ class TestResume:
         call("fit", "vae", "--out", tmp_path / "whole", *QUICK)
         assert weights(run) == weights(tmp_path / "whole")
 
+    def test_a_run_stopped_before_its_first_checkpoint_goes_on(self, fitted: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        run.mkdir()
+        (run / "config.json").write_bytes((fitted / "config.json").read_bytes())
+        code, said = call("fit", "vae", "--out", run, "--resume", "--device", "cpu")
+        assert code == 0, said
+        assert weights(run) == weights(fitted)
+
+    def test_other_data_than_the_run_began_with_are_refused(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.random.rand(200, 8).round())
+        call("fit", "vae", "--data", tmp_path / "a.npy", "--out", tmp_path / "run", *QUICK)
+        np.save(tmp_path / "a.npy", np.random.rand(200, 8).round())
+        code, said = call("fit", "vae", "--out", tmp_path / "run", "--resume", "--epochs", 3)
+        assert (code, "have changed since it began" in said) == (2, True)
+
+    def test_weights_that_have_run_away_never_replace_a_good_checkpoint(self, tmp_path: Path) -> None:
+        """One step an epoch: the loss before it is finite, the weights after it are not good for anything."""
+        options = ["--lr", 1e30, "--batch-size", 1500, *QUICK]
+        code, said = call("fit", "vae", "--out", tmp_path / "run", *options)
+        assert (code, "after epoch 1 the ELBO of test data is not finite" in said) == (2, True)
+        assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
+
     def test_a_write_that_fails_leaves_the_last_checkpoint(self, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         before = (fitted / "checkpoint.pt").read_bytes()
 
@@ -155,7 +183,7 @@ class TestResume:
         monkeypatch.setattr(torch, "save", full_disk)
         program = nn.Linear(1, 1)
         with pytest.raises(OSError, match="no space"):
-            Run.open(fitted).checkpoint(9, program, torch.optim.SGD(program.parameters()), torch.device("cpu"))
+            Run.open(fitted).checkpoint(9, program, torch.optim.SGD(program.parameters()), torch.device("cpu"), "")
         assert (fitted / "checkpoint.pt").read_bytes() == before
 
     def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(self, tmp_path: Path) -> None:
@@ -267,6 +295,17 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     torch.save(state | {"program": {"w": torch.ones(1)}}, tmp_path / "other" / "checkpoint.pt")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.txt").write_text("not a run")
+    for kind in ("website", "edited", "partial"):
+        (tmp_path / kind).mkdir()
+    (tmp_path / "website" / "config.json").write_text('{"port": 80}')
+    config = json.loads((fitted / "config.json").read_text())
+    (tmp_path / "edited" / "config.json").write_text(json.dumps(config | {"latent_dim": "2"}))
+    (tmp_path / "partial" / "config.json").write_text(json.dumps(config))
+    torch.save({k: v for k, v in state.items() if k != "rng"}, tmp_path / "partial" / "checkpoint.pt")
+    np.savez(tmp_path / "half.npz", x_train=np.eye(200), x_test=np.eye(200), y_train=np.arange(200) % 2)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "half.npz").read_bytes()[:900])
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep" / "a.png")
     (tmp_path / "garbled").mkdir()
     (tmp_path / "garbled" / "config.json").write_text("{")
     return tmp_path
@@ -319,7 +358,24 @@ BAD = {
     "zero latents": (["fit", "vae", "--latent-dim", "0"], "expected --latent-dim above zero, got 0"),
     "no learning": (["fit", "vae", "--lr", "-1"], "expected --lr above zero, got -1"),
     "zero particles": (["evaluate", "{fitted}", "--particles", "0"], "expected --particles of at least 1, got 0"),
-    "zero samples": (["sample", "{fitted}", "--count", "0"], "expected --count of at least 1, got 0"),
+    "zero samples": (["sample", "{fitted}", "--count", "0"], "expected --count from 1 to 1000, got 0"),
+    "too many": (["reconstruct", "{fitted}", "--count", "99999"], "expected --count from 1 to 1000, got 99999"),
+    "no name": (["fit", "vae", "--data", ""], "expected a name or a path with --data, got nothing"),
+    "a size for digits": (["fit", "vae", "--image-size", "9"], "for a folder or celeba, got 9 for digits"),
+    "a seed too large": (["fit", "vae", "--seed", str(2**70)], "expected --seed from 0"),
+    "another device": (["fit", "vae", "--device", "meta"], "expected --device auto, cpu or cuda, got 'meta'"),
+    "somebody else's configuration": (
+        ["fit", "vae", "--out", "{scene}/website", "--overwrite"],
+        "is not the folder of a run",
+    ),
+    "an edited configuration": (["evaluate", "{scene}/edited"], "expected latent_dim of type int, got '2'"),
+    "a checkpoint cut in keys": (
+        ["fit", "vae", "--out", "{scene}/partial", "--resume"],
+        "expected a 'ppl-gen checkpoint 1' file",
+    ),
+    "test labels missing": (["fit", "cvae", "--data", "{scene}/half.npz"], "expected one shape of labels"),
+    "truncated": (["fit", "vae", "--data", "{scene}/cut.npz"], "cannot read"),
+    "sixteen bits": (["fit", "vae", "--data", "{scene}/deep"], "expected 8-bit images in"),
     "a label for a vae": (["sample", "{fitted}", "--label", "3"], "expected a CVAE of labelled data for --label"),
     "unknown device": (["fit", "vae", "--device", "gpu"], "unknown device 'gpu'"),
 }

@@ -135,7 +135,9 @@ class TestFolders:
         x, y = (torch.cat(c) for c in zip(*streamed.train.batches(4, shuffle=False), strict=True))
         assert torch.equal(x, held.train.x)
         assert torch.equal(y, held.train.y)
+        state = torch.get_rng_state()
         assert torch.equal(streamed.test.fixed().x, held.test.x)
+        assert torch.equal(torch.get_rng_state(), state)
         assert sum(len(x) for x, _ in streamed.train.batches(4)) == 18
 
     def test_train_and_test_are_taken_as_they_are_and_colour_is_kept(self, tmp_path: Path) -> None:
@@ -157,6 +159,13 @@ class TestFolders:
         (folder / "cat" / "broken.png").write_bytes(b"not an image")
         with pytest.raises(ValueError, match=r"cannot read the image .*broken.png"):
             data.load(folder)
+
+    def test_a_part_without_images(self, tmp_path: Path) -> None:
+        for part in ("train", "test"):
+            (tmp_path / part).mkdir()
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "train" / "a.png")
+        with pytest.raises(ValueError, match=r"in both .*got one that is empty"):
+            data.load(tmp_path)
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"expected images .*got none"):
@@ -190,11 +199,18 @@ class TestArrays:
             ({"x": np.zeros((1, 4))}, "at least 2 data"),
             ({"z": np.zeros((9, 4))}, "x_train and x_test, or x"),
             ({"x": np.zeros((9, 4)), "y": np.zeros(5, int)}, "one label for each of 9 data"),
+            ({"x": np.zeros((9, 4)), "y": np.array(3)}, "one label for each of 9 data"),
+            ({"x": np.zeros((99, 4)), "y": np.full(99, 10**9)}, "numbered from 0, fewer than data"),
+            ({"x": np.zeros((9, 4)), "y": np.full(9, -1)}, "numbered from 0, fewer than data"),
+            ({"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 4)), "y_train": np.arange(9)}, "one shape of labels"),
             ({"x": np.zeros((9, 4)), "y": np.zeros(9)}, "integer labels, −1 where missing, or attribute vectors"),
             ({"x": np.zeros((9, 4)), "y": np.full(9, -7)}, "from -7"),
             ({"x": np.zeros((9, 4)), "y": np.full((9, 2), np.nan)}, "attribute vectors"),
             ({"x": np.full((9, 4), 256)}, "expected integers from 0 to 255"),
-            ({"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 5))}, r"one shape .*got \(4,\) and \(5,\)"),
+            (
+                {"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 5))},
+                r"one shape of data .*got \(4,\) to train and \(5,\) to test",
+            ),
         ],
     )
     def test_bad_arrays(self, tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:

@@ -215,7 +215,7 @@ class TestPromises:
 
     @pytest.mark.parametrize("likelihood", ["Bernoulli()", "Categorical(32)"])
     def test_memory_is_that_of_a_chunk(self, likelihood: str) -> None:
-        """A thousand data with a thousand particles each have 256 MB of decoded pixels, or 32 times that; the peak is bounded."""
+        """Three hundred data with a thousand particles each have 77 MB of decoded pixels, or 32 times that; the peak stays."""
         work = """
 import resource, torch
 from ppl_gen.inference import log_evidence
@@ -287,6 +287,20 @@ class TestBadInput:
         labels[7] = wrong
         with pytest.raises(ValueError, match="expected labels in 0, …, 9"):
             log_evidence(cvae((1, 8, 8), 2, classes=10), None, binary, labels)
+
+    def test_attributes_that_are_not_numbers(self, binary: Tensor) -> None:
+        with pytest.raises(ValueError, match="expected finite context"):
+            log_evidence(cvae((1, 8, 8), 2, attributes=1), None, binary, torch.full((12, 1), torch.nan))
+
+    def test_labels_missing_or_too_many(self, binary: Tensor) -> None:
+        with pytest.raises(ValueError, match=r"expected 1 context tensors \(labels or attributes\) for CVAE, got 0"):
+            log_evidence(cvae((1, 8, 8), 2, classes=10), None, binary)
+        with pytest.raises(ValueError, match=r"expected 0 context tensors .* for VAE, got 1"):
+            log_evidence(vae((1, 8, 8), 2), None, binary, torch.zeros(12))
+
+    def test_another_dtype(self, binary: Tensor) -> None:
+        with pytest.raises(ValueError, match=r"expected data of torch.float32, as the program is, got torch.float64"):
+            log_evidence(vae((1, 8, 8), 2), None, binary.double())
 
     def test_a_program_without_guide(self) -> None:
         with pytest.raises(ValueError, match="Curve has no guide of its own: pass one"):

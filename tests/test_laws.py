@@ -56,17 +56,15 @@ class _CountsAxes(Bernoulli):
 
 
 class _Forgetful(Bernoulli):
-    """Keeps what it has learned where no state_dict finds it."""
+    """Keeps what it has learned where no state_dict finds it, and loses it in a copy."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = [torch.randn(())]
+    offset = 1.0
 
-    def __deepcopy__(self, memo: object) -> _Forgetful:
-        return _Forgetful()
+    def __deepcopy__(self, memo: object) -> Bernoulli:
+        return Bernoulli()
 
     def forward(self, logits: Tensor) -> Distribution:
-        return super().forward(logits + self.hidden[0])
+        return super().forward(logits + self.offset)
 
 
 class _Counting(Bernoulli):
@@ -82,14 +80,15 @@ class _Counting(Bernoulli):
 
 
 class _Unweighed(VAE):
-    """A guide that scores its draws by the density of others, so that the weights are not those of a bound."""
+    """A guide whose density grows with the number of particles, so that more of them are worse."""
 
     def guide(self, x: Tensor) -> Tensor:
         register(self)
-        own = self.encoder(x)
         with pyro.plate("data", x.shape[0]):
-            z = own.rsample()
-            return pyro.sample("z", dist.Delta(z, log_density=100 * torch.rand(len(x)), event_dim=1))
+            z = pyro.sample("z", self.encoder(x))
+            excess = torch.full((x.shape[0],), float(z.shape[:-2].numel()))
+            pyro.sample("excess", dist.Delta(excess, log_density=excess), infer={"is_auxiliary": True})
+        return z
 
 
 class _Transposed(VAE):

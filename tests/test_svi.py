@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from programs import digits
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, config_enumerate
 from torch import Tensor, nn
 
 from ppl_gen import data
@@ -52,6 +54,41 @@ def test_the_param_store_is_as_it_was_found(elbo: type[pyro.infer.ELBO], binary:
     program = vae((1, 8, 8), 2)
     fit(svi_step(program, sgd(program), elbo()), [(binary,)], 2, progress=False)
     assert list(pyro.get_param_store().keys()) == ["a user's own"]
+
+
+@pytest.mark.parametrize("elbo", ELBOS)
+def test_the_program_pickles_after_any_elbo(elbo: type[pyro.infer.ELBO], binary: Tensor) -> None:
+    program = vae((1, 8, 8), 2)
+    svi_step(program, sgd(program), elbo())(binary)
+    pickle.dumps(program)
+
+
+def test_a_latent_that_the_model_enumerates_needs_no_guide() -> None:
+    """TraceEnum_ELBO sums z out of the mixture: with an empty guide the ELBO is the exact evidence."""
+    program = toy.GaussianMixture(torch.tensor([1.0, 2.0]), torch.randn(2, 2), 0.5)
+    x, shift = torch.randn(20, 2), torch.zeros(2, requires_grad=True)
+
+    class Summed:
+        @config_enumerate
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else x.shape[0]):
+                z = pyro.sample("z", dist.Categorical(program.weights))
+                return pyro.sample("x", dist.Normal(program.locs[z] + shift, program.scales[z]).to_event(1), obs=x)
+
+        def guide(self, x: Tensor) -> None:
+            """Nothing is left to guess."""
+
+    step = svi_step(Summed(), torch.optim.SGD([shift], 0.0), TraceEnum_ELBO(max_plate_nesting=1))
+    assert float(step(x)["elbo"]) == pytest.approx(float(program.exact_log_evidence(x).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"clip": 0.0}, "clip above 0, got 0"), ({"beta": -1.0}, "beta of at least 0")]
+)
+def test_bad_options(options: dict[str, float], said: str) -> None:
+    program = vae((1, 8, 8), 2)
+    with pytest.raises(ValueError, match=said):
+        svi_step(program, sgd(program), **options)
 
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceMeanField_ELBO()])

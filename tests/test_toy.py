@@ -101,7 +101,8 @@ def test_one_dimensional_conjugate_pair() -> None:
         (lambda: toy.PPCA.maximum_likelihood(torch.randn(9, 3), 3), "latent dimension from 1 to 2, got 3"),
         (lambda: toy.GaussianMixture(torch.ones(2), torch.ones(3, 2), 1.0), r"expected weights \(K,\), locs \(K, D\)"),
         (lambda: toy.GaussianMixture(-torch.ones(2), torch.ones(2, 2), 1.0), "expected positive weights"),
-        (lambda: toy.Curve(lambda z: z, 1.0, points=1), "at least 2 quadrature points, got 1"),
+        (lambda: toy.Curve(lambda z: z, 1.0, points=2), "at least 3 quadrature points, got 2"),
+        (lambda: toy.Curve(lambda z: z, 1e-4).exact_log_evidence(torch.ones(1, 1) / 3), "nats off; raise points"),
     ],
 )
 def test_bad_parameters(make: object, said: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["LIKELIHOODS", "MODELS", "Config", "context", "dataset", "device", "program", "resolve"]
+__all__ = ["LIKELIHOODS", "MODELS", "Config", "context", "dataset", "device", "fingerprint", "program", "resolve"]
 
+import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -33,6 +34,15 @@ class Config:
     batch_size: int
     lr: float
     seed: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, expected = getattr(self, field.name), str(field.type)
+            if value is None and "None" in expected:
+                continue
+            kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+            if not isinstance(value, kinds[expected.removesuffix(" | None")]) or isinstance(value, bool):
+                raise ValueError(f"expected {field.name} of type {expected}, got {value!r}")
 
 
 Builder = Callable[[Dataset, Config, nn.Module], nn.Module]
@@ -91,6 +101,8 @@ def device(name: str) -> torch.device:
         chosen = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0, ...") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"expected --device auto, cpu or cuda, got {name!r}")
     if chosen.type == "cuda" and not (torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count()):
         raise ValueError(f"no CUDA device for --device {name} on this machine; take --device cpu or auto")
     return chosen
@@ -115,6 +127,8 @@ def program(config: Config, dataset: Dataset) -> Any:
     for name, value in (("--epochs", config.epochs), ("--latent-dim", config.latent_dim), ("--lr", config.lr)):
         if not value > 0:
             raise ValueError(f"expected {name} above zero, got {value}")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"expected --seed from 0 to 2⁶³ − 1, got {config.seed}")
     dataset.train.batches(config.batch_size)  # says what is wrong with the size
     torch.manual_seed(config.seed)
     built: Any = MODELS[config.model](dataset, config, LIKELIHOODS[config.likelihood](dataset.train.levels))
@@ -122,6 +136,13 @@ def program(config: Config, dataset: Dataset) -> Any:
         shown = split if isinstance(split, Split) and split.binarize is None else split.fixed(0, min(len(split), 256))
         check(built, built.guide, shown.x, *context(built, shown))
     return built
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """What a resumed run compares, so as not to go on with other data: their number and, held in memory, a checksum."""
+    train = dataset.train
+    pixels = f" {zlib.crc32(train.x.cpu().numpy().tobytes()):08x}" if isinstance(train, Split) else ""
+    return f"{len(train)}{pixels}"
 
 
 def context(program: Any, split: Split) -> list[torch.Tensor]:

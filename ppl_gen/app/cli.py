@@ -88,11 +88,13 @@ def fit(
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
         choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
+        if not data:
+            raise ValueError("expected a name or a path with --data, got nothing")
         where = str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data
         config = Config(
             model=model,
             data=where,
-            root=str(root) if root else None,
+            root=str(root.resolve()) if root else None,
             binarize=None if choice == "none" else choice,
             image_size=image_size,
             likelihood=likelihood,
@@ -125,8 +127,11 @@ def _fit(
     dataset = build.dataset(config, download=download)
     program = build.program(config, dataset).to(device)
     optimizer = torch.optim.Adam(program.parameters(), config.lr, fused=True)
+    data = build.fingerprint(dataset)
     if resume:
-        done = run.restore(program, device, optimizer)
+        # A run that was stopped before its first checkpoint begins where that one would have been.
+        started = (folder / "checkpoint.pt").exists()
+        done = run.restore(program, device, optimizer, data) if started else 0
         if config.epochs < done:
             raise ValueError(
                 f"the run {folder} is at epoch {done}: expected at least as many --epochs, got {config.epochs}"
@@ -136,18 +141,20 @@ def _fit(
     else:
         done = 0
         run = Run.create(folder, config, overwrite)
-        run.checkpoint(done, program, optimizer, device)
+        run.checkpoint(done, program, optimizer, device, data)
     console.print(f"{config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
     dataset = dataset.to(device)
     warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
     again = f"ppl-gen fit {config.model} --out {folder} --resume"
     try:
         batches = dataset.train.batches(config.batch_size)
+        probe = dataset.test.fixed(0, min(len(dataset.test), 100))
         step = svi_step(program, optimizer, first_step=done * len(batches))
         with report.Live(console, batches, done, config.epochs) as live:
             for record in iterate(step, live, config.epochs, first_epoch=done + 1):
+                report.expect_finite(program, probe, record.epoch)
                 run.log(record)
-                run.checkpoint(record.epoch, program, optimizer, device)
+                run.checkpoint(record.epoch, program, optimizer, device, data)
                 done = record.epoch
                 live.show(record)
     except KeyboardInterrupt:
@@ -196,7 +203,7 @@ def evaluate(
 @app.command()
 def sample(
     run_folder: RunFolder,
-    count: Annotated[int, typer.Option(help="How many samples.")] = 100,
+    count: Annotated[int, typer.Option(help="How many samples, at most 1000.")] = 100,
     label: Annotated[
         int | None, typer.Option(help="The label to condition a CVAE on; all of them if left out.")
     ] = None,
@@ -207,6 +214,7 @@ def sample(
     with one_line_errors():
         from ppl_gen.app import report
 
+        report.expect_count(count)
         run, program, dataset, chosen, _ = _fitted(run_folder, device)
         path = report.sample(run, program, dataset, count, label, seed, chosen)
         console.print(f"written to {path}", soft_wrap=True)
@@ -215,15 +223,14 @@ def sample(
 @app.command()
 def reconstruct(
     run_folder: RunFolder,
-    count: Annotated[int, typer.Option(help="How many test data.")] = 36,
+    count: Annotated[int, typer.Option(help="How many test data, at most 1000.")] = 36,
     device: Device = "auto",
 ) -> None:
     """Draw test data beside their reconstructions into reconstructions.png."""
     with one_line_errors():
         from ppl_gen.app import report
 
-        if count < 1:
-            raise ValueError(f"expected --count of at least 1, got {count}")
+        report.expect_count(count)
         run, program, dataset, _, _ = _fitted(run_folder, device)
         path = report.reconstruct(run, program, dataset.test.fixed(0, count))
         console.print(f"written to {path}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Live", "describe", "draw_pictures", "evaluate", "reconstruct", "sample"]
+__all__ = ["Live", "describe", "draw_pictures", "evaluate", "expect_count", "expect_finite", "reconstruct", "sample"]
 
 import json
 import math
@@ -21,7 +21,7 @@ from ppl_gen import plots
 from ppl_gen.app.build import context
 from ppl_gen.app.runs import Run, write_atomically
 from ppl_gen.data import Batches, Dataset, Split
-from ppl_gen.inference import Record, elbo, log_evidence
+from ppl_gen.inference import NotFinite, Record, elbo, log_evidence
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.program import Observed, simulate, takes
 from ppl_gen.program import reconstruct as program_reconstruct
@@ -70,6 +70,28 @@ class Live:
             self.console.print(f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True)
 
 
+def expect_count(count: int) -> None:
+    """Says when a picture of so many is none.
+
+    Raises:
+        ValueError: Then.
+    """
+    if not 1 <= count <= 1000:
+        raise ValueError(f"expected --count from 1 to 1000, got {count}")
+
+
+def expect_finite(program: Any, probe: Split, epoch: int) -> None:
+    """Scores some data after an epoch, so that weights which have run away never replace a good checkpoint.
+
+    Raises:
+        NotFinite: If their ELBO is not finite.
+    """
+    if not bool(
+        torch.isfinite(elbo(program, None, probe.x, *context(program, probe), particles=1, seed=0).value).all()
+    ):
+        raise NotFinite(f"after epoch {epoch} the ELBO of test data is not finite; lower the learning rate")
+
+
 def describe(dataset: Dataset) -> str:
     """The data in a line, with how they are binarised."""
     labels = f", {dataset.classes} classes" if dataset.classes else ""
@@ -89,6 +111,10 @@ def evaluate(
     bound = elbo(program, None, test.x, *given, particles=draws, seed=seed).mean()
     each = log_evidence(program, None, test.x, *given, particles=particles, seed=seed, progress=console.is_terminal)
     mean = each.mean()
+    if not math.isfinite(float(mean.value)):
+        raise ValueError(
+            f"the log evidence of the run {run.folder} is {float(mean.value)}: its weights have run away; fit it anew"
+        )
     limit = min(1 - 1 / math.log10(particles), 0.7) if particles > 1 else 0.7
     heavy = None if each.k_hat is None else float((each.k_hat > limit).double().mean())
     result: dict[str, Any] = {
@@ -157,8 +183,6 @@ def sample(
     run: Run, program: Any, dataset: Dataset, count: int, label: int | None, seed: int, device: torch.device
 ) -> Path:
     """Draws noiseless samples (the likelihood's mean at z from the prior) into samples.png; ten of each label in turn."""
-    if count < 1:
-        raise ValueError(f"expected --count of at least 1, got {count}")
     torch.manual_seed(seed)
     conditional = takes(program.model) == 2
     if label is not None and not (conditional and dataset.classes):
@@ -174,14 +198,13 @@ def sample(
     elif conditional:
         test = dataset.test.fixed(0, count)
         count, labels = len(test), context(program, test)
-    drawn = simulate(Observed(program, Dirac()), count, *labels)
     path = run.folder / "samples.png"
-    if drawn.dim() == 4:
+    if len(dataset.shape) == 3:
+        drawn = simulate(Observed(program, Dirac()), count, *labels)
         plots.image_grid(drawn, 10, "samples (means)", row_labels).savefig(path)
     else:
-        test = dataset.test.fixed(0, 1000)
-        drawn = simulate(program, len(test), *context(program, test))
-        plots.points({"test data": test.x, "samples": drawn}, "data and samples").savefig(path)
+        drawn = simulate(program, count, *labels)
+        plots.points({"test data": dataset.test.fixed(0, 1000).x, "samples": drawn}, "data and samples").savefig(path)
     return path
 
 

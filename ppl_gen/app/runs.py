@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Run", "vacant", "write_atomically"]
 
+import io
 import json
 import os
 import pickle
@@ -18,8 +19,8 @@ from ppl_gen.app.build import Config
 from ppl_gen.inference import Record
 
 FORMAT = "ppl-gen checkpoint 1"
-PRODUCTS = (
-    *("config.json", "metrics.jsonl", "checkpoint.pt", "evaluation.json"),
+PRODUCTS = (  # but for config.json
+    *("metrics.jsonl", "checkpoint.pt", "evaluation.json"),
     *("samples.png", "reconstructions.png", "training.png"),
 )
 
@@ -43,7 +44,7 @@ class Run:
         for product in PRODUCTS:
             (folder / product).unlink(missing_ok=True)
         run = cls(folder, config)
-        run.save_config()
+        run.save_config()  # over the old one: at no moment is the folder not that of a run
         return run
 
     @classmethod
@@ -84,49 +85,80 @@ class Run:
                 records.append(record)
         return records
 
-    def checkpoint(self, epoch: int, program: Any, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        """Writes weights, optimiser, random state and epoch, whole or not at all."""
+    def checkpoint(
+        self, epoch: int, program: Any, optimizer: torch.optim.Optimizer, device: torch.device, data: str
+    ) -> None:
+        """Writes weights, optimiser, random state, epoch and the fingerprint of the data, whole or not at all."""
         state = {
             "format": FORMAT,
             "epoch": epoch,
+            "data": data,
             "program": program.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
-        write_atomically(self.folder / "checkpoint.pt", lambda file: torch.save(state, file))
+        # By way of memory: an interrupt inside torch.save's own file writer ends the process.
+        held = io.BytesIO()
+        torch.save(state, held)
+        write_atomically(self.folder / "checkpoint.pt", lambda file: file.write(held.getbuffer()))
 
-    def restore(self, program: Any, device: torch.device, optimizer: torch.optim.Optimizer | None = None) -> int:
-        """Loads the weights and, with an optimiser, all that a resumed run needs; returns the epoch they are of.
+    def load(self, device: torch.device) -> dict[str, Any]:
+        """The checkpoint as it was written.
 
         Raises:
-            ValueError: If the checkpoint is missing, damaged, not one of this command's, or of another program.
+            ValueError: If it is missing, damaged, or not one of this command's.
         """
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             raise ValueError(
-                f"{self.folder} has no checkpoint.pt: the run stopped before its first one; fit it --overwrite"
+                f"{self.folder} has no checkpoint.pt: the run stopped before its first one; go on with --resume"
             )
         try:
             state = torch.load(path, map_location=device, weights_only=True)
         except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite") from error
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
+        keys = {"format", "epoch", "data", "program", "optimizer", "rng", "rng_cuda"}
+        if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != keys:
             raise ValueError(
                 f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with --overwrite"
+            )
+        return state
+
+    def restore(
+        self,
+        program: Any,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer | None = None,
+        data: str | None = None,
+    ) -> int:
+        """Loads the weights and, with an optimiser, all that a resumed run needs; returns the epoch they are of.
+
+        Args:
+            program: The program that the run's configuration builds.
+            device: Where it lies.
+            optimizer: Of its parameters.
+            data: The fingerprint of the data that the run would go on with.
+
+        Raises:
+            ValueError: As `load` does; or if the checkpoint is of another program, or of other data.
+        """
+        state, path = self.load(device), self.folder / "checkpoint.pt"
+        if data is not None and state["data"] != data:
+            raise ValueError(
+                f"the data of the run {self.folder} have changed since it began; fit it anew, into another --out"
             )
         try:
             program.load_state_dict(state["program"])
             if optimizer is not None:
                 optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError, ValueError) as error:
+                torch.set_rng_state(state["rng"].cpu())
+                if state["rng_cuda"] is not None and device.type == "cuda":
+                    torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
+            return int(state["epoch"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{path} is of another program than config.json says: {reason}") from error
-        if optimizer is not None:
-            torch.set_rng_state(state["rng"].cpu())
-            if state["rng_cuda"] is not None and device.type == "cuda":
-                torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
-        return state["epoch"]
 
     def rewind(self, epoch: int) -> None:
         """Forgets the metrics of epochs after the checkpoint's, and a score of weights that are about to change."""
@@ -147,8 +179,10 @@ def vacant(folder: Path, overwrite: bool) -> None:
         raise ValueError(f"{folder} is a file; say another place with --out")
     if not any(folder.iterdir()):
         return
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} exists and is not the folder of a run; say another place with --out")
+    try:
+        Run.open(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} exists and is not the folder of a run; say another place with --out") from error
     if not overwrite:
         raise ValueError(
             f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say another --out"
