@@ -5,9 +5,7 @@ from __future__ import annotations
 __all__ = ["Estimate"]
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,12 +34,6 @@ class Estimate:
     ess: Tensor | None = None
     k_hat: Tensor | None = None
     sampling_error: Tensor | None = None
-
-    @classmethod
-    def concatenate(cls, pieces: Sequence[Estimate]) -> Estimate:
-        """One estimate of all data from estimates of some data each."""
-        columns: dict[str, Any] = {f.name: [getattr(piece, f.name) for piece in pieces] for f in fields(cls)}
-        return cls(**{name: None if column[0] is None else torch.cat(column) for name, column in columns.items()})
 
     def mean(self) -> Estimate:
         """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂ among the data."""

@@ -114,7 +114,8 @@ def _estimate(
     whole = needs_all_data(guide)
     per_draw = min(particles, max(1, pairs // x.shape[0]) if whole else pairs)
     rows = x.shape[0] if whole else max(1, pairs // per_draw)
-    pieces: list[Estimate] = []
+    # Filled in place: small results kept from each chunk would pin the heap, and the process would grow with the data.
+    columns: dict[str, Tensor] = {}
     seeded = nullcontext() if seed is None else forked(x.device, seed)
     with evaluating(program, guide), seeded:
         starts = range(0, x.shape[0], rows)
@@ -124,9 +125,12 @@ def _estimate(
             for done in range(0, particles, per_draw):
                 proposal = propose(guide, min(per_draw, particles - done), nesting, *data)
                 joint = log_density(program.model, proposal.latents, *data).joint
-                seen = seen.add((joint - proposal.log_prob).double())
-            pieces.append(seen.estimate(particles))
-    return Estimate.concatenate(pieces)
+                # A guide with more plates than the model leaves axes of size one between particles and data.
+                seen = seen.add((joint.reshape(-1, joint.shape[-1]) - proposal.log_prob).double())
+            for name, part in vars(seen.estimate(particles)).items():
+                if part is not None:
+                    columns.setdefault(name, part.new_empty(x.shape[0]))[start : start + rows] = part
+    return Estimate(**columns)
 
 
 class _Weights(NamedTuple):

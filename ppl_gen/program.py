@@ -163,10 +163,13 @@ def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
     Raises:
         ValueError: Then.
     """
-    count = takes(program.model)
-    if count is not None and len(context) != count - 1:
+    most = takes(program.model)
+    if most is None:
+        return
+    optional = sum(p.default is not p.empty for p in list(inspect.signature(program.model).parameters.values())[1:most])
+    if not most - 1 - optional <= len(context) <= most - 1:
         raise ValueError(
-            f"expected {count - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"
+            f"expected {most - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"
         )
 
 
@@ -351,5 +354,7 @@ class Observed(nn.Module):
 
     def _asked_for(self, context: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Without the labels of a batch that the program does not take."""
-        count = takes(self.program.model)
-        return context if count is None else context[: count - 1]
+        most = takes(self.program.model)
+        context = context if most is None else context[: most - 1]
+        expect_context(self.program, context)
+        return context

@@ -127,6 +127,31 @@ class TestAgainstExactAnswers:
         x = simulate(flat, 30)
         assert agrees(log_evidence(Linear(), None, x, particles=20_000), flat.exact_log_evidence(x))
 
+    def test_a_guide_with_a_plate_of_its_own(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+        program, x = ppca
+
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", x.shape[0], dim=-1):
+                with pyro.plate("noise", 3, dim=-2):
+                    pyro.sample("u", dist.Normal(torch.zeros(1), 1.0), infer={"is_auxiliary": True})
+                pyro.sample("z", program.exact_posterior(x))
+
+        value = log_evidence(program, guide, x, particles=50).value
+        assert value.shape == (40,)
+
+    def test_a_program_without_latents(self) -> None:
+        class Plain:
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                with pyro.plate("data", n if x is None else x.shape[0]):
+                    return pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=x)
+
+            def guide(self, x: Tensor) -> None:
+                """Nothing is left to guess."""
+
+        x = torch.randn(9, 2)
+        exact = dist.Normal(torch.zeros(2), 1.0).to_event(1).log_prob(x)
+        torch.testing.assert_close(log_evidence(Plain(), None, x, particles=30).value, exact.double())
+
 
 class TestElbo:
     def test_its_distance_to_the_evidence_is_the_divergence(self, ppca: tuple[toy.PPCA, Tensor]) -> None:

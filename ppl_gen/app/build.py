@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["LIKELIHOODS", "MODELS", "Config", "context", "dataset", "device", "fingerprint", "program", "resolve"]
+__all__ = [
+    "LIKELIHOODS",
+    "MODELS",
+    "Config",
+    "context",
+    "dataset",
+    "device",
+    "fingerprint",
+    "program",
+    "resolve",
+    "trainable",
+]
 
 import zlib
 from collections.abc import Callable, Iterable
@@ -136,6 +147,16 @@ def program(config: Config, dataset: Dataset) -> Any:
         shown = split if isinstance(split, Split) and split.binarize is None else split.fixed(0, min(len(split), 256))
         check(built, built.guide, shown.x, *context(built, shown))
     return built
+
+
+def trainable(config: Config, dataset: Dataset, device: torch.device) -> tuple[Any, torch.optim.Optimizer]:
+    """A new program on the device, with the optimiser of its parameters.
+
+    Raises:
+        ValueError: As `program` does.
+    """
+    built = program(config, dataset).to(device)
+    return built, torch.optim.Adam(built.parameters(), config.lr, fused=True)
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -109,62 +109,93 @@ def fit(
         _fit(folder, config, given | {"model"}, device, resume, overwrite, download)
 
 
+class _Training(NamedTuple):
+    """A run about to begin or to go on, everything on its device."""
+
+    run: Run
+    program: Any
+    optimizer: Any
+    dataset: Any
+    fingerprint: str
+    done: int
+
+
 def _fit(
     folder: Path, config: Config, given: set[str], device_name: str, resume: bool, overwrite: bool, download: bool
 ) -> None:
-    import torch
-
     from ppl_gen.app import build, report
-    from ppl_gen.app.runs import Run, vacant
-    from ppl_gen.inference import NotFinite, iterate, svi_step
+    from ppl_gen.app.runs import vacant
 
     device = build.device(device_name)
     if resume:
-        run = _reopened(folder, config, given)
+        training = _resumed(_reopened(folder, config, given), device, download)
     else:
         vacant(folder, overwrite)
-    config = run.config if resume else config
+        training = _begun(folder, config, device, overwrite, download)
+    run, dataset = training.run, training.dataset
+    console.print(f"{run.config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
+    _train(training, device)
+    report.draw_pictures(run, training.program, dataset, console)
+    console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
+
+
+def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download: bool) -> _Training:
+    """A new run, its folder made once all that could be wrong has been looked at."""
+    from ppl_gen.app import build
+    from ppl_gen.app.runs import Run
+
     dataset = build.dataset(config, download=download)
-    program = build.program(config, dataset).to(device)
-    optimizer = torch.optim.Adam(program.parameters(), config.lr, fused=True)
-    data = build.fingerprint(dataset)
-    if resume:
-        # A run that was stopped before its first checkpoint begins where that one would have been.
-        started = (folder / "checkpoint.pt").exists()
-        done = run.restore(program, device, optimizer, data) if started else 0
-        if config.epochs < done:
-            raise ValueError(
-                f"the run {folder} is at epoch {done}: expected at least as many --epochs, got {config.epochs}"
-            )
-        run.rewind(done)
-        run.save_config()
-    else:
-        done = 0
-        run = Run.create(folder, config, overwrite)
-        run.checkpoint(done, program, optimizer, device, data)
-    console.print(f"{config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
-    dataset = dataset.to(device)
+    fingerprint = build.fingerprint(dataset)
+    program, optimizer = build.trainable(config, dataset, device)
+    run = Run.create(folder, config, overwrite)
+    run.checkpoint(0, program, optimizer, device, fingerprint)
+    return _Training(run, program, optimizer, dataset.to(device), fingerprint, 0)
+
+
+def _resumed(run: Run, device: Any, download: bool) -> _Training:
+    """An old run with the weights, optimiser and random state of its checkpoint."""
+    from ppl_gen.app import build
+
+    dataset = build.dataset(run.config, download=download)
+    fingerprint = build.fingerprint(dataset)
+    program, optimizer = build.trainable(run.config, dataset, device)
+    # A run that was stopped before its first checkpoint begins where that one would have been.
+    started = (run.folder / "checkpoint.pt").exists()
+    done = run.restore(program, device, optimizer, fingerprint) if started else 0
+    if run.config.epochs < done:
+        raise ValueError(
+            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.epochs}"
+        )
+    run.rewind(done)
+    run.save_config()
+    return _Training(run, program, optimizer, dataset.to(device), fingerprint, done)
+
+
+def _train(training: _Training, device: Any) -> None:
+    """Runs the epochs that are left, with a checkpoint after each that has gone well."""
+    from ppl_gen.app import report
+    from ppl_gen.inference import NotFinite, iterate, svi_step
+
+    run, program, optimizer, dataset, fingerprint, done = training
     warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
-    again = f"ppl-gen fit {config.model} --out {folder} --resume"
     try:
-        batches = dataset.train.batches(config.batch_size)
+        batches = dataset.train.batches(run.config.batch_size)
         probe = dataset.test.fixed(0, min(len(dataset.test), 100))
         step = svi_step(program, optimizer, first_step=done * len(batches))
-        with report.Live(console, batches, done, config.epochs) as live:
-            for record in iterate(step, live, config.epochs, first_epoch=done + 1):
+        with report.Live(console, batches, done, run.config.epochs) as live:
+            for record in iterate(step, live, run.config.epochs, first_epoch=done + 1):
                 report.expect_finite(program, probe, record.epoch)
                 run.log(record)
-                run.checkpoint(record.epoch, program, optimizer, device, data)
+                run.checkpoint(record.epoch, program, optimizer, device, fingerprint)
                 done = record.epoch
                 live.show(record)
     except KeyboardInterrupt:
         said = f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved"
+        again = f"ppl-gen fit {run.config.model} --out {run.folder} --resume"
         console.print(f"{said}. Go on with: {again}", soft_wrap=True)
         raise typer.Exit(130) from None
     except NotFinite as error:
-        raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {folder}") from error
-    report.draw_pictures(run, program, dataset, console)
-    console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
+        raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {run.folder}") from error
 
 
 def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
