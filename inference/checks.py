@@ -13,7 +13,8 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.program import evaluating, expect_context, forked, is_auxiliary, plate_nesting, stochastic_sites
+from ppl_gen.calling import evaluating, expect_context, forked
+from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 
 

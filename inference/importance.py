@@ -12,9 +12,10 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from ppl_gen.calling import evaluating, forked, guide_of
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.program import evaluating, forked, guide_of, log_density, propose
+from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 
 

@@ -16,8 +16,9 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from ppl_gen.calling import guide_of, owner, takes
 from ppl_gen.inference.checks import check
-from ppl_gen.program import guide_of, owner, stochastic_sites, takes
+from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 
 Schedule = float | Callable[[int], float]
@@ -63,10 +64,7 @@ def svi_step(
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
-    if not callable(beta) and not 0 <= beta < math.inf:
-        raise ValueError(f"expected a finite beta of at least 0, got {beta}")
+    _check_options(clip, beta)
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -91,16 +89,7 @@ def svi_step(
             )
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if not math.isfinite(float(loss + norm)):
-            bad = (
-                _bad_parameters(program, guide, parameters)
-                if torch.isfinite(loss)
-                else _bad_sites(program, guide, batch)
-            )
-            what = "gradient" if torch.isfinite(loss) else "loss"
-            raise NotFinite(
-                f"the {what} at step {index} is not finite, from {bad}; lower the learning rate, clip the gradient, or bound "
-                f"the scale of the likelihood from below"
-            )
+            raise _not_finite(index, loss, program, guide, batch, parameters)
         if clip is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         optimizer.step()
@@ -108,6 +97,13 @@ def svi_step(
         return {objective: -loss, "gradient_norm": norm}
 
     return step
+
+
+def _check_options(clip: float | None, beta: Schedule) -> None:
+    if clip is not None and not clip > 0:
+        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    if not callable(beta) and not 0 <= beta < math.inf:
+        raise ValueError(f"expected a finite beta of at least 0, got {beta}")
 
 
 def _backward(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], parameters: list[Tensor]) -> Tensor:
@@ -144,6 +140,20 @@ class _LatentScale(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if not msg["is_observed"]:
             msg["scale"] = msg["scale"] * self.beta
+
+
+def _not_finite(
+    index: int, loss: Tensor, program: Program, guide: Guide, batch: tuple[Tensor, ...], parameters: list[Tensor]
+) -> NotFinite:
+    """What went wrong, where, and what to do."""
+    if torch.isfinite(loss):
+        what, where = "gradient", _bad_parameters(program, guide, parameters)
+    else:
+        what, where = "loss", _bad_sites(program, guide, batch)
+    return NotFinite(
+        f"the {what} at step {index} is not finite, from {where}; lower the learning rate, clip the gradient, or bound the "
+        f"scale of the likelihood from below"
+    )
 
 
 def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str:

@@ -15,9 +15,10 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
+from ppl_gen.calling import evaluating, forked, guide_of, owner
 from ppl_gen.inference import log_evidence
 from ppl_gen.inference.checks import check
-from ppl_gen.program import evaluating, forked, guide_of, log_density, owner, propose, simulate
+from ppl_gen.program import log_density, propose, simulate
 from ppl_gen.protocols import Guide, Program
 
 

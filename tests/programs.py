@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
 from ppl_gen.guides import DiagonalGaussian
-from ppl_gen.models import VAE, conv_vae, cvae, toy, vae
-from ppl_gen.nn import mlp
-from ppl_gen.priors import StandardNormal
+from ppl_gen.models import CVAE, VAE, conv_vae, cvae, toy, vae
+from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
+from ppl_gen.priors import ConditionalNormal, StandardNormal
 from ppl_gen.program import Observed, register
 
 Made = tuple[nn.Module, Tensor, list[Tensor]]
@@ -106,6 +106,17 @@ def _labels(count: int = 6) -> list[Tensor]:
     return [torch.tensor([0, 3, 9, -1, 3, 5])[:count]]
 
 
+def _conv_cvae() -> Made:
+    """A convolutional CVAE put together by hand: the label joins the features of the image."""
+    program = CVAE(
+        ConditionalNormal(Condition(mlp([10, 8, 6]), 10)),
+        Condition(conv_decoder(3 + 10, (1, 8, 8), hidden=16), 10),
+        likelihoods.Bernoulli(),
+        DiagonalGaussian(Condition(mlp([16 + 10, 6]), 10, features=conv_features((1, 8, 8), 16))),
+    )
+    return program, _binary(), _labels()
+
+
 PROGRAMS: dict[str, Callable[[], Made]] = {
     "vae": _with(likelihoods.Bernoulli(), _binary),
     "vae, continuous Bernoulli": _with(likelihoods.ContinuousBernoulli()),
@@ -132,6 +143,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _binary(),
         _labels(),
     ),
+    "conv-cvae": _conv_cvae,
     "vae observed under a Gaussian": lambda: (
         Observed(vae((1, 8, 8), 3, hidden=(16,)), likelihoods.Gaussian()),
         _grey(),

@@ -11,21 +11,12 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ppl_gen.calling import evaluating, takes
 from ppl_gen.inference import svi_step
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import conv_vae, cvae, toy, vae
 from ppl_gen.nn import Condition
-from ppl_gen.program import (
-    Observed,
-    evaluating,
-    log_density,
-    per_datum,
-    propose,
-    reconstruct,
-    register,
-    simulate,
-    takes,
-)
+from ppl_gen.program import Observed, log_density, per_datum, propose, reconstruct, register, simulate
 
 
 class TestPerDatum:

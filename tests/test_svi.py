@@ -60,7 +60,7 @@ def test_the_param_store_is_as_it_was_found(elbo: type[pyro.infer.ELBO], binary:
 def test_the_program_pickles_after_any_elbo(elbo: type[pyro.infer.ELBO], binary: Tensor) -> None:
     program = vae((1, 8, 8), 2)
     svi_step(program, sgd(program), elbo())(binary)
-    pickle.dumps(program)
+    assert pickle.dumps(program)
 
 
 def test_a_latent_that_the_model_enumerates_needs_no_guide() -> None:

@@ -71,7 +71,7 @@ def test_the_quadrature_has_converged() -> None:
 @pytest.mark.parametrize("make", [_curve, _mixture], ids=["curve", "mixture"])
 def test_the_evidence_is_a_density(make: object) -> None:
     program = make()
-    side = torch.linspace(-9, 9, 241, dtype=next(program.buffers()).dtype)
+    side = torch.linspace(-9, 9, 161, dtype=next(program.buffers()).dtype)
     grid = torch.cartesian_prod(side, side)
     mass = program.exact_log_evidence(grid).double().exp().sum() * float(side[1] - side[0]) ** 2
     assert float(mass) == pytest.approx(1, abs=2e-3)

@@ -18,16 +18,17 @@ __all__ = [
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ppl_gen import data, likelihoods, models
+from ppl_gen.calling import takes
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference.checks import check
-from ppl_gen.program import takes
-from ppl_gen.sources import nearest
+from ppl_gen.sources import NAMES, nearest
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,27 @@ def resolve(kind: str, name: str, known: Iterable[str]) -> str:
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r}; {nearest(name, known)}")
     return name
+
+
+def configure(*, model: str, data: str, root: Path | None, binarize: str, likelihood: str, **numbers: Any) -> Config:
+    """The configuration that the words of the command line mean: "auto" decided, paths made absolute.
+
+    Raises:
+        ValueError: If the model or likelihood is unknown, or no data are named.
+    """
+    resolve("model", model, MODELS)
+    resolve("likelihood", likelihood, LIKELIHOODS)
+    if not data:
+        raise ValueError("expected a name or a path with --data, got nothing")
+    choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
+    return Config(
+        model=model,
+        data=str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data,
+        root=str(root.resolve()) if root else None,
+        binarize=None if choice == "none" else choice,
+        likelihood=likelihood,
+        **numbers,
+    )
 
 
 def device(name: str) -> torch.device:

@@ -80,22 +80,15 @@ def fit(
 ) -> None:
     """Fit a model to data by SVI, into a run folder."""
     with one_line_errors():
-        from ppl_gen.app.build import LIKELIHOODS, MODELS, Config, resolve
-        from ppl_gen.sources import NAMES
+        from ppl_gen.app.build import configure
 
-        resolve("model", model, MODELS)
-        resolve("likelihood", likelihood, LIKELIHOODS)
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
-        choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
-        if not data:
-            raise ValueError("expected a name or a path with --data, got nothing")
-        where = str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data
-        config = Config(
+        config = configure(
             model=model,
-            data=where,
-            root=str(root.resolve()) if root else None,
-            binarize=None if choice == "none" else choice,
+            data=data,
+            root=root,
+            binarize=binarize,
             image_size=image_size,
             likelihood=likelihood,
             latent_dim=latent_dim,

@@ -20,10 +20,11 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.app.build import context
 from ppl_gen.app.runs import Run, write_atomically
+from ppl_gen.calling import takes
 from ppl_gen.data import Batches, Dataset, Split
 from ppl_gen.inference import NotFinite, Record, elbo, log_evidence
 from ppl_gen.likelihoods import Dirac
-from ppl_gen.program import Observed, simulate, takes
+from ppl_gen.program import Observed, simulate
 from ppl_gen.program import reconstruct as program_reconstruct
 
 

@@ -1,0 +1,86 @@
+"""How programs are called: in evaluation mode, with the guide and the context that belong to them."""
+
+from __future__ import annotations
+
+__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "takes"]
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.protocols import Guide, Program
+
+
+@contextmanager
+def evaluating(*parts: Any) -> Iterator[None]:
+    """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards.
+
+    Args:
+        *parts: Programs and guides; the modules that they are, hold, or are methods of, are put in evaluation mode.
+    """
+    held = (p for part in map(owner, parts) for p in [part, *getattr(part, "__dict__", {}).values()])
+    modules = [m for part in held if isinstance(part, nn.Module) for m in part.modules()]
+    modes = [m.training for m in modules]
+    try:
+        for m in modules:
+            m.training = False
+        with torch.no_grad(), pyro.validation_enabled(False):
+            yield
+    finally:
+        for m, mode in zip(modules, modes, strict=True):
+            m.training = mode
+
+
+@contextmanager
+def forked(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first if asked to."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
+
+
+def owner(part: Any) -> Any:
+    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`."""
+    return getattr(part, "__self__", part)
+
+
+def guide_of(program: Program, guide: Guide | None = None) -> Guide:
+    """The guide that was given, or else the program's own.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    guide = getattr(program, "guide", None) if guide is None else guide
+    if guide is None:
+        raise ValueError(f"{type(program).__name__} has no guide of its own: pass one (guide=...)")
+    return guide
+
+
+def takes(model: Callable[..., Any]) -> int | None:
+    """The number of tensors (x, *context) that a model or guide can be called with; None if any number."""
+    parameters = inspect.signature(model).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
+    """Says when a program is given more or less to condition on than it takes.
+
+    Raises:
+        ValueError: Then.
+    """
+    most = takes(program.model)
+    if most is None:
+        return
+    optional = sum(p.default is not p.empty for p in list(inspect.signature(program.model).parameters.values())[1:most])
+    if not most - 1 - optional <= len(context) <= most - 1:
+        raise ValueError(
+            f"expected {most - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"
+        )
