@@ -78,7 +78,8 @@ def svi_step(
         if index == first_step:
             check(program, guide, *batch)
         weight = beta(index) if callable(beta) else beta
-        optimizer.zero_grad(set_to_none=True)
+        for p in parameters:
+            p.grad = None
         with pyro.validation_enabled(False), nullcontext() if weight == 1 else _LatentScale(weight):
             loss = _backward(elbo, program.model, guide, batch, parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]

@@ -150,7 +150,7 @@ class Batches:
         n, device = len(split), split.x.device
         order = torch.randperm(n, device=device) if self.shuffle else torch.arange(n, device=device)
         for index in order.split(self.size):
-            yield tuple(t[index] for t in stored)
+            yield tuple(t.index_select(0, index) for t in stored)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _present(x: Tensor, binarize: str | None, levels: int, uniform: Tensor | Non
     if binarize == "threshold":
         return (x >= 0.5).to(x.dtype)
     if binarize == "dynamic":
-        return ((torch.rand_like(x) if uniform is None else uniform) < x).to(x.dtype)
+        return (torch.rand_like(x) if uniform is None else uniform).lt_(x)
     if binarize == "dequantize":
         return (x * (levels - 1) + (torch.rand_like(x) if uniform is None else uniform)) / levels
     return x
