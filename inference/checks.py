@@ -49,12 +49,12 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
     rows = torch.arange(n, device=x.device) if needs_all_data(guide) else _telling_rows(x, context)
     few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
-        model_trace = poutine.trace(program.model).get_trace(None, *few, n=len(rows))
+        model_trace = _run(program.model, None, *few, n=len(rows))
         sites = stochastic_sites(model_trace)
         if "x" not in sites:
             raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
         _check_data(sites["x"], x)
-        guide_trace = poutine.trace(guide).get_trace(x[rows], *few)
+        guide_trace = _run(guide, x[rows], *few)
     latents = {name for name, site in sites.items() if name != "x" and not site["infer"].get("enumerate")}
     proposed = {name for name, site in stochastic_sites(guide_trace).items() if not is_auxiliary(site)}
     if not latents <= proposed <= sites.keys() - {"x"}:
@@ -66,6 +66,16 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
         x[0].numel(), *(t.numel() // len(rows) for t in vars(_base(sites["x"]["fn"])).values() if torch.is_tensor(t))
     )
     return Checked(max(plate_nesting(model_trace), plate_nesting(guide_trace)), width)
+
+
+def _run(program: Any, *args: Any, **options: Any) -> poutine.Trace:
+    try:
+        return poutine.trace(program).get_trace(*args, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"the program cannot be run on a few data: {str(error).splitlines()[0]}; expected priors, likelihoods and encoders "
+            f"that return distributions of pyro.distributions"
+        ) from error
 
 
 def needs_all_data(guide: Guide) -> bool:

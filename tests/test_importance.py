@@ -323,6 +323,12 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"expected 0 context tensors .* for VAE, got 1"):
             log_evidence(vae((1, 8, 8), 2), None, binary, torch.zeros(12))
 
+    def test_a_prior_that_is_not_pyro_s(self, binary: Tensor) -> None:
+        plain = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+        program = vae((1, 8, 8), 2, prior=lambda: torch.distributions.Independent(plain, 1))
+        with pytest.raises(ValueError, match=r"not callable; expected priors, .* of pyro\.distributions"):
+            log_evidence(program, None, binary)
+
     def test_another_dtype(self, binary: Tensor) -> None:
         with pytest.raises(ValueError, match=r"expected data of torch.float32, as the program is, got torch.float64"):
             log_evidence(vae((1, 8, 8), 2), None, binary.double())
