@@ -6,8 +6,6 @@ READY := $(VENV)/.ready
 
 # Two OpenMP threads on two busy cores can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
-# Where MNIST/raw lies, for the longer checks, which skip, saying so, where it is absent: a folder beside this one, or yours.
-export PPL_GEN_DATA ?= $(realpath $(wildcard ../shared/data))
 
 .PHONY: demo test test-slow notebooks benchmarks lint format clean
 

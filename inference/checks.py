@@ -128,14 +128,12 @@ def _check_data(site: Any, x: Tensor) -> None:
             "score ppl_gen.program.Observed(program, Gaussian(ε)) instead"
         )
     support = fn.support
-    if support.is_discrete and not _inside(support, x):
+    if _inside(support, x):
+        return
+    what = f"expected data in the support of {name}, {support}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}"
+    if support.is_discrete:
         raise ValueError(
-            f"expected data in the support of {name}, {support}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}: "
-            f"binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood of grey values "
+            f"{what}: binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood of grey values "
             f"(ContinuousBernoulli, Gaussian, Laplace)"
         )
-    if support is dist.constraints.unit_interval and not _inside(support, x):
-        raise ValueError(
-            f"expected data in [0, 1], the support of {name}, got values from {float(x.min()):.3g} to {float(x.max()):.3g}; "
-            f"rescale them, or take Gaussian or Laplace"
-        )
+    raise ValueError(f"{what}; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)")

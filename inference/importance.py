@@ -47,7 +47,7 @@ def log_evidence(
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle), ESS and Pareto k̂ (from
-        25 particles on).
+        21 particles on).
 
     Raises:
         ValueError: If particles or chunk are below 1, or as `ppl_gen.inference.checks.check` says.
@@ -194,7 +194,7 @@ def _pareto_shape(tail: Tensor) -> Tensor:
 
     The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto
     distribution, shrunk towards 1/2 with the weight of ten observations (Vehtari et al. 2024, Pareto smoothed importance
-    sampling). Minus infinity where the tail has no spread.
+    sampling). Minus infinity where all weights of the tail are equal.
     """
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
@@ -208,4 +208,6 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     theta = (theta * likelihood.softmax(-1)).sum(-1, keepdim=True)
     shape = torch.log1p(-theta * excess).mean(-1)
     shrunk = (count * shape + 10 * 0.5) / (count + 10)
-    return torch.where(quartile[:, 0] > 0, shrunk, -math.inf)
+    # The excess of the smaller ones may be lost beside the largest, by some 10³⁰⁰: no tail is heavier.
+    shrunk = torch.where(quartile[:, 0] > 0, shrunk.nan_to_num(math.inf), math.inf)
+    return torch.where(largest[:, 0] > 0, shrunk, -math.inf)

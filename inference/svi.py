@@ -40,9 +40,9 @@ def svi_step(
 ) -> Step:
     """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))] in the parameters of `optimizer`.
 
-    At β = 1 this is the evidence lower bound per datum, in nats. Where the ELBO has several particles, they are averaged.
-    Labels that the program does not ask for are left out, so that the same batches serve a VAE and a CVAE. The global param
-    store is left as it was found.
+    At β = 1 this is the evidence lower bound per datum, in nats; several particles of a Trace_ELBO are averaged. Another of
+    Pyro's objectives, such as RenyiELBO, is ascended per datum in its own form. Labels that the program does not ask for are
+    left out, so that the same batches serve a VAE and a CVAE. The global param store is left as it was found.
 
     Args:
         program: Any program with a density.

@@ -88,9 +88,10 @@ def cvae(
     decoder = nn.Sequential(
         mlp([latent_dim + width, *reversed(hidden), size * parameters], activation), Shape(shape, parameters)
     )
-    learned = ConditionalNormal(Condition(mlp([width, hidden[-1], 2 * latent_dim], activation), classes))
+    if prior is None:
+        prior = ConditionalNormal(Condition(mlp([width, *hidden[-1:], 2 * latent_dim], activation), classes))
     return CVAE(
-        learned if prior is None else prior,
+        prior,
         Condition(decoder, classes),
         likelihood,
         DiagonalGaussian(Condition(encoder, classes, features=nn.Flatten(-len(shape)))),

@@ -11,6 +11,7 @@ from types import ModuleType
 
 __all__ = [
     "data",
+    "distributions",
     "guides",
     "inference",
     "likelihoods",

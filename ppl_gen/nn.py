@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Batched", "Condition", "Shape", "conv_decoder", "conv_features", "mlp"]
+__all__ = ["Activation", "Batched", "Condition", "Shape", "conv_decoder", "conv_features", "mlp"]
 
 import math
 from collections.abc import Callable, Sequence

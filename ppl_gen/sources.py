@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "find", "nearest"]
+__all__ = ["MANIFOLDS", "NAMES", "TORCHVISION", "find", "nearest"]
 
 import difflib
 import math
@@ -167,9 +167,8 @@ def _from_sources(
     streamed = pixels > MEMORY if stream is None else stream
     splits: list[Split | StreamedSplit] = []
     for source in (train, test):
-        split = StreamedSplit(source, binarize, labelled=labelled)
         if streamed:
-            splits.append(split)
+            splits.append(StreamedSplit(source, binarize, labelled=labelled))
         else:
             x, y = (torch.cat(column) for column in zip(*DataLoader(source, batch_size=256), strict=True))
             splits.append(Split(x, y if labelled else None, binarize))

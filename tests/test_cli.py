@@ -164,7 +164,9 @@ class TestResume:
         call("fit", "vae", "--data", tmp_path / "a.npy", "--out", tmp_path / "run", *QUICK)
         np.save(tmp_path / "a.npy", np.random.rand(200, 8).round())
         code, said = call("fit", "vae", "--out", tmp_path / "run", "--resume", "--epochs", 3)
-        assert (code, "have changed since it began" in said) == (2, True)
+        assert (code, "have changed since it was begun" in said) == (2, True)
+        code, said = call("evaluate", tmp_path / "run")
+        assert (code, "have changed since it was begun" in said) == (2, True)
 
     def test_weights_that_have_run_away_never_replace_a_good_checkpoint(self, tmp_path: Path) -> None:
         """One step an epoch: the loss before it is finite, the weights after it are not good for anything."""
@@ -244,6 +246,8 @@ class TestResume:
         code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 1)
         assert (code, "is at epoch 2: expected at least as many --epochs, got 1" in said) == (2, True)
         assert (run / "evaluation.json").exists()
+        assert call("fit", "vae", "--out", run, "--resume")[0] == 0  # nothing is left to do
+        assert (run / "evaluation.json").exists()
         call("fit", "vae", "--out", run, "--resume", "--epochs", 3)
         assert not (run / "evaluation.json").exists()
 
@@ -286,10 +290,11 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     (tmp_path / "mixed").mkdir()
     for side in (8, 9):
         Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / "mixed" / f"{side}.png")
-    for kind in ("damaged", "foreign", "other", "unstarted"):
+    for kind in ("damaged", "foreign", "other", "unstarted", "text"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "config.json").write_bytes((fitted / "config.json").read_bytes())
     (tmp_path / "damaged" / "checkpoint.pt").write_bytes((fitted / "checkpoint.pt").read_bytes()[:5000])
+    (tmp_path / "text" / "checkpoint.pt").write_bytes(b"test")
     torch.save({"weights": torch.ones(3)}, tmp_path / "foreign" / "checkpoint.pt")
     state = torch.load(fitted / "checkpoint.pt", weights_only=True)
     torch.save(state | {"program": {"w": torch.ones(1)}}, tmp_path / "other" / "checkpoint.pt")
@@ -344,6 +349,7 @@ BAD = {
     "nothing to resume": (["fit", "vae", "--out", "{scene}/nothing", "--resume"], "it has no config.json"),
     "both": (["fit", "vae", "--out", "{fitted}", "--resume", "--overwrite"], "got both"),
     "damaged checkpoint": (["evaluate", "{scene}/damaged"], "is damaged, or not a checkpoint"),
+    "a text for a checkpoint": (["evaluate", "{scene}/text"], "is damaged, or not a checkpoint"),
     "damaged, resumed": (["fit", "vae", "--out", "{scene}/damaged", "--resume"], "is damaged, or not a checkpoint"),
     "foreign checkpoint": (["evaluate", "{scene}/foreign"], "expected a 'ppl-gen checkpoint 1' file"),
     "of another program": (["evaluate", "{scene}/other"], "is of another program than config.json says"),

@@ -129,6 +129,11 @@ class TestFolders:
         step = loaded.train.x[:, 0, 0, 0] * 255 / 12
         assert torch.equal(step.round().long() % 2, 1 - loaded.train.y)  # "cat" sorts before "dog"
 
+    def test_a_folder_can_be_binarised_for_good(self, folder: Path) -> None:
+        assert data.load(folder, binarize="static").train.x.unique().tolist() == [0, 1]
+        with pytest.raises(ValueError, match="expected data in memory for static binarisation"):
+            data.load(folder, binarize="static", stream=True)
+
     def test_streams_are_the_same_data(self, folder: Path) -> None:
         held, streamed = data.load(folder, stream=False), data.load(folder, stream=True)
         assert isinstance(streamed.train, StreamedSplit)

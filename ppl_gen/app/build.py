@@ -6,6 +6,7 @@ __all__ = [
     "LIKELIHOODS",
     "MODELS",
     "Config",
+    "configure",
     "context",
     "dataset",
     "device",

@@ -229,7 +229,7 @@ def sample(
     run_folder: RunFolder,
     count: Annotated[int, typer.Option(help="How many samples, at most 1000.")] = 100,
     label: Annotated[
-        int | None, typer.Option(help="The label to condition a CVAE on; all of them if left out.")
+        int | None, typer.Option(help="The label to condition a CVAE on; ten of each in turn if left out.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     device: Device = "auto",
@@ -269,7 +269,7 @@ def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any, int]:
     run = Run.open(folder)
     dataset = build.dataset(run.config)
     program = build.program(run.config, dataset).to(device)
-    epoch = run.restore(program, device)
+    epoch = run.restore(program, device, data=build.fingerprint(dataset))
     return run, program, dataset.to(device), device, epoch
 
 

@@ -183,7 +183,7 @@ def draw_pictures(run: Run, program: Any, dataset: Dataset, console: Console) ->
 def sample(
     run: Run, program: Any, dataset: Dataset, count: int, label: int | None, seed: int, device: torch.device
 ) -> Path:
-    """Draws noiseless samples (the likelihood's mean at z from the prior) into samples.png; ten of each label in turn."""
+    """Draws samples into samples.png: images by the likelihood's mean, vectors with its noise; ten of each label in turn."""
     torch.manual_seed(seed)
     conditional = takes(program.model) == 2
     if label is not None and not (conditional and dataset.classes):

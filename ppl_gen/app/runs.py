@@ -7,7 +7,7 @@ __all__ = ["Run", "vacant", "write_atomically"]
 import io
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,8 +115,9 @@ class Run:
                 f"{self.folder} has no checkpoint.pt: the run stopped before its first one; go on with --resume"
             )
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
-        except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            with warnings.catch_warnings(action="ignore"):
+                state = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # what a torn file makes the unpickler raise has no end
             raise ValueError(f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite") from error
         keys = {"format", "epoch", "data", "program", "optimizer", "rng", "rng_cuda"}
         if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != keys:
@@ -146,7 +147,7 @@ class Run:
         state, path = self.load(device), self.folder / "checkpoint.pt"
         if data is not None and state["data"] != data:
             raise ValueError(
-                f"the data of the run {self.folder} have changed since it began; fit it anew, into another --out"
+                f"the data of the run {self.folder} have changed since it was begun; fit them into another --out"
             )
         try:
             program.load_state_dict(state["program"])
@@ -161,8 +162,9 @@ class Run:
             raise ValueError(f"{path} is of another program than config.json says: {reason}") from error
 
     def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of epochs after the checkpoint's, and a score of weights that are about to change."""
-        (self.folder / "evaluation.json").unlink(missing_ok=True)
+        """Forgets the metrics of epochs after the checkpoint's, and the score of weights that are about to change."""
+        if epoch < self.config.epochs:
+            (self.folder / "evaluation.json").unlink(missing_ok=True)
         lines = "".join(json.dumps(asdict(r)) + "\n" for r in self.records(epoch))
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
 
