@@ -194,7 +194,7 @@ def _pareto_shape(tail: Tensor) -> Tensor:
 
     The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto
     distribution, shrunk towards 1/2 with the weight of ten observations (Vehtari et al. 2024, Pareto smoothed importance
-    sampling). Minus infinity where all weights of the tail are equal.
+    sampling). Minus infinity where a quarter of the tail's weights are equal, infinity where the largest dwarfs them.
     """
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
@@ -208,6 +208,9 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     theta = (theta * likelihood.softmax(-1)).sum(-1, keepdim=True)
     shape = torch.log1p(-theta * excess).mean(-1)
     shrunk = (count * shape + 10 * 0.5) / (count + 10)
-    # The excess of the smaller ones may be lost beside the largest, by some 10³⁰⁰: no tail is heavier.
-    shrunk = torch.where(quartile[:, 0] > 0, shrunk.nan_to_num(math.inf), math.inf)
-    return torch.where(largest[:, 0] > 0, shrunk, -math.inf)
+    # No quartile to fit: either the tail is of a few equal weights, as discrete latents give, and bounded; or the smaller
+    # weights are lost beside the largest, by some 10³⁰⁰, and no tail is heavier.
+    ascending = tail.flip(0)
+    bounded = (ascending[int(count / 4 + 0.5)] == ascending[0]) | (largest[:, 0] == 0)
+    lost = (quartile[:, 0] == 0) | shrunk.isnan()
+    return torch.where(bounded, -math.inf, torch.where(lost, math.inf, shrunk))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -16,6 +17,7 @@ from ppl_gen import data
 def _seeded() -> None:
     """Every test begins from the same random state and an empty param store."""
     torch.manual_seed(0)
+    np.random.seed(0)
     pyro.clear_param_store()
     pyro.enable_validation(True)
 

@@ -38,7 +38,8 @@ def test_manifolds_are_low_dimensional_and_repeat(name: str) -> None:
         "curve": lambda x: (x[:, 1] - (x[:, 0].square() / 2 - 0.5)) / (1 + x[:, 0].square()).sqrt(),
         "swiss-roll": lambda x: x[:, ::2].norm(dim=-1) - _roll_radius(x),
     }[name](one.train.x)
-    assert residual.std() < 0.07, "noise has a standard deviation of 0.05"
+    # What is left is the noise, of standard deviation 0.05: its estimate from 2000 draws has an error of 0.05 / √4000.
+    assert abs(float(residual.std()) - 0.05) < 4 * 0.05 / 4000**0.5
 
 
 def _roll_radius(x: Tensor) -> Tensor:

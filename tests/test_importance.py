@@ -221,9 +221,11 @@ class TestEstimate:
         tail = log_weights(shape).topk(length + 1, dim=0).values
         np.testing.assert_allclose(_pareto_shape(tail).numpy(), reference, atol=1e-6)
 
-    def test_k_hat_of_equal_weights_and_of_a_single_one_that_counts(self) -> None:
+    def test_k_hat_of_equal_weights_of_a_few_values_and_of_a_single_one_that_counts(self) -> None:
         equal, single = torch.zeros(100), torch.linspace(0, -1e5, 100)
-        assert _pareto_shape(torch.stack([equal, single], -1).double()).tolist() == [-math.inf, math.inf]
+        few = torch.tensor([0.0, -2.0, -9.0])[torch.arange(100) // 34]
+        tails = torch.stack([equal, few, single], -1).double()
+        assert _pareto_shape(tails).tolist() == [-math.inf, -math.inf, math.inf]
 
 
 def log_weights(shape: float) -> Tensor:
