@@ -205,6 +205,19 @@ def test_takes_counts_data_and_context() -> None:
 
 
 class TestCondition:
+    def test_a_label_speaks_in_prior_decoder_and_encoder_of_a_cvae(self, binary: Tensor) -> None:
+        """Each density is read at the same z and x under two labels; one that is deaf to them would be equal."""
+        program, z = cvae((1, 8, 8), 2, classes=10), torch.randn(12, 2)
+        one, two = torch.zeros(12).long(), torch.ones(12).long()
+        under_one, under_two = (log_density(program.model, {"z": z}, binary, y) for y in (one, two))
+        assert (under_one.prior != under_two.prior).all()
+        assert (under_one.likelihood != under_two.likelihood).all()
+        scores = []
+        for y in (one, two):
+            guide = poutine.trace(poutine.condition(program.guide, {"z": z})).get_trace(binary, y)
+            scores.append(guide.nodes["z"]["fn"].log_prob(z))
+        assert (scores[0] != scores[1]).all()
+
     def test_a_missing_label_is_a_zero_code(self) -> None:
         code = Condition(nn.Linear(3, 1), 3).encode(torch.tensor([-1, 0, 2]), torch.float32)
         assert code.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
