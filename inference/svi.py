@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = ["NotFinite", "svi_step"]
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pyro
@@ -18,6 +20,8 @@ from torch import Tensor
 
 from ppl_gen.calling import guide_of, owner, takes
 from ppl_gen.inference.checks import check
+from ppl_gen.inference.descent import Descent
+from ppl_gen.inference.engine import Engine, Replay
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 
@@ -37,6 +41,8 @@ def svi_step(
     beta: Schedule = 1.0,
     clip: float | None = None,
     first_step: int = 0,
+    engine: Engine = "auto",
+    steps: int | None = None,
 ) -> Step:
     """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))] in the parameters of `optimizer`.
 
@@ -52,13 +58,16 @@ def svi_step(
         beta: β, a number or a function of the step's index. It weighs the log densities of latent sites only.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
         first_step: The index of the first step, for a schedule that goes on where it stopped.
+        engine: How loss and gradient are computed, see `ppl_gen.inference.engine.Replay`; all draw the same random numbers.
+            Objectives without a `differentiable_loss` run eagerly.
+        steps: How many steps are to come, if known: "auto" compiles when they pay for it.
 
     Returns:
         A step with the metrics "elbo" in nats per datum, or "objective" where β is not 1 throughout, and "gradient_norm".
 
     Raises:
-        ValueError: If clip or beta is out of range; on the first batch, as `ppl_gen.inference.checks.check` says, or if no
-            parameter of the optimiser gets a gradient.
+        ValueError: If clip, beta or engine is out of range; on the first batch, as `ppl_gen.inference.checks.check` says, or
+            if no parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite, naming the site or parameter and the step.
 
     Reference:
@@ -67,7 +76,17 @@ def svi_step(
     _check_options(clip, beta)
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    replay = Replay(engine if hasattr(elbo, "differentiable_loss") else "eager", steps, what="objective")
+    if replay.engine == "eager" and engine in ("fx", "inductor"):
+        warnings.warn(f"{type(elbo).__name__} cannot be traced: it runs eagerly", RuntimeWarning, stacklevel=2)
+    descent = Descent(
+        partial(_loss, elbo, program.model, guide),
+        (program, guide, elbo),
+        optimizer,
+        replay,
+        clip,
+        partial(_backward, elbo, program.model, guide, [p for group in optimizer.param_groups for p in group["params"]]),
+    )
     takes_at_most = takes(program.model)
     objective = "objective" if callable(beta) or beta != 1 else "elbo"
     index = first_step
@@ -77,23 +96,10 @@ def svi_step(
         batch = batch[:takes_at_most]
         if index == first_step:
             check(program, guide, *batch)
-        weight = beta(index) if callable(beta) else beta
-        for p in parameters:
-            p.grad = None
-        with pyro.validation_enabled(False), nullcontext() if weight == 1 else _LatentScale(weight):
-            loss = _backward(elbo, program.model, guide, batch, parameters)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            raise ValueError(
-                "expected a gradient for the optimiser's parameters, got none: they are not those of this program and guide; "
-                "build the optimiser from program.parameters()"
-            )
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        loss, norm = descent.gradients(batch, beta(index) if callable(beta) else beta)
         if not math.isfinite(float(loss + norm)):
-            raise _not_finite(index, loss, program, guide, batch, parameters)
-        if clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-        optimizer.step()
+            raise _not_finite(index, loss, program, guide, batch, descent.parameters)
+        descent.update(norm)
         index += 1
         return {objective: -loss, "gradient_norm": norm}
 
@@ -107,15 +113,37 @@ def _check_options(clip: float | None, beta: Schedule) -> None:
         raise ValueError(f"expected a finite beta of at least 0, got {beta}")
 
 
-def _backward(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], parameters: list[Tensor]) -> Tensor:
+def _loss(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
+    """The loss per datum, differentiable, with the latent sites weighed by β where there is a weight."""
+    with nullcontext() if weight is None else _LatentScale(weight):
+        return elbo.differentiable_loss(model, guide, *batch) / batch[0].shape[0]
+
+
+def _backward(
+    elbo: ELBO,
+    model: Any,
+    guide: Guide,
+    parameters: list[Tensor],
+    batch: tuple[Tensor, ...],
+    weight: Tensor | float | None,
+) -> Tensor:
     """Leaves the gradient of the loss per datum in the parameters, and returns that loss."""
-    n = batch[0].shape[0]
-    if hasattr(elbo, "differentiable_loss"):
-        loss = elbo.differentiable_loss(model, guide, *batch) / n
-        loss.backward()
-        return loss.detach()
-    # The others (TraceGraph_ELBO, RenyiELBO) call backward themselves, if only they see parameters. The division by N
-    # comes after, since a scale inside a log-mean-exp would not be a bound.
+    with pyro.validation_enabled(False):
+        if hasattr(elbo, "differentiable_loss"):
+            loss = _loss(elbo, model, guide, batch, weight)
+            loss.backward()
+            return loss.detach()
+        with nullcontext() if weight is None else _LatentScale(weight):
+            return _backward_by_itself(elbo, model, guide, parameters, batch)
+
+
+def _backward_by_itself(
+    elbo: ELBO, model: Any, guide: Guide, parameters: list[Tensor], batch: tuple[Tensor, ...]
+) -> Tensor:
+    """As `_backward`, for those (TraceGraph_ELBO, RenyiELBO) that call backward themselves, if only they see parameters.
+
+    The division by N comes after, since a scale inside a log-mean-exp would not be a bound.
+    """
     store = pyro.get_param_store()
     before = set(store.keys())
     try:
@@ -127,14 +155,14 @@ def _backward(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], p
             del store[name]
     for p in parameters:
         if p.grad is not None:
-            p.grad /= n
-    return torch.as_tensor(loss) / n
+            p.grad /= batch[0].shape[0]
+    return torch.as_tensor(loss) / batch[0].shape[0]
 
 
 class _LatentScale(Messenger):
     """Weighs the log densities of latent sites, in model and guide alike, by β."""
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float | Tensor) -> None:
         super().__init__()
         self.beta = beta
 

@@ -1,0 +1,224 @@
+"""One descent step as a graph: loss, gradients and, where it pays to compile, the optimiser's update with them."""
+
+from __future__ import annotations
+
+__all__ = ["Adam", "Descent"]
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ppl_gen.inference.engine import COMPILE_AFTER, Functional, Replay, shapes
+
+Loss = Callable[..., Tensor]
+
+
+class Descent:
+    """θ ← θ − update(∇ loss(θ)): the gradient by an engine, the update by torch's optimiser, or by the same graph.
+
+    Args:
+        loss: From (batch, weight) to a scalar; weight is a tensor or None.
+        parts: The programs, guides and objectives whose modules hold the parameters.
+        optimizer: A torch optimiser. The update of Adam and AdamW is compiled together with the gradient.
+        replay: The engine of loss and gradient.
+        clip: The largest norm of the gradient.
+        eager: From (batch, weight) to the loss, leaving gradients in the parameters; the lowest rung.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        parts: Sequence[Any],
+        optimizer: torch.optim.Optimizer,
+        replay: Replay,
+        clip: float | None,
+        eager: Loss,
+    ) -> None:
+        self.pure, self.optimizer, self.replay, self.clip, self.eager = (
+            Functional(loss, *parts),
+            optimizer,
+            replay,
+            clip,
+            eager,
+        )
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        place = {id(t): i for i, t in enumerate(self.pure.tensors)}
+        self.places = [place[id(p)] for p in self.parameters if id(p) in place]
+        if len(self.places) < len(self.parameters):
+            if replay.engine not in ("auto", "eager"):
+                warnings.warn(
+                    "the optimiser holds parameters that no module of program and guide has: eager", stacklevel=4
+                )
+            replay.engine = "eager"
+        self.adam = Adam.of(optimizer)
+        self.compiled = Replay("inductor", what="descent step")
+        self.used: list[int] = []
+        self.calls = 0
+        self.pending = False
+
+    @property
+    def rung(self) -> str:
+        """Where the last step was computed: "eager", "fx" or "inductor"."""
+        return self.compiled.rung if self.compiled.rung != "eager" else self.replay.rung
+
+    def gradients(self, batch: tuple[Tensor, ...], weight: float) -> tuple[Tensor, Tensor]:
+        """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite."""
+        self.calls += 1
+        kind = dict(dtype=torch.get_default_dtype(), device=batch[0].device)
+        weights = () if weight == 1 else (torch.as_tensor(weight, **kind),)
+        needed = tuple([p.requires_grad for p in self.parameters])
+        key = (needed, self.pure.modes, len(weights), shapes(batch))
+        first = len(self.pure.tensors)
+        rows = range(first, first + len(batch))
+        inputs = (*self.pure.tensors, *batch, *weights)
+        self.pending = not self._compiles()
+        if not self.pending:
+            assert self.adam is not None
+            self.compiled.rows = rows
+            step = partial(self._descend, needed, len(batch), len(inputs))
+            return self.compiled(step, *inputs, *self.adam.inputs(needed), key=(key, self.adam.settings))
+        self.replay.rows = rows
+        eager = partial(self._eager, batch, weight)
+        loss, norm, *gradients = self.replay(
+            partial(self._differentiate, needed, len(batch)), *inputs, eager=eager, key=key
+        )
+        if gradients:
+            for p in self.parameters:
+                p.grad = None
+            for i, gradient in zip(self.used, gradients, strict=True):
+                self.parameters[i].grad = gradient
+        return loss, norm
+
+    def update(self, norm: Tensor) -> None:
+        """The optimiser's step, clipped, where the graph has not made it already."""
+        if self.pending:
+            if self.clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+            self.optimizer.step()
+
+    def _compiles(self) -> bool:
+        """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser is one that is known."""
+        replay = self.replay
+        due = replay.engine == "inductor" or max(self.calls, replay.calls or 0) >= COMPILE_AFTER
+        return due and replay.engine in ("auto", "inductor") and self.adam is not None and self.compiled.sound
+
+    def _differentiate(self, needed: Sequence[bool], width: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """(loss, norm, *gradients) as a pure function of parameters, buffers, batch and weight."""
+        first = len(self.pure.tensors)
+        tensors, rest = list(inputs[:first]), inputs[first:]
+        trained = [i for i, need in enumerate(needed) if need]
+        leaves = [tensors[self.places[i]].detach().requires_grad_() for i in trained]
+        for i, leaf in zip(trained, leaves, strict=True):
+            tensors[self.places[i]] = leaf
+        with torch.enable_grad():
+            loss = self.pure(tensors, rest[:width], *(rest[width:] or (None,)))
+            found = torch.autograd.grad(loss, leaves, allow_unused=True)
+        self.used = [i for i, g in zip(trained, found, strict=True) if g is not None]
+        gradients = [g for g in found if g is not None]
+        if not gradients:
+            raise _NoGradient
+        return (loss.detach(), torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm(), *gradients)
+
+    def _descend(self, needed: Sequence[bool], width: int, count: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """(loss, norm), with Adam's update made in place; nothing is changed where either is not finite."""
+        loss, norm, *gradients = self._differentiate(needed, width, *inputs[:count])
+        if self.clip is not None:
+            gradients = [g * (self.clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
+        assert self.adam is not None
+        parameters = [inputs[self.places[i]] for i in self.used]
+        self.adam.apply(self.used, parameters, gradients, inputs[count:], torch.isfinite(loss + norm))
+        return loss, norm
+
+    def _eager(self, batch: tuple[Tensor, ...], weight: float, *_: Tensor) -> tuple[Tensor, ...]:
+        for p in self.parameters:
+            p.grad = None
+        loss = self.eager(batch, None if weight == 1 else weight)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            raise _NoGradient
+        return loss, torch.stack(torch._foreach_norm(gradients)).norm()
+
+
+class _NoGradient(ValueError):
+    def __init__(self) -> None:
+        super().__init__(
+            "expected a gradient for the optimiser's parameters, got none: they are not those of this program and guide; "
+            "build the optimiser from program.parameters()"
+        )
+
+
+class Adam:
+    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − η m̂ / (√v̂ + ε), on the state of a `torch.optim.Adam` or AdamW.
+
+    Reference:
+        Kingma and Ba (2015), Adam, algorithm 1; Loshchilov and Hutter (2019), Decoupled weight decay regularization.
+    """
+
+    def __init__(self, optimizer: torch.optim.Adam) -> None:
+        self.optimizer = optimizer
+        self.members = [(p, group) for group in optimizer.param_groups for p in group["params"]]
+        self._known: Hashable = None
+        self._inputs: list[Tensor] = []
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
+        """None where the optimiser is another one, or has options or hooks that this formula leaves out."""
+        plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        options = ("amsgrad", "maximize", "capturable", "differentiable")
+        odd = any(group.get(option) for group in optimizer.param_groups for option in options)
+        hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        return None if not plain or odd or hooks else cls(optimizer)
+
+    @property
+    def settings(self) -> Hashable:
+        """What a graph takes from the optimiser as constants."""
+        return tuple(
+            (group["betas"], group["eps"], group["weight_decay"], group.get("decoupled_weight_decay"))
+            for group in self.optimizer.param_groups
+        )
+
+    def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
+        """Step, m and v of each parameter and its learning rate, made where they are missing, as torch makes them."""
+        self.optimizer._opt_called = True  # what a learning-rate schedule asks after
+        rates = tuple([group["lr"] for group in self.optimizer.param_groups])
+        known = (id(self.optimizer.state), needed, rates)
+        if known != self._known:
+            self._known, self._inputs = known, [t for p, g in self.members for t in self._tensors(p, g)]
+        return self._inputs
+
+    def _tensors(self, p: Tensor, group: dict[str, Any]) -> list[Tensor]:
+        state = self.optimizer.state[p]
+        rate = torch.as_tensor(group["lr"], dtype=torch.float32, device=p.device)
+        if p.requires_grad and not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if group["fused"] else None)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        return [state.get("step", rate), state.get("exp_avg", rate), state.get("exp_avg_sq", rate), rate]
+
+    def apply(
+        self,
+        used: Sequence[int],
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        good: Tensor,
+    ) -> None:
+        """Updates state and parameters in place, where `good`."""
+        for i, p, g in zip(used, parameters, gradients, strict=True):
+            group = self.members[i][1]
+            step, m, v, rate = inputs[4 * i : 4 * i + 4]
+            (b1, b2), decay = group["betas"], group["weight_decay"]
+            before = p
+            if decay and group.get("decoupled_weight_decay"):
+                before = p * (1 - rate * decay)
+            elif decay:
+                g = g + decay * p
+            count = step + 1
+            mean, square = m.lerp(g, 1 - b1), v * b2 + (1 - b2) * g * g
+            scale = (square / (1 - b2 ** count.to(p.device))).sqrt() + group["eps"]
+            after = before - rate / (1 - b1 ** count.to(p.device)) * mean / scale
+            for old, new in ((step, count), (m, mean), (v, square), (p, after)):
+                old.copy_(torch.where(good.to(old.device), new, old))

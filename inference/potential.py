@@ -1,0 +1,302 @@
+"""The posterior of any Pyro program as a function of one flat vector: what samplers move in."""
+
+from __future__ import annotations
+
+__all__ = ["Potential", "expect_counts"]
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from pyro.distributions.transforms import biject_to
+from pyro.infer.autoguide.initialization import InitMessenger
+from pyro.infer.mcmc.util import initialize_model
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+
+from ppl_gen.calling import evaluating, forked
+from ppl_gen.inference.engine import Functional, tracing
+from ppl_gen.program import log_density, stochastic_sites
+
+
+class _Latent(NamedTuple):
+    """A site in the flat vector: its slice, its shape there, and the transform from its support."""
+
+    start: int
+    stop: int
+    shape: torch.Size
+    transform: Any
+
+
+class Potential:
+    """U(q) = −log p(x, z(q)) − log |∂z/∂q|, on unconstrained q of shape (B, D).
+
+    Jointly, B = 1 and q holds all latents of the program. Where the latents are local to the plate "data", B = N, one row for
+    each datum, and U is a vector: the posteriors are independent and may be sampled as such.
+
+    Args:
+        model: Any Pyro program; discrete latents of finite support are summed out (not where `local`).
+        args: What it is called with. Its tensors, and those of its module, are inputs of `energy`; nothing is baked in.
+        local: Whether to take the latents datum by datum.
+
+    Raises:
+        ValueError: If an argument is not finite, if the program has no continuous latents, discrete ones that cannot be
+            summed out, sites that come and go, or, where `local`, sites outside the plate "data".
+    """
+
+    def __init__(self, model: Callable[..., Any], args: Sequence[Any], *, local: bool = False) -> None:
+        _check_finite(args)
+        self.model, self.local = model, local
+        self._args = list(args)
+        self._places = [i for i, a in enumerate(args) if torch.is_tensor(a)]
+        with evaluating(model):
+            prototype = _prototype(model, args)
+            latents = _check_sites(model, args, prototype)
+            if local:
+                self._transforms = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
+            else:
+                values = {n: biject_to(s["fn"].support).inv(s["value"]) for n, s in latents.items()}
+                with warnings.catch_warnings(action="ignore"):
+                    _, self._energy_of, self._transforms, _ = initialize_model(
+                        self._bound, init_strategy=_anywhere, initial_params=values
+                    )
+            n = self._rows = args[0].shape[0] if local else 1
+            self._layout, start = {}, 0
+            for name, site in latents.items():
+                shape = self._transforms[name](site["value"]).shape
+                if local and (not shape or shape[0] != n):
+                    raise ValueError(
+                        f"expected the site {name!r} to have the {n} data on its first axis for local=True, got {tuple(shape)}"
+                    )
+                shape = shape[1:] if local else shape
+                self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
+                start += math.prod(shape)
+        self.shape = (n, start)
+        example = next(iter(latents.values()))["value"]
+        self.dtype, self.device = example.dtype, example.device
+        self._deterministic = _deterministic(prototype)
+        self._pure = Functional(self._energies, model)
+        self.dims = {name: _plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)}
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Parameters and buffers of the program's module, and the tensors among its arguments."""
+        return (*self._pure.tensors, *(self._args[i] for i in self._places))
+
+    @property
+    def names(self) -> list[str]:
+        """The latent sites, in the order of the flat vector."""
+        return list(self._layout)
+
+    def energy(self, q: Tensor, *tensors: Tensor) -> Tensor:
+        """U of shape (B,) at q (B, D); a pure function of q and `self.tensors`."""
+        count = len(self._pure.tensors)
+        return self._pure(tensors[:count], q, tensors[count:])
+
+    def energies(self, q: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """U (C, B) and ∂U/∂q (C, B, D) of C chains at once, q (C, B, D)."""
+
+        def one(q: Tensor) -> tuple[Tensor, Tensor]:
+            energy = self.energy(q, *tensors)
+            return energy.sum(), energy
+
+        with tracing():
+            gradient, (_, energy) = vmap(grad_and_value(one, has_aux=True))(q)
+        return energy, gradient
+
+    def energies_in_turn(self, q: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, chain by chain, for programs that vmap cannot follow."""
+        energies, gradients = [], []
+        for one in q:
+            point = one.detach().requires_grad_()
+            with tracing(), torch.enable_grad():
+                energy = self.energy(point, *tensors)
+                (gradient,) = torch.autograd.grad(energy.sum(), point)
+            energies.append(energy.detach())
+            gradients.append(gradient)
+        return torch.stack(energies), torch.stack(gradients)
+
+    def starts(self, chains: int) -> Tensor:
+        """Dispersed starts (C, B, D), uniform on [−2, 2], drawn again where the density is zero or infinite.
+
+        Raises:
+            ValueError: If it is so at a hundred starts; names the site.
+        """
+        q = torch.empty(chains, *self.shape, dtype=self.dtype, device=self.device)
+        bad = torch.ones(q.shape[:2], dtype=torch.bool, device=self.device)
+        for attempt in range(100):
+            q[bad] = torch.empty_like(q[bad]).uniform_(-2, 2) * 0.97**attempt
+            try:
+                energy, gradient = self.energies(q, *self.tensors)
+            except Exception:  # whatever keeps vmap from following; the caller has told
+                energy, gradient = self.energies_in_turn(q, *self.tensors)
+            bad = ~(energy.isfinite() & gradient.isfinite().all(-1))
+            if not bool(bad.any()):
+                return q
+        raise ValueError(
+            f"expected a finite log density at some start in [−2, 2] (unconstrained), got none in 100 tries, from "
+            f"{self._bad_sites(q[bad.nonzero()[0, 0]])}; rescale the data, or give the latents proper priors"
+        )
+
+    def sites(self, q: Tensor) -> dict[str, Tensor]:
+        """The value of each latent site at q (*batch, B, D), in its support."""
+        values = {}
+        for name, (start, stop, shape, transform) in self._layout.items():
+            flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
+            values[name] = transform.inv(flat.reshape(*flat.shape[:-1], *shape))
+        return values
+
+    def flatten(self, values: dict[str, Tensor]) -> Tensor:
+        """q (*batch, B, D), of the values of all latent sites: the inverse of `sites`."""
+        parts = []
+        for name, (start, stop, shape, transform) in self._layout.items():
+            free = transform(values[name])
+            parts.append(free.reshape(*free.shape[: free.dim() - len(shape)], stop - start))
+        q = torch.cat(parts, -1)
+        return q if self.local else q[..., None, :]
+
+    def log_jacobian(self, q: Tensor) -> Tensor:
+        """log |∂z/∂q| at one q (B, D), of shape (B,)."""
+        total = q.new_zeros(self.shape[0])
+        for name, (start, stop, shape, transform) in self._layout.items():
+            flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
+            free = flat.reshape(*flat.shape[:-1], *shape)
+            value = transform.inv(free)
+            term = -transform.log_abs_det_jacobian(value, free)
+            total = total + (term.reshape(self.shape[0], -1).sum(-1) if self.local else term.sum())
+        return total
+
+    def constrain(self, q: Tensor) -> dict[str, Tensor]:
+        """The value of each latent and each deterministic site at q (S, B, D): S on the first axis."""
+        with evaluating(self.model), torch.no_grad():
+            values = self.sites(q)
+            if not self._deterministic:
+                return values
+
+            def follow(latents: dict[str, Tensor]) -> dict[str, Tensor]:
+                trace = poutine.trace(poutine.condition(self.model, data=latents)).get_trace(*self._args)
+                return {name: trace.nodes[name]["value"] for name in self._deterministic}
+
+            try:
+                with tracing():
+                    return values | vmap(follow, randomness="same")(values)
+            except Exception:  # whatever keeps vmap from following
+                each = [follow({k: v[i] for k, v in values.items()}) for i in range(q.shape[0])]
+                return values | {k: torch.stack([d[k] for d in each]) for k in self._deterministic}
+
+    def _bound(self) -> Any:
+        return self.model(*self._args)
+
+    def _energies(self, q: Tensor, given: Sequence[Tensor]) -> Tensor:
+        """U (B,), the arguments replaced by what is given."""
+        own = self._args
+        self._args = list(own)
+        for i, tensor in zip(self._places, given, strict=True):
+            self._args[i] = tensor
+        try:
+            if self.local:
+                return -log_density(self.model, self.sites(q), *self._args).joint - self.log_jacobian(q)
+            return self._energy_of({k: q[0, a:b].reshape(s) for k, (a, b, s, _) in self._layout.items()}).reshape(1)
+        finally:
+            self._args = own
+
+    def _bad_sites(self, q: Tensor) -> str:
+        """The sites whose log density is not finite at q (B, D)."""
+        values = self.sites(q)
+        trace = poutine.trace(poutine.condition(self.model, data=values)).get_trace(*self._args)
+        bad = [
+            repr(name)
+            for name, site in stochastic_sites(trace).items()
+            if not bool(torch.isfinite(site["fn"].log_prob(site["value"])).all())
+        ]
+        return "site " + ", ".join(bad) if bad else "the gradient of the log density, though every site is finite"
+
+
+def expect_counts(**counts: int) -> None:
+    """Says when a number of draws, chains or warm-up steps is too small.
+
+    Raises:
+        ValueError: Then.
+    """
+    for name, count in counts.items():
+        least = 0 if name == "warmup" else 1
+        if count < least:
+            raise ValueError(f"expected {name} of at least {least}, got {count}")
+
+
+def _check_finite(args: Sequence[Any]) -> None:
+    for i, a in enumerate(args):
+        if torch.is_tensor(a) and not bool(torch.isfinite(a).all()):
+            raise ValueError(f"expected finite data, got NaN or infinite values in argument {i}; remove or replace them")
+
+
+def _anywhere(site: Any) -> Tensor:
+    """The point at the origin of unconstrained space, for any distribution, improper ones included."""
+    fn = site["fn"]
+    transform = biject_to(fn.support)
+    shape = transform.inverse_shape(fn.shape())
+    like = next((t for t in vars(fn).values() if torch.is_tensor(t) and t.is_floating_point()), torch.zeros(()))
+    return transform(like.new_zeros(shape))
+
+
+def _prototype(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:
+    def start(site: Any) -> Tensor | None:
+        return None if site["fn"].support.is_discrete else _anywhere(site)
+
+    with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
+        return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
+
+
+def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace) -> dict[str, Any]:
+    """The continuous latent sites, once nothing is wrong with any."""
+    hidden = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+    for name, site in hidden.items():
+        if site["fn"].support.is_discrete and not site["fn"].has_enumerate_support:
+            raise ValueError(
+                f"expected continuous latents, or discrete ones of finite support that can be summed out, got the site {name!r} "
+                f"from {type(site['fn']).__name__}; sum it out by hand, or replace it by a continuous latent"
+            )
+    latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
+    if not latents:
+        raise ValueError(f"expected a program with continuous latents to sample, got the sites {sorted(hidden) or 'none'}")
+    with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
+        again = [stochastic_sites(poutine.trace(model).get_trace(*args)) for _ in range(3)] if _drawable(hidden) else []
+    for other in again:
+        shapes = [{n: s["value"].shape for n, s in t.items() if not s["is_observed"]} for t in (hidden, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"expected the same latents at every call of the model, got {_described(shapes[0])} at one and "
+                f"{_described(shapes[1])} at another; give it a fixed number of latents"
+            )
+    return latents
+
+
+def _drawable(sites: dict[str, Any]) -> bool:
+    """Whether every prior can be sampled; improper ones cannot."""
+    return all(type(site["fn"]).__name__ != "ImproperUniform" for site in sites.values())
+
+
+def _described(shapes: dict[str, torch.Size]) -> str:
+    return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+
+
+def _deterministic(trace: poutine.Trace) -> list[str]:
+    """The sites of pyro.deterministic; none where discrete latents are summed out, on which they may depend."""
+    if any(s["fn"].support.is_discrete for s in stochastic_sites(trace).values() if not s["is_observed"]):
+        return []
+    return [n for n, s in trace.nodes.items() if s["type"] == "sample" and s["infer"].get("_deterministic")]
+
+
+def _plates(site: Any) -> tuple[str, ...]:
+    """For each axis of a site, the name of its plate, or "" where it is in none."""
+    frames = {f.dim: (f.name, f.size) for f in site["cond_indep_stack"] if f.vectorized}
+    shape = tuple(site["value"].shape)
+    events = 0 if site["infer"].get("_deterministic") else len(site["fn"].event_shape)
+    names = []
+    for axis in range(-len(shape), 0):
+        name, size = frames.get(axis + events, ("", 0))
+        names.append(name if axis + events < 0 and size == shape[axis] else "")
+    return tuple(names)
