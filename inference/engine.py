@@ -157,14 +157,21 @@ class Replay:
             calls to come pay for it: fx from 100 calls on, inductor from 4000 on.
         calls: How many calls are to come, where that is known; else "auto" judges by those that were made.
         rows: The inputs whose first axis is the data, so that one graph may serve every batch size.
+        watch: Whether to compare graph and function again by itself, at calls 2, 4, 8, … and every thousandth.
         what: The name of the function in messages.
     """
 
     def __init__(
-        self, engine: Engine = "auto", calls: int | None = None, *, rows: Sequence[int] = (), what: str = "function"
+        self,
+        engine: Engine = "auto",
+        calls: int | None = None,
+        *,
+        rows: Sequence[int] = (),
+        watch: bool = True,
+        what: str = "function",
     ) -> None:
         expect_engine(engine)
-        self.engine, self.calls, self.rows, self.what = engine, calls, rows, what
+        self.engine, self.calls, self.rows, self.watch, self.what = engine, calls, rows, watch, what
         self._entries: dict[Hashable, _Entry] = {}
         self._any_size: fx.GraphModule | None = None
         self._lowest = self._uncompiled = False
@@ -214,7 +221,7 @@ class Replay:
         if wanted == "eager":
             entry.rung, entry.run = "eager", None
             return (eager or function)(*inputs)
-        due = verify or entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0
+        due = verify or (self.watch and (entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0))
         if entry.graph is None or (due and not self._agrees(entry.graph, function, inputs)):
             stale = entry.graph is not None
             entry.graph, entry.run = self._traced(function, inputs, entry.first), None

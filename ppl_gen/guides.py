@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["DiagonalGaussian", "automatic"]
 
 import functools
+import types
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -80,7 +81,8 @@ def automatic(
             if not isinstance(guide, AutoGuide):
                 raise ValueError(f"expected a family that makes an AutoGuide, got {type(guide).__name__} from {family}")
             guide._setup_prototype(*args)  # outside of its own call, whose store must not take the model's parameters
-        guide.__class__ = _apart(type(guide))
+        kind: Any = type(guide)
+        guide.__class__ = _apart(kind)
         with poutine.block():
             guide(*args)  # flows make their parameters at the first call
     return guide
@@ -100,4 +102,5 @@ def _apart(kind: type[AutoGuide]) -> type[AutoGuide]:
         register(self)  # after the call, which takes its own weak references off all parameters in the store
         return result
 
-    return type(kind)(f"{kind.__name__}Apart", (kind,), {"__call__": call, "__doc__": kind.__doc__})
+    body = {"__call__": call, "__doc__": kind.__doc__}
+    return types.new_class(f"{kind.__name__}Apart", (kind,), exec_body=lambda namespace: namespace.update(body))

@@ -84,6 +84,11 @@ def test_the_mean_of_simulated_data_is_that_of_the_program() -> None:
     assert ((x.mean(0) - mean).abs() < 4 * x.std(0) / math.sqrt(len(x))).all()
 
 
+@pytest.mark.parametrize("kind", [toy.PPCA, toy.Curve, toy.GaussianMixture])
+def test_it_says_what_it_teaches(kind: type) -> None:
+    assert kind.teaches.endswith(".")
+
+
 def test_one_dimensional_conjugate_pair() -> None:
     """z ~ N(0, 1), x | z ~ N(z, 1) gives x ~ N(0, 2) and z | x ~ N(x/2, 1/2)."""
     program = toy.PPCA(torch.ones(1, 1), torch.zeros(1), 1.0)
