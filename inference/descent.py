@@ -68,7 +68,7 @@ class Descent:
     def gradients(self, batch: tuple[Tensor, ...], weight: float) -> tuple[Tensor, Tensor]:
         """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite."""
         self.calls += 1
-        kind = dict(dtype=torch.get_default_dtype(), device=batch[0].device)
+        kind = dict(dtype=torch.get_default_dtype(), device=self.parameters[0].device)
         weights = () if weight == 1 else (torch.as_tensor(weight, **kind),)
         needed = tuple([p.requires_grad for p in self.parameters])
         key = (needed, self.pure.modes, len(weights), shapes(batch))
@@ -80,7 +80,14 @@ class Descent:
             assert self.adam is not None
             self.compiled.rows = rows
             step = partial(self._descend, needed, len(batch), len(inputs))
-            return self.compiled(step, *inputs, *self.adam.inputs(needed), key=(key, self.adam.settings))
+            found = self.compiled(
+                step, *inputs, *self.adam.inputs(needed), eager=lambda *_: (), key=(key, self.adam.settings)
+            )
+            if self.compiled.highest != "inductor":  # what it could not do, the gradient alone could not do either
+                self.replay.engine = self.compiled.highest
+            if found:
+                return found
+            self.pending = True
         self.replay.rows = rows
         eager = partial(self._eager, batch, weight)
         loss, norm, *gradients = self.replay(
@@ -104,7 +111,7 @@ class Descent:
         """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser is one that is known."""
         replay = self.replay
         due = replay.engine == "inductor" or max(self.calls, replay.calls or 0) >= COMPILE_AFTER
-        return due and replay.engine in ("auto", "inductor") and self.adam is not None and self.compiled.sound
+        return due and replay.engine in ("auto", "inductor") and self.adam is not None
 
     def _differentiate(self, needed: Sequence[bool], width: int, *inputs: Tensor) -> tuple[Tensor, ...]:
         """(loss, norm, *gradients) as a pure function of parameters, buffers, batch and weight."""

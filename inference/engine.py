@@ -7,7 +7,7 @@ eager, and a rung that fails says why, once, and hands over to the next.
 
 from __future__ import annotations
 
-__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Functional", "Replay", "expect_engine", "shapes", "trace", "tracing"]
+__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Functional", "Replay", "expect_engine", "plan", "shapes", "trace", "tracing"]
 
 import logging
 import sys
@@ -36,6 +36,13 @@ TRACE_AFTER = 100
 COMPILE_AFTER = 4000
 
 log = logging.getLogger("ppl_gen.engine")
+
+
+def plan(calls: int, engine: Engine = "auto") -> Engine:
+    """The rung that pays for this many calls, where the engine is "auto"."""
+    if engine != "auto":
+        return engine
+    return "inductor" if calls >= COMPILE_AFTER else "fx" if calls >= TRACE_AFTER else "eager"
 
 
 def expect_engine(engine: str) -> None:
@@ -182,18 +189,18 @@ class Replay:
         return next((entry.rung for entry in self._entries.values()), "eager")
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing has kept it from the rung that it was made for."""
-        return not self._lowest and not self._uncompiled
+    def highest(self) -> Engine:
+        """The rung that nothing has kept it from yet."""
+        return "eager" if self._lowest else "fx" if self._uncompiled else "inductor"
 
-    def wanted(self, calls: int, first: bool) -> str:
+    def wanted(self, calls: int, first: bool) -> Engine:
         """The rung for inputs that were seen so often; other shapes than the first, as last batches have, count for themselves."""
         if self.engine == "eager" or self._lowest:
             return "eager"
-        expected = max(calls, self.calls or 0) if first else calls
-        if self.engine != "fx" and not self._uncompiled and (expected >= COMPILE_AFTER or (self.engine == "inductor" and first)):
-            return "inductor"
-        return "fx" if self.engine != "auto" or expected >= TRACE_AFTER else "eager"
+        rung = plan(max(calls, self.calls or 0) if first else calls, self.engine)
+        if rung == "inductor" and (self._uncompiled or not (first or calls >= COMPILE_AFTER)):
+            return "fx"
+        return rung
 
     def __call__(
         self,
@@ -272,7 +279,8 @@ class Replay:
                 compiled = torch.compile(entry.graph, dynamic=False, options=options)
                 log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
                 try:
-                    entry.run, result = compiled, compiled(*inputs)
+                    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # inductor's, of its own code
+                        entry.run, result = compiled, compiled(*inputs)
                     return result
                 except Exception as error:
                     _warn(f"the {self.what} cannot be compiled and is replayed uncompiled: {_reason(error)}")

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_gen.calling import evaluating, forked, owner
 from ppl_gen.inference.adaptation import DualAveraging, Scales, TrajectoryLength, halton, windows
-from ppl_gen.inference.draws import Draws, Progress, shown
+from ppl_gen.inference.draws import Draws, Progress, reporting
 from ppl_gen.inference.engine import Engine, Replay, expect_engine, shapes, tracing
 from ppl_gen.inference.potential import Potential, expect_counts
 
@@ -78,7 +78,7 @@ def hmc(
         raise ValueError(f"expected a trajectory above 0, got {trajectory}; leave it out to adapt it")
     potential = Potential(model, args, local=local)
     seeded = nullcontext() if seed is None else forked(potential.device, seed)
-    with evaluating(model), tracing(), seeded, shown("hmc", progress, on_draw) as tell:
+    with evaluating(model), tracing(), seeded, reporting(on_draw, progress) as tell:
         start = time.perf_counter()
         moves = _Moves(potential, chains, engine, 4 * (draws + warmup))
         ready = time.perf_counter()
@@ -245,7 +245,8 @@ class _Chains:
                 self.steps.learn(acceptance)
             else:
                 # The harmonic mean: a step size that a few chains cannot bear is too long.
-                self.steps.learn(acceptance.mean(0, keepdim=True))
+                # The harmonic mean: a step size that a few chains cannot bear is too long.
+                self.steps.learn(1 / (1 / acceptance.double().clamp(min=1e-10)).mean(0, keepdim=True))
                 self.trajectory.learn(float(chees), travelled, float(step.median()))
                 scales.see(self.state.q)
             if i + 1 in ends:

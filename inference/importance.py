@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppl_gen.calling import evaluating, forked, guide_of
 from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.engine import Engine, Functional, Replay, shapes
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
@@ -28,6 +29,7 @@ def log_evidence(
     chunk: int | None = None,
     seed: int | None = None,
     progress: bool = False,
+    engine: Engine = "auto",
 ) -> Estimate:
     """log p̂(x | c) = log (1/K) Σₖ wₖ with wₖ = p(x, zₖ | c) / q(zₖ | x, c) and zₖ ~ q(z | x, c), for every datum.
 
@@ -44,6 +46,7 @@ def log_evidence(
         chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x and the device.
         seed: Seeds the draws and leaves the global generator as it was; None draws from the global generator.
         progress: Whether to show a progress bar.
+        engine: How the weights are computed, see `ppl_gen.inference.engine.Replay`; all draw the same random numbers.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle), ESS and Pareto k̂ (from
@@ -55,7 +58,7 @@ def log_evidence(
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
     """
-    return _estimate(_Weights, program, guide, x, context, particles, chunk, seed, progress)
+    return _estimate(_Weights, program, guide, x, context, particles, chunk, seed, progress, engine)
 
 
 def elbo(
@@ -67,6 +70,7 @@ def elbo(
     chunk: int | None = None,
     seed: int | None = None,
     progress: bool = False,
+    engine: Engine = "auto",
 ) -> Estimate:
     """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, the bound that SVI ascends, for every datum; unbiased.
 
@@ -81,6 +85,7 @@ def elbo(
         chunk: As in `log_evidence`.
         seed: As in `log_evidence`; the same seed and chunk give the same draws.
         progress: As in `log_evidence`.
+        engine: As in `log_evidence`.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle).
@@ -91,7 +96,7 @@ def elbo(
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
     """
-    return _estimate(_LogWeights, program, guide, x, context, particles, chunk, seed, progress)
+    return _estimate(_LogWeights, program, guide, x, context, particles, chunk, seed, progress, engine)
 
 
 def _estimate(
@@ -104,6 +109,7 @@ def _estimate(
     chunk: int | None,
     seed: int | None,
     progress: bool,
+    engine: Engine,
 ) -> Estimate:
     """Feeds log weights, a chunk of data and particles at a time, to what sums them up."""
     for name, number in (("particles", particles), ("chunk", chunk)):
@@ -118,20 +124,49 @@ def _estimate(
     # Filled in place: small results kept from each chunk would pin the heap, and the process would grow with the data.
     columns: dict[str, Tensor] = {}
     seeded = nullcontext() if seed is None else forked(x.device, seed)
+    starts = range(0, x.shape[0], rows)
+    draw = _Draw(program, guide, nesting, engine, len(starts) * -(-particles // per_draw))
     with evaluating(program, guide), seeded:
-        starts = range(0, x.shape[0], rows)
         for start in track(starts, "importance weighting", disable=not progress, transient=True):
             data = [t[start : start + rows] for t in (x, *context)]
             seen: _Weights | _LogWeights = kind.empty(data[0].shape[0], particles, x.device)
             for done in range(0, particles, per_draw):
-                proposal = propose(guide, min(per_draw, particles - done), nesting, *data)
-                joint = log_density(program.model, proposal.latents, *data).joint
-                # A guide with more plates than the model leaves axes of size one between particles and data.
-                seen = seen.add((joint.reshape(-1, joint.shape[-1]) - proposal.log_prob).double())
+                seen = seen.add(draw.log_weights(min(per_draw, particles - done), data).double())
             for name, part in vars(seen.estimate(particles)).items():
                 if part is not None:
                     columns.setdefault(name, part.new_empty(x.shape[0]))[start : start + rows] = part
     return Estimate(**columns)
+
+
+class _Draw:
+    """log p(x, z) − log q(z | x) at fresh z, by an engine."""
+
+    def __init__(self, program: Program, guide: Guide, nesting: int, engine: Engine, calls: int) -> None:
+        self.program, self.guide, self.nesting = program, guide, nesting
+        self.pure = Functional(self._weigh, program, guide)
+        self.replay = Replay(engine, calls, watch=False, what="importance weights")
+
+    def log_weights(self, particles: int, data: list[Tensor]) -> Tensor:
+        """Of shape (particles, N)."""
+        count = len(self.pure.tensors)
+        self.replay.rows = range(count, count + len(data))
+
+        def pure(*inputs: Tensor) -> tuple[Tensor]:
+            return (self.pure(inputs[:count], particles, *inputs[count:]),)
+
+        return self.replay(
+            pure,
+            *self.pure.tensors,
+            *data,
+            eager=lambda *_: (self._weigh(particles, *data),),
+            key=(particles, shapes(data)),
+        )[0]
+
+    def _weigh(self, particles: int, *data: Tensor) -> Tensor:
+        proposal = propose(self.guide, particles, self.nesting, *data)
+        joint = log_density(self.program.model, proposal.latents, *data).joint
+        # A guide with more plates than the model leaves axes of size one between particles and data.
+        return joint.reshape(-1, joint.shape[-1]) - proposal.log_prob
 
 
 class _Weights(NamedTuple):

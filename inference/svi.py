@@ -18,7 +18,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.calling import guide_of, owner, takes
+from ppl_gen.calling import guide_of, owner, simulates, takes
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.descent import Descent
 from ppl_gen.inference.engine import Engine, Replay
@@ -51,7 +51,8 @@ def svi_step(
     left out, so that the same batches serve a VAE and a CVAE. The global param store is left as it was found.
 
     Args:
-        program: Any program with a density.
+        program: Any program with a density. One whose model takes no `n`, as posteriors of shared latents have it, is taken
+            as it is, with all its arguments as the batch: its ELBO is in nats for all data, N = 1.
         optimizer: A torch optimiser of the parameters to train.
         elbo: Any Pyro ELBO; Trace_ELBO() if left out.
         guide: q(z | x); `program.guide` if left out.
@@ -77,6 +78,7 @@ def svi_step(
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
     replay = Replay(engine if hasattr(elbo, "differentiable_loss") else "eager", steps, what="objective")
+    checks = simulates(program.model)
     if replay.engine == "eager" and engine in ("fx", "inductor"):
         warnings.warn(f"{type(elbo).__name__} cannot be traced: it runs eagerly", RuntimeWarning, stacklevel=2)
     descent = Descent(
@@ -94,7 +96,7 @@ def svi_step(
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]
-        if index == first_step:
+        if index == first_step and checks:
             check(program, guide, *batch)
         loss, norm = descent.gradients(batch, beta(index) if callable(beta) else beta)
         if not math.isfinite(float(loss + norm)):
@@ -116,7 +118,8 @@ def _check_options(clip: float | None, beta: Schedule) -> None:
 def _loss(elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
     """The loss per datum, differentiable, with the latent sites weighed by β where there is a weight."""
     with nullcontext() if weight is None else _LatentScale(weight):
-        return elbo.differentiable_loss(model, guide, *batch) / batch[0].shape[0]
+        loss = elbo.differentiable_loss(model, guide, *batch)
+    return loss / batch[0].shape[0] if simulates(model) else loss
 
 
 def _backward(
@@ -144,6 +147,7 @@ def _backward_by_itself(
 
     The division by N comes after, since a scale inside a log-mean-exp would not be a bound.
     """
+    n = batch[0].shape[0] if simulates(model) else 1
     store = pyro.get_param_store()
     before = set(store.keys())
     try:
@@ -155,8 +159,8 @@ def _backward_by_itself(
             del store[name]
     for p in parameters:
         if p.grad is not None:
-            p.grad /= batch[0].shape[0]
-    return torch.as_tensor(loss) / batch[0].shape[0]
+            p.grad /= n
+    return torch.as_tensor(loss) / n
 
 
 class _LatentScale(Messenger):

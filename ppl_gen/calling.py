@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "takes"]
+__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "simulates", "takes"]
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -68,6 +68,12 @@ def takes(model: Callable[..., Any]) -> int | None:
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def simulates(model: Callable[..., Any]) -> bool:
+    """Whether a model keeps the contract of programs, `model(x, *context, n=)`, or is a Pyro model of any other kind."""
+    parameters = inspect.signature(model).parameters.values()
+    return any(p.name == "n" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:

@@ -29,6 +29,7 @@ from ppl_gen import data, likelihoods, models
 from ppl_gen.calling import takes
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference.checks import check
+from ppl_gen.inference.engine import expect_engine
 from ppl_gen.sources import NAMES, nearest
 
 
@@ -47,6 +48,7 @@ class Config:
     batch_size: int
     lr: float
     seed: int
+    engine: str = "eager"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -110,6 +112,7 @@ def configure(*, model: str, data: str, root: Path | None, binarize: str, likeli
     """
     resolve("model", model, MODELS)
     resolve("likelihood", likelihood, LIKELIHOODS)
+    expect_engine(numbers["engine"])
     if not data:
         raise ValueError("expected a name or a path with --data, got nothing")
     choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize

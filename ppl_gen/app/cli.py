@@ -73,6 +73,9 @@ def fit(
     batch_size: Annotated[int, typer.Option(help="Data per step.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="inductor, fx or eager; auto compiles where the steps to come pay for it.")
+    ] = "auto",
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -96,6 +99,7 @@ def fit(
             batch_size=batch_size,
             lr=lr,
             seed=seed,
+            engine=engine,
         )
         folder = out or Path("runs") / f"{model}-{Path(data).stem}"
         given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
@@ -126,7 +130,7 @@ def _fit(
         vacant(folder, overwrite)
         training = _begun(folder, config, device, overwrite, download)
     run, dataset = training.run, training.dataset
-    console.print(f"{run.config.model} on {report.describe(dataset)}; {device}", soft_wrap=True)
+    console.print(f"{run.config.model} on {report.describe(dataset)}; {device}, engine {run.config.engine}", soft_wrap=True)
     _train(training, device)
     report.draw_pictures(run, training.program, dataset, console)
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
@@ -136,11 +140,14 @@ def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download:
     """A new run, its folder made once all that could be wrong has been looked at."""
     from ppl_gen.app import build
     from ppl_gen.app.runs import Run
+    from ppl_gen.inference.engine import plan
 
     dataset = build.dataset(config, download=download)
     fingerprint = build.fingerprint(dataset)
     program, optimizer = build.trainable(config, dataset, device)
-    run = Run.create(folder, config, overwrite)
+    # Decided once and written down: a run that goes on is the same run.
+    steps = config.epochs * len(dataset.train.batches(config.batch_size))
+    run = Run.create(folder, replace(config, engine=plan(steps, config.engine)), overwrite)  # type: ignore[arg-type]
     run.checkpoint(0, program, optimizer, device, fingerprint)
     return _Training(run, program, optimizer, dataset.to(device), fingerprint, 0)
 
@@ -174,7 +181,7 @@ def _train(training: _Training, device: Any) -> None:
     try:
         batches = dataset.train.batches(run.config.batch_size)
         probe = dataset.test.fixed(0, min(len(dataset.test), 100))
-        step = svi_step(program, optimizer, first_step=done * len(batches))
+        step = svi_step(program, optimizer, first_step=done * len(batches), engine=run.config.engine)  # type: ignore[arg-type]
         with report.Live(console, batches, done, run.config.epochs) as live:
             for record in iterate(step, live, run.config.epochs, first_epoch=done + 1):
                 report.expect_finite(program, probe, record.epoch)
@@ -198,7 +205,7 @@ def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
     run = Run.open(folder)
     for name in sorted(given - {"epochs"}):
         asked, has = getattr(config, name), getattr(run.config, name)
-        if asked != has:
+        if asked != has and (name, asked) != ("engine", "auto"):
             raise ValueError(
                 f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say another --out"
             )
