@@ -4,20 +4,25 @@ if __name__ != "ppl_gen.inference":
     raise ImportError("import ppl_gen.inference, not inference: the bare name makes a second copy of every class")
 
 from ppl_gen.inference.arviz_export import to_arviz
+from ppl_gen.inference.compare import Comparison, compare
 from ppl_gen.inference.draws import Draws
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.fit import Record, fit, iterate
+from ppl_gen.inference.hmc import hmc
 from ppl_gen.inference.importance import elbo, log_evidence
 from ppl_gen.inference.nuts import nuts
 from ppl_gen.inference.svi import NotFinite, svi_step
 
 __all__ = [
+    "Comparison",
     "Draws",
     "Estimate",
     "NotFinite",
     "Record",
+    "compare",
     "elbo",
     "fit",
+    "hmc",
     "iterate",
     "log_evidence",
     "nuts",

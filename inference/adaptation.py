@@ -37,7 +37,7 @@ class DualAveraging:
         self._count += 1
         t = self._count
         self._error = self._error + (self.target - acceptance.double() - self._error) / (t + 10)
-        log_step = self._mu - math.sqrt(t) / 0.05 * self._error
+        log_step = (self._mu - math.sqrt(t) / 0.05 * self._error).clamp(-20, 20)
         self._log_average = self._log_average + t**-0.75 * (log_step - self._log_average)
         self.step = log_step.exp()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Approximation", "drawing", "log_joint"]
+__all__ = ["Approximation", "drawing", "log_jacobian", "log_joint"]
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoNormal
+from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 from torch.func import vmap
 
@@ -29,16 +31,26 @@ _CHUNK = 2**22
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Lets vmap draw normals that differ between entries: torch fills an empty tensor in place, which vmap refuses."""
-    original = torch.distributions.utils._standard_normal
+    """Lets vmap follow Pyro where it draws and enumerates.
+
+    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`: vmap refuses both.
+    """
+    original, post_sample = torch.distributions.utils._standard_normal, EnumMessenger._pyro_post_sample
 
     def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.randn(shape, dtype=dtype, device=device)
+
+    def shape_only(self: EnumMessenger, msg: Any) -> None:
+        value = msg["value"]
+        post_sample(
+            self, {**msg, "value": SimpleNamespace(data=value, dim=value.dim)} if torch.is_tensor(value) else msg
+        )
 
     with ExitStack() as stack, tracing():
         for name, module in list(sys.modules.items()):
             if name.startswith(("pyro.", "torch.distributions.")) and vars(module).get("_standard_normal") is original:
                 stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
+        stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
         yield
 
 
@@ -46,16 +58,26 @@ def log_joint(potential: Potential, q: Tensor) -> Tensor:
     """log p(x, z(q)) + log |∂z/∂q| at many points q (M, B, D), of shape (M, B), in nats."""
     tensors = potential.tensors
     width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
-    return -_at_each(lambda point: potential.energy(point, *tensors), q, width)
+    return -_at_each(lambda point: potential.energy(point, *tensors), [q], width)
 
 
-def _at_each(function: Callable[[Tensor], Any], points: Tensor, width: int) -> Any:
-    """function(point) for each of the points on the first axis, a bounded number of them at once; else one by one."""
+def log_jacobian(potential: Potential, q: Tensor) -> Tensor:
+    """log |∂z/∂q| at many points q (M, B, D), of shape (M, B)."""
+    total = torch.zeros(q.shape[:2], dtype=q.dtype, device=q.device)
+    for start, stop, shape, transform in potential._layout.values():
+        free = q[..., start:stop].reshape((*q.shape[:2], *shape))
+        term = transform.log_abs_det_jacobian(transform.inv(free), free)
+        total = total - term.reshape((*q.shape[:2], -1)).sum(-1)
+    return total
+
+
+def _at_each(function: Callable[..., Any], points: Sequence[Tensor], width: int) -> Any:
+    """function(*point) for each entry of the first axes, a bounded number of them at once by vmap; else one by one."""
     try:
         with drawing():
-            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(points)
+            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(*points)
     except Exception:  # whatever keeps vmap from following
-        each = [function(point) for point in points]
+        each = [function(*point) for point in zip(*points, strict=True)]
     if torch.is_tensor(each[0]):
         return torch.stack(each)
     values, log_probs = zip(*each, strict=True)
@@ -89,7 +111,7 @@ class Approximation:
         sites = self._check_sites()
         if isinstance(guide, AutoContinuous | AutoNormal):
             self._places, self._flat = self._layout(guide)
-            self._check_flat()
+            self._check_flat(guide)
         else:
             self._check_traced(sites)
 
@@ -100,9 +122,9 @@ class Approximation:
             log_prob = None if self.own_reason else self._flat_log_prob(latent)
             return latent[..., self._places], log_prob
         dummy = torch.zeros(count, device=self.potential.device)
-        values, log_prob = _at_each(lambda _: self._run({}), dummy, sum(self.potential.shape) * 8)
+        values, log_prob = _at_each(lambda _: self._run({}), [dummy], sum(self.potential.shape) * 8)
         q = self.potential.flatten({name: values[name] for name in self.potential.names})
-        return q, None if self.own_reason else log_prob + self._log_jacobian(q)
+        return q, None if self.own_reason else log_prob + log_jacobian(self.potential, q)
 
     def log_prob(self, q: Tensor) -> Tensor:
         """log q at given points q (M, B, D), of shape (M, B).
@@ -117,11 +139,10 @@ class Approximation:
             latent[:, self._places.flatten()] = q.flatten(1)
             return self._flat_log_prob(latent)
         width = max(1, q[0].numel()) * 8
-        log_prob = _at_each(lambda point: self._run(self.potential.sites(point))[1], q, width)
-        return log_prob + self._log_jacobian(q)
-
-    def _log_jacobian(self, q: Tensor) -> Tensor:
-        return _at_each(self.potential.log_jacobian, q, q[0].numel())
+        values = self.potential.sites(q)
+        names = list(values)
+        log_prob = _at_each(lambda *each: self._run(dict(zip(names, each, strict=True)))[1], [*values.values()], width)
+        return log_prob + log_jacobian(self.potential, q)
 
     def _run(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The latents of one run of the guide, some of them given, and log q of them, by block (B,)."""
@@ -155,8 +176,9 @@ class Approximation:
                 f"expected the guide to sample the model's latent sites {sorted(wanted)}, got {sorted(latents)}; "
                 f"give the sites the same names in both"
             )
-        origin = torch.zeros(self.potential.shape, dtype=self.potential.dtype, device=self.potential.device)
-        for name, value in self.potential.sites(origin).items():
+        origin = torch.zeros(1, *self.potential.shape, dtype=self.potential.dtype, device=self.potential.device)
+        for name, values in self.potential.sites(origin).items():
+            value = values[0]
             if value.shape != latents[name]["value"].shape:
                 raise ValueError(
                     f"expected the guide to sample {name!r} of shape {tuple(value.shape)}, as the model does, got "
@@ -173,9 +195,13 @@ class Approximation:
         if points and (not auxiliary or any(isinstance(part, AutoDelta) for part in lists)):
             self.own_reason = f"the guide is a point mass at {', '.join(map(repr, points))} and has no density"
         elif more:
-            self.own_reason = f"the guide also samples {', '.join(map(repr, more))}, which the posterior here is without"
+            self.own_reason = (
+                f"the guide also samples {', '.join(map(repr, more))}, which the posterior here is without"
+            )
         elif auxiliary and not points:
-            self.own_reason = f"the guide's auxiliary sites {', '.join(map(repr, auxiliary))} would have to be integrated out"
+            self.own_reason = (
+                f"the guide's auxiliary sites {', '.join(map(repr, auxiliary))} would have to be integrated out"
+            )
         self.reason = self.own_reason
         if auxiliary and not self.reason:
             self.reason = f"the guide computes its latents from the auxiliary sites {', '.join(map(repr, auxiliary))}"
@@ -185,7 +211,9 @@ class Approximation:
             q, _ = self.draw(2)
             self.log_prob(q)
         except Exception as error:  # a density that is known at its own draws only, as of one-way flows
-            self.reason = f"log q cannot be computed at given values: {str(error).splitlines()[0] or type(error).__name__}"
+            self.reason = (
+                f"log q cannot be computed at given values: {str(error).splitlines()[0] or type(error).__name__}"
+            )
 
     def _layout(self, guide: AutoContinuous | AutoNormal) -> tuple[Tensor, Any]:
         """Where each coordinate of the potential lies in the guide's flat vector, (B, D), and the distribution of that."""
@@ -204,7 +232,7 @@ class Approximation:
             return flat, dist.Normal(torch.cat(locs), torch.cat(scales)).to_event(1)
         return flat, guide.get_posterior(*self.args)
 
-    def _check_flat(self) -> None:
+    def _check_flat(self, guide: AutoContinuous | AutoNormal) -> None:
         """Finds out whether the guide's flat vector is the potential's, and whether it has a density by block."""
         base = _innermost(self._flat)
         gaussian = isinstance(base, dist.Normal | dist.MultivariateNormal | dist.LowRankMultivariateNormal)
@@ -212,13 +240,13 @@ class Approximation:
             self.own_reason = "the guide is a point mass and has no density"
         elif self.potential.local and not gaussian:
             self.own_reason = (
-                f"{type(self.guide).__name__} is one density over all data, not one for each; compare with local=False"
+                f"{type(guide).__name__} is one density over all data, not one for each; compare with local=False"
             )
         self.reason = self.own_reason
         latent = self._flat.sample((2,))
         ours = self.potential.sites(latent[..., self._places])
         start = 0
-        for name, site in self.guide.prototype_trace.iter_stochastic_nodes():
+        for name, site in guide.prototype_trace.iter_stochastic_nodes():
             transform = biject_to(site["fn"].support)
             shape = transform.inv(site["value"]).shape
             theirs = transform(latent[:, start : start + shape.numel()].reshape(2, *shape))

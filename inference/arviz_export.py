@@ -17,9 +17,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, forked
+from ppl_gen.calling import evaluating, forked, store_kept
 from ppl_gen.inference.draws import Draws
-from ppl_gen.inference.predictive import ancestral, at_each, axes, log_likelihood, replicated, store_kept, values_at
+from ppl_gen.inference.predictive import ancestral, at_each, axes, log_likelihood, replicated, values_at
 from ppl_gen.program import is_auxiliary, stochastic_sites
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def to_arviz(
 ) -> Any:
     """z ~ p(z | x), x̃ ~ p(x | z), log p(xᵢ | z), z ~ p(z), x̃ ~ p(x) and z ~ q(z | x), each a group with named axes.
 
-    An axis in the plate "schools" becomes the dimension "schools", other axes "<site>_dim_<i>", i counted from the left. A plate
-    whose name is that of a site is called "<plate>_plate"; of two plates of one name the one that comes second is called
-    "<plate>_<size>". A slash in a site's name becomes a dot. Statements of `pyro.factor` are no data and in no group.
+    An axis in the plate "schools" becomes the dimension "schools", other axes "<site>_dim_<i>", i counted from the left. A
+    plate whose name is that of a site is called "<plate>_plate"; of two plates of one name the one that comes second is
+    called "<plate>_<size>". A slash in a site's name becomes a dot. Statements of `pyro.factor` are no data and in no group.
 
     Args:
         draws: What a sampler returned.
@@ -56,9 +56,9 @@ def to_arviz(
         guide_draws: The number of draws from it.
         prior_draws: The number of draws for prior and prior_predictive; 0 leaves both out.
         posterior_predictive: Whether to draw new data at each draw; they take draws × data numbers.
-        log_likelihood: Whether to compute log p(xᵢ | z) at each draw, by observation: along the plates of the observed site, added
-            up over event axes, summed over discrete latents that belong to one observation. It conditions on every other
-            latent: where each datum has a latent of its own, LOO on it is useless.
+        log_likelihood: Whether to compute log p(xᵢ | z) at each draw, by observation: along the plates of the observed site,
+            added up over event axes, summed over discrete latents that belong to one observation. It conditions on every
+            other latent: where each datum has a latent of its own, LOO on it is useless.
         coords: By dimension, the names of its entries; 0, 1, … where left out.
         seed: Seeds the draws and leaves the global generator as it was; None draws from the global generator.
 
@@ -181,8 +181,8 @@ class _Known(NamedTuple):
             sites = stochastic_sites(poutine.trace(conditioned).get_trace(*args))
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise ValueError(
-                f"expected a model that can be run at the draws, got the error: {str(error).splitlines()[0]}; pass the model and "
-                f"the args that were sampled"
+                f"expected a model that can be run at the draws, got the error: {str(error).splitlines()[0]}; pass the model "
+                f"and the args that were sampled"
             ) from error
         hidden = {n: s for n, s in sites.items() if n in drawn and not s["infer"].get("_deterministic")}
         seen = {n: s for n, s in sites.items() if s["is_observed"] and n not in drawn and not _is_statement(s)}
@@ -198,7 +198,9 @@ class _Known(NamedTuple):
                 f"{tuple(site['value'].shape)}; pass the args that were sampled with"
             )
         latents = {name: drawn[name] for name in hidden}
-        return cls(model, args, sites, latents, seen, [n for n in drawn if n not in hidden], (draws.chains, draws.draws))
+        return cls(
+            model, args, sites, latents, seen, [n for n in drawn if n not in hidden], (draws.chains, draws.draws)
+        )
 
     def observations(self, predictive: bool, likelihood: bool) -> dict[str, tuple[Values, Any, Sequence[str]]]:
         """The groups of the observed sites: values, plates, and the axes that come first."""
@@ -215,7 +217,7 @@ class _Known(NamedTuple):
                 first = {name: value[0] for name, value in self.latents.items()}
                 pointwise = log_likelihood(self.model, self.args, first, list(self.observed))
             except ValueError as error:
-                raise _impossible("log_likelihood", str(error), "say log_likelihood=False") from error
+                raise _impossible("log_likelihood", str(error).splitlines()[0], "say log_likelihood=False") from error
             values = at_each(pointwise.function, self.latents)
             found["log_likelihood"] = (self._by_chain(values), pointwise.plates, SAMPLED)
         if self.observed:
@@ -240,7 +242,9 @@ class _Known(NamedTuple):
         try:
             sites = stochastic_sites(poutine.trace(guide).get_trace(*self.args))
         except TypeError as error:
-            raise _impossible("guide", f"it cannot be called with args ({error})", "pass one of the same args") from error
+            raise _impossible(
+                "guide", f"it cannot be called with args ({error})", "pass one of the same args"
+            ) from error
         if missing := sorted(self.latents.keys() - {n for n, s in sites.items() if not is_auxiliary(s)}):
             raise _impossible("guide", f"it does not sample {missing}", "pass a guide of all continuous latents")
         drawn = at_each(ancestral(guide, self.args), {"": torch.arange(count)})

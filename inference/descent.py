@@ -68,13 +68,13 @@ class Descent:
     def gradients(self, batch: tuple[Tensor, ...], weight: float) -> tuple[Tensor, Tensor]:
         """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite."""
         self.calls += 1
-        kind = dict(dtype=torch.get_default_dtype(), device=self.parameters[0].device)
+        kind: dict[str, Any] = {"dtype": torch.get_default_dtype(), "device": self.parameters[0].device}
         weights = () if weight == 1 else (torch.as_tensor(weight, **kind),)
         needed = tuple([p.requires_grad for p in self.parameters])
         key = (needed, self.pure.modes, len(weights), shapes(batch))
-        first = len(self.pure.tensors)
-        rows = range(first, first + len(batch))
-        inputs = (*self.pure.tensors, *batch, *weights)
+        held = self.pure.tensors
+        rows = range(len(held), len(held) + len(batch))
+        inputs = (*held, *batch, *weights)
         self.pending = not self._compiles()
         if not self.pending:
             assert self.adam is not None

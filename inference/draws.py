@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -124,7 +124,7 @@ class Draws:
 
     @cached_property
     def r_hat(self) -> dict[str, Tensor]:
-        """R̂, rank-normalised and split: √(variance of all draws / variance within half chains), of bulk or tails, the larger."""
+        """R̂ = √(variance of all draws / variance within half chains), of their normal scores: the larger of bulk and tails."""
         import arviz
 
         return self._every(_one_by_one(arviz.rhat, least=4 if self.chains > 1 else math.inf))
@@ -178,7 +178,7 @@ class Draws:
         """
         import pandas
 
-        ends = [self._every(lambda z, p=p: np.quantile(z.reshape(len(z), -1), p, axis=1)) for p in _TAILS]
+        ends = [self._every(partial(_quantile, p)) for p in _TAILS]
         columns = {
             "mean": self.mean,
             "sd": self.sd,
@@ -191,7 +191,9 @@ class Draws:
             "r_hat": self.r_hat,
         }
         rows = [row for name, value in self.samples.items() for row in _rows(name, value.shape[2:])]
-        flat = {label: torch.cat([by_site[n].flatten() for n in self.samples]).numpy() for label, by_site in columns.items()}
+        flat = {
+            label: torch.cat([by_site[n].flatten() for n in self.samples]).numpy() for label, by_site in columns.items()
+        }
         return pandas.DataFrame(flat, index=rows)
 
     def __repr__(self) -> str:
@@ -232,6 +234,10 @@ def _one_by_one(diagnostic: Callable[..., Any], *, least: float = 4, **options: 
         return results
 
     return statistic
+
+
+def _quantile(p: float, z: NDArray[np.float64]) -> Any:
+    return np.quantile(z.reshape(len(z), -1), p, axis=1)
 
 
 def _constant(z: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -7,7 +7,18 @@ eager, and a rung that fails says why, once, and hands over to the next.
 
 from __future__ import annotations
 
-__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Functional", "Replay", "expect_engine", "plan", "shapes", "trace", "tracing"]
+__all__ = [
+    "COMPILE_AFTER",
+    "TRACE_AFTER",
+    "Engine",
+    "Functional",
+    "Replay",
+    "expect_engine",
+    "plan",
+    "shapes",
+    "trace",
+    "tracing",
+]
 
 import logging
 import sys
@@ -25,7 +36,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_gen.calling import forked, owner
-from ppl_gen.inference.linalg import without_checks
+from ppl_gen.inference.linalg import REPLACEMENTS
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 Function = Callable[..., tuple[Tensor, ...]]
@@ -88,6 +99,8 @@ def tracing() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
+        for name, replacement in REPLACEMENTS.items():
+            stack.enter_context(patch.object(torch.linalg, name, replacement))
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro."):
                 for original, replacement in instead.items():
@@ -114,8 +127,7 @@ def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()
             distinct[i] = distinct[i][torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]]
     symbolic = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
     with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
-        graph = make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
-    return without_checks(graph)
+        return make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
 
 
 class Functional:
@@ -127,29 +139,41 @@ class Functional:
     """
 
     def __init__(self, call: Callable[..., Any], *parts: Any) -> None:
-        self._holder = _Holder(call, [m for m in map(owner, parts) if isinstance(m, nn.Module)])
-        named = dict([*self._holder.named_parameters(), *self._holder.named_buffers()])
-        self.names, self.tensors = list(named), list(named.values())
+        self._call = call
+        owners = [m for m in map(owner, parts) if isinstance(m, nn.Module)]
+        self._modules = list(dict.fromkeys(m for part in owners for m in part.modules()))
+        # Each tensor once, with all the places that hold it: modules may be shared, and parameters tied.
+        places: dict[int, tuple[Tensor, list[tuple[dict[str, Any], str]]]] = {}
+        for module in self._modules:
+            for held in (module._parameters, module._buffers):
+                for name, tensor in held.items():
+                    if tensor is not None:
+                        places.setdefault(id(tensor), (tensor, []))[1].append((held, name))
+        self._places = [where for _, where in places.values()]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What the modules hold now."""
+        return [held[name] for ((held, name), *_) in self._places]
 
     def __call__(self, tensors: Sequence[Tensor], *arguments: Any) -> Any:
         """The call, with `tensors` in the place of `self.tensors`."""
-        return torch.func.functional_call(self._holder, dict(zip(self.names, tensors, strict=True)), arguments)
+        own = self.tensors
+        try:
+            self._put(tensors)
+            return self._call(*arguments)
+        finally:
+            self._put(own)
+
+    def _put(self, tensors: Sequence[Tensor]) -> None:
+        for where, tensor in zip(self._places, tensors, strict=True):
+            for held, name in where:
+                held[name] = tensor
 
     @property
     def modes(self) -> tuple[bool, ...]:
         """Whether each module is in training mode."""
-        return tuple([m.training for m in self._holder.all])
-
-
-class _Holder(nn.Module):
-    def __init__(self, call: Callable[..., Any], modules: list[nn.Module]) -> None:
-        super().__init__()
-        self._call = call
-        self.parts = nn.ModuleList(modules)
-        self.all = [m for part in modules for m in part.modules()]
-
-    def forward(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
+        return tuple([m.training for m in self._modules])
 
 
 class Replay:
@@ -235,7 +259,9 @@ class Replay:
             if entry.graph is None:
                 return (eager or function)(*inputs)
             if stale:
-                _warn(f"the {self.what} has changed since it was traced (a number or tensor that it holds): traced anew")
+                _warn(
+                    f"the {self.what} has changed since it was traced (a number or tensor that it holds): traced anew"
+                )
         if entry.run is None or entry.rung != wanted:
             return self._climb(entry, wanted, inputs)
         with torch.no_grad():
@@ -248,6 +274,10 @@ class Replay:
         for symbolic in (True, False) if self.rows and not first else (False,):
             try:
                 known = self._any_size if symbolic else None
+                if known is None:
+                    self._agrees(
+                        function, function, inputs
+                    )  # what is done at a first call only is no part of the graph
                 graph = known or trace(function, inputs, self.rows if symbolic else ())
                 if self._agrees(graph, function, inputs):
                     self._any_size = graph if symbolic else self._any_size
@@ -279,7 +309,9 @@ class Replay:
                 compiled = torch.compile(entry.graph, dynamic=False, options=options)
                 log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
                 try:
-                    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # inductor's, of its own code
+                    with warnings.catch_warnings(
+                        action="ignore", category=FutureWarning
+                    ):  # inductor's, of its own code
                         entry.run, result = compiled, compiled(*inputs)
                     return result
                 except Exception as error:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.calling import evaluating, forked, owner
+from ppl_gen.calling import evaluating, forked, owner, store_kept
 from ppl_gen.inference.adaptation import DualAveraging, Scales, TrajectoryLength, halton, windows
 from ppl_gen.inference.draws import Draws, Progress, reporting
 from ppl_gen.inference.engine import Engine, Replay, expect_engine, shapes, tracing
@@ -78,12 +78,12 @@ def hmc(
         raise ValueError(f"expected a trajectory above 0, got {trajectory}; leave it out to adapt it")
     potential = Potential(model, args, local=local)
     seeded = nullcontext() if seed is None else forked(potential.device, seed)
-    with evaluating(model), tracing(), seeded, reporting(on_draw, progress) as tell:
+    with evaluating(model), tracing(), store_kept(), seeded, reporting(on_draw, progress) as tell:
         start = time.perf_counter()
         moves = _Moves(potential, chains, engine, 4 * (draws + warmup))
         ready = time.perf_counter()
-        chain = _Chains(moves, chains, trajectory, target_accept, warmup)
-        chain.run(draws, tell)
+        chain = _Chains(moves, chains, trajectory, target_accept, warmup, draws)
+        chain.run(tell)
         seconds = time.perf_counter() - ready
     return chain.collected(seconds, ready - start)
 
@@ -191,7 +191,7 @@ class _Chains:
     """Chains on their way: warm-up, draws, and what is kept of them."""
 
     def __init__(
-        self, moves: _Moves, chains: int, trajectory: float | None, target: float, warmup: int
+        self, moves: _Moves, chains: int, trajectory: float | None, target: float, warmup: int, draws: int
     ) -> None:
         self.moves, self.state, self.warmup, self.chains = moves, moves.start, warmup, chains
         blocks, size = moves.potential.shape
@@ -202,23 +202,23 @@ class _Chains:
         self.trajectory = TrajectoryLength(trajectory or 3.0, adapts)
         self.kept: list[tuple[Tensor, ...]] = []
         self.leapfrogs = 0
-        self.divergences = 0
+        self.draws = draws
         self.remarks: list[str] = []
 
-    def run(self, draws: int, tell: Callable[[Progress], None]) -> None:
+    def run(self, tell: Callable[[Progress], None]) -> None:
         """Warm-up, then draws; an interrupt keeps what there is.
 
         Raises:
             KeyboardInterrupt: If it comes before the first draw.
         """
-        jitter = halton(self.warmup + draws)
+        jitter = halton(self.warmup + self.draws)
         try:
             self._warm_up(jitter, tell)
-            self.draw(draws, jitter[self.warmup :], tell)
+            self._draw(jitter[self.warmup :], tell)
         except KeyboardInterrupt:
             if not self.kept:
                 raise
-            self.remarks.append(f"interrupted after {len(self.kept)} of {draws} draws")
+            self.remarks.append(f"interrupted after {len(self.kept)} of {self.draws} draws")
             warnings.warn(f"hmc was {self.remarks[-1]}, which are returned", RuntimeWarning, stacklevel=3)
 
     def _iterate(self, time: float, step: Tensor) -> tuple[tuple[Tensor, ...], float]:
@@ -255,8 +255,8 @@ class _Chains:
                 self.steps.restart(self.steps.step)
                 self.trajectory.forget()
             self.trajectory.keep()
-            if (i + 1) % 20 == 0:
-                tell(Progress("warmup", i + 1, self.warmup, float(acceptance.mean()), self.divergences, None))
+            if (i + 1) % max((self.warmup + self.draws) // 20, 1) == 0:
+                tell(Progress("warmup", i + 1, self.warmup + self.draws, float(acceptance.mean()), 0))
         if self.warmup <= alone:
             self._join()
 
@@ -264,17 +264,24 @@ class _Chains:
         """From step sizes of each chain to common ones."""
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
 
-    def draw(self, draws: int, jitter: list[float], tell: Callable[[Progress], None]) -> None:
+    def _draw(self, jitter: list[float], tell: Callable[[Progress], None]) -> None:
         step = self.steps.average if self.warmup else self.steps.step
         step = step.to(self.state.q.dtype).expand(self.state.energy.shape)[..., None].contiguous()
         length = self.trajectory.average
         self.step, self.leapfrogs = step, 0
-        for i in range(draws):
+        for i in range(self.draws):
             (acceptance, divergent, _), _ = self._iterate(jitter[i] * length, step)
             self.kept.append((*self.state[:2], acceptance, divergent))
-            if (i + 1) % max(draws // 20, 1) == 0:
-                self.divergences = sum(int(kept[3].sum()) for kept in self.kept)
-                tell(Progress("draws", i + 1, draws, float(acceptance.mean()), self.divergences, self._r_hat()))
+            if (i + 1) % max(self.draws // 20, 1) == 0:
+                self._tell(tell, i + 1)
+
+    def _tell(self, tell: Callable[[Progress], None], done: int) -> None:
+        acceptance, divergent = (torch.stack([kept[i] for kept in self.kept]) for i in (2, 3))
+        total = self.warmup + self.draws
+        now = Progress(
+            "draws", self.warmup + done, total, float(acceptance.mean()), int(divergent.sum()), self._r_hat()
+        )
+        tell(now)
 
     def _r_hat(self) -> float | None:
         """Split R̂ of the energy so far: a quick look, not the diagnosis."""

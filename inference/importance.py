@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["elbo", "log_evidence"]
+__all__ = ["elbo", "log_evidence", "summarised"]
 
 import math
 from contextlib import nullcontext
@@ -217,6 +217,16 @@ class _LogWeights(NamedTuple):
     def estimate(self, particles: int) -> Estimate:
         variance = self.squares / (particles - 1) if particles > 1 else self.squares * torch.nan
         return Estimate(self.mean, (variance / particles).sqrt())
+
+
+def summarised(log_weights: Tensor) -> tuple[Estimate, Estimate]:
+    """What `log_evidence` and `elbo` return, of log weights (K, N) that are at hand."""
+    particles, n = log_weights.shape
+    log_weights = log_weights.double()
+    weights = _Weights.empty(n, particles, log_weights.device).add(log_weights)
+    return weights.estimate(particles), _LogWeights.empty(n, particles, log_weights.device).add(log_weights).estimate(
+        particles
+    )
 
 
 def _tail_length(particles: int) -> int:

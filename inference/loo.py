@@ -48,11 +48,11 @@ class Elpd:
     how: str
 
     @classmethod
-    def of_evidence(cls, pointwise: Tensor, error: float, how: str) -> Elpd:
-        """Of programs whose latents are all local: the log evidence of each datum."""
+    def of(cls, pointwise: Tensor, k_hat: Tensor | None, inner_error: float, how: str) -> Elpd:
+        """Summed up from its terms (N,)."""
         n = pointwise.numel()
         spread = float(pointwise.double().std()) * n**0.5 if n > 1 else math.nan
-        return cls(float(pointwise.double().sum()), spread, pointwise, None, error, how)
+        return cls(float(pointwise.double().sum()), spread, pointwise, k_hat, inner_error, how)
 
     def __str__(self) -> str:
         bad = 0 if self.k_hat is None else int((self.k_hat > 0.7).sum())
@@ -85,14 +85,18 @@ class Predictive:
         trace = poutine.trace(poutine.condition(model, data=one)).get_trace(*self.args)
         sites = stochastic_sites(trace)
         observed = {
-            n: s for n, s in sites.items() if s["is_observed"] and n not in samples and not s["infer"].get("_deterministic")
+            n: s
+            for n, s in sites.items()
+            if s["is_observed"] and n not in samples and not s["infer"].get("_deterministic")
         }
         frames = {n: [f for f in s["cond_indep_stack"] if f.vectorized] for n, s in observed.items()}
         common = set.intersection(*({f.name for f in fs} for fs in frames.values())) if frames else set()
         if not common:
             what = f"{', '.join(map(repr, frames))} in no plate that holds all" if frames else "nothing observed"
             raise ValueError(f"leaving out one datum needs observed sites in a plate, and there is {what}")
-        self.plate = "data" if "data" in common else next(f.name for f in next(iter(frames.values())) if f.name in common)
+        self.plate = (
+            "data" if "data" in common else next(f.name for f in next(iter(frames.values())) if f.name in common)
+        )
         inside = {n for n, s in sites.items() if any(f.name == self.plate for f in s["cond_indep_stack"])}
         latent = [n for n in samples if n in sites and not sites[n]["infer"].get("_deterministic")]
         self.local = [n for n in latent if n in inside]
@@ -112,7 +116,8 @@ class Predictive:
             ValueError: If vmap cannot follow the program, without which the inner average would take too long.
         """
         if not self.local:
-            return self._summed(at_each(self._pointwise.function, outer), 1), 0.0
+            with drawing():
+                return self._summed(at_each(self._pointwise.function, outer), 1), 0.0
         while True:
             value, error = self._averaged(outer, inner)
             if error < _TOLERANCE or 4 * inner * value.numel() > _MOST:
@@ -125,8 +130,11 @@ class Predictive:
 
         try:
             with drawing():
-                width = self._summed(vmap(one, randomness="different")({n: v[:1] for n, v in outer.items()}), 1).shape[-1]
-                values, errors = [], []
+                width = self._summed(vmap(one, randomness="different")({n: v[:1] for n, v in outer.items()}), 1).shape[
+                    -1
+                ]
+                values: list[Tensor] = []
+                errors: list[Tensor] = []
                 for part in _parts(outer, max(1, _CHUNK // (inner * width))):
                     repeated = {n: v.repeat_interleave(inner, 0) for n, v in part.items()}
                     drawn = vmap(one, randomness="different", chunk_size=_CHUNK // width)(repeated)
@@ -228,6 +236,6 @@ def _container(value: Tensor) -> Any:
 
 def _read(result: Any, error: float, how: str) -> Elpd:
     """From ArviZ's table, whose names changed with 1.0."""
-    value, pointwise = (result.elpd_loo, result.loo_i) if "elpd_loo" in dir(result) else (result.elpd, result.elpd_i)
-    arrays = [torch.as_tensor(a.values.copy()) for a in (pointwise, result.pareto_k)]
-    return Elpd(float(value), float(result.se), arrays[0], arrays[1], error, how)
+    terms = result.loo_i if "loo_i" in dir(result) else result.elpd_i
+    arrays = [torch.as_tensor(a.values.copy()) for a in (terms, result.pareto_k)]
+    return Elpd.of(arrays[0], arrays[1], error, how)

@@ -105,9 +105,12 @@ def _effective_size(chains: Tensor, half: int) -> Tensor:
     rho = 1 - (within[0] - within) / total
     rho[0] = 1.0
     pairs = rho[: half // 2 * 2].unflatten(0, (-1, 2)).sum(1)
-    pairs = torch.where((pairs > 0).cumprod(0).bool(), pairs, 0.0).cummin(0).values
+    kept = (pairs > 0).cumprod(0)
+    # Half of the pair that ends the sequence, which matters where draws are antithetic.
+    last = rho.gather(0, (2 * kept.sum(0, keepdim=True)).clamp(max=half - 1))[0].clamp(min=0)
+    pairs = torch.where(kept.bool(), pairs, 0.0).cummin(0).values
     count = split.shape[0] * half
-    length = (2 * pairs.sum(0) - 1).clamp(min=1 / torch.tensor(float(count)).log10().item())
+    length = (2 * pairs.sum(0) - 1 + last).clamp(min=1 / torch.tensor(float(count)).log10().item())
     constant = (chains == chains[:1, :1]).all(0).all(0)
     return torch.where(constant | ~(total > 0), torch.nan, count / length)
 
@@ -153,7 +156,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, scale: Tensor | None = None, direct
     """
     size = a.shape[-1]
     generator = torch.Generator().manual_seed(0)
-    frames = [torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q] if size < 257 else []
+    frames = (
+        [torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q] if size < 257 else []
+    )
     while len(frames) * size < (directions if size > 1 else 1):
         frames.append(torch.linalg.qr(torch.randn(size, min(size, 64), generator=generator, dtype=torch.float64)).Q)
     u = torch.cat(frames, -1).to(a.device)

@@ -9,16 +9,15 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, forked
+from ppl_gen.calling import evaluating, forked, store_kept
 from ppl_gen.inference.draws import Draws, Progress, reporting
 from ppl_gen.inference.potential import Potential, expect_counts
-from ppl_gen.inference.predictive import store_kept
 
 
 def nuts(
@@ -36,8 +35,8 @@ def nuts(
     """z ~ p(z | x) by the no-U-turn sampler of `pyro.infer.NUTS`, on the unconstrained scale, with a diagonal mass matrix.
 
     Chains run one after the other in this process, each from a start of its own, uniform on [−2, 2] and warmed up by itself.
-    Ctrl-C ends the run and returns the draws so far: of the chains that have been begun, as many and as long, all of one length,
-    as leave the most draws.
+    Ctrl-C ends the run and returns the draws so far: of the chains that have been begun as many, cut to one length, as leave
+    the most draws.
 
     Args:
         model: Any Pyro program with continuous latents; discrete ones of finite support are summed out. Run in evaluation mode.
@@ -134,7 +133,9 @@ class _Chain:
         if self.steps > self.warmup:
             divergent = self.steps - self.warmup - 1 in kernel.diagnostics()["divergences"][-1:]
             _, energy, _ = kernel._fetch_from_cache()
-            self.draws.append(_Draw(self.at["q"].detach(), energy.detach(), divergent, acceptance, self.leapfrogs - before))
+            self.draws.append(
+                _Draw(self.at["q"].detach(), energy.detach(), divergent, acceptance, self.leapfrogs - before)
+            )
         return acceptance
 
 
@@ -150,7 +151,8 @@ class _Schedule:
         """The whole of the last chain."""
         sums = {"warmup": 0.0, "draws": 0.0}
         for i in range(self.each):
-            phase, first = ("warmup", 0) if i < self.warmup else ("draws", self.warmup)
+            phase: Literal["warmup", "draws"] = "warmup" if i < self.warmup else "draws"
+            first = 0 if i < self.warmup else self.warmup
             sums[phase] += chains[-1].step()
             self.done += 1
             if self.done % max(1, self.total // 20) == 0 or self.done == self.total:
@@ -186,15 +188,19 @@ def _collected(
     still = [i for i, chain in enumerate(q) if len(chain) > 1 and bool((chain == chain[0]).all())]
     if still:
         remarks.append(
-            f"chain {', '.join(map(str, still))} never moved: every proposal was refused; warm up longer, or rescale the model"
+            f"chain{'s' * (len(still) > 1)} {', '.join(map(str, still))} never moved: every proposal was refused; warm up "
+            f"longer, or rescale the model"
         )
     steps = [float(chain.kernel.step_size) for chain in chains]
-    found = {"step_size": math.fsum(steps) / len(steps), "leapfrogs": float(gather(lambda d: float(d.leapfrogs)).mean())}
+    found = {
+        "step_size": math.fsum(steps) / len(steps),
+        "leapfrogs": float(gather(lambda d: float(d.leapfrogs)).mean()),
+    }
     return Draws(
         samples={name: value.reshape(*q.shape[:2], *value.shape[1:]) for name, value in values.items()},
         log_density=-gather(lambda d: d.energy),
-        divergent=gather(lambda d: d.divergent),
-        acceptance=gather(lambda d: d.acceptance),
+        divergent=gather(lambda d: d.divergent).to(q.device),
+        acceptance=gather(lambda d: d.acceptance).to(q.device),
         seconds=seconds,
         preparation_seconds=preparation_seconds,
         dims=potential.dims,

@@ -17,7 +17,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from ppl_gen.calling import evaluating, forked
+from ppl_gen.calling import evaluating, forked, owner, store_kept
 from ppl_gen.inference.engine import Functional, tracing
 from ppl_gen.program import log_density, stochastic_sites
 
@@ -52,7 +52,7 @@ class Potential:
         self.model, self.local = model, local
         self._args = list(args)
         self._places = [i for i, a in enumerate(args) if torch.is_tensor(a)]
-        with evaluating(model):
+        with evaluating(model), tracing(), store_kept(), forked(_device(model, args), None):
             prototype = _prototype(model, args)
             latents = _check_sites(model, args, prototype)
             if local:
@@ -61,15 +61,19 @@ class Potential:
                 values = {n: biject_to(s["fn"].support).inv(s["value"]) for n, s in latents.items()}
                 with warnings.catch_warnings(action="ignore"):
                     _, self._energy_of, self._transforms, _ = initialize_model(
-                        self._bound, init_strategy=_anywhere, initial_params=values
+                        self._bound,
+                        init_strategy=_anywhere,
+                        initial_params=values,
+                        max_plate_nesting=_nesting(prototype),
                     )
             n = self._rows = args[0].shape[0] if local else 1
             self._layout, start = {}, 0
             for name, site in latents.items():
                 shape = self._transforms[name](site["value"]).shape
-                if local and (not shape or shape[0] != n):
+                if local and (_plates(site)[:1] != ("data",) or shape[0] != n):
                     raise ValueError(
-                        f"expected the site {name!r} to have the {n} data on its first axis for local=True, got {tuple(shape)}"
+                        f"expected every latent inside the plate 'data' for local=True, on its first axis, got the site {name!r} "
+                        f"outside it, of shape {tuple(shape)}; sample it jointly, with local=False"
                     )
                 shape = shape[1:] if local else shape
                 self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
@@ -146,7 +150,7 @@ class Potential:
         values = {}
         for name, (start, stop, shape, transform) in self._layout.items():
             flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
-            values[name] = transform.inv(flat.reshape(*flat.shape[:-1], *shape))
+            values[name] = transform.inv(flat.reshape((*flat.shape[:-1], *shape)))
         return values
 
     def flatten(self, values: dict[str, Tensor]) -> Tensor:
@@ -154,7 +158,7 @@ class Potential:
         parts = []
         for name, (start, stop, shape, transform) in self._layout.items():
             free = transform(values[name])
-            parts.append(free.reshape(*free.shape[: free.dim() - len(shape)], stop - start))
+            parts.append(free.reshape((*free.shape[: free.dim() - len(shape)], stop - start)))
         q = torch.cat(parts, -1)
         return q if self.local else q[..., None, :]
 
@@ -163,7 +167,7 @@ class Potential:
         total = q.new_zeros(self.shape[0])
         for name, (start, stop, shape, transform) in self._layout.items():
             flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
-            free = flat.reshape(*flat.shape[:-1], *shape)
+            free = flat.reshape((*flat.shape[:-1], *shape))
             value = transform.inv(free)
             term = -transform.log_abs_det_jacobian(value, free)
             total = total + (term.reshape(self.shape[0], -1).sum(-1) if self.local else term.sum())
@@ -230,7 +234,15 @@ def expect_counts(**counts: int) -> None:
 def _check_finite(args: Sequence[Any]) -> None:
     for i, a in enumerate(args):
         if torch.is_tensor(a) and not bool(torch.isfinite(a).all()):
-            raise ValueError(f"expected finite data, got NaN or infinite values in argument {i}; remove or replace them")
+            raise ValueError(
+                f"expected finite data, got NaN or infinite values in argument {i}; remove or replace them"
+            )
+
+
+def _device(model: Callable[..., Any], args: Sequence[Any]) -> torch.device:
+    module = owner(model)
+    held = [*args, *(module.parameters() if isinstance(module, torch.nn.Module) else ())]
+    return next((t.device for t in held if torch.is_tensor(t)), torch.device("cpu"))
 
 
 def _anywhere(site: Any) -> Tensor:
@@ -261,7 +273,9 @@ def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.
             )
     latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
     if not latents:
-        raise ValueError(f"expected a program with continuous latents to sample, got the sites {sorted(hidden) or 'none'}")
+        raise ValueError(
+            f"expected a program with continuous latents to sample, got the sites {sorted(hidden) or 'none'}"
+        )
     with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
         again = [stochastic_sites(poutine.trace(model).get_trace(*args)) for _ in range(3)] if _drawable(hidden) else []
     for other in again:
@@ -290,11 +304,19 @@ def _deterministic(trace: poutine.Trace) -> list[str]:
     return [n for n, s in trace.nodes.items() if s["type"] == "sample" and s["infer"].get("_deterministic")]
 
 
+def _nesting(trace: poutine.Trace) -> int:
+    """The number of axes that plates take; what initialize_model would find out by drawing from the priors."""
+    frames = [f for s in stochastic_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized]
+    return max((-f.dim for f in frames), default=0)
+
+
 def _plates(site: Any) -> tuple[str, ...]:
     """For each axis of a site, the name of its plate, or "" where it is in none."""
     frames = {f.dim: (f.name, f.size) for f in site["cond_indep_stack"] if f.vectorized}
     shape = tuple(site["value"].shape)
-    events = 0 if site["infer"].get("_deterministic") else len(site["fn"].event_shape)
+    events = len(site["fn"].event_shape)
+    if site["infer"].get("_deterministic") and events == len(shape):
+        events = 0  # pyro.deterministic takes all axes for its event where it is not told
     names = []
     for axis in range(-len(shape), 0):
         name, size = frames.get(axis + events, ("", 0))

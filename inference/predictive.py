@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ancestral", "at_each", "axes", "log_likelihood", "replicated", "store_kept", "values_at"]
+__all__ = ["Pointwise", "ancestral", "at_each", "axes", "log_likelihood", "replicated", "values_at"]
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,12 +10,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import config_enumerate
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.func import vmap
 
@@ -25,18 +24,7 @@ from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 Values = dict[str, Tensor]
 # Numbers that are computed at once while draws are gone through.
 _CHUNK = 2**22
-
-
-@contextmanager
-def store_kept() -> Iterator[None]:
-    """Takes out of the global param store what was put there meanwhile."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
-    try:
-        yield
-    finally:
-        for name in set(store.keys()) - before:
-            del store[name]
+_MOST_AXES = 50  # of a tensor; torch allows some more
 
 
 class _Unobserved(Messenger):
@@ -112,6 +100,30 @@ class _Plan(NamedTuple):
     shape: torch.Size
 
 
+class _Enumerated(Messenger):
+    """Gives each discrete latent all of its values, along an axis of its own; Pyro's own `enum` keeps vmap from following."""
+
+    def __init__(self, nesting: int) -> None:
+        super().__init__()
+        self.first = self.free = -1 - nesting
+
+    def __enter__(self) -> _Enumerated:
+        self.free = self.first
+        return super().__enter__()
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        if msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg) or not fn.has_enumerate_support:
+            return
+        if self.free < -_MOST_AXES:
+            raise ValueError(f"expected at most {_MOST_AXES + self.first + 1} discrete latents, got more")
+        values = fn.enumerate_support(expand=False)
+        event = values.shape[values.dim() - fn.event_dim :]
+        msg["value"] = values.reshape(-1, *(1,) * (-self.free - 1), *event)
+        msg["infer"]["_enumerate_dim"] = self.free
+        self.free -= 1
+
+
 class Pointwise(NamedTuple):
     """log p(xᵢ | z) by observed site, as a function of the latents, and the plates of its axes."""
 
@@ -136,9 +148,8 @@ def log_likelihood(model: Callable[..., Any], args: Sequence[Any], latents: Valu
     nesting = max([plate_nesting(trace), *(_log_prob(plain[name]).dim() for name in names)])
 
     def enumerated(latents: Values) -> dict[str, Any]:
-        conditioned = config_enumerate(poutine.condition(model, data=latents))
-        marked = poutine.enum(conditioned, first_available_dim=-1 - nesting)
-        return stochastic_sites(poutine.trace(marked).get_trace(*args))
+        conditioned = poutine.condition(model, data=latents)
+        return stochastic_sites(poutine.trace(_Enumerated(nesting)(conditioned)).get_trace(*args))
 
     sites = enumerated(latents)
     plans = {name: _plan(name, sites, plain[name], nesting) for name in names}
@@ -179,9 +190,8 @@ def _plan(name: str, sites: Mapping[str, Any], plain: Mapping[str, Any], nesting
     if not states:
         return _Plan([], [], plates, shape)
     others = sorted(n for n in sites if n != name and n not in states and reach[n] & joined)
-    recycled = len({sites[n]["infer"]["_enumerate_dim"] for n in discrete}) < len(discrete)
     local = _frames(sites[states[0]])
-    if others or recycled or any(_frames(sites[n]) != local for n in states) or not local <= own or bool(local) < bool(own):
+    if others or any(_frames(sites[n]) != local for n in states) or not local <= own or bool(local) < bool(own):
         beside = f", which {', '.join(map(repr, others))} depend on as well" if others else ""
         raise ValueError(
             f"expected the discrete latents behind {name!r} to belong to one datum each, in plates of {name!r}, got "

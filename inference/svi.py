@@ -87,7 +87,9 @@ def svi_step(
         optimizer,
         replay,
         clip,
-        partial(_backward, elbo, program.model, guide, [p for group in optimizer.param_groups for p in group["params"]]),
+        partial(
+            _backward, elbo, program.model, guide, [p for group in optimizer.param_groups for p in group["params"]]
+        ),
     )
     takes_at_most = takes(program.model)
     objective = "objective" if callable(beta) or beta != 1 else "elbo"

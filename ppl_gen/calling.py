@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "simulates", "takes"]
+__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "simulates", "store_kept", "takes"]
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -43,6 +43,18 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def store_kept() -> Iterator[None]:
+    """Takes out of the global param store what was put there meanwhile."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
 
 
 def owner(part: Any) -> Any:

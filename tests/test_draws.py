@@ -28,7 +28,9 @@ def autoregressive(*shape: int, rho: float = 0.7) -> Tensor:
 
 def made(**samples: Tensor) -> Draws:
     shape = next(iter(samples.values())).shape[:2]
-    return Draws(samples, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.5, sampler="fake")
+    return Draws(
+        samples, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.5, sampler="fake"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -122,10 +122,10 @@ class TestPromises:
     @pytest.mark.parametrize("shown", [False, True])
     def test_progress_is_reported_some_twenty_times(self, shown: bool) -> None:
         seen: list[Progress] = []
-        nuts(conjugate, Y, draws=30, warmup=20, chains=2, seed=0, on_draw=seen.append, progress=shown)
+        nuts(conjugate, Y, draws=20, warmup=30, chains=2, seed=0, on_draw=seen.append, progress=shown)
         assert [p.done for p in seen] == list(range(5, 101, 5))
         assert {p.total for p in seen} == {100}
-        assert [p.phase for p in seen[:10]] == ["warmup"] * 4 + ["draws"] * 6
+        assert [p.phase for p in seen[:10]] == ["warmup"] * 6 + ["draws"] * 4
         assert all(0 <= p.acceptance <= 1 + 1e-6 for p in seen)
 
 
@@ -180,11 +180,11 @@ class TestGoingWrong:
             pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.factor("worse", torch.tensor(-2000.0 * calls))
 
-        with pytest.warns(RuntimeWarning, match=r"chain 0, 1 never moved"):
+        with pytest.warns(RuntimeWarning, match=r"chains 0, 1 never moved"):
             draws = nuts(ever_worse, Y, draws=5, warmup=0, chains=2, seed=0)
         assert draws.divergences == 10
         assert draws.divergent.all()
-        assert math.isnan(draws.min_ess)
+        assert draws.max_r_hat > 1e3
 
     def test_an_improper_prior(self) -> None:
         def flat(y: Tensor) -> None:

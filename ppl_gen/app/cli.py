@@ -130,7 +130,9 @@ def _fit(
         vacant(folder, overwrite)
         training = _begun(folder, config, device, overwrite, download)
     run, dataset = training.run, training.dataset
-    console.print(f"{run.config.model} on {report.describe(dataset)}; {device}, engine {run.config.engine}", soft_wrap=True)
+    console.print(
+        f"{run.config.model} on {report.describe(dataset)}; {device}, engine {run.config.engine}", soft_wrap=True
+    )
     _train(training, device)
     report.draw_pictures(run, training.program, dataset, console)
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""Posteriors that every sampler is held against: name -> toy with a reference; and the laws of a sampler's draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ppl_gen.inference import Draws
+from ppl_gen.models import toy
+
+SCENARIOS: dict[str, Callable[[], toy.Posterior]] = {
+    "banana": toy.Banana,
+    "funnel, not centred": lambda: toy.Funnel(centred=False),
+    "eight schools": toy.EightSchools,
+    "linear regression": lambda: toy.LinearRegression.simulated(60, 3),
+    "linear regression, noise unknown": lambda: toy.LinearRegression.simulated(60, 3, noise=None),
+    "logistic regression": lambda: toy.LogisticRegression.simulated(60, 2),
+    "ordered mixture": toy.OrderedMixture.simulated,
+    "hidden Markov chain": toy.HiddenMarkov.simulated,
+}
+
+# posteriordb's moments are of 10 chains of 1000 draws, nearly independent.
+REFERENCE_DRAWS = {"eight schools": 10_000}
+
+
+def check_draws(name: str, posterior: toy.Posterior, draws: Draws) -> None:
+    """Means and standard deviations within 4 standard errors, R̂ below 1.01.
+
+    The funnel's x has a density so heavy-tailed that no standard error of its own holds: v and x_raw stand for it.
+    """
+    assert draws.max_r_hat < 1.01, f"R̂ {draws.max_r_hat:.4f}"
+    own = REFERENCE_DRAWS.get(name)
+    for site, moments in posterior.reference().items():
+        if "funnel" in name and site == "x":
+            continue
+        sd = moments.sd.double()
+        mean_error = _joint(draws.mcse[site], sd / own**0.5 if own else 0 * sd)
+        # A standard deviation of n draws is off by about sd √((κ − 1) / 4n), with κ the kurtosis, 3 for a Gaussian.
+        sd_error = _joint(draws.mcse_sd[site], sd * (5 / (4 * own)) ** 0.5 if own else 0 * sd)
+        _within(f"mean of {site}", draws.mean[site], moments.mean, mean_error)
+        _within(f"standard deviation of {site}", draws.sd[site], moments.sd, sd_error)
+
+
+def _joint(a: Tensor, b: Tensor) -> Tensor:
+    return torch.as_tensor(a).double().square().add(torch.as_tensor(b).double().square()).sqrt()
+
+
+def _within(what: str, got: Tensor, expected: Tensor, error: Tensor) -> None:
+    z = (torch.as_tensor(got).double() - expected.double()) / error
+    assert float(z.abs().max()) < 4, f"{what}: {got} instead of {expected}, {z} standard errors off"
