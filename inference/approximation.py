@@ -21,8 +21,8 @@ from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 from torch.func import vmap
 
-from ppl_gen.inference.engine import tracing
 from ppl_gen.inference.potential import Potential
+from ppl_gen.inference.tracing import tracing
 from ppl_gen.program import is_auxiliary, stochastic_sites
 
 # Numbers that are computed at once while draws are gone through.

@@ -16,7 +16,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, forked, guide_of
+from ppl_gen.calling import evaluating, forked, guide_of, store_kept
 from ppl_gen.inference.approximation import Approximation
 from ppl_gen.inference.densities import Densities, predicted
 from ppl_gen.inference.draws import Draws, Progress
@@ -91,7 +91,7 @@ def compare(
     particles = guide_draws if particles is None else particles
     expect_counts(draws=draws, warmup=warmup, chains=chains, guide_draws=guide_draws, particles=particles)
     model, guide = getattr(program, "model", program), guide_of(program, guide)
-    with evaluating(program, guide):
+    with store_kept(), evaluating(program, guide):
         with forked(torch.device("cpu"), 0):
             local = _is_local(model, guide, data) if local is None else local
             potential = Potential(model, data, local=local)
@@ -154,9 +154,10 @@ class Comparison:
     def tags(self) -> tuple[str, ...]:
         """The verdict in short, for programs to read.
 
-        Of the guide "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking", "extra-mode", "correlations",
-        "heavy-tails", "no-density"; of MCMC "divergences", "not-converged", "stuck-chains", "off-reference"; "undecided" where
-        nothing speaks against the guide but MCMC is not to be trusted.
+        Of the guide: "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking", "extra-mode", "correlations",
+        "heavy-tails" (with "good-moments" where nothing else is wrong), "no-density". Of MCMC: "divergences",
+        "not-converged", "stuck-chains", "off-reference". Where nothing speaks against the guide but MCMC is not to be
+        trusted: "undecided".
         """
         return tuple(dict.fromkeys(f.tag for f in self.findings))
 
@@ -274,7 +275,7 @@ def _compared(
         sliced_wasserstein(first.flatten(0, 1), second.flatten(0, 1), scale),
         densities.evidence, densities.divergence, densities.outside, elpd, seconds, unavailable, particles,
     )  # fmt: skip
-    return replace(comparison, findings=judged(comparison, kept.flatten(1), p.flatten(2)))
+    return replace(comparison, findings=judged(comparison, kept.flatten(1).cpu(), p.flatten(2).cpu()))
 
 
 def _beside(guide: Mapping[str, Tensor], mcmc: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_gen.inference.engine import COMPILE_AFTER, Functional, Replay, shapes
+from ppl_gen.inference.engine import COMPILE_AFTER, Replay
+from ppl_gen.inference.tracing import Functional, shapes
 
 Loss = Callable[..., Tensor]
 

@@ -7,39 +7,20 @@ eager, and a rung that fails says why, once, and hands over to the next.
 
 from __future__ import annotations
 
-__all__ = [
-    "COMPILE_AFTER",
-    "TRACE_AFTER",
-    "Engine",
-    "Functional",
-    "Replay",
-    "expect_engine",
-    "plan",
-    "shapes",
-    "trace",
-    "tracing",
-]
+__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", "plan"]
 
 import logging
-import sys
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, get_args
-from unittest.mock import patch
 
-import pyro
 import torch
-from pyro.infer.util import torch_item
-from pyro.util import warn_if_inf, warn_if_nan
-from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, fx
 
-from ppl_gen.calling import forked, owner
-from ppl_gen.inference.linalg import REPLACEMENTS
+from ppl_gen.calling import forked
+from ppl_gen.inference.tracing import Function, shapes, trace, tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
-Function = Callable[..., tuple[Tensor, ...]]
 
 # What a graph saves is Python's share of a call, about a millisecond whatever the network; what it costs is a tenth of a
 # second to trace and some five seconds to compile.
@@ -64,116 +45,6 @@ def expect_engine(engine: str) -> None:
     """
     if engine not in get_args(Engine):
         raise ValueError(f"expected an engine of {', '.join(map(repr, get_args(Engine)))}, got {engine!r}")
-
-
-class _SafeLog(torch.autograd.Function):
-    """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can follow."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.log()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] / x.clamp(min=torch.finfo(x.dtype).eps)
-
-
-@contextmanager
-def tracing() -> Iterator[None]:
-    """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from following."""
-    if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
-        yield
-        return
-    instead = {
-        torch_item: lambda x: x.detach() if torch.is_tensor(x) else x,
-        warn_if_nan: lambda value, *args, **options: value,
-        warn_if_inf: lambda value, *args, **options: value,
-    }
-    with ExitStack() as stack:
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
-        for name, replacement in REPLACEMENTS.items():
-            stack.enter_context(patch.object(torch.linalg, name, replacement))
-        for name, module in list(sys.modules.items()):
-            if name.startswith("pyro."):
-                for original, replacement in instead.items():
-                    if vars(module).get(original.__name__) is original:
-                        stack.enter_context(patch.object(module, original.__name__, replacement))
-        yield
-
-
-def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()) -> fx.GraphModule:
-    """The graph of tensor operations that `function(*inputs)` is; its gradients, if it takes any, are part of it.
-
-    Args:
-        function: From tensors to a flat tuple of tensors. Other tensors that it holds are kept by reference.
-        inputs: What it is traced at; the graph serves all inputs of these shapes.
-        rows: The inputs whose first axis is the data. With any, the graph serves every number of data, so long as the
-            function reads that number as `x.shape[0]`.
-    """
-    distinct = [t.detach().clone() for t in inputs]  # one tensor given for two inputs would be merged into one
-    if rows:
-        # As many rows as no other axis has: sizes that happen to agree would be taken for one size.
-        taken = {size for t in inputs for size in t.shape}
-        count = next(n for n in range(5, 10_000) if n not in taken and n % 2)
-        for i in rows:
-            distinct[i] = distinct[i][torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]]
-    symbolic = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
-    with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
-        return make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
-
-
-class Functional:
-    """A call of programs as a pure function of tensors: parameters and buffers of their modules become inputs.
-
-    Args:
-        call: What is to be called.
-        *parts: Programs, guides, objectives; the modules that they are, or are methods of, give up their tensors.
-    """
-
-    def __init__(self, call: Callable[..., Any], *parts: Any) -> None:
-        self._call = call
-        owners = [m for m in map(owner, parts) if isinstance(m, nn.Module)]
-        self._modules = list(dict.fromkeys(m for part in owners for m in part.modules()))
-        # Each tensor once, with all the places that hold it: modules may be shared, and parameters tied.
-        places: dict[int, tuple[Tensor, list[tuple[dict[str, Any], str]]]] = {}
-        for module in self._modules:
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is not None:
-                        places.setdefault(id(tensor), (tensor, []))[1].append((held, name))
-        self._places = [where for _, where in places.values()]
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """What the modules hold now."""
-        return [held[name] for ((held, name), *_) in self._places]
-
-    def __call__(self, tensors: Sequence[Tensor], *arguments: Any) -> Any:
-        """The call, with `tensors` in the place of `self.tensors`."""
-        own = self.tensors
-        try:
-            self._put(tensors)
-            return self._call(*arguments)
-        finally:
-            self._put(own)
-
-    def _put(self, tensors: Sequence[Tensor]) -> None:
-        for where, tensor in zip(self._places, tensors, strict=True):
-            for held, name in where:
-                held[name] = tensor
-
-    @property
-    def modes(self) -> tuple[bool, ...]:
-        """Whether each module is in training mode."""
-        return tuple([m.training for m in self._modules])
 
 
 class Replay:
@@ -218,7 +89,7 @@ class Replay:
         return "eager" if self._lowest else "fx" if self._uncompiled else "inductor"
 
     def wanted(self, calls: int, first: bool) -> Engine:
-        """The rung for inputs that were seen so often; other shapes than the first, as last batches have, count for themselves."""
+        """The rung for inputs that were seen so often; shapes after the first, as last batches have, count for themselves."""
         if self.engine == "eager" or self._lowest:
             return "eager"
         rung = plan(max(calls, self.calls or 0) if first else calls, self.engine)
@@ -327,11 +198,6 @@ class _Entry:
         self.first, self.calls, self.rung = first, 0, "eager"
         self.graph: fx.GraphModule | None = None
         self.run: Callable[..., Any] | None = None
-
-
-def shapes(tensors: Sequence[Tensor]) -> Hashable:
-    """What a graph takes for granted of its inputs."""
-    return tuple([(t.shape, t.dtype, t.device) for t in tensors])
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -104,8 +104,8 @@ class Exact:
                 raise ValueError(
                     f"expected the exact moments of {name!r} to be of shape {tuple(shape)}, got {tuple(mean.shape)}"
                 )
-            means.append(mean.detach().double().flatten())
-            sds.append(sd.detach().double().flatten())
+            means.append(mean.detach().double().cpu().flatten())
+            sds.append(sd.detach().double().cpu().flatten())
         return torch.cat(means), torch.cat(sds)
 
     def draws(self, count: int) -> dict[str, Tensor] | None:

@@ -18,8 +18,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ppl_gen.calling import evaluating, forked, owner, store_kept
 from ppl_gen.inference.adaptation import DualAveraging, Scales, TrajectoryLength, halton, windows
 from ppl_gen.inference.draws import Draws, Progress, reporting
-from ppl_gen.inference.engine import Engine, Replay, expect_engine, shapes, tracing
+from ppl_gen.inference.engine import Engine, Replay, expect_engine, plan
 from ppl_gen.inference.potential import Potential, expect_counts
+from ppl_gen.inference.tracing import shapes, tracing
 
 DIVERGENCE = 1000.0
 LONGEST = 512
@@ -80,7 +81,7 @@ def hmc(
     seeded = nullcontext() if seed is None else forked(potential.device, seed)
     with evaluating(model), tracing(), store_kept(), seeded, reporting(on_draw, progress) as tell:
         start = time.perf_counter()
-        moves = _Moves(potential, chains, engine, 4 * (draws + warmup))
+        moves = _Moves(potential, chains, engine, 2 * (draws + warmup))
         ready = time.perf_counter()
         chain = _Chains(moves, chains, trajectory, target_accept, warmup, draws)
         chain.run(tell)
@@ -161,7 +162,7 @@ class _Moves:
     def _replays(self, engine: Engine, calls: int, kind: Hashable) -> list[Replay]:
         model, local = self.potential.model, self.potential.local
         known = _graphs.setdefault(owner(model), {})
-        key = (getattr(model, "__name__", ""), local, engine, calls >= 4000, kind)
+        key = (getattr(model, "__name__", ""), local, engine, plan(calls, engine), kind)
         if key not in known:
             known[key] = [
                 Replay(engine, calls, watch=False, what=what) for what in ("leapfrog step", "leapfrog", "accept step")
@@ -240,7 +241,7 @@ class _Chains:
                 self._join()
             step = self.steps.step.to(self.state.q.dtype).expand(self.state.energy.shape)[..., None].contiguous()
             length = self.trajectory.length if i >= alone else 1.0
-            (acceptance, divergent, chees), travelled = self._iterate(jitter[i] * length, step)
+            (acceptance, _, chees), travelled = self._iterate(jitter[i] * length, step)
             if i < alone:
                 self.steps.learn(acceptance)
             else:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ppl_gen.calling import evaluating, forked, guide_of
 from ppl_gen.inference.checks import check, needs_all_data
-from ppl_gen.inference.engine import Engine, Functional, Replay, shapes
+from ppl_gen.inference.engine import Engine, Replay
 from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.tracing import Functional, shapes
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 

@@ -92,7 +92,8 @@ class Predictive:
         frames = {n: [f for f in s["cond_indep_stack"] if f.vectorized] for n, s in observed.items()}
         common = set.intersection(*({f.name for f in fs} for fs in frames.values())) if frames else set()
         if not common:
-            what = f"{', '.join(map(repr, frames))} in no plate that holds all" if frames else "nothing observed"
+            some = ", ".join([*map(repr, list(frames)[:3]), *(["…"] if len(frames) > 3 else [])])
+            what = f"{some} in no plate that holds all" if frames else "nothing observed"
             raise ValueError(f"leaving out one datum needs observed sites in a plate, and there is {what}")
         self.plate = (
             "data" if "data" in common else next(f.name for f in next(iter(frames.values())) if f.name in common)

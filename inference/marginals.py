@@ -15,7 +15,7 @@ LEVELS = (0.5, 0.8, 0.95)
 
 @dataclass(frozen=True, eq=False)
 class Marginals:
-    """Moments and intervals of K coordinates; every tensor is float64, of shape (K,) unless said otherwise.
+    """Moments and intervals of K coordinates; every tensor is float64, on the CPU, of shape (K,) unless said otherwise.
 
     Attributes:
         names: Of the coordinates, "theta[0]" for one.
@@ -63,7 +63,7 @@ class Marginals:
         exact: tuple[Tensor, Tensor] | None = None,
     ) -> Marginals:
         """Of draws of the guide (M, K) and of MCMC (C, S, K), and of the exact mean and standard deviation where known."""
-        guide, chains = guide.double(), chains.double()
+        guide, chains = guide.double().cpu(), chains.double().cpu()
         m, draws = guide.shape[0], chains.flatten(0, 1)
         q, p = guide.mean(0), draws.mean(0)
         q_sd, p_sd = (d.std(0) if len(d) > 1 else torch.full_like(p, torch.nan) for d in (guide, draws))
@@ -116,10 +116,10 @@ def _effective_size(chains: Tensor, half: int) -> Tensor:
 
 
 def _relative_error(draws: Tensor, ess: Tensor | int) -> Tensor:
-    """The variance of log sd: (kurtosis − 1) / 4 ESS."""
+    """The variance of log sd: (kurtosis − 1) / 4 ESS; 0 where all draws are equal."""
     centred = draws - draws.mean(0)
     kurtosis = centred.pow(4).mean(0) / centred.square().mean(0).square()
-    return (kurtosis - 1) / (4 * ess)
+    return torch.where(draws.amax(0) == draws.amin(0), 0.0, (kurtosis - 1) / (4 * ess))
 
 
 def _coverage(guide: Tensor, chains: Tensor, ess: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from ppl_gen.calling import evaluating, forked, owner, store_kept
-from ppl_gen.inference.engine import Functional, tracing
+from ppl_gen.inference.tracing import Functional, tracing
 from ppl_gen.program import log_density, stochastic_sites
 
 
@@ -72,8 +72,8 @@ class Potential:
                 shape = self._transforms[name](site["value"]).shape
                 if local and (_plates(site)[:1] != ("data",) or shape[0] != n):
                     raise ValueError(
-                        f"expected every latent inside the plate 'data' for local=True, on its first axis, got the site {name!r} "
-                        f"outside it, of shape {tuple(shape)}; sample it jointly, with local=False"
+                        f"expected every latent inside the plate 'data' for local=True, on its first axis, got the site "
+                        f"{name!r} outside it, of shape {tuple(shape)}; sample it jointly, with local=False"
                     )
                 shape = shape[1:] if local else shape
                 self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
@@ -165,7 +165,7 @@ class Potential:
     def log_jacobian(self, q: Tensor) -> Tensor:
         """log |∂z/∂q| at one q (B, D), of shape (B,)."""
         total = q.new_zeros(self.shape[0])
-        for name, (start, stop, shape, transform) in self._layout.items():
+        for start, stop, shape, transform in self._layout.values():
             flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
             free = flat.reshape((*flat.shape[:-1], *shape))
             value = transform.inv(free)
@@ -268,8 +268,8 @@ def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.
     for name, site in hidden.items():
         if site["fn"].support.is_discrete and not site["fn"].has_enumerate_support:
             raise ValueError(
-                f"expected continuous latents, or discrete ones of finite support that can be summed out, got the site {name!r} "
-                f"from {type(site['fn']).__name__}; sum it out by hand, or replace it by a continuous latent"
+                f"expected continuous latents, or discrete ones of finite support that can be summed out, got the site "
+                f"{name!r} from {type(site['fn']).__name__}; sum it out by hand, or replace it by a continuous latent"
             )
     latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
     if not latents:

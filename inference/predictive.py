@@ -18,7 +18,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.func import vmap
 
-from ppl_gen.inference.engine import tracing
+from ppl_gen.inference.tracing import tracing
 from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 
 Values = dict[str, Tensor]

@@ -56,6 +56,8 @@ def judged(comparison: Comparison, guide: Tensor, chains: Tensor) -> tuple[Findi
     ]
     if not about_guide:
         about_guide = [_good(comparison, trusted=not about_mcmc)]
+    elif [f.tag for f in about_guide] == ["heavy-tails"] and not about_mcmc:
+        about_guide.append(Finding("good-moments", f"Its moments are good all the same: {_numbers(comparison)}."))
     return (*about_mcmc, *about_guide)
 
 
@@ -199,7 +201,7 @@ def _correlations(comparison: Comparison) -> list[Finding]:
     names = [m.names[block * size + k] for k in sorted((i, j))]
     sentence = (
         f"The guide lacks correlations: that of {names[0]} and {names[1]} is {float(guide[block, i, j]):.2f} against "
-        f"{float(mcmc[block, i, j]):.2f} under MCMC; a full-covariance guide, or a flow, could follow."
+        f"{float(mcmc[block, i, j]):.2f} under MCMC; a full covariance or a flow, trained to the end, could follow."
     )
     return [Finding("correlations", sentence)]
 
@@ -222,19 +224,23 @@ def _tails(comparison: Comparison) -> list[Finding]:
     return [Finding("heavy-tails", sentence)]
 
 
-def _good(comparison: Comparison, trusted: bool) -> Finding:
+def _numbers(comparison: Comparison) -> str:
     m = comparison.unconstrained
     numbers = (
         f"its sds are {float(m.sd_ratio.min()):.2f} to {float(m.sd_ratio.max()):.2f} times those of MCMC, its means within "
         f"{float(m.shift.abs().max()):.2f} sd"
     )
-    if comparison.k_hat is not None:
-        numbers += f", k̂ is at most {float(comparison.k_hat.max()):.2f}"
     if "KL(q‖p)" in comparison.divergence:
         numbers += f", KL(q‖p) is {comparison.divergence['KL(q‖p)']} nats"
+    return numbers if comparison.k_hat is None else f"{numbers}, k̂ at most {float(comparison.k_hat.max()):.2f}"
+
+
+def _good(comparison: Comparison, trusted: bool) -> Finding:
     if trusted:
-        return Finding("good", f"The guide is good enough: {numbers}.")
-    return Finding("undecided", f"Nothing speaks against the guide ({numbers}), but MCMC is no judge here.")
+        return Finding("good", f"The guide is good enough: {_numbers(comparison)}.")
+    return Finding(
+        "undecided", f"Nothing speaks against the guide ({_numbers(comparison)}), but MCMC is no judge here."
+    )
 
 
 def _worst(which: Tensor, badness: Tensor) -> int:

@@ -353,6 +353,19 @@ class TestVerdicts:
         comparison = compare(posterior, guide, *posterior.data, sampler=sampler, seed=0)
         assert {"off-reference", "biased"} <= set(comparison.tags)
 
+    def test_heavy_tails_beside_good_moments(self) -> None:
+        """Of a bare model without data: a Student posterior and the normal of its standard deviation."""
+        student = dist.StudentT(5.0)
+
+        def model() -> Tensor:
+            return pyro.sample("z", student)
+
+        guide: Any = lambda: pyro.sample("z", dist.Normal(0.0, (5 / 3) ** 0.5))  # noqa: E731
+        sampler = perfect(lambda c, s: {"z": student.sample((c, s))})
+        comparison = compare(model, guide, sampler=sampler, draws=500, chains=4, seed=0)
+        assert comparison.tags == ("heavy-tails", "good-moments")
+        assert agrees(comparison.evidence["importance"], 0.0, 5)
+
     def test_a_point_mass(self) -> None:
         posterior, truth = regression()
         guide = automatic(autoguide.AutoDelta, posterior.model, *posterior.data, seed=0)

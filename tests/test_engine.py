@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ppl_gen import data
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.inference import NotFinite, log_evidence, svi_step
-from ppl_gen.inference.engine import Engine, Replay, plan, trace
+from ppl_gen.inference.engine import Engine, Replay, plan
+from ppl_gen.inference.tracing import trace
 from ppl_gen.likelihoods import Bernoulli
 from ppl_gen.models import VAE, conv_vae, cvae, vae
 from ppl_gen.nn import mlp

@@ -32,8 +32,8 @@ def test_moments_agree_with_the_reference(name: str) -> None:
 
 def always(*inputs: Tensor) -> tuple[Tensor, ...]:
     """An accept step that takes every proposal that is finite."""
-    q, *rest = finish(*inputs)
-    return (torch.where(inputs[4].isfinite(), inputs[4], inputs[0]), *inputs[5:7], *rest[2:])
+    rest = finish(*inputs)[3:]
+    return (torch.where(inputs[4].isfinite(), inputs[4], inputs[0]), *inputs[5:7], *rest)
 
 
 def without_kinetic_energy(*inputs: Tensor) -> tuple[Tensor, ...]:

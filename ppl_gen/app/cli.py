@@ -32,6 +32,8 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 * `ppl-gen evaluate runs/mnist` prints the test log evidence with its standard error
 
+* `ppl-gen compare eight-schools` holds variational inference against MCMC; so does `ppl-gen compare runs/mnist`
+
 * `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures
 """
 
@@ -267,6 +269,57 @@ def reconstruct(
         run, program, dataset, _, _ = _fitted(run_folder, device)
         path = report.reconstruct(run, program, dataset.test.fixed(0, count))
         console.print(f"written to {path}", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    what: Annotated[str, typer.Argument(metavar="NAME|RUN", help="A toy posterior (eight-schools, ppca, ...) or a run.")],
+    sampler: Annotated[str, typer.Option(help="hmc, all chains at once, or nuts, Pyro's.")] = "hmc",
+    guide: Annotated[str, typer.Option(help="mean-field or full-covariance, for a toy; a run has its own.")] = "mean-field",
+    chains: Annotated[int | None, typer.Option(help="Chains; 64 for hmc (16 on a run), 4 for nuts.")] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 500,
+    warmup: Annotated[int, typer.Option(help="Iterations before them.")] = 500,
+    steps: Annotated[int, typer.Option(help="SVI steps of a toy's guide.")] = 3000,
+    limit: Annotated[int, typer.Option(help="Of a run, the first so many test data.")] = 20,
+    engine: Annotated[str, typer.Option(help="auto, inductor, fx or eager.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where to; runs/compare-NAME, or RUN/compare.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures, posterior.nc."""
+    with one_line_errors():
+        from ppl_gen.app import build, comparing
+        from ppl_gen.inference.engine import expect_engine
+        from ppl_gen.inference.potential import expect_counts
+
+        expect_counts(draws=draws, warmup=warmup, steps=steps, limit=limit, chains=1 if chains is None else chains)
+        expect_engine(engine)
+        build.resolve("sampler", sampler, comparing.SAMPLERS)
+        is_run = what not in comparing.TOYS and (Path(what) / "config.json").exists()
+        folder = out or (Path(what) / "compare" if is_run else Path("runs") / f"compare-{what}")
+        comparing.vacant(folder, overwrite)
+        if is_run:
+            run, program, dataset, _, _ = _fitted(Path(what), device)
+            test = dataset.test.fixed(0, limit)
+            problem = comparing.run_problem(str(what), program, test.x, build.context(program, test))
+            run_chains = 16
+        else:
+            build.resolve("posterior or run", what, comparing.TOYS)
+            problem = comparing.toy_problem(what, guide, steps, seed, console)
+            run_chains = 64
+        usual = 4 if sampler == "nuts" else run_chains
+        comparing.compare_and_report(
+            problem,
+            sampler,
+            folder,
+            console,
+            chains=usual if chains is None else chains,
+            draws=draws,
+            warmup=warmup,
+            seed=seed,
+            engine=engine,
+        )
 
 
 def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any, int]:

@@ -1,7 +1,7 @@
-"""How long `fit` takes against a hand-written PyTorch loop and Pyro's own SVI, on the same VAE and data, in one run.
+"""How long a training step takes against hand-written PyTorch and Pyro's own SVI, on the same VAE and batches, in one run.
 
-`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/step_speed.py`. The contestants take turns, pass by pass, and
-the median of the ratios to plain PyTorch is printed. MNIST is used where it lies at hand, else random pixels of its shape.
+`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/step_speed.py`. The contestants take turns, pass by pass, over
+the same batches; medians of the ratios to plain PyTorch are printed. MNIST is used where it lies at hand, else random pixels.
 """
 
 from __future__ import annotations
@@ -10,52 +10,78 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppl_gen import data
-from ppl_gen.data import Split
 from ppl_gen.inference import fit, svi_step
+from ppl_gen.inference.engine import Engine
 from ppl_gen.models import vae
 
-DATA, BATCH, ROUNDS = 6000, 100, 9
-SIZES = {"784-200-200-50 tanh": (50, (200, 200), nn.Tanh), "784-400-20 relu": (20, (400,), nn.ReLU)}
+ROUNDS = 9
+OnePass = Callable[[], object]
 
 
-def images() -> Split:
-    """The first MNIST images, dynamically binarised, or random ones."""
+class Size(NamedTuple):
+    """A VAE and its batches."""
+
+    pixels: int
+    hidden: tuple[int, ...]
+    latent: int
+    activation: type[nn.Module]
+    batch: int
+    steps: int
+
+
+SIZES = {
+    "64-64-8 tanh, batch 64": Size(64, (64,), 8, nn.Tanh, 64, 200),
+    "784-200-200-50 tanh, batch 100": Size(784, (200, 200), 50, nn.Tanh, 100, 40),
+    "784-400-20 relu, batch 128": Size(784, (400,), 20, nn.ReLU, 128, 40),
+}
+
+
+def batches(size: Size) -> list[tuple[Tensor]]:
+    """Binary images: real ones where they are at hand, else random."""
+    count = size.batch * size.steps
     try:
-        x = data.load("mnist").train.fixed(limit=DATA).x
+        grey = data.load("digits" if size.pixels == 64 else "mnist").train.fixed(limit=count).x.flatten(1)
     except ValueError:
-        x = torch.rand(DATA, 1, 28, 28)
-    return Split(x, None, "dynamic")
+        grey = torch.rand(count, size.pixels)
+    grey = grey[torch.arange(count) % len(grey)]
+    return [(x,) for x in torch.bernoulli(grey).split(size.batch)]
 
 
-def hand_written(split: Split, latent: int, hidden: tuple[int, ...], activation: type[nn.Module]) -> Callable[[], None]:
+def hand_written(size: Size, seen: list[tuple[Tensor]], compiled: bool = False) -> OnePass:
     """A VAE as one would write it in plain PyTorch: analytic KL, one fused Adam."""
 
     def net(*sizes: int) -> nn.Sequential:
-        layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), activation())]
+        layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), size.activation())]
         return nn.Sequential(*layers[:-1])
 
-    encoder, decoder = net(784, *hidden, 2 * latent), net(latent, *reversed(hidden), 784)
+    encoder = net(size.pixels, *size.hidden, 2 * size.latent)
+    decoder = net(size.latent, *reversed(size.hidden), size.pixels)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], 1e-3, fused=True)
+
+    def objective(x: Tensor) -> Tensor:
+        loc, log_scale = encoder(x).chunk(2, -1)
+        scale = log_scale.exp()
+        logits = decoder(loc + scale * torch.randn_like(loc))
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        divergence = 0.5 * (loc.square() + scale.square() - 1 - 2 * log_scale).sum()
+        return (reconstruction + divergence) / len(x)
+
+    loss_of = torch.compile(objective) if compiled else objective
 
     def one_pass() -> None:
         total = torch.zeros(())
-        for index in torch.randperm(DATA).split(BATCH):
-            grey = split.x[index].flatten(1)
-            x = (torch.rand_like(grey) < grey).to(grey.dtype)
-            loc, log_scale = encoder(x).chunk(2, -1)
-            scale = log_scale.exp()
-            logits = decoder(loc + scale * torch.randn_like(loc))
-            reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-            divergence = 0.5 * (loc.square() + scale.square() - 1 - 2 * log_scale).sum()
-            loss = (reconstruction + divergence) / len(x)
+        for (x,) in seen:
+            loss = loss_of(x)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -64,50 +90,53 @@ def hand_written(split: Split, latent: int, hidden: tuple[int, ...], activation:
     return one_pass
 
 
-def library(split: Split, latent: int, hidden: tuple[int, ...], activation: type[nn.Module]) -> Callable[[], None]:
+def library(engine: Engine, size: Size, seen: list[tuple[Tensor]]) -> OnePass:
     """The library's VAE under `fit`."""
-    program = vae(split.x.shape[1:], latent, hidden=hidden, activation=activation)
-    step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-3, fused=True))
-    return lambda: void(fit(step, split.batches(BATCH), 1, progress=False))
+    program = vae((size.pixels,), size.latent, hidden=size.hidden, activation=size.activation)
+    step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-3, fused=True), engine=engine)
+    return lambda: fit(step, seen, 1, progress=False)
 
 
-def pyro_svi(split: Split, latent: int, hidden: tuple[int, ...], activation: type[nn.Module]) -> Callable[[], None]:
+def pyro_svi(size: Size, seen: list[tuple[Tensor]]) -> OnePass:
     """The same VAE under pyro.infer.SVI and pyro.optim.Adam, as Pyro ships them."""
-    program = vae(split.x.shape[1:], latent, hidden=hidden, activation=activation)
+    program = vae((size.pixels,), size.latent, hidden=size.hidden, activation=size.activation)
     svi = SVI(program.model, program.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
-    return lambda: void([svi.step(x) for (x,) in split.batches(BATCH)])
+    return lambda: [svi.step(x) for (x,) in seen]
 
 
-def void(_: object) -> None:
-    """Drops a value."""
+CONTESTANTS: dict[str, Callable[[Size, list[tuple[Tensor]]], OnePass]] = {
+    "plain PyTorch": hand_written,
+    "plain PyTorch, compiled": partial(hand_written, compiled=True),
+    "Pyro's SVI": pyro_svi,
+    "ppl-gen, eager": partial(library, "eager"),
+    "ppl-gen, fx": partial(library, "fx"),
+    "ppl-gen, inductor": partial(library, "inductor"),
+}
 
 
-def seconds(one_pass: Callable[[], None]) -> float:
+def seconds(one_pass: OnePass) -> float:
     start = time.perf_counter()
     one_pass()
     return time.perf_counter() - start
 
 
 def main() -> None:
-    split: Split = images()
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), batch {BATCH}, medians of {ROUNDS} interleaved passes"
-    )
-    for name, shape in SIZES.items():
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), medians of {ROUNDS} interleaved passes")
+    for name, size in SIZES.items():
         torch.manual_seed(0)
-        contestants = {f.__name__: f(split, *shape) for f in (hand_written, library, pyro_svi)}
-        for one_pass in contestants.values():
+        seen = batches(size)
+        passes = {who: make(size, seen) for who, make in CONTESTANTS.items()}
+        for one_pass in passes.values():
             one_pass()
-        times: dict[str, list[float]] = {key: [] for key in contestants}
+        times: dict[str, list[float]] = {who: [] for who in passes}
         for _ in range(ROUNDS):
-            for key, one_pass in contestants.items():
-                times[key].append(seconds(one_pass))
-        for key, taken in times.items():
-            ratios = [a / b for a, b in zip(taken, times["hand_written"], strict=True)]
-            step = 1e3 * statistics.median(taken) / (DATA // BATCH)
-            print(
-                f"{name:22s} {key:13s} {step:6.2f} ms a step, {statistics.median(ratios):.2f} times hand-written PyTorch"
-            )
+            for who, one_pass in passes.items():
+                times[who].append(seconds(one_pass))
+        print(f"\n{name:32s} {'µs a step':>10s} {'× plain PyTorch':>16s} {'Pyro′s SVI ÷':>14s}")
+        for who, taken in times.items():
+            plain = statistics.median(a / b for a, b in zip(taken, times["plain PyTorch"], strict=True))
+            svi = statistics.median(b / a for a, b in zip(taken, times["Pyro's SVI"], strict=True))
+            print(f"{who:32s} {1e6 * statistics.median(taken) / size.steps:10.0f} {plain:16.2f} {svi:14.1f}")
 
 
 if __name__ == "__main__":
