@@ -84,7 +84,12 @@ class TrajectoryLength:
     """
 
     def __init__(self, length: float, adapts: bool) -> None:
-        self.length, self.adapts = length, adapts
+        self.adapts, self._first = adapts, length
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins anew, since the units have changed: a length that was right in the old ones may be stuck in the new."""
+        self.length = self._first
         self._square, self._count = 0.0, 0
         self._log_sum, self._kept = 0.0, 0
 
@@ -102,10 +107,6 @@ class TrajectoryLength:
     def keep(self) -> None:
         """Lets the present length take part in the average."""
         self._log_sum, self._kept = self._log_sum + math.log(self.length), self._kept + 1
-
-    def forget(self) -> None:
-        """Begins the average anew."""
-        self._log_sum, self._kept = 0.0, 0
 
     @property
     def average(self) -> float:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Approximation", "drawing", "log_jacobian", "log_joint"]
+__all__ = ["Approximation", "log_jacobian", "log_joint"]
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import pyro.distributions as dist
 import torch
@@ -17,41 +13,15 @@ from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoNormal
-from pyro.poutine.enum_messenger import EnumMessenger
 from torch import Tensor
 from torch.func import vmap
 
 from ppl_gen.inference.potential import Potential
-from ppl_gen.inference.tracing import tracing
+from ppl_gen.inference.tracing import drawing
 from ppl_gen.program import is_auxiliary, stochastic_sites
 
 # Numbers that are computed at once while draws are gone through.
 _CHUNK = 2**22
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Lets vmap follow Pyro where it draws and enumerates.
-
-    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`: vmap refuses both.
-    """
-    original, post_sample = torch.distributions.utils._standard_normal, EnumMessenger._pyro_post_sample
-
-    def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.randn(shape, dtype=dtype, device=device)
-
-    def shape_only(self: EnumMessenger, msg: Any) -> None:
-        value = msg["value"]
-        post_sample(
-            self, {**msg, "value": SimpleNamespace(data=value, dim=value.dim)} if torch.is_tensor(value) else msg
-        )
-
-    with ExitStack() as stack, tracing():
-        for name, module in list(sys.modules.items()):
-            if name.startswith(("pyro.", "torch.distributions.")) and vars(module).get("_standard_normal") is original:
-                stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
-        stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
-        yield
 
 
 def log_joint(potential: Potential, q: Tensor) -> Tensor:

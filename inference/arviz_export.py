@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["save_netcdf", "to_arviz"]
+__all__ = ["container", "save_netcdf", "to_arviz"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def to_arviz(
             if guide is not None:
                 groups["guide"] = labels.dataset(known.guided(guide, guide_draws), draws.dims, SAMPLED)
     labels.expect_coords_used()
-    return _tree(groups)
+    return container(groups)
 
 
 def save_netcdf(tree: Any, path: str | Path) -> None:
@@ -299,7 +299,8 @@ def _impossible(group: str, reason: str, remedy: str) -> ValueError:
     return ValueError(f"the group {group!r} cannot be made: {reason}; {remedy}")
 
 
-def _tree(groups: Mapping[str, xarray.Dataset]) -> Any:
+def container(groups: Mapping[str, xarray.Dataset]) -> Any:
+    """Groups as this ArviZ wants them: InferenceData below 1.0, DataTree from there on."""
     import arviz
 
     if int(arviz.__version__.split(".")[0]) < 1:  # hasattr(arviz, "InferenceData") is true in both

@@ -175,11 +175,12 @@ class Adam:
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
         """None where the optimiser is another one, or has options or hooks that this formula leaves out."""
-        plain = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        if not isinstance(optimizer, torch.optim.Adam) or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+            return None
         options = ("amsgrad", "maximize", "capturable", "differentiable")
         odd = any(group.get(option) for group in optimizer.param_groups for option in options)
         hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-        return None if not plain or odd or hooks else cls(optimizer)
+        return None if odd or hooks else cls(optimizer)
 
     @property
     def settings(self) -> Hashable:
@@ -191,7 +192,7 @@ class Adam:
 
     def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
         """Step, m and v of each parameter and its learning rate, made where they are missing, as torch makes them."""
-        self.optimizer._opt_called = True  # what a learning-rate schedule asks after
+        vars(self.optimizer)["_opt_called"] = True  # what a learning-rate schedule asks after
         rates = tuple([group["lr"] for group in self.optimizer.param_groups])
         known = (id(self.optimizer.state), needed, rates)
         if known != self._known:

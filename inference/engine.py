@@ -159,7 +159,7 @@ class Replay:
         _warn(f"the {self.what} cannot be traced and runs eagerly: {reason}")
         return None
 
-    def _agrees(self, graph: fx.GraphModule, function: Function, inputs: Sequence[Tensor]) -> bool:
+    def _agrees(self, graph: Function, function: Function, inputs: Sequence[Tensor]) -> bool:
         """Whether graph and function give the same from the same random state; neither leaves a trace."""
         results = []
         for run in (function, graph):
@@ -176,7 +176,10 @@ class Replay:
             if wanted == "inductor":
                 # The same random numbers as the other rungs draw: the engine never changes what comes out, but for rounding.
                 # Guards are left out, since `_entries` are by shape already.
-                options = {"fallback_random": True, "guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+                options: dict[str, Any] = {
+                    "fallback_random": True,
+                    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+                }
                 compiled = torch.compile(entry.graph, dynamic=False, options=options)
                 log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
                 try:

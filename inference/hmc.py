@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["hmc"]
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Hashable
@@ -54,7 +55,7 @@ def hmc(
         warmup: The number of iterations before, in which the sampler adapts.
         chains: The number of chains, which begin at dispersed starts.
         local: Whether to sample the latents datum by datum.
-        trajectory: The longest trajectory, in units of the posterior's standard deviations; adapted if left out.
+        trajectory: The mean length of the trajectories, in units of the posterior's standard deviations; adapted if left out.
         target_accept: The acceptance probability that step sizes are adapted to (its harmonic mean over chains).
         engine: How the leapfrog steps are computed, see `ppl_gen.inference.engine.Replay`. Programs that vmap cannot follow
             run chain by chain, and say so.
@@ -200,7 +201,7 @@ class _Chains:
         # At first each chain has a step size of its own: one that begins in a bad place must not hold up the others.
         self.steps = DualAveraging(torch.full_like(self.state.energy, 0.1 * size**-0.25), target)
         adapts = trajectory is None and (chains >= 16 or (chains >= 4 and chains * blocks >= 64))
-        self.trajectory = TrajectoryLength(trajectory or 3.0, adapts)
+        self.trajectory = TrajectoryLength(trajectory or math.pi / 2, adapts)
         self.kept: list[tuple[Tensor, ...]] = []
         self.leapfrogs = 0
         self.draws = draws
@@ -212,7 +213,7 @@ class _Chains:
         Raises:
             KeyboardInterrupt: If it comes before the first draw.
         """
-        jitter = halton(self.warmup + self.draws)
+        jitter = [0.5 + u for u in halton(self.warmup + self.draws)]
         try:
             self._warm_up(jitter, tell)
             self._draw(jitter[self.warmup :], tell)
@@ -254,7 +255,7 @@ class _Chains:
                 self.scale = scales.deviation().to(self.scale)
                 scales = Scales()
                 self.steps.restart(self.steps.step)
-                self.trajectory.forget()
+                self.trajectory.restart()
             self.trajectory.keep()
             if (i + 1) % max((self.warmup + self.draws) // 20, 1) == 0:
                 tell(Progress("warmup", i + 1, self.warmup + self.draws, float(acceptance.mean()), 0))

@@ -15,9 +15,10 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import vmap
 
-from ppl_gen.inference.approximation import drawing
+from ppl_gen.inference.arviz_export import container
 from ppl_gen.inference.marginals import effective_size
 from ppl_gen.inference.predictive import at_each, log_likelihood, values_at
+from ppl_gen.inference.tracing import drawing
 from ppl_gen.program import stochastic_sites
 
 _CHUNK = 2**22
@@ -182,7 +183,7 @@ class Predictive:
         sizes = effective_size((value - value.amax((0, 1))).exp())
         efficiency = float((sizes / count).nan_to_num(1.0).mean().clamp(max=1.0))
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
-            result = arviz.loo(_container(value), pointwise=True, reff=efficiency)
+            result = arviz.loo(_table(value), pointwise=True, reff=efficiency)
         return _read(result, error, f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws")
 
     def loo_of_guide(self, samples: Values, log_p: Tensor, log_q: Tensor) -> Elpd:
@@ -209,7 +210,7 @@ class Predictive:
         value, error = self.log_likelihood(outer or {"": torch.zeros(len(log_p))})
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
             densities = (log_p.cpu().numpy(), log_q.cpu().numpy())
-            result = arviz.loo_approximate_posterior(_container(value.double()[None]), *densities, pointwise=True)
+            result = arviz.loo_approximate_posterior(_table(value.double()[None]), *densities, pointwise=True)
         return _read(result, error, f"PSIS-LOO of the guide on the marginal likelihood of {self._described}")
 
     @property
@@ -223,16 +224,12 @@ def _parts(values: Values, size: int) -> list[Values]:
     return [{n: v[i : i + size] for n, v in values.items()} for i in range(0, count, size)]
 
 
-def _container(value: Tensor) -> Any:
-    """What ArviZ below and from 1.0 on takes for the log likelihood (chains, draws, N)."""
-    import arviz
+def _table(value: Tensor) -> Any:
+    """What ArviZ takes for the log likelihood (chains, draws, N)."""
     import xarray
 
     data = xarray.Dataset({"x": (("chain", "draw", "datum"), value.cpu().numpy())})
-    data = data.assign_coords({name: range(size) for name, size in data.sizes.items()})
-    if int(arviz.__version__.split(".")[0]) < 1:  # hasattr(arviz, "InferenceData") is true in both
-        return arviz.InferenceData(log_likelihood=data)
-    return xarray.DataTree.from_dict({"log_likelihood": data})
+    return container({"log_likelihood": data.assign_coords({name: range(size) for name, size in data.sizes.items()})})
 
 
 def _read(result: Any, error: float, how: str) -> Elpd:

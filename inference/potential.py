@@ -250,8 +250,16 @@ def _anywhere(site: Any) -> Tensor:
     fn = site["fn"]
     transform = biject_to(fn.support)
     shape = transform.inverse_shape(fn.shape())
-    like = next((t for t in vars(fn).values() if torch.is_tensor(t) and t.is_floating_point()), torch.zeros(()))
-    return transform(like.new_zeros(shape))
+    return transform(_held(fn).new_zeros(shape))
+
+
+def _held(fn: Any) -> Tensor:
+    """A tensor of the distribution, or of those inside it: what tells device and type."""
+    for value in vars(fn).values():
+        if torch.is_tensor(value) and value.is_floating_point():
+            return value
+    inner = getattr(fn, "base_dist", None)
+    return torch.zeros(()) if inner is None else _held(inner)
 
 
 def _prototype(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Pointwise", "ancestral", "at_each", "axes", "log_likelihood", "replicated", "values_at"]
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from pyro import poutine
@@ -18,7 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.func import vmap
 
-from ppl_gen.inference.tracing import tracing
+from ppl_gen.inference.tracing import drawing
 from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 
 Values = dict[str, Tensor]
@@ -35,23 +32,13 @@ class _Unobserved(Messenger):
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
-@contextmanager
-def _normals_under_vmap() -> Iterator[None]:
-    """Has torch draw normals in a way that gives each entry of vmap its own; filling an empty tensor in place does not."""
-    with ExitStack() as stack:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("torch.distributions.") and "_standard_normal" in vars(module):
-                stack.enter_context(patch.object(module, "_standard_normal", torch.randn))
-        yield
-
-
 def at_each(function: Callable[[Values], Values], draws: Values) -> Values:
     """function(draw) at each draw, the draws on the first axis: all at once by vmap, else one after the other."""
     count = next(iter(draws.values())).shape[0]
     first = function({name: value[0] for name, value in draws.items()})
     width = max(1, sum(value.numel() for value in first.values()))
     try:
-        with tracing(), _normals_under_vmap():
+        with drawing():
             return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(draws)
     except Exception:  # whatever keeps vmap from following
         each = [function({name: value[i] for name, value in draws.items()}) for i in range(count)]

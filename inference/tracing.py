@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Function", "Functional", "shapes", "trace", "tracing"]
+__all__ = ["Function", "Functional", "drawing", "shapes", "trace", "tracing"]
 
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import pyro
 import torch
 from pyro.infer.util import torch_item
+from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -64,10 +66,10 @@ def tracing() -> Iterator[None]:
     if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
         yield
         return
-    instead = {
-        torch_item: lambda x: x.detach() if torch.is_tensor(x) else x,
-        warn_if_nan: lambda value, *args, **options: value,
-        warn_if_inf: lambda value, *args, **options: value,
+    instead: dict[str, tuple[Any, Callable[..., Any]]] = {
+        "torch_item": (torch_item, lambda x: x.detach() if torch.is_tensor(x) else x),
+        "warn_if_nan": (warn_if_nan, lambda value, *args, **options: value),
+        "warn_if_inf": (warn_if_inf, lambda value, *args, **options: value),
     }
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
@@ -76,9 +78,34 @@ def tracing() -> Iterator[None]:
             stack.enter_context(patch.object(torch.linalg, name, replacement))
         for name, module in list(sys.modules.items()):
             if name.startswith("pyro."):
-                for original, replacement in instead.items():
-                    if vars(module).get(original.__name__) is original:
-                        stack.enter_context(patch.object(module, original.__name__, replacement))
+                for attribute, (original, replacement) in instead.items():
+                    if vars(module).get(attribute) is original:
+                        stack.enter_context(patch.object(module, attribute, replacement))
+        yield
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Lets vmap follow Pyro where it draws and enumerates.
+
+    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`: vmap refuses both.
+    """
+    original, post_sample = torch.distributions.utils._standard_normal, EnumMessenger._pyro_post_sample
+
+    def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.randn(shape, dtype=dtype, device=device)
+
+    def shape_only(self: EnumMessenger, msg: Any) -> None:
+        value = msg["value"]
+        post_sample(
+            self, {**msg, "value": SimpleNamespace(data=value, dim=value.dim)} if torch.is_tensor(value) else msg
+        )
+
+    with ExitStack() as stack, tracing():
+        for name, module in list(sys.modules.items()):
+            if name.startswith(("pyro.", "torch.distributions.")) and vars(module).get("_standard_normal") is original:
+                stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
+        stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
         yield
 
 
@@ -98,7 +125,7 @@ def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()
         count = next(n for n in range(5, 10_000) if n not in taken and n % 2)
         for i in rows:
             distinct[i] = distinct[i][torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]]
-    symbolic = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
+    symbolic: dict[str, Any] = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
     with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
         return make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
 

@@ -273,9 +273,13 @@ def reconstruct(
 
 @app.command()
 def compare(
-    what: Annotated[str, typer.Argument(metavar="NAME|RUN", help="A toy posterior (eight-schools, ppca, ...) or a run.")],
+    what: Annotated[
+        str, typer.Argument(metavar="NAME|RUN", help="A toy posterior (eight-schools, ppca, ...) or a run.")
+    ],
     sampler: Annotated[str, typer.Option(help="hmc, all chains at once, or nuts, Pyro's.")] = "hmc",
-    guide: Annotated[str, typer.Option(help="mean-field or full-covariance, for a toy; a run has its own.")] = "mean-field",
+    guide: Annotated[
+        str, typer.Option(help="mean-field or full-covariance, for a toy; a run has its own.")
+    ] = "mean-field",
     chains: Annotated[int | None, typer.Option(help="Chains; 64 for hmc (16 on a run), 4 for nuts.")] = None,
     draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 500,
     warmup: Annotated[int, typer.Option(help="Iterations before them.")] = 500,
@@ -289,37 +293,10 @@ def compare(
 ) -> None:
     """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures, posterior.nc."""
     with one_line_errors():
-        from ppl_gen.app import build, comparing
-        from ppl_gen.inference.engine import expect_engine
-        from ppl_gen.inference.potential import expect_counts
+        from ppl_gen.app import comparing
 
-        expect_counts(draws=draws, warmup=warmup, steps=steps, limit=limit, chains=1 if chains is None else chains)
-        expect_engine(engine)
-        build.resolve("sampler", sampler, comparing.SAMPLERS)
-        is_run = what not in comparing.TOYS and (Path(what) / "config.json").exists()
-        folder = out or (Path(what) / "compare" if is_run else Path("runs") / f"compare-{what}")
-        comparing.vacant(folder, overwrite)
-        if is_run:
-            run, program, dataset, _, _ = _fitted(Path(what), device)
-            test = dataset.test.fixed(0, limit)
-            problem = comparing.run_problem(str(what), program, test.x, build.context(program, test))
-            run_chains = 16
-        else:
-            build.resolve("posterior or run", what, comparing.TOYS)
-            problem = comparing.toy_problem(what, guide, steps, seed, console)
-            run_chains = 64
-        usual = 4 if sampler == "nuts" else run_chains
-        comparing.compare_and_report(
-            problem,
-            sampler,
-            folder,
-            console,
-            chains=usual if chains is None else chains,
-            draws=draws,
-            warmup=warmup,
-            seed=seed,
-            engine=engine,
-        )
+        asked = comparing.Asked(what, sampler, guide, chains, draws, warmup, steps, limit, engine, seed, out, overwrite)
+        comparing.run(asked, lambda folder: _fitted(folder, device), console)
 
 
 def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any, int]:

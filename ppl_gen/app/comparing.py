@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GUIDES", "SAMPLERS", "TOYS", "Problem", "compare_and_report", "run_problem", "toy_problem", "vacant"]
+__all__ = ["GUIDES", "SAMPLERS", "TOYS", "Asked", "run"]
 
 import math
 from collections.abc import Callable
@@ -18,19 +18,22 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots_posterior
-from ppl_gen.app.build import resolve
+from ppl_gen.app.build import context, resolve
+from ppl_gen.app.runs import write_atomically
 from ppl_gen.calling import forked
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Comparison, compare, hmc, nuts, svi_step, to_arviz
 from ppl_gen.inference.arviz_export import save_netcdf
 from ppl_gen.inference.draws import Progress
-from ppl_gen.inference.engine import Engine
+from ppl_gen.inference.engine import Engine, expect_engine
+from ppl_gen.inference.potential import expect_counts
 from ppl_gen.models import toy
 from ppl_gen.program import simulate
 
 SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": hmc, "nuts": nuts}
 GUIDES: dict[str, type] = {"mean-field": AutoDiagonalNormal, "full-covariance": AutoMultivariateNormal}
 PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
+PRODUCTS = (*PICTURES, "comparison.csv", "posterior.nc")
 SHOWN = 24  # rows of the printed table
 
 
@@ -57,7 +60,7 @@ TOYS: dict[str, Callable[[], tuple[Any, tuple[Tensor, ...]]]] = {
     "eight-schools-centred": lambda: _given(toy.EightSchools(centred=True)),
     "funnel": lambda: _given(toy.Funnel(centred=False)),
     "funnel-centred": lambda: _given(toy.Funnel(centred=True)),
-    "hidden-markov": lambda: _given(toy.HiddenMarkov.simulated()),
+    "hidden-markov": lambda: _given(toy.HiddenMarkov.simulated(12)),
     "linear-regression": lambda: _given(toy.LinearRegression.simulated(60, 3)),
     "logistic-regression": lambda: _given(toy.LogisticRegression.simulated(60, 2)),
     "ordered-mixture": lambda: _given(toy.OrderedMixture.simulated()),
@@ -66,21 +69,89 @@ TOYS: dict[str, Callable[[], tuple[Any, tuple[Tensor, ...]]]] = {
 }
 
 
-class Problem(NamedTuple):
-    """What is compared: a program and its fitted guide, on data."""
+class Asked(NamedTuple):
+    """What `ppl-gen compare` was asked for: one field per option."""
+
+    what: str
+    sampler: str
+    guide: str
+    chains: int | None
+    draws: int
+    warmup: int
+    steps: int
+    limit: int
+    engine: str
+    seed: int
+    out: Path | None
+    overwrite: bool
+
+
+class _Problem(NamedTuple):
+    """What is compared: a program and its fitted guide, on data, sampled by so many chains."""
 
     name: str
     program: Any
     guide: Any
     data: tuple[Tensor, ...]
+    chains: int
 
 
-def toy_problem(name: str, family: str, steps: int, seed: int, console: Console) -> Problem:
+def run(asked: Asked, fitted: Callable[[Path], tuple[Any, Any, Any, Any, int]], console: Console) -> Comparison:
+    """Compares guide and MCMC, prints the table and the verdict, and writes pictures, comparison.csv and posterior.nc.
+
+    Args:
+        asked: The options.
+        fitted: From the folder of a run to (run, program, dataset, device, epoch).
+        console: Where it is said.
+
+    Raises:
+        ValueError: Before work starts, if a name is unknown, a count too small, or results would be written over.
+    """
+    expect_engine(asked.engine)
+    sampler = SAMPLERS[resolve("sampler", asked.sampler, SAMPLERS)]
+    chains = 1 if asked.chains is None else asked.chains
+    expect_counts(draws=asked.draws, warmup=asked.warmup, steps=asked.steps, limit=asked.limit, chains=chains)
+    is_run = asked.what not in TOYS and (Path(asked.what) / "config.json").exists()
+    if not is_run:
+        resolve("posterior or run", asked.what, TOYS)
+    resolve("guide", asked.guide, GUIDES)
+    folder = asked.out or (Path(asked.what) / "compare" if is_run else Path("runs") / f"compare-{asked.what}")
+    _vacant(folder, asked.overwrite)
+    problem = _of_run(asked, fitted) if is_run else _of_toy(asked, console)
+    usual = 4 if sampler is nuts else problem.chains
+    found = compare(
+        problem.program,
+        problem.guide,
+        *problem.data,
+        sampler=sampler,
+        draws=asked.draws,
+        chains=usual if asked.chains is None else asked.chains,
+        warmup=asked.warmup,
+        seed=asked.seed,
+        progress=console.is_terminal,
+        on_draw=_Live(console, asked.sampler),
+        engine=asked.engine,  # type: ignore[arg-type]
+    )
+    _print(problem.name, found, console)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(problem, found, folder, asked.seed)
+    console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
+    return found
+
+
+def _of_run(asked: Asked, fitted: Callable[[Path], tuple[Any, Any, Any, Any, int]]) -> _Problem:
+    """A fitted run, whose guide gives each datum a posterior of its own."""
+    _, program, dataset, _, _ = fitted(Path(asked.what))
+    test = dataset.test.fixed(0, asked.limit)
+    return _Problem(asked.what, program, program.guide, (test.x, *context(program, test)), 16)
+
+
+def _of_toy(asked: Asked, console: Console) -> _Problem:
     """A toy posterior with an automatic guide, fitted by SVI with a learning rate that falls from 0.05 to 0.0005."""
-    make = GUIDES[resolve("guide", family, GUIDES)]
-    with forked(torch.device("cpu"), seed):
-        program, data = TOYS[resolve("posterior", name, TOYS)]()
-        guide = automatic(make, program.model, *data)
+    name, steps, quiet = asked.what, asked.steps, not console.is_terminal
+    with forked(torch.device("cpu"), asked.seed):
+        program, data = TOYS[name]()
+        guide = automatic(GUIDES[asked.guide], program.model, *data)
         optimizer = torch.optim.Adam(guide.parameters(), 0.05)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
         summed = name in ("ordered-mixture", "hidden-markov")
@@ -88,67 +159,40 @@ def toy_problem(name: str, family: str, steps: int, seed: int, console: Console)
         engine: Engine = "eager" if summed else "auto"  # TraceEnum_ELBO cannot be traced
         step = svi_step(program, optimizer, elbo, guide=guide, steps=steps, engine=engine)
         seen: list[Tensor] = []
-        quiet = not console.is_terminal
-        said = f"fitting the {family} guide"
+        said = f"fitting the {asked.guide} guide"
         for i in track(range(steps), said, console=console, transient=True, disable=quiet):
             seen.append(step(*data)["elbo"])
             schedule.step()
             if (i + 1) % max(steps // 4, 1) == 0 and quiet:
-                last = torch.stack(seen[-steps // 10 :]).mean()
+                last = torch.stack(seen[-max(steps // 10, 1) :]).mean()
                 console.print(f"{said}, step {i + 1}/{steps}: ELBO {last:.3f} nats", soft_wrap=True)
-    return Problem(name, program, guide, data)
+    return _Problem(name, program, guide, data, 64)
 
 
-def run_problem(name: str, program: Any, x: Tensor, context: list[Tensor]) -> Problem:
-    """A fitted run, whose guide gives each datum a posterior of its own."""
-    return Problem(name, program, program.guide, (x, *context))
-
-
-def vacant(folder: Path, overwrite: bool) -> None:
-    """Says when results would be written over others.
-
-    Raises:
-        ValueError: Then.
-    """
+def _vacant(folder: Path, overwrite: bool) -> None:
+    """Says when results would be written over others."""
     if folder.is_file():
         raise ValueError(f"{folder} is a file; say another place with --out")
-    there = [name for name in ("posterior.nc", "comparison.csv", *PICTURES) if (folder / name).exists()]
+    there = [name for name in PRODUCTS if (folder / name).exists()]
     if there and not overwrite:
         raise ValueError(f"{folder} has results ({', '.join(there)}); say --overwrite, or another place with --out")
 
 
-def compare_and_report(problem: Problem, sampler: str, folder: Path, console: Console, **options: Any) -> Comparison:
-    """Compares, prints the table and the verdict, and writes pictures, comparison.csv and posterior.nc into the folder."""
-    chosen = SAMPLERS[resolve("sampler", sampler, SAMPLERS)]
-    live = _Live(console, sampler)
-    found = compare(
-        problem.program,
-        problem.guide,
-        *problem.data,
-        sampler=chosen,
-        progress=console.is_terminal,
-        on_draw=live,
-        **options,
-    )
-    _print(problem, found, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    found.table().to_csv(folder / "comparison.csv", index_label="coordinate")
+def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:
+    table = found.table().to_csv(index_label="coordinate")
+    write_atomically(folder / "comparison.csv", lambda file: file.write(table.encode()))
     _pictures(found, folder, problem.name)
-    model = getattr(problem.program, "model", problem.program)
     observed = bool(problem.data)
     tree = to_arviz(
         found.draws,
-        model=model if observed else None,
+        model=getattr(problem.program, "model", problem.program) if observed else None,
         args=problem.data,
         guide=problem.guide if observed else None,
         log_likelihood=observed and problem.name != "hidden-markov",  # one datum: its chain is of one piece
         posterior_predictive=observed,
-        seed=options.get("seed"),
+        seed=seed,
     )
     save_netcdf(tree, folder / "posterior.nc")
-    written = ", ".join([*PICTURES, "comparison.csv", "posterior.nc"])
-    console.print(f"written to {folder}: {written}", soft_wrap=True)
-    return found
 
 
 class _Live:
@@ -170,19 +214,20 @@ class _Live:
         )
 
 
-def _print(problem: Problem, found: Comparison, console: Console) -> None:
+def _print(name: str, found: Comparison, console: Console) -> None:
     rows = found.table()
     exact = bool(rows["exact mean"].notna().any())
-    table = Table(title=f"{problem.name}: mean (sd) under the guide and {found.draws.sampler}", title_justify="left")
-    for column in ("", "guide", "MCMC", "± MCSE", *(["exact"] if exact else []), "sd ratio", "R̂", "ESS"):
+    table = Table(title=f"{name}: mean (sd) under the guide and {found.draws.sampler}", title_justify="left")
+    for column in ("", "guide", "MCMC", "± MCSE", *(["reference"] if exact else []), "sd ratio", "R̂", "ESS"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for name, row in rows.head(SHOWN).iterrows():
+    for coordinate, row in rows.head(SHOWN).iterrows():
         cells = [f"{row['guide mean']:.3f} ({row['guide sd']:.3f})"]
         cells += [f"{row['mcmc mean']:.3f} ({row['mcmc sd']:.3f})", f"{row['mcse']:.3f}"]
-        cells += [f"{row['exact mean']:.3f} ({row['exact sd']:.3f})"] if exact else []
+        truth = "–" if math.isnan(row["exact mean"]) else f"{row['exact mean']:.3f} ({row['exact sd']:.3f})"
+        cells += [truth] if exact else []
         ratio = "–" if math.isnan(row["sd ratio"]) else f"{row['sd ratio']:.2f}"
-        table.add_row(str(name), *cells, ratio, f"{row['r_hat']:.3f}", f"{row['ess']:.0f}")
-    console.print(table, width=max(console.width, 110))
+        table.add_row(str(coordinate), *cells, ratio, f"{row['r_hat']:.3f}", f"{row['ess']:.0f}")
+    Console(file=console.file, width=max(console.width, 110)).print(table)
     if len(rows) > SHOWN:
         console.print(f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv", soft_wrap=True)
     console.print(str(found), soft_wrap=True)

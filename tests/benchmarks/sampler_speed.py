@@ -160,7 +160,12 @@ def runs(case: Case) -> Iterator[tuple[str, float, float, dict[str, Any]]]:
 
     for chains, draws in ((64, 300), (1, 20_000 if case.slow == 300 else 2000)):
         sampler = MCMC(
-            NUTS(twin), num_warmup=300, num_samples=draws, num_chains=chains, chain_method="vectorized", progress_bar=False
+            NUTS(twin),
+            num_warmup=300,
+            num_samples=draws,
+            num_chains=chains,
+            chain_method="vectorized",
+            progress_bar=False,
         )
         start = time.perf_counter()
         sampler.run(jax.random.key(0))
