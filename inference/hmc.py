@@ -246,9 +246,8 @@ class _Chains:
             if i < alone:
                 self.steps.learn(acceptance)
             else:
-                # The harmonic mean: a step size that a few chains cannot bear is too long.
-                # The harmonic mean: a step size that a few chains cannot bear is too long.
-                self.steps.learn(1 / (1 / acceptance.double().clamp(min=1e-10)).mean(0, keepdim=True))
+                # The harmonic mean: a step that some chains cannot bear is too long. One stuck chain must not decide alone.
+                self.steps.learn(1 / (1 / acceptance.double().clamp(min=0.02)).mean(0, keepdim=True))
                 self.trajectory.learn(float(chees), travelled, float(step.median()))
                 scales.see(self.state.q)
             if i + 1 in ends:
@@ -274,7 +273,7 @@ class _Chains:
         for i in range(self.draws):
             (acceptance, divergent, _), _ = self._iterate(jitter[i] * length, step)
             self.kept.append((*self.state[:2], acceptance, divergent))
-            if (i + 1) % max(self.draws // 20, 1) == 0:
+            if (i + 1) % max(self.draws // 20, 1) == 0 or i + 1 == self.draws:
                 self._tell(tell, i + 1)
 
     def _tell(self, tell: Callable[[Progress], None], done: int) -> None:

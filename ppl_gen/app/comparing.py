@@ -203,7 +203,7 @@ class _Live:
 
     def __call__(self, now: Progress) -> None:
         share = now.done / now.total
-        if self.console.is_terminal or share < self.said + 0.25:
+        if self.console.is_terminal or (share < self.said + 0.24 and now.done < now.total):
             return
         self.said = share
         r_hat = "" if now.r_hat is None else f", R̂ {now.r_hat:.3f}"
