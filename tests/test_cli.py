@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ppl_gen import sources
 from ppl_gen.app.cli import app
 from ppl_gen.app.runs import Run
 
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 QUICK = ["--epochs", "2", "--latent-dim", "2", "--device", "cpu"]
 
 
@@ -118,10 +120,11 @@ def weights(run: Path) -> dict[str, list[float]]:
 
 
 class TestResume:
-    def test_four_epochs_are_two_and_two(self, fitted: Path, tmp_path: Path) -> None:
-        four, run = [*QUICK, "--epochs", "4"], tmp_path / "run"
+    @pytest.mark.parametrize("engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)])
+    def test_four_epochs_are_two_and_two(self, engine: str, tmp_path: Path) -> None:
+        four, run = [*QUICK, "--engine", engine, "--epochs", "4"], tmp_path / "run"
         call("fit", "vae", "--out", tmp_path / "whole", *four)
-        call("fit", "vae", "--out", run, *QUICK)
+        call("fit", "vae", "--out", run, *QUICK, "--engine", engine)
         code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 4)
         assert code == 0, said
         assert weights(run) == weights(tmp_path / "whole")
@@ -197,7 +200,7 @@ class TestResume:
 
     def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         """SIGKILL during training, ten times over; the run ends with the weights of one that was left alone."""
-        options = ["--latent-dim", "2", "--batch-size", "50", "--device", "cpu"]
+        options = ["--latent-dim", "2", "--batch-size", "50", "--device", "cpu", "--engine", "fx"]
         run, moments = tmp_path / "killed", random.Random(0)
         epochs = []
         for i in range(10):
