@@ -60,39 +60,47 @@ class Descent:
         self.used: list[int] = []
         self.calls = 0
         self.pending = False
+        self.statics: set[Hashable] = set()
 
     @property
     def rung(self) -> str:
         """Where the last step was computed: "eager", "fx" or "inductor"."""
         return self.compiled.rung if self.compiled.rung != "eager" else self.replay.rung
 
-    def gradients(self, batch: tuple[Tensor, ...], weight: float) -> tuple[Tensor, Tensor]:
-        """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite."""
+    def gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> tuple[Tensor, Tensor]:
+        """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite.
+
+        Raises:
+            ValueError: If the optimiser has other parameters than when this was made.
+        """
         self.calls += 1
-        kind: dict[str, Any] = {"dtype": torch.get_default_dtype(), "device": self.parameters[0].device}
-        weights = () if weight == 1 else (torch.as_tensor(weight, **kind),)
+        self._expect_the_same_parameters()
+        kind: dict[str, Any] = {"dtype": self.parameters[0].dtype, "device": self.parameters[0].device}
+        weights = () if weight is None else (torch.as_tensor(weight, **kind),)
         needed = tuple([p.requires_grad for p in self.parameters])
-        key = (needed, self.pure.modes, len(weights), shapes(batch))
+        static = (needed, self.pure.numbers, kind["dtype"], len(weights))
         held = self.pure.tensors
         rows = range(len(held), len(held) + len(batch))
         inputs = (*held, *batch, *weights)
-        self.pending = not self._compiles()
-        if not self.pending:
-            assert self.adam is not None
+        compiles = self._compiles()
+        self._expect_few((static, self.adam.settings if compiles and self.adam else None))
+        self.pending = True
+        if compiles and self.replay.engine != "eager" and self.adam is not None:
             self.compiled.rows = rows
             step = partial(self._descend, needed, len(batch), len(inputs))
-            found = self.compiled(
-                step, *inputs, *self.adam.inputs(needed), eager=lambda *_: (), key=(key, self.adam.settings)
-            )
+            key = (static, self.adam.settings, shapes(batch))
+            found = self.compiled(step, *inputs, *self.adam.inputs(needed), eager=lambda *_: (), key=key)
             if self.compiled.highest != "inductor":  # what it could not do, the gradient alone could not do either
                 self.replay.engine = self.compiled.highest
             if found:
+                self.pending = False
                 return found
-            self.pending = True
         self.replay.rows = rows
-        eager = partial(self._eager, batch, weight)
         loss, norm, *gradients = self.replay(
-            partial(self._differentiate, needed, len(batch)), *inputs, eager=eager, key=key
+            partial(self._differentiate, needed, len(batch)),
+            *inputs,
+            eager=partial(self._eager, batch, weight),
+            key=(static, shapes(batch)),
         )
         if gradients:
             for p in self.parameters:
@@ -100,6 +108,34 @@ class Descent:
             for i, gradient in zip(self.used, gradients, strict=True):
                 self.parameters[i].grad = gradient
         return loss, norm
+
+    def _expect_the_same_parameters(self) -> None:
+        now = [p for group in self.optimizer.param_groups for p in group["params"]]
+        held = self.pure.tensors
+        same = len(now) == len(self.parameters) and all(p is q for p, q in zip(now, self.parameters, strict=True))
+        traceable = len(self.places) == len(self.parameters)
+        if not same or (traceable and any(held[i] is not p for i, p in zip(self.places, now, strict=True))):
+            raise ValueError(
+                "expected the parameters that the step was built with, got others, in the optimiser or in the program; "
+                "build the optimiser and the step anew"
+            )
+
+    def _expect_few(self, static: Hashable) -> None:
+        """Goes eager where a number that is part of the graph, as a temperature in Python, changes at every step."""
+        self.statics.add(static)
+        if len(self.statics) > 8 and self.replay.engine != "eager":
+            self.replay.engine = "eager"
+            warnings.warn(
+                "numbers of the program or the optimiser change all the time, and each would need a graph of its own: "
+                "the steps run eagerly; hold what is annealed in a tensor (a buffer) to keep the engine",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def show_gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> None:
+        """Leaves gradients in the parameters where the compiled step has not, to say which are not finite."""
+        if not self.pending:
+            self.eager(batch, weight)
 
     def update(self, norm: Tensor) -> None:
         """The optimiser's step, clipped, where the graph has not made it already."""
@@ -112,7 +148,7 @@ class Descent:
         """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser is one that is known."""
         replay = self.replay
         due = replay.engine == "inductor" or max(self.calls, replay.calls or 0) >= COMPILE_AFTER
-        return due and replay.engine in ("auto", "inductor") and self.adam is not None
+        return due and replay.engine in ("auto", "inductor") and self.adam is not None and self.adam.usable
 
     def _differentiate(self, needed: Sequence[bool], width: int, *inputs: Tensor) -> tuple[Tensor, ...]:
         """(loss, norm, *gradients) as a pure function of parameters, buffers, batch and weight."""
@@ -141,10 +177,10 @@ class Descent:
         self.adam.apply(self.used, parameters, gradients, inputs[count:], torch.isfinite(loss + norm))
         return loss, norm
 
-    def _eager(self, batch: tuple[Tensor, ...], weight: float, *_: Tensor) -> tuple[Tensor, ...]:
+    def _eager(self, batch: tuple[Tensor, ...], weight: float | None, *_: Tensor) -> tuple[Tensor, ...]:
         for p in self.parameters:
             p.grad = None
-        loss = self.eager(batch, None if weight == 1 else weight)
+        loss = self.eager(batch, weight)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
             raise _NoGradient
@@ -171,16 +207,21 @@ class Adam:
         self.members = [(p, group) for group in optimizer.param_groups for p in group["params"]]
         self._known: Hashable = None
         self._inputs: list[Tensor] = []
+        self._moments: list[Tensor | None] = []
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """None where the optimiser is another one, or has options or hooks that this formula leaves out."""
-        if not isinstance(optimizer, torch.optim.Adam) or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
-            return None
+        """None where the optimiser is another one."""
+        if isinstance(optimizer, torch.optim.Adam) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+            return cls(optimizer)
+        return None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the optimiser has no option or hook that this formula leaves out."""
         options = ("amsgrad", "maximize", "capturable", "differentiable")
-        odd = any(group.get(option) for group in optimizer.param_groups for option in options)
-        hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-        return None if odd or hooks else cls(optimizer)
+        odd = any(group.get(option) for group in self.optimizer.param_groups for option in options)
+        return not (odd or self.optimizer._optimizer_step_pre_hooks or self.optimizer._optimizer_step_post_hooks)
 
     @property
     def settings(self) -> Hashable:
@@ -193,15 +234,17 @@ class Adam:
     def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
         """Step, m and v of each parameter and its learning rate, made where they are missing, as torch makes them."""
         vars(self.optimizer)["_opt_called"] = True  # what a learning-rate schedule asks after
-        rates = tuple([group["lr"] for group in self.optimizer.param_groups])
-        known = (id(self.optimizer.state), needed, rates)
-        if known != self._known:
+        state = self.optimizer.state
+        known = (needed, tuple([float(group["lr"]) for group in self.optimizer.param_groups]))
+        moved = any(state[p].get("exp_avg") is not m for (p, _), m in zip(self.members, self._moments, strict=False))
+        if moved or known != self._known:
             self._known, self._inputs = known, [t for p, g in self.members for t in self._tensors(p, g)]
+            self._moments = [state[p].get("exp_avg") for p, _ in self.members]
         return self._inputs
 
     def _tensors(self, p: Tensor, group: dict[str, Any]) -> list[Tensor]:
         state = self.optimizer.state[p]
-        rate = torch.as_tensor(group["lr"], dtype=torch.float32, device=p.device)
+        rate = torch.tensor(float(group["lr"]), dtype=p.dtype, device=p.device)
         if p.requires_grad and not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if group["fused"] else None)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
@@ -225,9 +268,9 @@ class Adam:
                 before = p * (1 - rate * decay)
             elif decay:
                 g = g + decay * p
-            count = step + 1
+            count = (step + 1).to(p)
             mean, square = m.lerp(g, 1 - b1), v * b2 + (1 - b2) * g * g
-            scale = (square / (1 - b2 ** count.to(p.device))).sqrt() + group["eps"]
-            after = before - rate / (1 - b1 ** count.to(p.device)) * mean / scale
-            for old, new in ((step, count), (m, mean), (v, square), (p, after)):
+            scale = (square / (1 - b2**count)).sqrt() + group["eps"]
+            after = before - rate / (1 - b1**count) * mean / scale
+            for old, new in ((step, step + 1), (m, mean), (v, square), (p, after)):
                 old.copy_(torch.where(good.to(old.device), new, old))

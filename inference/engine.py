@@ -77,6 +77,7 @@ class Replay:
         self._entries: dict[Hashable, _Entry] = {}
         self._any_size: fx.GraphModule | None = None
         self._lowest = self._uncompiled = False
+        self._changes = 0
 
     @property
     def rung(self) -> str:
@@ -124,19 +125,26 @@ class Replay:
             entry.rung, entry.run = "eager", None
             return (eager or function)(*inputs)
         due = verify or (self.watch and (entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0))
-        if entry.graph is None or (due and not self._agrees(entry.graph, function, inputs)):
-            stale = entry.graph is not None
+        if entry.graph is not None and due and not self._agrees(entry.graph, function, inputs):
+            self._forget()
+        if entry.graph is None and not self._lowest:
             entry.graph, entry.run = self._traced(function, inputs, entry.first), None
-            if entry.graph is None:
-                return (eager or function)(*inputs)
-            if stale:
-                _warn(
-                    f"the {self.what} has changed since it was traced (a number or tensor that it holds): traced anew"
-                )
+        if entry.graph is None:
+            return (eager or function)(*inputs)
         if entry.run is None or entry.rung != wanted:
             return self._climb(entry, wanted, inputs)
         with torch.no_grad():
             return entry.run(*inputs)
+
+    def _forget(self) -> None:
+        """Drops all graphs, since the function is not what it was; one that keeps changing is left to run eagerly."""
+        self._any_size = None
+        for entry in self._entries.values():
+            entry.graph = entry.run = None
+        self._changes += 1
+        self._lowest = self.watch and self._changes > 1
+        then = "it runs eagerly from now on, since it changed before" if self._lowest else "traced anew"
+        _warn(f"the {self.what} has changed since it was traced (a number or tensor that it holds): {then}")
 
     def _traced(self, function: Function, inputs: Sequence[Tensor], first: bool) -> fx.GraphModule | None:
         """A graph that agrees with the function at these inputs; None where there is none, and the reason is told."""
@@ -146,9 +154,8 @@ class Replay:
             try:
                 known = self._any_size if symbolic else None
                 if known is None:
-                    self._agrees(
-                        function, function, inputs
-                    )  # what is done at a first call only is no part of the graph
+                    # What is done at a first call only is no part of the graph.
+                    self._agrees(function, function, inputs)
                 graph = known or trace(function, inputs, self.rows if symbolic else ())
                 if self._agrees(graph, function, inputs):
                     self._any_size = graph if symbolic else self._any_size
@@ -164,8 +171,13 @@ class Replay:
         results = []
         for run in (function, graph):
             copies = [t.detach().clone() for t in inputs]
-            with forked(inputs[0].device, None), tracing(), torch.no_grad():
-                results.append([*run(*copies), *copies])  # what it changes in place counts as well
+            try:
+                with forked(inputs[0].device, None), tracing(), torch.no_grad():
+                    results.append([*run(*copies), *copies])  # what it changes in place counts as well
+            except Exception:
+                if run is function:
+                    raise
+                return False
         return all(a.shape == b.shape and _close(a, b) for a, b in zip(*results, strict=True))
 
     def _climb(self, entry: _Entry, wanted: str, inputs: Sequence[Tensor]) -> Any:
@@ -180,13 +192,13 @@ class Replay:
                     "fallback_random": True,
                     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
                 }
-                compiled = torch.compile(entry.graph, dynamic=False, options=options)
+                # A copy, with code of its own, since the graph may serve other shapes as well.
+                own = fx.GraphModule(entry.graph, entry.graph.graph)
+                compiled = torch.compile(own, dynamic=False, options=options)
                 log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
                 try:
-                    with warnings.catch_warnings(
-                        action="ignore", category=FutureWarning
-                    ):  # inductor's, of its own code
-                        entry.run, result = compiled, compiled(*inputs)
+                    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+                        entry.run, result = compiled, compiled(*_apart(inputs))
                     return result
                 except Exception as error:
                     _warn(f"the {self.what} cannot be compiled and is replayed uncompiled: {_reason(error)}")
@@ -204,13 +216,21 @@ class _Entry:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal to rounding, that of the largest entry; NaN where the other is."""
-    if not a.is_floating_point():
+    """Equal to rounding, entry by entry, since a change may be in the smallest; NaN where the other is."""
+    if a.dtype != b.dtype or not a.is_floating_point():
         return torch.equal(a, b)
-    finite = a[a.isfinite()]
-    largest = float(finite.abs().max()) if finite.numel() else 0.0
     rounding = 64 * torch.finfo(a.dtype).eps
-    return torch.allclose(a, b, rtol=rounding, atol=rounding * largest, equal_nan=True)
+    return torch.allclose(a, b, rtol=rounding, atol=rounding if a.dim() == 0 else 0.0, equal_nan=True)
+
+
+def _apart(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of those that stand twice: the compiler would take them for one for good."""
+    seen: set[int] = set()
+    apart = []
+    for t in tensors:
+        apart.append(t.clone() if id(t) in seen else t)
+        seen.add(id(t))
+    return apart
 
 
 def _reason(error: Exception) -> str:

@@ -45,8 +45,8 @@ def hmc(
     """Draws from p(z | x) by HMC: p ~ N(0, I), L leapfrog steps of size ε in q and p, accepted with min(1, exp(H − H′)).
 
     Coordinates are scaled by their standard deviation, pooled over chains. The trajectory's length is jittered, and adapted by
-    ChEES from 16 chains on. With `local`, the latents of each datum in the plate "data" have a step size, scales and an
-    accept step of their own: one call gives the posterior of every datum.
+    ChEES from 16 chains on (with `local`, from 4 chains and 64 chains × data on). With `local`, the latents of each datum in
+    the plate "data" have a step size, scales and an accept step of their own: one call gives the posterior of every datum.
 
     Args:
         model: Any Pyro program. Discrete latents of finite support are summed out (not where `local`).
@@ -87,7 +87,7 @@ def hmc(
         chain = _Chains(moves, chains, trajectory, target_accept, warmup, draws)
         chain.run(tell)
         seconds = time.perf_counter() - ready
-    return chain.collected(seconds, ready - start)
+        return chain.collected(seconds, ready - start)
 
 
 class _State(NamedTuple):
@@ -147,13 +147,14 @@ class _Moves:
         except Exception as error:  # whatever keeps vmap from following
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             warnings.warn(f"the chains cannot be moved at once and take turns: {reason}", RuntimeWarning, stacklevel=4)
+            potential.expect_no_noise(q)
             energies, engine = potential.energies_in_turn, "eager"
             energy, gradient = energies(q, *self.tensors)
         self.start = _State(q, energy, gradient)
         replays = self._replays(engine, calls, (chains, shapes(self.tensors)))
         self._one, self._four, self._finish = replays
         self._by_one, self._by_four = (partial(leapfrog, energies, n) for n in (1, 4))
-        p, step = torch.randn_like(q), torch.full_like(energy, 1e-3)[..., None]
+        p, step = torch.randn_like(q), torch.full_like(q[..., :1], 1e-3)
         scale = torch.ones_like(q[0])
         inputs = (q, p, gradient, step, scale, *self.tensors)
         self._one(self._by_one, *inputs, verify=True)
@@ -162,9 +163,12 @@ class _Moves:
 
     def _replays(self, engine: Engine, calls: int, kind: Hashable) -> list[Replay]:
         model, local = self.potential.model, self.potential.local
-        known = _graphs.setdefault(owner(model), {})
-        key = (getattr(model, "__name__", ""), local, engine, plan(calls, engine), kind)
-        if key not in known:
+        try:
+            known = _graphs.setdefault(owner(model), {})
+        except TypeError:  # what no weak reference can be made to
+            known = {}
+        key = (getattr(model, "__name__", ""), self.potential.words, local, engine, plan(calls, engine), kind)
+        if key not in known or any(replay.highest == "eager" for replay in known[key]):
             known[key] = [
                 Replay(engine, calls, watch=False, what=what) for what in ("leapfrog step", "leapfrog", "accept step")
             ]
@@ -201,7 +205,7 @@ class _Chains:
         # At first each chain has a step size of its own: one that begins in a bad place must not hold up the others.
         self.steps = DualAveraging(torch.full_like(self.state.energy, 0.1 * size**-0.25), target)
         adapts = trajectory is None and (chains >= 16 or (chains >= 4 and chains * blocks >= 64))
-        self.trajectory = TrajectoryLength(trajectory or math.pi / 2, adapts)
+        self.trajectory = TrajectoryLength(math.pi / 2 if trajectory is None else trajectory, adapts)
         self.kept: list[tuple[Tensor, ...]] = []
         self.leapfrogs = 0
         self.draws = draws

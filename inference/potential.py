@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Potential", "expect_counts"]
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -52,9 +53,13 @@ class Potential:
         self.model, self.local = model, local
         self._args = list(args)
         self._places = [i for i, a in enumerate(args) if torch.is_tensor(a)]
+        if local and not (args and torch.is_tensor(args[0]) and args[0].dim() > 0):
+            raise ValueError(
+                "expected data of shape (N, *shape) as the first argument for local=True; else say local=False"
+            )
         with evaluating(model), tracing(), store_kept(), forked(_device(model, args), None):
             prototype = _prototype(model, args)
-            latents = _check_sites(model, args, prototype)
+            latents = _check_sites(model, args, prototype, local)
             if local:
                 self._transforms = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
             else:
@@ -79,8 +84,8 @@ class Potential:
                 self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
                 start += math.prod(shape)
         self.shape = (n, start)
-        example = next(iter(latents.values()))["value"]
-        self.dtype, self.device = example.dtype, example.device
+        values = [site["value"] for site in latents.values()]
+        self.dtype, self.device = functools.reduce(torch.promote_types, [v.dtype for v in values]), values[0].device
         self._deterministic = _deterministic(prototype)
         self._pure = Functional(self._energies, model)
         self.dims = {name: _plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)}
@@ -89,6 +94,11 @@ class Potential:
     def tensors(self) -> tuple[Tensor, ...]:
         """Parameters and buffers of the program's module, and the tensors among its arguments."""
         return (*self._pure.tensors, *(self._args[i] for i in self._places))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments that are no tensors, which a graph takes for granted."""
+        return tuple(repr(a)[:200] for i, a in enumerate(self._args) if i not in self._places)
 
     @property
     def names(self) -> list[str]:
@@ -122,6 +132,19 @@ class Potential:
             energies.append(energy.detach())
             gradients.append(gradient)
         return torch.stack(energies), torch.stack(gradients)
+
+    def expect_no_noise(self, q: Tensor) -> None:
+        """Says when the density itself is random: a sampler would draw from nothing that has a name.
+
+        Raises:
+            ValueError: If the energies of q (C, B, D) differ between two evaluations.
+        """
+        first, second = (self.energies_in_turn(q, *self.tensors)[0] for _ in range(2))
+        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+            raise ValueError(
+                "expected the same log density at the same latents, got two: the model draws random numbers outside its "
+                "sample sites (a Dropout in training mode?); call .eval() on its modules, or make them sample sites"
+            )
 
     def starts(self, chains: int) -> Tensor:
         """Dispersed starts (C, B, D), uniform on [−2, 2], drawn again where the density is zero or infinite.
@@ -184,9 +207,10 @@ class Potential:
                 trace = poutine.trace(poutine.condition(self.model, data=latents)).get_trace(*self._args)
                 return {name: trace.nodes[name]["value"] for name in self._deterministic}
 
+            width = max(1, sum(value[0].numel() for value in values.values()))
             try:
                 with tracing():
-                    return values | vmap(follow, randomness="same")(values)
+                    return values | vmap(follow, randomness="same", chunk_size=max(1, 2**22 // width))(values)
             except Exception:  # whatever keeps vmap from following
                 each = [follow({k: v[i] for k, v in values.items()}) for i in range(q.shape[0])]
                 return values | {k: torch.stack([d[k] for d in each]) for k in self._deterministic}
@@ -270,7 +294,7 @@ def _prototype(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:
         return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
 
 
-def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace) -> dict[str, Any]:
+def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace, local: bool) -> dict[str, Any]:
     """The continuous latent sites, once nothing is wrong with any."""
     hidden = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
     for name, site in hidden.items():
@@ -280,6 +304,9 @@ def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.
                 f"{name!r} from {type(site['fn']).__name__}; sum it out by hand, or replace it by a continuous latent"
             )
     latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
+    if local and len(latents) < len(hidden):
+        names = sorted(hidden.keys() - latents.keys())
+        raise ValueError(f"expected continuous latents alone for local=True, got the discrete {names}; say local=False")
     if not latents:
         raise ValueError(
             f"expected a program with continuous latents to sample, got the sites {sorted(hidden) or 'none'}"
@@ -293,12 +320,34 @@ def _check_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.
                 f"expected the same latents at every call of the model, got {_described(shapes[0])} at one and "
                 f"{_described(shapes[1])} at another; give it a fixed number of latents"
             )
+        for name, site in latents.items():
+            bounds = [_bounds(s["fn"].support) for s in (site, other[name])]
+            if any(not torch.equal(a, b) for a, b in zip(*bounds, strict=True)):
+                raise ValueError(
+                    f"expected a support that is the same for all latents, got that of the site {name!r}, which "
+                    f"depends on another latent; sample it on a fixed interval and scale it by pyro.deterministic"
+                )
     return latents
 
 
 def _drawable(sites: dict[str, Any]) -> bool:
     """Whether every prior can be sampled; improper ones cannot."""
-    return all(type(site["fn"]).__name__ != "ImproperUniform" for site in sites.values())
+    return not any(_is_improper(site["fn"]) for site in sites.values())
+
+
+def _is_improper(fn: Any) -> bool:
+    return type(fn).__name__ == "ImproperUniform" or (hasattr(fn, "base_dist") and _is_improper(fn.base_dist))
+
+
+def _bounds(support: Any) -> list[Tensor]:
+    """The numbers of a constraint: those of an interval, also inside others."""
+    found = []
+    for value in vars(support).values():
+        if torch.is_tensor(value) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            found.append(torch.as_tensor(value, dtype=torch.float64))
+        elif hasattr(value, "check"):
+            found += _bounds(value)
+    return found
 
 
 def _described(shapes: dict[str, torch.Size]) -> str:

@@ -51,8 +51,8 @@ def svi_step(
     left out, so that the same batches serve a VAE and a CVAE. The global param store is left as it was found.
 
     Args:
-        program: Any program with a density. One whose model takes no `n`, as posteriors of shared latents have it, is taken
-            as it is, with all its arguments as the batch: its ELBO is in nats for all data, N = 1.
+        program: Any program with a density. A plain Pyro model, or a program whose model takes no `n`, is taken as it is,
+            with all its arguments as the batch: its ELBO is in nats for all data, N = 1.
         optimizer: A torch optimiser of the parameters to train.
         elbo: Any Pyro ELBO; Trace_ELBO() if left out.
         guide: q(z | x); `program.guide` if left out.
@@ -60,7 +60,9 @@ def svi_step(
         clip: The largest norm of the gradient; longer ones are scaled down to it.
         first_step: The index of the first step, for a schedule that goes on where it stopped.
         engine: How loss and gradient are computed, see `ppl_gen.inference.engine.Replay`; all draw the same random numbers.
-            Objectives without a `differentiable_loss` run eagerly.
+            Objectives without a `differentiable_loss` run eagerly. What the program holds outside its tensors and its modules'
+            numbers is part of the graph: that it was replaced is seen at steps 2, 4, 8, … and at every thousandth. Compiled
+            together with Adam, a step leaves no gradient in the parameters.
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
 
     Returns:
@@ -68,7 +70,7 @@ def svi_step(
 
     Raises:
         ValueError: If clip, beta or engine is out of range; on the first batch, as `ppl_gen.inference.checks.check` says, or
-            if no parameter of the optimiser gets a gradient.
+            if no parameter of the optimiser gets a gradient; if program or optimiser get other parameters later.
         NotFinite: Before any update with a loss or gradient that is not finite, naming the site or parameter and the step.
 
     Reference:
@@ -78,20 +80,19 @@ def svi_step(
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
     replay = Replay(engine if hasattr(elbo, "differentiable_loss") else "eager", steps, what="objective")
-    checks = simulates(program.model)
+    model = getattr(program, "model", program)
+    checks = simulates(model)
     if replay.engine == "eager" and engine in ("fx", "inductor"):
         warnings.warn(f"{type(elbo).__name__} cannot be traced: it runs eagerly", RuntimeWarning, stacklevel=2)
     descent = Descent(
-        partial(_loss, elbo, program.model, guide),
+        partial(_loss, elbo, model, guide),
         (program, guide, elbo),
         optimizer,
         replay,
         clip,
-        partial(
-            _backward, elbo, program.model, guide, [p for group in optimizer.param_groups for p in group["params"]]
-        ),
+        partial(_backward, elbo, model, guide, [p for group in optimizer.param_groups for p in group["params"]]),
     )
-    takes_at_most = takes(program.model)
+    takes_at_most = takes(model)
     objective = "objective" if callable(beta) or beta != 1 else "elbo"
     index = first_step
 
@@ -100,8 +101,10 @@ def svi_step(
         batch = batch[:takes_at_most]
         if index == first_step and checks:
             check(program, guide, *batch)
-        loss, norm = descent.gradients(batch, beta(index) if callable(beta) else beta)
+        weight = beta(index) if callable(beta) else None if beta == 1 else beta
+        loss, norm = descent.gradients(batch, weight)
         if not math.isfinite(float(loss + norm)):
+            descent.show_gradients(batch, weight)
             raise _not_finite(index, loss, program, guide, batch, descent.parameters)
         descent.update(norm)
         index += 1
@@ -195,7 +198,9 @@ def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str
     """The sites whose value or log density is not finite, in one more draw from the parameters as they are."""
     with torch.no_grad(), pyro.validation_enabled(False):
         guide_trace = poutine.trace(guide).get_trace(*batch)
-        model_trace = poutine.trace(poutine.replay(program.model, trace=guide_trace)).get_trace(*batch)
+        model_trace = poutine.trace(poutine.replay(getattr(program, "model", program), trace=guide_trace)).get_trace(
+            *batch
+        )
         bad = [
             f"site {name!r} of the {which}"
             for which, trace in (("guide", guide_trace), ("model", model_trace))

@@ -74,6 +74,10 @@ def tracing() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
+        # The switch of validation does not reach distributions that were made, or expanded, while it was on.
+        stack.enter_context(
+            patch.object(torch.distributions.Distribution, "_validate_sample", lambda self, value: None)
+        )
         for name, replacement in _LINALG.items():
             stack.enter_context(patch.object(torch.linalg, name, replacement))
         for name, module in list(sys.modules.items()):
@@ -150,6 +154,9 @@ class Functional:
                     if tensor is not None:
                         places.setdefault(id(tensor), (tensor, []))[1].append((held, name))
         self._places = [where for _, where in places.values()]
+        self._numbers = [
+            (vars(m), name) for m in self._modules for name, v in vars(m).items() if type(v) in (bool, int, float)
+        ]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -161,7 +168,12 @@ class Functional:
         own = self.tensors
         try:
             self._put(tensors)
-            return self._call(*arguments)
+            result = self._call(*arguments)
+            if any(held[name] is not t for where, t in zip(self._places, tensors, strict=True) for held, name in where):
+                raise RuntimeError(
+                    "a module puts another tensor in the place of a parameter or buffer while it is called"
+                )
+            return result
         finally:
             self._put(own)
 
@@ -171,11 +183,11 @@ class Functional:
                 held[name] = tensor
 
     @property
-    def modes(self) -> tuple[bool, ...]:
-        """Whether each module is in training mode."""
-        return tuple([m.training for m in self._modules])
+    def numbers(self) -> tuple[Any, ...]:
+        """The numbers that the modules hold now: modes, temperatures, rates of dropout."""
+        return tuple([held[name] for held, name in self._numbers])
 
 
 def shapes(tensors: Sequence[Tensor]) -> Hashable:
     """What a graph takes for granted of its inputs."""
-    return tuple([(t.shape, t.dtype, t.device) for t in tensors])
+    return tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "simulates", "store_kept", "takes"]
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,7 +59,9 @@ def store_kept() -> Iterator[None]:
 
 
 def owner(part: Any) -> Any:
-    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`."""
+    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`, also inside a `partial`."""
+    while isinstance(part, functools.partial):
+        part = part.func
     return getattr(part, "__self__", part)
 
 

@@ -184,7 +184,14 @@ def forest(
         middle, width = _array(((exact[0] - shift) / unit)[order]), _array((2 * exact[1] / unit)[order])
         heights = [r + 0.28 for r in rows]
         axes.errorbar(
-            middle, heights, xerr=width, fmt="|", color=EXACT, linewidth=0.8, markersize=5, label="reference, mean ± 2 sd"
+            middle,
+            heights,
+            xerr=width,
+            fmt="|",
+            color=EXACT,
+            linewidth=0.8,
+            markersize=5,
+            label="reference, mean ± 2 sd",
         )
     axes.set_yticks(list(rows), [names[k] for k in order], fontsize=8)
     axes.set_ylim(len(order) - 0.4, -0.6)

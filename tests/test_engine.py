@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import warnings
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoDiagonalNormal
 from torch import Tensor, nn
 
 from ppl_gen import data
-from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.guides import DiagonalGaussian, automatic
 from ppl_gen.inference import NotFinite, log_evidence, svi_step
 from ppl_gen.inference.engine import Engine, Replay, plan
 from ppl_gen.inference.tracing import trace
@@ -125,9 +127,16 @@ def test_the_compiled_update_follows_a_schedule_and_a_restored_state() -> None:
     before = [p.detach().clone() for p in program.parameters()]
     step(*batch())
     assert all(torch.equal(p, q) for p, q in zip(program.parameters(), before, strict=True))  # the rate is zero
-    optimizer.load_state_dict(optimizer.state_dict())
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     step(*batch())
     assert {float(s["step"]) for s in optimizer.state.values()} == {4.0}
+    optimizer.state.clear()
+    step(*batch())
+    assert {float(s["step"]) for s in optimizer.state.values()} == {1.0}
+    called = []
+    optimizer.register_step_post_hook(lambda *args: called.append(args))
+    step(*batch())
+    assert len(called) == 1
 
 
 @needs_compiler
@@ -226,6 +235,94 @@ def test_a_number_that_the_program_holds_may_change() -> None:
         got = step(x)
     torch.manual_seed(0)
     torch.testing.assert_close(got, eager(x))
+
+
+def test_a_number_that_changes_all_the_time_leaves_the_engine() -> None:
+    class Tempered(VAE):
+        temperature = 1.0
+
+        def __init__(self) -> None:
+            super().__init__(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(mlp([4, 4])))
+            self.temperature = 1.0
+
+        def guide(self, x: Tensor) -> Tensor:
+            with pyro.plate("data", x.shape[0]):
+                return pyro.sample("z", dist.Normal(torch.zeros(2), self.temperature).to_event(1))
+
+    program = Tempered()
+    steps = [svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e) for e in ("fx", "eager")]
+    with pytest.warns(RuntimeWarning, match="numbers of the program or the optimiser change all the time"):
+        for i in range(12):
+            program.temperature = 1.0 + i
+            seen = []
+            for step in steps:
+                torch.manual_seed(i)
+                seen.append(step(torch.ones(8, 4)))
+            torch.testing.assert_close(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("engine", ["eager", "fx"])
+def test_other_parameters_than_the_step_was_built_with_are_refused(engine: Engine) -> None:
+    for change in ("group", "weight"):
+        program = vae((1, 8, 8), 2, hidden=(8,))
+        optimizer = sgd(program.encoder.parameters())
+        step = svi_step(program, optimizer, engine=engine)
+        step(*batch())
+        if change == "group":
+            optimizer.add_param_group({"params": list(program.decoder.parameters())})
+        else:
+            program.load_state_dict(vae((1, 8, 8), 2, hidden=(8,)).state_dict(), assign=True)
+        with pytest.raises(ValueError, match="expected the parameters that the step was built with"):
+            step(*batch())
+
+
+def test_a_buffer_that_is_replaced_in_forward_runs_eagerly() -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 4)
+            self.register_buffer("average", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.average = 0.5 * self.average + x.mean()
+            return self.net(x) + self.average
+
+    programs = []
+    for engine in ("eager", "fx"):
+        torch.manual_seed(0)
+        program = VAE(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(Averaged()))
+        step = svi_step(program, sgd(program.parameters()), engine=engine)
+        torch.manual_seed(1)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                step(torch.ones(8, 4))
+        assert [("another tensor" in str(w.message)) for w in told] == ([True] if engine == "fx" else [])
+        programs.append(program)
+    torch.testing.assert_close(programs[1].encoder.net.net.weight, programs[0].encoder.net.net.weight)
+
+
+def test_batches_of_one_shape_and_other_strides() -> None:
+    program = vae((8, 8), 2, hidden=(8,))
+    step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="fx")
+    x = torch.rand(6, 8, 8).round()
+    step(x)
+    torch.manual_seed(0)
+    expected = step(x.transpose(1, 2).contiguous())
+    torch.manual_seed(0)
+    torch.testing.assert_close(step(x.transpose(1, 2)), expected)
+
+
+def test_a_plain_pyro_model_is_a_program() -> None:
+    def model(y: Tensor) -> None:
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", y.shape[0]):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    y = torch.ones(5)
+    guide = automatic(AutoDiagonalNormal, model, y)
+    step = svi_step(model, adam(guide.parameters()), guide=guide, engine="fx")
+    assert step(y)["elbo"].isfinite()
 
 
 def test_the_mode_of_a_module_is_part_of_the_graph() -> None:
