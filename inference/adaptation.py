@@ -51,21 +51,21 @@ class Scales:
     """The standard deviation of each coordinate, pooled over chains and over the draws of a window, shrunk a little to 10⁻³."""
 
     def __init__(self) -> None:
-        self._count, self._mean, self._squares = 0, torch.zeros(()), torch.zeros(())
+        self.count, self._mean, self._squares = 0, torch.zeros(()), torch.zeros(())
 
     def see(self, q: Tensor) -> None:
         """Takes the state (C, B, D) of all chains."""
         q = q.double()
-        new = self._count + q.shape[0]
+        new = self.count + q.shape[0]
         shift = q.mean(0) - self._mean
         within = (q - q.mean(0)).square().sum(0)
-        self._squares = self._squares + within + shift.square() * (self._count * q.shape[0] / new)
+        self._squares = self._squares + within + shift.square() * (self.count * q.shape[0] / new)
         self._mean = self._mean + shift * (q.shape[0] / new)
-        self._count = new
+        self.count = new
 
     def deviation(self) -> Tensor:
         """(B, D)."""
-        n = self._count
+        n = self.count
         variance = self._squares / max(n - 1, 1)
         return ((n * variance + 5 * 1e-3) / (n + 5)).sqrt()
 

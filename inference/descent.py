@@ -60,7 +60,8 @@ class Descent:
         self.used: list[int] = []
         self.calls = 0
         self.pending = False
-        self.statics: set[Hashable] = set()
+        self._statics: dict[Hashable, int] = {}
+        self._last_static, self._number = None, 0
 
     @property
     def rung(self) -> str:
@@ -74,22 +75,22 @@ class Descent:
             ValueError: If the optimiser has other parameters than when this was made.
         """
         self.calls += 1
-        self._expect_the_same_parameters()
+        held = self.pure.tensors
+        self._expect_the_same_parameters(held)
         kind: dict[str, Any] = {"dtype": self.parameters[0].dtype, "device": self.parameters[0].device}
         weights = () if weight is None else (torch.as_tensor(weight, **kind),)
         needed = tuple([p.requires_grad for p in self.parameters])
-        static = (needed, self.pure.numbers, kind["dtype"], len(weights))
-        held = self.pure.tensors
+        compiles = self._compiles()
+        settings = self.adam.settings if compiles and self.adam is not None else None
+        static = self._numbered((needed, self.pure.numbers, kind["dtype"], len(weights), settings))
         rows = range(len(held), len(held) + len(batch))
         inputs = (*held, *batch, *weights)
-        compiles = self._compiles()
-        self._expect_few((static, self.adam.settings if compiles and self.adam else None))
         self.pending = True
         if compiles and self.replay.engine != "eager" and self.adam is not None:
             self.compiled.rows = rows
             step = partial(self._descend, needed, len(batch), len(inputs))
-            key = (static, self.adam.settings, shapes(batch))
-            found = self.compiled(step, *inputs, *self.adam.inputs(needed), eager=lambda *_: (), key=key)
+            tensors = self.adam.inputs(needed)
+            found = self.compiled(step, *inputs, *tensors, eager=lambda *_: (), key=(static, shapes(batch)))
             if self.compiled.highest != "inductor":  # what it could not do, the gradient alone could not do either
                 self.replay.engine = self.compiled.highest
             if found:
@@ -109,9 +110,8 @@ class Descent:
                 self.parameters[i].grad = gradient
         return loss, norm
 
-    def _expect_the_same_parameters(self) -> None:
+    def _expect_the_same_parameters(self, held: list[Tensor]) -> None:
         now = [p for group in self.optimizer.param_groups for p in group["params"]]
-        held = self.pure.tensors
         same = len(now) == len(self.parameters) and all(p is q for p, q in zip(now, self.parameters, strict=True))
         traceable = len(self.places) == len(self.parameters)
         if not same or (traceable and any(held[i] is not p for i, p in zip(self.places, now, strict=True))):
@@ -120,10 +120,15 @@ class Descent:
                 "build the optimiser and the step anew"
             )
 
-    def _expect_few(self, static: Hashable) -> None:
-        """Goes eager where a number that is part of the graph, as a temperature in Python, changes at every step."""
-        self.statics.add(static)
-        if len(self.statics) > 8 and self.replay.engine != "eager":
+    def _numbered(self, static: Hashable) -> int:
+        """A number for what a graph takes for granted, so that it is hashed where it changes and not at every step.
+
+        Where it changes at every step, as a temperature in Python does, the steps run eagerly.
+        """
+        if static == self._last_static:
+            return self._number
+        self._last_static, self._number = static, self._statics.setdefault(static, len(self._statics))
+        if len(self._statics) > 8 and self.replay.engine != "eager":
             self.replay.engine = "eager"
             warnings.warn(
                 "numbers of the program or the optimiser change all the time, and each would need a graph of its own: "
@@ -131,6 +136,7 @@ class Descent:
                 RuntimeWarning,
                 stacklevel=4,
             )
+        return self._number
 
     def show_gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> None:
         """Leaves gradients in the parameters where the compiled step has not, to say which are not finite."""

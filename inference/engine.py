@@ -194,7 +194,7 @@ class Replay:
                 }
                 # A copy, with code of its own, since the graph may serve other shapes as well.
                 own = fx.GraphModule(entry.graph, entry.graph.graph)
-                compiled = torch.compile(own, dynamic=False, options=options)
+                compiled = torch.compile(own.forward, dynamic=False, options=options)
                 log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
                 try:
                     with warnings.catch_warnings(action="ignore", category=FutureWarning):

@@ -244,8 +244,10 @@ class _Chains:
         for i in range(self.warmup):
             if i == alone:
                 self._join()
+                scales = self._rescaled(scales)
             step = self.steps.step.to(self.state.q.dtype).expand(self.state.energy.shape)[..., None].contiguous()
-            length = self.trajectory.length if i >= alone else 1.0
+            # On its own a chain looks for where the mass is, in few steps; how far to go is learnt afterwards.
+            length = self.trajectory.length if i >= alone else min(1.0, 6 * float(step.median()))
             (acceptance, _, chees), travelled = self._iterate(jitter[i] * length, step)
             if i < alone:
                 self.steps.learn(acceptance)
@@ -253,12 +255,10 @@ class _Chains:
                 # The harmonic mean: a step that some chains cannot bear is too long. One stuck chain must not decide alone.
                 self.steps.learn(1 / (1 / acceptance.double().clamp(min=0.02)).mean(0, keepdim=True))
                 self.trajectory.learn(float(chees), travelled, float(step.median()))
+            if i >= alone // 2:
                 scales.see(self.state.q)
             if i + 1 in ends:
-                self.scale = scales.deviation().to(self.scale)
-                scales = Scales()
-                self.steps.restart(self.steps.step)
-                self.trajectory.restart()
+                scales = self._rescaled(scales)
             self.trajectory.keep()
             if (i + 1) % max((self.warmup + self.draws) // 20, 1) == 0:
                 tell(Progress("warmup", i + 1, self.warmup + self.draws, float(acceptance.mean()), 0))
@@ -268,6 +268,15 @@ class _Chains:
     def _join(self) -> None:
         """From step sizes of each chain to common ones."""
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
+
+    def _rescaled(self, seen: Scales) -> Scales:
+        """Takes the scales that were seen, if enough was, and puts step sizes into the new units."""
+        if seen.count >= 10:
+            new = seen.deviation().to(self.scale)
+            self.steps.restart(self.steps.step * (self.scale.log() - new.log()).mean(-1).exp())
+            self.scale = new
+            self.trajectory.restart()
+        return Scales()
 
     def _draw(self, jitter: list[float], tell: Callable[[Progress], None]) -> None:
         step = self.steps.average if self.warmup else self.steps.step

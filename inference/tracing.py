@@ -154,8 +154,13 @@ class Functional:
                     if tensor is not None:
                         places.setdefault(id(tensor), (tensor, []))[1].append((held, name))
         self._places = [where for _, where in places.values()]
+        # Of torch's own modules those that are ever changed: the sizes of a Linear are not.
         self._numbers = [
-            (vars(m), name) for m in self._modules for name, v in vars(m).items() if type(v) in (bool, int, float)
+            (vars(m), name)
+            for m in self._modules
+            for name, v in vars(m).items()
+            if type(v) in (bool, int, float)
+            and (name in ("training", "p") or not type(m).__module__.startswith("torch.nn."))
         ]
 
     @property

@@ -115,7 +115,7 @@ CASES = {
     "PPCA, 80-d": Case(components, (pictures,), components_twin),
     "funnel, not centred": Case(funnel.model, (), funnel_twin),
     "logistic 20 × 1000": Case(logistic, (responses,), logistic_twin),
-    "MLP posterior, 1000-d": Case(perceptron, (seen,), perceptron_twin, {"local": True, "draws": 300}, 100),
+    "MLP posterior, 1000-d": Case(perceptron, (seen,), perceptron_twin, {"local": True}, 100),
     "correlated Gaussian, 50-d": Case(correlated, (), correlated_twin, {"draws": 300}, 100),
 }
 
@@ -158,7 +158,7 @@ def runs(case: Case) -> Iterator[tuple[str, float, float, dict[str, Any]]]:
         assert case.twin is not None
         case.twin(numpyro, numpyro.distributions, jnp, args)
 
-    for chains, draws in ((64, 300), (1, 20_000 if case.slow == 300 else 2000)):
+    for chains, draws in ((64, case.options.get("draws", 1000)), (1, 20_000 if case.slow == 300 else 2000)):
         sampler = MCMC(
             NUTS(twin),
             num_warmup=300,
