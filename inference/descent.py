@@ -61,7 +61,8 @@ class Descent:
         self.calls = 0
         self.pending = False
         self._statics: dict[Hashable, int] = {}
-        self._last_static, self._number = None, 0
+        self._last_static: Hashable = None
+        self._number = 0
 
     @property
     def rung(self) -> str:

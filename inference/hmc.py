@@ -18,12 +18,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_gen.calling import evaluating, forked, owner, store_kept
 from ppl_gen.inference.adaptation import DualAveraging, Scales, TrajectoryLength, halton, windows
+from ppl_gen.inference.chunks import in_chunks, rows_at_once
 from ppl_gen.inference.draws import Draws, Progress, reporting
+from ppl_gen.inference.dynamics import finish, leapfrog
 from ppl_gen.inference.engine import Engine, Replay, expect_engine, plan
 from ppl_gen.inference.potential import Potential, expect_counts
 from ppl_gen.inference.tracing import shapes, tracing
 
-DIVERGENCE = 1000.0
 LONGEST = 512
 _graphs: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
@@ -35,6 +36,7 @@ def hmc(
     warmup: int = 1000,
     chains: int = 64,
     local: bool = False,
+    chunk: int | None = None,
     trajectory: float | None = None,
     target_accept: float = 0.8,
     engine: Engine = "auto",
@@ -55,6 +57,7 @@ def hmc(
         warmup: The number of iterations before, in which the sampler adapts.
         chains: The number of chains, which begin at dispersed starts.
         local: Whether to sample the latents datum by datum.
+        chunk: With `local`, how many data are sampled at once; chosen by their size and the device if left out.
         trajectory: The mean length of the trajectories, in units of the posterior's standard deviations; adapted if left out.
         target_accept: The acceptance probability that step sizes are adapted to (its harmonic mean over chains).
         engine: How the leapfrog steps are computed, see `ppl_gen.inference.engine.Replay`. Programs that vmap cannot follow
@@ -72,12 +75,25 @@ def hmc(
     Reference:
         Neal (2011), MCMC using Hamiltonian dynamics; Hoffman, Radul and Sountsov (2021), for the trajectory.
     """
-    expect_counts(draws=draws, warmup=warmup, chains=chains)
+    expect_counts(draws=draws, warmup=warmup, chains=chains, chunk=1 if chunk is None else chunk)
     expect_engine(engine)
     if not 0 < target_accept < 1:
         raise ValueError(f"expected target_accept between 0 and 1, got {target_accept}")
     if trajectory is not None and not trajectory > 0:
         raise ValueError(f"expected a trajectory above 0, got {trajectory}; leave it out to adapt it")
+    options: dict[str, Any] = {
+        "draws": draws,
+        "warmup": warmup,
+        "chains": chains,
+        "trajectory": trajectory,
+        "target_accept": target_accept,
+    }
+    rows = rows_at_once(args[0], chains) if chunk is None and local and _has_rows(args) else chunk
+    if local and rows is not None and _has_rows(args) and args[0].shape[0] > rows:
+        Potential(model, args, local=True)  # says what is wrong with any of the data
+        part = partial(hmc, model, local=True, chunk=args[0].shape[0], engine=engine, **options)
+        with nullcontext() if seed is None else forked(args[0].device, seed), reporting(on_draw, progress) as tell:
+            return in_chunks(part, args, rows, tell)
     potential = Potential(model, args, local=local)
     seeded = nullcontext() if seed is None else forked(potential.device, seed)
     with evaluating(model), tracing(), store_kept(), seeded, reporting(on_draw, progress) as tell:
@@ -90,49 +106,16 @@ def hmc(
         return chain.collected(seconds, ready - start)
 
 
+def _has_rows(args: tuple[Any, ...]) -> bool:
+    return bool(args) and torch.is_tensor(args[0]) and args[0].dim() > 0
+
+
 class _State(NamedTuple):
     """Where the chains are: q (C, B, D), the energy U (C, B) and its gradient g (C, B, D)."""
 
     q: Tensor
     energy: Tensor
     gradient: Tensor
-
-
-def leapfrog(energies: Callable[..., Any], steps: int, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """`steps` leapfrog steps of size ε in coordinates scaled by s: (q, p, g, ε, s, *tensors) → (q, p, U, g)."""
-    q, p, gradient, step, scale, *tensors = inputs
-    energy = q.new_zeros(q.shape[:2])
-    for _ in range(steps):
-        p = p - 0.5 * step * scale * gradient
-        q = q + step * scale * p
-        energy, gradient = energies(q, *tensors)
-        p = p - 0.5 * step * scale * gradient
-    return q, p, energy, gradient
-
-
-def finish(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """The accept step, and what adaptation learns from it.
-
-    From (q, U, g, p) before, the same after, log u and s, to (q, U, g, α, divergent, moves, ChEES' gradient).
-    """
-    q0, energy0, gradient0, p0, q1, energy1, gradient1, p1, log_u, scale = inputs
-    change = energy0 - energy1 + 0.5 * (p0.square().sum(-1) - p1.square().sum(-1))
-    change = torch.where(change.isnan(), -torch.inf, change)
-    acceptance = change.clamp(max=0).exp()
-    accepted = (log_u < change)[..., None]
-    before, after = q0 / scale, torch.where(acceptance[..., None] > 0, q1, q0) / scale
-    before, after = before - before.mean(0), after - after.mean(0)
-    along = (after * torch.where(acceptance[..., None] > 0, p1, 0.0)).sum(-1)
-    gain = (after.square().sum(-1) - before.square().sum(-1)) * along
-    chees = (acceptance * gain).sum() / (acceptance.sum() + 1e-20)
-    return (
-        torch.where(accepted, q1, q0),
-        torch.where(accepted[..., 0], energy1, energy0),
-        torch.where(accepted, gradient1, gradient0),
-        acceptance,
-        change < -DIVERGENCE,
-        chees,
-    )
 
 
 class _Moves:

@@ -84,8 +84,8 @@ class Potential:
                 self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
                 start += math.prod(shape)
         self.shape = (n, start)
-        values = [site["value"] for site in latents.values()]
-        self.dtype, self.device = functools.reduce(torch.promote_types, [v.dtype for v in values]), values[0].device
+        points = [site["value"] for site in latents.values()]
+        self.dtype, self.device = functools.reduce(torch.promote_types, [v.dtype for v in points]), points[0].device
         self._deterministic = _deterministic(prototype)
         self._pure = Functional(self._energies, model)
         self.dims = {name: _plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)}

@@ -80,7 +80,7 @@ def svi_step(
     elbo = Trace_ELBO() if elbo is None else elbo
     guide = guide_of(program, guide)
     replay = Replay(engine if hasattr(elbo, "differentiable_loss") else "eager", steps, what="objective")
-    model = getattr(program, "model", program)
+    model: Any = getattr(program, "model", program)
     checks = simulates(model)
     if replay.engine == "eager" and engine in ("fx", "inductor"):
         warnings.warn(f"{type(elbo).__name__} cannot be traced: it runs eagerly", RuntimeWarning, stacklevel=2)

@@ -93,6 +93,42 @@ class TestLocal:
         torch.testing.assert_close(energy.sum(1), total[:, 0])
         torch.testing.assert_close(gradient.reshape(3, 1, -1), flat)
 
+    def test_chunks_are_put_side_by_side(self) -> None:
+        """Seven data in chunks of three: the last is filled up, and what fills it is dropped."""
+        program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
+        x, seen = simulate(program, 7), []
+        draws = hmc(
+            program.model,
+            x,
+            draws=200,
+            warmup=200,
+            chains=8,
+            local=True,
+            chunk=3,
+            seed=0,
+            engine="fx",
+            on_draw=seen.append,
+        )
+        assert draws.samples["z"].shape == (8, 200, 7, 2)
+        assert draws.log_density.shape == draws.divergent.shape == (8, 200, 7)
+        z = (draws.mean["z"] - program.exact_posterior(x).mean) / draws.mcse["z"]
+        assert float(z.abs().max()) < 4
+        assert [now.done for now in seen] == sorted(now.done for now in seen)
+        assert seen[-1].done == seen[-1].total == 3 * 400
+
+    def test_an_interrupt_leaves_the_data_that_are_done(self) -> None:
+        program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
+
+        def stop(now: Progress) -> None:
+            if now.done > 60:
+                raise KeyboardInterrupt
+
+        options = {"draws": 20, "warmup": 10, "chains": 2, "local": True, "chunk": 2, "engine": "fx"}
+        with pytest.warns(RuntimeWarning, match="interrupted"):
+            draws = hmc(program.model, simulate(program, 6), seed=0, on_draw=stop, **options)
+        assert draws.samples["z"].shape == (2, 20, 4, 2)
+        assert draws.remarks == ("interrupted: the draws are of the first 4 of 6 data",)
+
     def test_simulation_based_calibration(self) -> None:
         """z ~ p(z), x ~ p(x | z): the rank of z among draws from p(z | x) is uniform (Talts et al. 2018)."""
         program = toy.Curve(lambda z: torch.cat([z, z.square()], -1), 0.4)
