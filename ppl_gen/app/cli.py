@@ -47,6 +47,7 @@ app = typer.Typer(
 console = Console(highlight=False)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Engine = Annotated[str, typer.Option(help="inductor, fx or eager; auto compiles where what is to come pays for it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
 
 
@@ -67,17 +68,14 @@ def fit(
     ] = "auto",
     image_size: Annotated[int | None, typer.Option(help="Side to bring the images of a folder to.")] = None,
     likelihood: Annotated[
-        str,
-        typer.Option(help="bernoulli, continuous-bernoulli, gaussian, laplace, discretized-logistic, categorical, ..."),
+        str, typer.Option(help="bernoulli, continuous-bernoulli, gaussian, laplace, ...")
     ] = "bernoulli",
     latent_dim: Annotated[int, typer.Option(help="Dimension of the latent z.")] = 10,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Data per step.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
-    engine: Annotated[
-        str, typer.Option(help="inductor, fx or eager; auto compiles where the steps to come pay for it.")
-    ] = "auto",
+    engine: Engine = "auto",
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -285,7 +283,7 @@ def compare(
     warmup: Annotated[int, typer.Option(help="Iterations before them.")] = 500,
     steps: Annotated[int, typer.Option(help="SVI steps of a toy's guide.")] = 3000,
     limit: Annotated[int, typer.Option(help="Of a run, the first so many test data.")] = 20,
-    engine: Annotated[str, typer.Option(help="auto, inductor, fx or eager.")] = "auto",
+    engine: Engine = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where to; runs/compare-NAME, or RUN/compare.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")] = False,
