@@ -145,7 +145,7 @@ def deterministic_sites(trace: poutine.Trace) -> list[str]:
     """The sites of pyro.deterministic; none where discrete latents are summed out, on which they may depend."""
     if any(s["fn"].support.is_discrete for s in stochastic_sites(trace).values() if not s["is_observed"]):
         return []
-    return [n for n, s in trace.nodes.items() if s["type"] == "sample" and s["infer"].get("deterministic_sites")]
+    return [n for n, s in trace.nodes.items() if s["type"] == "sample" and s["infer"].get("_deterministic")]
 
 
 def nesting(trace: poutine.Trace) -> int:
@@ -159,7 +159,7 @@ def plates(site: Any) -> tuple[str, ...]:
     frames = {f.dim: (f.name, f.size) for f in site["cond_indep_stack"] if f.vectorized}
     shape = tuple(site["value"].shape)
     events = len(site["fn"].event_shape)
-    if site["infer"].get("deterministic_sites") and events == len(shape):
+    if site["infer"].get("_deterministic") and events == len(shape):
         events = 0  # pyro.deterministic takes all axes for its event where it is not told
     names = []
     for axis in range(-len(shape), 0):
