@@ -41,6 +41,11 @@ def expect_counts(**counts: int) -> None:
 
 
 def expect_finite(args: Sequence[Any]) -> None:
+    """Says when an argument has NaN or infinite values.
+
+    Raises:
+        ValueError: Then.
+    """
     for i, a in enumerate(args):
         if torch.is_tensor(a) and not bool(torch.isfinite(a).all()):
             raise ValueError(
@@ -49,6 +54,7 @@ def expect_finite(args: Sequence[Any]) -> None:
 
 
 def device_of(model: Callable[..., Any], args: Sequence[Any]) -> torch.device:
+    """Where the tensors of a call lie: those of its arguments, else of its module."""
     module = owner(model)
     held = [*args, *(module.parameters() if isinstance(module, torch.nn.Module) else ())]
     return next((t.device for t in held if torch.is_tensor(t)), torch.device("cpu"))
@@ -72,6 +78,8 @@ def _held(fn: Any) -> Tensor:
 
 
 def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:
+    """A trace at the origin of unconstrained space, without the random state being touched."""
+
     def start(site: Any) -> Tensor | None:
         return None if site["fn"].support.is_discrete else anywhere(site)
 
