@@ -223,3 +223,10 @@ class TestGoingWrong:
     def test_counts_cannot_be_summed_out(self) -> None:
         with pytest.raises(ValueError, match="the site 'k' from Poisson"):
             nuts(lambda y: pyro.sample("k", dist.Poisson(1.0)), Y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear regression", "logistic regression", "funnel, not centred", "ordered mixture"])
+def test_moments_agree_with_the_reference(name: str) -> None:
+    posterior = SCENARIOS[name]()
+    check_draws(name, posterior, nuts(posterior.model, *posterior.data, draws=1000, warmup=400, chains=2, seed=1))

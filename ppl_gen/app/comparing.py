@@ -60,7 +60,7 @@ TOYS: dict[str, Callable[[], tuple[Any, tuple[Tensor, ...]]]] = {
     "eight-schools-centred": lambda: _given(toy.EightSchools(centred=True)),
     "funnel": lambda: _given(toy.Funnel(centred=False)),
     "funnel-centred": lambda: _given(toy.Funnel(centred=True)),
-    "hidden-markov": lambda: _given(toy.HiddenMarkov.simulated(12)),
+    "hidden-markov": lambda: _given(toy.HiddenMarkov.simulated()),
     "linear-regression": lambda: _given(toy.LinearRegression.simulated(60, 3)),
     "logistic-regression": lambda: _given(toy.LogisticRegression.simulated(60, 2)),
     "ordered-mixture": lambda: _given(toy.OrderedMixture.simulated()),
