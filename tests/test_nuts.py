@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scenarios import SCENARIOS, check_draws
 from torch import Tensor, nn
 
 from ppl_gen.inference import Draws, nuts
