@@ -46,9 +46,9 @@ def svi_step(
 ) -> Step:
     """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))] in the parameters of `optimizer`.
 
-    At β = 1 this is the evidence lower bound per datum, in nats; several particles of a Trace_ELBO are averaged. Another of
-    Pyro's objectives, such as RenyiELBO, is ascended per datum in its own form. Labels that the program does not ask for are
-    left out, so that the same batches serve a VAE and a CVAE. The global param store is left as it was found.
+    At β = 1 this is the evidence lower bound per datum, in nats; several particles of a Trace_ELBO are averaged. Another
+    objective, of `ppl_gen.inference.objectives` or of Pyro, is ascended per datum in its own form. Labels that the program
+    does not ask for are left out, so that the same batches serve a VAE and a CVAE. The global param store is left as found.
 
     Args:
         program: Any program with a density. A plain Pyro model, or a program whose model takes no `n`, is taken as it is,
@@ -66,7 +66,8 @@ def svi_step(
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
 
     Returns:
-        A step with the metrics "elbo" in nats per datum, or "objective" where β is not 1 throughout, and "gradient_norm".
+        A step with the metrics "elbo" in nats per datum ("iwae" for the bound of several particles, "objective" for what is no
+        bound, as where β is not 1 throughout), and "gradient_norm".
 
     Raises:
         ValueError: If clip, beta or engine is out of range; on the first batch, as `ppl_gen.inference.checks.check` says, or
@@ -93,7 +94,7 @@ def svi_step(
         partial(_backward, elbo, model, guide, [p for group in optimizer.param_groups for p in group["params"]]),
     )
     takes_at_most = takes(model)
-    objective = "objective" if callable(beta) or beta != 1 else "elbo"
+    objective = "objective" if callable(beta) or beta != 1 else getattr(elbo, "metric", "elbo")
     index = first_step
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:

@@ -8,6 +8,7 @@ __all__ = [
     "Proposal",
     "is_auxiliary",
     "log_density",
+    "log_prob_per_datum",
     "per_datum",
     "plate_nesting",
     "propose",
@@ -176,8 +177,8 @@ def log_density(model: Callable[..., Any], latents: Mapping[str, Tensor], x: Ten
         if not site["is_observed"]:
             raise ValueError(f"expected a value for every latent site of the model, got none for {name!r}")
     nesting = plate_nesting(trace)
-    prior = [_log_prob(site, nesting) for name, site in sites.items() if name in latents]
-    likelihood = [_log_prob(site, nesting) for name, site in sites.items() if name not in latents]
+    prior = [log_prob_per_datum(site, nesting) for name, site in sites.items() if name in latents]
+    likelihood = [log_prob_per_datum(site, nesting) for name, site in sites.items() if name not in latents]
     zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
     return LogDensity(sum(prior, zero), sum(likelihood, zero))
 
@@ -196,7 +197,7 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
         trace = poutine.trace(guide).get_trace(x, *context)
     sites = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
     shape = (particles, x.shape[0])
-    log_prob = sum((_log_prob(site, nesting) for site in sites.values()), torch.zeros(shape, device=x.device))
+    log_prob = sum((log_prob_per_datum(site, nesting) for site in sites.values()), torch.zeros(shape, device=x.device))
     return Proposal({name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob)
 
 
@@ -216,8 +217,14 @@ def plate_nesting(trace: poutine.Trace) -> int:
     return max((-f.dim for f in frames if f.vectorized and f.name != "_particles"), default=1)
 
 
-def _log_prob(site: Mapping[str, Any], nesting: int) -> Tensor:
-    """Sums the log density of a site over its own plates, keeping (*particles, N)."""
+def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
+    """The log density of a site of a trace, summed over its own plates but for "data", of shape (*particles, N).
+
+    Masks are kept, scales are not.
+
+    Raises:
+        ValueError: If the site lies outside the plate "data".
+    """
     plates = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
     if "data" not in plates:
         raise ValueError(
