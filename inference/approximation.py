@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Approximation", "log_jacobian", "log_joint"]
+__all__ = ["Approximation", "log_joint"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,16 +29,6 @@ def log_joint(potential: Potential, q: Tensor) -> Tensor:
     tensors = potential.tensors
     width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
     return -_at_each(lambda point: potential.energy(point, *tensors), [q], width)
-
-
-def log_jacobian(potential: Potential, q: Tensor) -> Tensor:
-    """log |∂z/∂q| at many points q (M, B, D), of shape (M, B)."""
-    total = torch.zeros(q.shape[:2], dtype=q.dtype, device=q.device)
-    for start, stop, shape, transform in potential._layout.values():
-        free = q[..., start:stop].reshape((*q.shape[:2], *shape))
-        term = transform.log_abs_det_jacobian(transform.inv(free), free)
-        total = total - term.reshape((*q.shape[:2], -1)).sum(-1)
-    return total
 
 
 def _at_each(function: Callable[..., Any], points: Sequence[Tensor], width: int) -> Any:
@@ -94,7 +84,7 @@ class Approximation:
         dummy = torch.zeros(count, device=self.potential.device)
         values, log_prob = _at_each(lambda _: self._run({}), [dummy], sum(self.potential.shape) * 8)
         q = self.potential.flatten({name: values[name] for name in self.potential.names})
-        return q, None if self.own_reason else log_prob + log_jacobian(self.potential, q)
+        return q, None if self.own_reason else log_prob + self.potential.log_jacobian(q)
 
     def log_prob(self, q: Tensor) -> Tensor:
         """log q at given points q (M, B, D), of shape (M, B).
@@ -112,7 +102,7 @@ class Approximation:
         values = self.potential.sites(q)
         names = list(values)
         log_prob = _at_each(lambda *each: self._run(dict(zip(names, each, strict=True)))[1], [*values.values()], width)
-        return log_prob + log_jacobian(self.potential, q)
+        return log_prob + self.potential.log_jacobian(q)
 
     def _run(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The latents of one run of the guide, some of them given, and log q of them, by block (B,)."""

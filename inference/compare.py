@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Comparison", "compare"]
 
 import inspect
-import itertools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.exact import Exact
 from ppl_gen.inference.hmc import hmc
+from ppl_gen.inference.layout import coordinates
 from ppl_gen.inference.loo import Elpd
 from ppl_gen.inference.marginals import Marginals, sliced_wasserstein
 from ppl_gen.inference.potential import Potential, expect_counts
@@ -251,7 +251,7 @@ def _compared(
     names = [n for n in mcmc.samples if n in guide_samples]
     beside = _beside(guide_samples, {n: mcmc.samples[n] for n in names})
     marginals = Marginals.of(
-        [row for n in names for row in _rows(n, guide_samples[n].shape[1:])],
+        [row for n in names for row in coordinates(n, guide_samples[n].shape[1:])],
         torch.cat([_block(guide_samples[n].shape[1:], potential.local) for n in names]),
         *beside,
         known.flat({n: guide_samples[n].shape[1:] for n in names}),
@@ -284,10 +284,6 @@ def _beside(guide: Mapping[str, Tensor], mcmc: Mapping[str, Tensor]) -> tuple[Te
     return drawn, torch.cat([v.reshape(*v.shape[:2], -1) for v in mcmc.values()], -1)
 
 
-def _rows(name: str, shape: torch.Size) -> list[str]:
-    return [f"{name}[{', '.join(map(str, i))}]" if i else name for i in itertools.product(*(range(n) for n in shape))]
-
-
 def _block(shape: torch.Size, local: bool) -> Tensor:
     """The datum of each entry."""
     if not local or not shape:
@@ -300,9 +296,9 @@ def _unconstrained(potential: Potential, q: Tensor, p: Tensor) -> Marginals:
     rows, labels = potential.shape[0], []
     origin = torch.zeros(1, *potential.shape, dtype=potential.dtype, device=potential.device)
     for name, value in potential.sites(origin).items():
-        _, _, shape, _ = potential._layout[name]
+        shape = potential.layout.places[name].shape
         note = "" if bool((value == 0).all()) else " (unconstrained)"
-        per_row = [r + note for r in _rows(name, torch.Size([rows, *shape]) if potential.local else shape)]
+        per_row = [r + note for r in coordinates(name, torch.Size([rows, *shape]) if potential.local else shape)]
         labels.append([per_row[i * shape.numel() : (i + 1) * shape.numel()] for i in range(rows)])
     every = [row for i in range(rows) for label in labels for row in label[i]]
     block = torch.arange(rows).repeat_interleave(q.shape[-1])

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from rich import progress as bars
 from torch import Tensor
 
+from ppl_gen.inference.layout import coordinates
+
 if TYPE_CHECKING:
     import pandas
 
@@ -190,7 +192,7 @@ class Draws:
             "ess_tail": self.ess_tail,
             "r_hat": self.r_hat,
         }
-        rows = [row for name, value in self.samples.items() for row in _rows(name, value.shape[2:])]
+        rows = [row for name, value in self.samples.items() for row in coordinates(name, value.shape[2:])]
         flat = {
             label: torch.cat([by_site[n].flatten() for n in self.samples]).numpy() for label, by_site in columns.items()
         }
@@ -243,7 +245,3 @@ def _quantile(p: float, z: NDArray[np.float64]) -> Any:
 def _constant(z: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether all draws of a coordinate are equal."""
     return np.ptp(z, (1, 2)) == 0
-
-
-def _rows(name: str, shape: torch.Size) -> list[str]:
-    return [f"{name}[{', '.join(map(str, index))}]" if index else name for index in np.ndindex(*shape)]

@@ -12,7 +12,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_gen.inference.approximation import log_jacobian, log_joint
+from ppl_gen.inference.approximation import log_joint
 from ppl_gen.inference.potential import Potential
 from ppl_gen.protocols import Distribution
 
@@ -149,4 +149,4 @@ def _by_bayes(exact: Distribution, site: str, potential: Potential) -> Tensor | 
     except (NotImplementedError, RuntimeError):
         return None
     log_posterior = log_posterior if potential.local else log_posterior.reshape(9, -1).sum(-1, keepdim=True)
-    return (log_joint(potential, q) - log_jacobian(potential, q)).double().sub(log_posterior).median(0).values
+    return (log_joint(potential, q) - potential.log_jacobian(q)).double().sub(log_posterior).median(0).values

@@ -69,6 +69,7 @@ class _PerDatum(ELBO):
     """
 
     metric: ClassVar[str] = "elbo"
+    max_plate_nesting: float
 
     def __init__(self, num_particles: int = 1, *, max_plate_nesting: float = math.inf) -> None:
         if num_particles < 1:

@@ -5,10 +5,9 @@ from __future__ import annotations
 __all__ = ["Potential", "expect_counts"]
 
 import functools
-import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from ppl_gen.calling import evaluating, forked, store_kept
+from ppl_gen.inference.layout import Layout
 from ppl_gen.inference.sites import (
     anywhere,
     continuous_sites,
@@ -31,15 +31,6 @@ from ppl_gen.inference.sites import (
 )
 from ppl_gen.inference.tracing import Functional, tracing
 from ppl_gen.program import log_density, stochastic_sites
-
-
-class _Latent(NamedTuple):
-    """A site in the flat vector: its slice, its shape there, and the transform from its support."""
-
-    start: int
-    stop: int
-    shape: torch.Size
-    transform: Any
 
 
 class Potential:
@@ -81,19 +72,8 @@ class Potential:
                         initial_params=values,
                         max_plate_nesting=nesting(prototype),
                     )
-            n = self._rows = args[0].shape[0] if local else 1
-            self._layout, start = {}, 0
-            for name, site in latents.items():
-                shape = self._transforms[name](site["value"]).shape
-                if local and (plates(site)[:1] != ("data",) or shape[0] != n):
-                    raise ValueError(
-                        f"expected every latent inside the plate 'data' for local=True, on its first axis, got the site "
-                        f"{name!r} outside it, of shape {tuple(shape)}; sample it jointly, with local=False"
-                    )
-                shape = shape[1:] if local else shape
-                self._layout[name] = _Latent(start, start + math.prod(shape), shape, self._transforms[name])
-                start += math.prod(shape)
-        self.shape = (n, start)
+            self.layout = Layout(latents, self._transforms, args[0].shape[0] if local else None)
+        self.shape = self.layout.shape
         points = [site["value"] for site in latents.values()]
         self.dtype, self.device = functools.reduce(torch.promote_types, [v.dtype for v in points]), points[0].device
         self._deterministic = deterministic_sites(prototype)
@@ -113,7 +93,7 @@ class Potential:
     @property
     def names(self) -> list[str]:
         """The latent sites, in the order of the flat vector."""
-        return list(self._layout)
+        return list(self.layout.places)
 
     def energy(self, q: Tensor, *tensors: Tensor) -> Tensor:
         """U of shape (B,) at q (B, D); a pure function of q and `self.tensors`."""
@@ -180,31 +160,15 @@ class Potential:
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
         """The value of each latent site at q (*batch, B, D), in its support."""
-        values = {}
-        for name, (start, stop, shape, transform) in self._layout.items():
-            flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
-            values[name] = transform.inv(flat.reshape((*flat.shape[:-1], *shape)))
-        return values
+        return self.layout.sites(q)
 
     def flatten(self, values: dict[str, Tensor]) -> Tensor:
         """q (*batch, B, D), of the values of all latent sites: the inverse of `sites`."""
-        parts = []
-        for name, (start, stop, shape, transform) in self._layout.items():
-            free = transform(values[name])
-            parts.append(free.reshape((*free.shape[: free.dim() - len(shape)], stop - start)))
-        q = torch.cat(parts, -1)
-        return q if self.local else q[..., None, :]
+        return self.layout.flatten(values)
 
     def log_jacobian(self, q: Tensor) -> Tensor:
-        """log |∂z/∂q| at one q (B, D), of shape (B,)."""
-        total = q.new_zeros(self.shape[0])
-        for start, stop, shape, transform in self._layout.values():
-            flat = q[..., start:stop] if self.local else q[..., 0, start:stop]
-            free = flat.reshape((*flat.shape[:-1], *shape))
-            value = transform.inv(free)
-            term = -transform.log_abs_det_jacobian(value, free)
-            total = total + (term.reshape(self.shape[0], -1).sum(-1) if self.local else term.sum())
-        return total
+        """log |∂z/∂q| at q (*batch, B, D), of shape (*batch, B)."""
+        return self.layout.log_jacobian(q)
 
     def constrain(self, q: Tensor) -> dict[str, Tensor]:
         """The value of each latent and each deterministic site at q (S, B, D): S on the first axis."""
@@ -237,7 +201,8 @@ class Potential:
         try:
             if self.local:
                 return -log_density(self.model, self.sites(q), *self._args).joint - self.log_jacobian(q)
-            return self._energy_of({k: q[0, a:b].reshape(s) for k, (a, b, s, _) in self._layout.items()}).reshape(1)
+            free = {k: q[0, a:b].reshape(s) for k, (a, b, s, _) in self.layout.places.items()}
+            return self._energy_of(free).reshape(1)
         finally:
             self._args = own
 

@@ -6,6 +6,7 @@ __all__ = [
     "LogDensity",
     "Observed",
     "Proposal",
+    "data_axis",
     "is_auxiliary",
     "log_density",
     "log_prob_per_datum",
@@ -204,6 +205,21 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
 def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
     """The sample statements of a trace, without the subsampling of its plates."""
     return {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
+
+
+def data_axis(site: Mapping[str, Any]) -> int:
+    """The axis of the data in the value of a site of a trace, counted from the right.
+
+    Raises:
+        ValueError: If the site lies outside the plate "data".
+    """
+    for frame in site["cond_indep_stack"]:
+        if frame.name == "data":
+            return frame.dim - len(site["fn"].event_shape)
+    raise ValueError(
+        f"expected every latent inside the plate 'data', got {site['name']!r} outside it, shared by all data; sample it "
+        f"inside, or keep it as a parameter"
+    )
 
 
 def is_auxiliary(site: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ppl_gen import plots_posterior
 from ppl_gen.guides import automatic
 from ppl_gen.inference import compare, log_evidence
-from ppl_gen.inference.approximation import Approximation, log_jacobian
+from ppl_gen.inference.approximation import Approximation
 from ppl_gen.inference.compare import Comparison
 from ppl_gen.inference.draws import Draws
 from ppl_gen.inference.hmc import hmc
@@ -196,7 +196,7 @@ class TestTheGuidesDensity:
         trace = poutine.trace(guide).get_trace(x)
         values = {name: trace.nodes[name]["value"].detach()[None] for name in potential.names}
         q = potential.flatten(values)
-        expected = trace.log_prob_sum().detach() + log_jacobian(potential, q)
+        expected = trace.log_prob_sum().detach() + potential.log_jacobian(q)
         torch.testing.assert_close(approximation.log_prob(q), expected, rtol=1e-4, atol=1e-3)
         own, log_q = approximation.draw(50)
         torch.testing.assert_close(approximation.log_prob(own), log_q, rtol=1e-4, atol=1e-3)

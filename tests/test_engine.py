@@ -21,6 +21,7 @@ from ppl_gen import data
 from ppl_gen.guides import DiagonalGaussian, automatic
 from ppl_gen.inference import NotFinite, log_evidence, svi_step
 from ppl_gen.inference.engine import Engine, Replay, plan
+from ppl_gen.inference.objectives import IWAE, DReG, FreeBits, StickingTheLanding
 from ppl_gen.inference.tracing import trace
 from ppl_gen.likelihoods import Bernoulli
 from ppl_gen.models import VAE, conv_vae, cvae, vae
@@ -43,6 +44,11 @@ OBJECTIVES: dict[str, tuple[Callable[[], ELBO], dict[str, Any]]] = {
     "β = 4": (Trace_ELBO, {"beta": 4.0}),
     "β in steps": (Trace_ELBO, {"beta": lambda i: 0.5 + i}),
     "clipped": (Trace_ELBO, {"clip": 0.1}),
+    "IWAE": (lambda: IWAE(num_particles=3), {}),
+    "DReG": (lambda: DReG(num_particles=3), {}),
+    "sticking the landing": (StickingTheLanding, {}),
+    "free bits": (lambda: FreeBits(0.1), {}),
+    "IWAE, β = ½": (lambda: IWAE(num_particles=3), {"beta": 0.5}),
 }
 PAIRS = [(m, o) for m in MODELS for o in OBJECTIVES]
 # One row for each model and one for each objective: compiling takes seconds.

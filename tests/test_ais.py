@@ -1,0 +1,336 @@
+"""Annealed importance sampling and its sandwich against exact answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from programs import PROGRAMS, TwoLayers, digits
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor
+
+from ppl_gen.calling import evaluating
+from ppl_gen.guides import automatic
+from ppl_gen.inference import Estimate, ais, bdmc, log_evidence
+from ppl_gen.inference import annealing as annealing_module
+from ppl_gen.inference.ais import annealed_log_weights
+from ppl_gen.inference.annealing import Anneal, Path, linear, sigmoid
+from ppl_gen.inference.engine import Replay
+from ppl_gen.inference.tracing import tracing
+from ppl_gen.likelihoods import Dirac, Gaussian
+from ppl_gen.models import cvae, toy, vae
+from ppl_gen.program import Observed, simulate
+from ppl_gen.protocols import Guide
+
+
+def prior_guide(program: Any, site: str = "z") -> Guide:
+    """The prior of a toy, written out as a guide."""
+
+    def guide(x: Tensor) -> Tensor:
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample(site, program.prior())
+
+    return guide
+
+
+def rough(program: toy.PPCA) -> Guide:
+    """A diagonal guide around a PPCA's posterior, off in location and scale."""
+
+    def guide(x: Tensor) -> Tensor:
+        posterior = program.exact_posterior(x)
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", dist.Normal(posterior.mean + 0.1, 1.5 * posterior.stddev).to_event(1))
+
+    return guide
+
+
+def uniform_prior(program: toy.GaussianMixture) -> Guide:
+    """Any component, whatever x is."""
+
+    def guide(x: Tensor) -> Tensor:
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", dist.Categorical(torch.ones(len(program.weights))))
+
+    return guide
+
+
+def ppca() -> toy.PPCA:
+    """The principal components of scikit-learn's digits: 10 latents, 64 dimensions."""
+    return toy.PPCA.maximum_likelihood(digits().x.flatten(1), 10)
+
+
+def mixture() -> toy.GaussianMixture:
+    return toy.GaussianMixture(torch.tensor([1.0, 2.0, 3.0]), 2 * torch.randn(3, 2), 0.7)
+
+
+def curve() -> toy.Curve:
+    return toy.Curve(lambda z: torch.cat([z, z.square() / 2], -1), 0.3)
+
+
+TOYS: dict[str, tuple[Callable[[], Any], Callable[[Any], Guide]]] = {
+    "PPCA": (ppca, rough),
+    "mixture": (mixture, uniform_prior),
+    "curve": (curve, prior_guide),
+}
+
+
+def _small(name: str) -> tuple[Any, Guide]:
+    make, guide_of = TOYS[name]
+    program = toy.PPCA(0.5 * torch.randn(4, 2), torch.zeros(4), 0.7) if name == "PPCA" else make()
+    return program, guide_of(program)
+
+
+def agrees(estimate: Estimate, exact: Tensor) -> bool:
+    """The average over data, within 4 standard errors plus the bias of a log mean."""
+    mean = estimate.mean()
+    bias = float(estimate.standard_error.square().mean() / 2)
+    return abs(float(mean.value - exact.double().mean())) <= 4 * float(mean.standard_error) + bias + 1e-4
+
+
+class TestAgainstExactAnswers:
+    @pytest.mark.parametrize("name", TOYS)
+    def test_importance_weights_ais_and_the_exact_evidence(self, name: str) -> None:
+        make, guide_of = TOYS[name]
+        program = make()
+        x = simulate(program, 40)
+        exact, guide = program.exact_log_evidence(x), guide_of(program)
+        assert agrees(log_evidence(program, guide, x, particles=5000, seed=1), exact)
+        assert agrees(ais(program, x, temperatures=300, chains=32, seed=1), exact)
+        assert agrees(ais(program, x, guide=guide, temperatures=100, chains=32, seed=1), exact)
+
+    @pytest.mark.parametrize("name", TOYS)
+    @pytest.mark.parametrize("temperatures", [1, 8])
+    def test_weights_are_unbiased_however_few_temperatures(self, name: str, temperatures: int) -> None:
+        """E[w] = p(x), also where the chains are far behind the path."""
+        program, guide = _small(name)
+        x = simulate(program, 20)
+        got = ais(program, x, guide=guide, temperatures=temperatures, chains=3000, seed=3)
+        assert agrees(got, program.exact_log_evidence(x))
+
+    @pytest.mark.parametrize("name", TOYS)
+    def test_backwards_so_are_their_inverses(self, name: str) -> None:
+        """E[1/w] = 1/p(x), where 1/w has a variance: temperatures enough that no weight is lost."""
+        program, guide = _small(name)
+        sandwich = bdmc(program, 20, guide=guide, temperatures=100, chains=1000, seed=3)
+        assert agrees(sandwich.upper, program.exact_log_evidence(sandwich.x))
+
+    @pytest.mark.parametrize("schedule", [linear, sigmoid, None])
+    def test_every_schedule_gives_the_evidence(self, schedule: Callable[[int], Tensor] | None) -> None:
+        program = curve()
+        x = simulate(program, 30)
+        got = ais(program, x, temperatures=100, schedule=schedule, chains=32, seed=0)
+        assert agrees(got, program.exact_log_evidence(x))
+
+    def test_a_constrained_latent(self) -> None:
+        """z ~ Gamma, x ~ Poisson(z): the evidence is negative binomial."""
+
+        class Counts:
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                with pyro.plate("data", n if x is None else x.shape[0]):
+                    rate = pyro.sample("rate", dist.Gamma(3.0, 0.5))
+                    return pyro.sample("x", dist.Poisson(rate), obs=x)
+
+        x = torch.arange(12.0)
+        exact = dist.NegativeBinomial(3.0, probs=torch.tensor(1 / 1.5)).log_prob(x)
+        assert agrees(ais(Counts(), x, temperatures=100, chains=64, seed=0), exact)
+
+    def test_two_layers(self) -> None:
+        program, x = TwoLayers(), PROGRAMS["two latent layers"]()[1]
+        got = ais(program, x, temperatures=100, chains=32, seed=0).mean()
+        expected = log_evidence(program, None, x, particles=50_000, seed=0).mean()
+        error = math.hypot(float(got.standard_error), float(expected.standard_error))
+        assert abs(float(got.value - expected.value)) < 4 * error
+
+    def test_discrete_and_continuous_latents_together(self) -> None:
+        """A mixture of two lines, their noise small: the component by Metropolis steps, the place on it by HMC."""
+        slope = torch.tensor([[1.0, 2.0], [-1.0, 0.5]])
+
+        class Lines:
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                with pyro.plate("data", n if x is None else x.shape[0]):
+                    k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])))
+                    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                    return pyro.sample("x", dist.Normal(z[..., None] * slope[k], 0.3).to_event(1), obs=x)
+
+        x = simulate(Lines(), 20)
+        parts = [
+            math.log(w) + dist.LowRankMultivariateNormal(torch.zeros(2), s[:, None], torch.full((2,), 0.09)).log_prob(x)
+            for w, s in zip((0.3, 0.7), slope, strict=True)
+        ]
+        assert agrees(ais(Lines(), x, temperatures=200, chains=64, seed=0), torch.stack(parts).logsumexp(0))
+
+    def test_a_generator_under_noise(self) -> None:
+        """What has no density of its own has one under a Gaussian."""
+        program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.4)
+        implicit = Observed(program, Dirac())
+        x = simulate(program, 20)
+        got = ais(Observed(implicit, Gaussian(0.4)), x, temperatures=200, chains=32, seed=0)
+        assert agrees(got, program.exact_log_evidence(x))
+
+
+class TestSandwich:
+    def test_it_closes_on_principal_components(self) -> None:
+        program = ppca()
+        sandwich = bdmc(program, 200, temperatures=1000, seed=0)
+        exact = float(program.exact_log_evidence(sandwich.x).double().mean())
+        lower, upper, gap = sandwich.lower.mean(), sandwich.upper.mean(), sandwich.gap.mean()
+        assert float(gap.value) < 0.05
+        assert float(lower.value) <= exact + 4 * float(lower.standard_error)
+        assert float(upper.value) >= exact - 4 * float(upper.standard_error)
+
+    def test_few_temperatures_leave_a_gap_around_the_truth(self) -> None:
+        program = ppca()
+        sandwich = bdmc(program, 200, temperatures=20, seed=0)
+        exact = float(program.exact_log_evidence(sandwich.x).double().mean())
+        lower, upper = sandwich.lower.mean(), sandwich.upper.mean()
+        assert float(lower.value) + 4 * float(lower.standard_error) < exact
+        assert exact < float(upper.value) - 4 * float(upper.standard_error)
+        assert "≤ log p(x) ≤" in str(sandwich)
+        torch.testing.assert_close(sandwich.gap.value, sandwich.upper.value - sandwich.lower.value)
+
+    def test_given_a_label(self) -> None:
+        program = cvae((1, 8, 8), 2, classes=10, hidden=(16,))
+        y = torch.arange(10)
+        sandwich = bdmc(program, 10, y, guide=program.guide, temperatures=50, seed=0)
+        assert sandwich.x.shape == (10, 1, 8, 8)
+        assert abs(float(sandwich.gap.mean().value)) < 0.5
+
+
+class TestSampler:
+    def test_steps_are_learned_for_the_acceptance_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[Anneal] = []
+        original = Anneal.__init__
+
+        def remember(self: Anneal, *args: Any) -> None:
+            original(self, *args)
+            made.append(self)
+
+        monkeypatch.setattr(annealing_module.Anneal, "__init__", remember)
+        program = ppca()
+        for target in (0.65, 0.9):
+            ais(program, simulate(program, 30), temperatures=200, target_accept=target, seed=0)
+            taken = torch.tensor(made[-1].acceptance)
+            assert abs(float(taken.mean()) - target) < 0.03
+            along = [float(part.mean()) for part in taken.chunk(10)]
+            assert min(along) > target - 0.1  # all along the path, from the wide base to the sharp posterior
+
+    @pytest.mark.parametrize("engine", ["fx", "inductor"])
+    def test_engines_make_the_same_moves(self, engine: Any) -> None:
+        program, x, context = PROGRAMS["cvae, labels"]()
+        moved = []
+        for rung in ("eager", engine):
+            torch.manual_seed(0)
+            with evaluating(program), tracing():
+                replays = (Replay(rung), Replay(rung))
+                path = Path(program, program.guide, (x, *context), nesting=1, chains=4, leapfrogs=3, replays=replays)
+                state = path.draw()
+                for beta in (0.3, 0.6):
+                    state, acceptance = path.transition(state, torch.tensor(beta), torch.full((len(x),), 0.3))
+            moved.append((*state[:5], acceptance))
+        torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-4)
+
+    def test_in_chunks_too(self) -> None:
+        program = ppca()
+        x = simulate(program, 23)
+        got = ais(program, x, temperatures=300, chunk=10, chains=32, seed=0)
+        assert got.value.shape == (23,)
+        assert agrees(got, program.exact_log_evidence(x))
+
+    def test_it_leaves_nothing_behind(self) -> None:
+        program, x, _ = PROGRAMS["vae"]()
+        program.train()
+        state, store = torch.get_rng_state(), set(pyro.get_param_store().keys())
+        ais(program, x, temperatures=5, seed=0)
+        bdmc(program, 4, temperatures=5, seed=0)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert set(pyro.get_param_store().keys()) == store
+        assert program.training
+        assert all(p.grad is None for p in program.parameters())
+
+    def test_a_seed_gives_the_same_answer_and_another_another(self) -> None:
+        program, x, _ = PROGRAMS["vae"]()
+        one, same, other = (ais(program, x, temperatures=5, seed=s).value for s in (0, 0, 1))
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other)
+
+    def test_schedules_rise_from_zero_to_one(self) -> None:
+        for schedule in (linear, sigmoid):
+            betas = schedule(10)
+            assert len(betas) == 11
+            assert float(betas[0]) == 0.0
+            assert float(betas[-1]) == 1.0
+            assert bool((betas.diff() > 0).all())
+        assert float(sigmoid(10)[5]) == pytest.approx(0.5)
+        assert float(sigmoid(10).diff()[0]) < float(linear(10).diff()[0])
+
+    def test_where_the_weights_vary_the_temperatures_are_close(self) -> None:
+        """From a wide prior to a sharp posterior most of the path is near β = 0, and half of the temperatures go there."""
+        program = toy.PPCA(torch.randn(64, 10), torch.zeros(64), 0.5)
+        x = simulate(program, 30)
+        exact = program.exact_log_evidence(x).double()
+        loss = [
+            float((exact - ais(program, x, temperatures=200, schedule=s, seed=0).value).mean()) for s in (linear, None)
+        ]
+        assert loss[1] < 0.6 * loss[0]
+
+
+def _log_weights(**changed: Any) -> Any:
+    program, x, _ = PROGRAMS["vae"]()
+    options: dict[str, Any] = {"chains": 2, "temperatures": 2, "leapfrogs": 1, "schedule": None, "target_accept": 0.65}
+    return annealed_log_weights(
+        program, None, (x,), **{**options, "chunk": None, "seed": 0, "progress": False, "engine": "auto", **changed}
+    )
+
+
+def _from(guide: Callable[[Any, Tensor], Any]) -> Any:
+    program, x, _ = PROGRAMS["vae"]()
+    return ais(program, x, guide=guide(program, x), temperatures=2)
+
+
+def _named(name: str) -> Callable[[Any, Tensor], Any]:
+    def make(program: Any, x: Tensor) -> Any:
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample(name, dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+        return guide
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: _log_weights(chains=0), "chains of at least 1, got 0"),
+        (lambda: _log_weights(temperatures=0), "temperatures of at least 1, got 0"),
+        (lambda: _log_weights(leapfrogs=0), "leapfrogs of at least 1, got 0"),
+        (lambda: _log_weights(chunk=0), "chunk of at least 1, got 0"),
+        (lambda: _log_weights(target_accept=1.0), "target_accept between 0 and 1, got 1.0"),
+        (lambda: _log_weights(engine="quick"), "expected an engine of"),
+        (
+            lambda: _log_weights(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
+            "rises from 0 to 1, got one from 0.1 to 1",
+        ),
+        (lambda: ais(vae((1, 8, 8), 2), torch.zeros(4, 64)), "expected data of shape"),
+        (
+            lambda: ais(Observed(vae((1, 8, 8), 2), Dirac()), torch.zeros(4, 1, 8, 8)),
+            r"Observed\(program, Gaussian\(ε\)\)",
+        ),
+        (lambda: _from(_named("w")), r"model's latent sites \['z'\], got \['w'\]"),
+        (
+            lambda: _from(lambda program, x: automatic(AutoNormal, program.model, x)),
+            "auxiliary sites .* begin from the prior",
+        ),
+        (lambda: bdmc(vae((1, 8, 8), 2), 0), "n of at least 1, got 0"),
+        (lambda: bdmc(cvae((1, 8, 8), 2, classes=10), 3, torch.zeros(2).long()), "context of length n = 3, got 2"),
+        (lambda: bdmc(Observed(vae((1, 8, 8), 2), Dirac()), 3), r"Observed\(program, Gaussian\(ε\)\)"),
+    ],
+)
+def test_bad_input(wrong: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong()
