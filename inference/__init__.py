@@ -12,6 +12,7 @@ from ppl_gen.inference.compare import Comparison, compare
 from ppl_gen.inference.draws import Draws
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.fit import Record, fit, iterate
+from ppl_gen.inference.gaps import Gaps, gaps
 from ppl_gen.inference.hmc import hmc
 from ppl_gen.inference.importance import elbo, log_evidence
 from ppl_gen.inference.nuts import nuts
@@ -27,6 +28,7 @@ __all__ = [
     "Draws",
     "Estimate",
     "FreeBits",
+    "Gaps",
     "NotFinite",
     "Record",
     "Sandwich",
@@ -38,6 +40,7 @@ __all__ = [
     "compare",
     "elbo",
     "fit",
+    "gaps",
     "hmc",
     "iterate",
     "log_evidence",

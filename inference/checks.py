@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, expect_context, forked
+from ppl_gen.calling import evaluating, expect_context, forked, owner
 from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 
@@ -56,12 +56,17 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
         _check_data(sites["x"], x)
         guide_trace = _run(guide, x[rows], *few)
     latents = {name for name, site in sites.items() if name != "x" and not site["infer"].get("enumerate")}
-    proposed = {name for name, site in stochastic_sites(guide_trace).items() if not is_auxiliary(site)}
+    guided = stochastic_sites(guide_trace)
+    proposed = {name for name, site in guided.items() if not is_auxiliary(site)}
     if not latents <= proposed <= sites.keys() - {"x"}:
         raise ValueError(
             f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; "
             f"give the sites the same names in both"
         )
+    for name in sorted(latents):
+        expected, got = (s[name]["value"].numel() // len(rows) for s in (sites, guided))
+        if expected != got:
+            raise ValueError(f"expected the guide to sample {name!r} of {expected} numbers for each datum, got {got}")
     width = max(
         x[0].numel(), *(t.numel() // len(rows) for t in vars(_base(sites["x"]["fn"])).values() if torch.is_tensor(t))
     )
@@ -79,8 +84,11 @@ def _run(program: Any, *args: Any, **options: Any) -> poutine.Trace:
 
 
 def needs_all_data(guide: Guide) -> bool:
-    """Whether a guide holds one posterior per datum, as Pyro's automatic guides do: it can only see all data at once."""
-    return isinstance(guide, AutoGuide)
+    """Whether a guide holds one posterior per datum, as Pyro's automatic guides do: it can only see all data at once.
+
+    A guide of one's own says so with an attribute `needs_all_data`.
+    """
+    return isinstance(guide, AutoGuide) or bool(getattr(owner(guide), "needs_all_data", False))
 
 
 def _check_dtype(program: Program, x: Tensor) -> None:

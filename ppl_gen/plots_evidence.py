@@ -216,6 +216,9 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
     mean = (high - low).mean()
     thick = min(4.0, max(0.6, 250 / len(low)))
     above.vlines(at, low[order].numpy(), high[order].numpy(), color=MCMC, linewidth=thick, label="lower to upper bound")
+    # Marks as well, so that an interval of no visible length is seen.
+    for bound, mark in ((low, 2), (high, 3)):
+        above.scatter(at, bound[order].numpy(), color=MCMC, s=14, marker=mark, linewidths=0.8)
     below.vlines(at, 0, (high - low)[order].numpy(), color=MCMC, linewidth=thick)
     below.axhline(float(mean), color=GUIDE, linewidth=1.2, label=f"mean length, {float(mean):.3g} nats")
     for bound, style, name in ((low, ":", "lower"), (high, "--", "upper")):

@@ -5,17 +5,21 @@ from __future__ import annotations
 __all__ = [
     "LIKELIHOODS",
     "MODELS",
+    "OBJECTIVES",
     "Config",
+    "beta",
     "configure",
     "context",
     "dataset",
     "device",
     "fingerprint",
+    "objective",
     "program",
     "resolve",
     "trainable",
 ]
 
+import math
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -23,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pyro.infer import ELBO, Trace_ELBO
 from torch import nn
 
 from ppl_gen import data, likelihoods, models
 from ppl_gen.calling import takes
 from ppl_gen.data import Dataset, Split
+from ppl_gen.inference import IWAE, DReG, FreeBits, StickingTheLanding, annealed
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine import expect_engine
 from ppl_gen.sources import NAMES, nearest
@@ -49,6 +55,11 @@ class Config:
     lr: float
     seed: int
     engine: str = "eager"
+    objective: str = "elbo"
+    particles: int = 1
+    beta: float = 1.0
+    anneal: int = 0
+    free_bits: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -95,6 +106,14 @@ LIKELIHOODS: dict[str, Callable[[int], nn.Module]] = {
     "categorical": lambda levels: likelihoods.Categorical(levels),
 }
 
+# By name, from the number of particles.
+OBJECTIVES: dict[str, Callable[[int], ELBO]] = {
+    "elbo": lambda k: Trace_ELBO(k, vectorize_particles=True, max_plate_nesting=1) if k > 1 else Trace_ELBO(),
+    "iwae": IWAE,
+    "dreg": DReG,
+    "sticking-the-landing": StickingTheLanding,
+}
+
 
 def resolve(kind: str, name: str, known: Iterable[str]) -> str:
     """The name itself, or a ValueError with the nearest one."""
@@ -112,6 +131,7 @@ def configure(*, model: str, data: str, root: Path | None, binarize: str, likeli
     """
     resolve("model", model, MODELS)
     resolve("likelihood", likelihood, LIKELIHOODS)
+    resolve("objective", numbers["objective"], OBJECTIVES)
     expect_engine(numbers["engine"])
     if not data:
         raise ValueError("expected a name or a path with --data, got nothing")
@@ -164,6 +184,8 @@ def program(config: Config, dataset: Dataset) -> Any:
     for name, value in (("--epochs", config.epochs), ("--latent-dim", config.latent_dim), ("--lr", config.lr)):
         if not value > 0:
             raise ValueError(f"expected {name} above zero, got {value}")
+    objective(config)
+    beta(config, 1)
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"expected --seed from 0 to 2⁶³ − 1, got {config.seed}")
     dataset.train.batches(config.batch_size)  # says what is wrong with the size
@@ -183,6 +205,33 @@ def trainable(config: Config, dataset: Dataset, device: torch.device) -> tuple[A
     """
     built = program(config, dataset).to(device)
     return built, torch.optim.Adam(built.parameters(), config.lr, fused=True)
+
+
+def objective(config: Config) -> ELBO:
+    """The objective of a configuration.
+
+    Raises:
+        ValueError: If there is none of the name, or a number is out of range.
+    """
+    resolve("objective", config.objective, OBJECTIVES)
+    if config.particles < 1:
+        raise ValueError(f"expected --particles of at least 1, got {config.particles}")
+    if config.free_bits == 0:
+        return OBJECTIVES[config.objective](config.particles)
+    if config.objective != "elbo":
+        raise ValueError(f"expected --free-bits with the objective elbo, got {config.objective}; leave one out")
+    return FreeBits(config.free_bits, config.particles)
+
+
+def beta(config: Config, batches: int) -> float | Callable[[int], float]:
+    """The weight of the KL term, a schedule where it is annealed.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    if not 0 <= config.beta < math.inf or config.anneal < 0:
+        raise ValueError(f"expected --beta and --anneal of at least 0, got {config.beta} and {config.anneal}")
+    return annealed(config.anneal * batches, 0.0, config.beta) if config.anneal else config.beta
 
 
 def fingerprint(dataset: Dataset) -> str:

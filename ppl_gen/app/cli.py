@@ -4,18 +4,16 @@ from __future__ import annotations
 
 __all__ = ["app", "main"]
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from ppl_gen.app.build import Config
     from ppl_gen.app.runs import Run
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
@@ -31,6 +29,10 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
 
 * `ppl-gen evaluate runs/mnist` prints the test log evidence with its standard error
+
+* `ppl-gen evaluate runs/mnist --ais --bdmc --gaps --collapse` says how good that number, the guide and the latents are
+
+* `ppl-gen fit vae --objective iwae --particles 50` takes a tighter bound
 
 * `ppl-gen compare eight-schools` holds variational inference against MCMC; so does `ppl-gen compare runs/mnist`
 
@@ -74,6 +76,11 @@ def fit(
     epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Data per step.")] = 100,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    objective: Annotated[str, typer.Option(help="elbo, iwae, dreg or sticking-the-landing.")] = "elbo",
+    particles: Annotated[int, typer.Option(help="Draws of the latents per datum and step.")] = 1,
+    beta: Annotated[float, typer.Option(help="Weight of the KL term; 1 is the bound.")] = 1.0,
+    anneal: Annotated[int, typer.Option(help="Epochs in which that weight rises from 0.")] = 0,
+    free_bits: Annotated[float, typer.Option(help="Nats of KL that each latent has for nothing.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -83,6 +90,7 @@ def fit(
 ) -> None:
     """Fit a model to data by SVI, into a run folder."""
     with one_line_errors():
+        from ppl_gen.app import training
         from ppl_gen.app.build import configure
 
         if resume and overwrite:
@@ -98,120 +106,17 @@ def fit(
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
+            objective=objective,
+            particles=particles,
+            beta=beta,
+            anneal=anneal,
+            free_bits=free_bits,
             seed=seed,
             engine=engine,
         )
         folder = out or Path("runs") / f"{model}-{Path(data).stem}"
         given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
-        _fit(folder, config, given | {"model"}, device, resume, overwrite, download)
-
-
-class _Training(NamedTuple):
-    """A run about to begin or to go on, everything on its device."""
-
-    run: Run
-    program: Any
-    optimizer: Any
-    dataset: Any
-    fingerprint: str
-    done: int
-
-
-def _fit(
-    folder: Path, config: Config, given: set[str], device_name: str, resume: bool, overwrite: bool, download: bool
-) -> None:
-    from ppl_gen.app import build, report
-    from ppl_gen.app.runs import vacant
-
-    device = build.device(device_name)
-    if resume:
-        training = _resumed(_reopened(folder, config, given), device, download)
-    else:
-        vacant(folder, overwrite)
-        training = _begun(folder, config, device, overwrite, download)
-    run, dataset = training.run, training.dataset
-    console.print(
-        f"{run.config.model} on {report.describe(dataset)}; {device}, engine {run.config.engine}", soft_wrap=True
-    )
-    _train(training, device)
-    report.draw_pictures(run, training.program, dataset, console)
-    console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
-
-
-def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download: bool) -> _Training:
-    """A new run, its folder made once all that could be wrong has been looked at."""
-    from ppl_gen.app import build
-    from ppl_gen.app.runs import Run
-    from ppl_gen.inference.engine import plan
-
-    dataset = build.dataset(config, download=download)
-    fingerprint = build.fingerprint(dataset)
-    program, optimizer = build.trainable(config, dataset, device)
-    # Decided once and written down: a run that goes on is the same run.
-    steps = config.epochs * len(dataset.train.batches(config.batch_size))
-    run = Run.create(folder, replace(config, engine=plan(steps, config.engine)), overwrite)  # type: ignore[arg-type]
-    run.checkpoint(0, program, optimizer, device, fingerprint)
-    return _Training(run, program, optimizer, dataset.to(device), fingerprint, 0)
-
-
-def _resumed(run: Run, device: Any, download: bool) -> _Training:
-    """An old run with the weights, optimiser and random state of its checkpoint."""
-    from ppl_gen.app import build
-
-    dataset = build.dataset(run.config, download=download)
-    fingerprint = build.fingerprint(dataset)
-    program, optimizer = build.trainable(run.config, dataset, device)
-    # A run that was stopped before its first checkpoint begins where that one would have been.
-    started = (run.folder / "checkpoint.pt").exists()
-    done = run.restore(program, device, optimizer, fingerprint) if started else 0
-    if run.config.epochs < done:
-        raise ValueError(
-            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.epochs}"
-        )
-    run.rewind(done)
-    run.save_config()
-    return _Training(run, program, optimizer, dataset.to(device), fingerprint, done)
-
-
-def _train(training: _Training, device: Any) -> None:
-    """Runs the epochs that are left, with a checkpoint after each that has gone well."""
-    from ppl_gen.app import report
-    from ppl_gen.inference import NotFinite, iterate, svi_step
-
-    run, program, optimizer, dataset, fingerprint, done = training
-    warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
-    try:
-        batches = dataset.train.batches(run.config.batch_size)
-        probe = dataset.test.fixed(0, min(len(dataset.test), 100))
-        step = svi_step(program, optimizer, first_step=done * len(batches), engine=run.config.engine)  # type: ignore[arg-type]
-        with report.Live(console, batches, done, run.config.epochs) as live:
-            for record in iterate(step, live, run.config.epochs, first_epoch=done + 1):
-                report.expect_finite(program, probe, record.epoch)
-                run.log(record)
-                run.checkpoint(record.epoch, program, optimizer, device, fingerprint)
-                done = record.epoch
-                live.show(record)
-    except KeyboardInterrupt:
-        said = f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved"
-        again = f"ppl-gen fit {run.config.model} --out {run.folder} --resume"
-        console.print(f"{said}. Go on with: {again}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    except NotFinite as error:
-        raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {run.folder}") from error
-
-
-def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
-    """The run to go on with, under its own configuration; only the number of epochs may be given anew."""
-    from ppl_gen.app.runs import Run
-
-    run = Run.open(folder)
-    for name in sorted(given - {"epochs"}):
-        asked, has = getattr(config, name), getattr(run.config, name)
-        if asked != has and (name, asked) != ("engine", "auto"):
-            raise ValueError(
-                f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say another --out"
-            )
-    return Run(folder, replace(run.config, epochs=config.epochs)) if "epochs" in given else run
+        training.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
 
 
 @app.command()
@@ -219,18 +124,24 @@ def evaluate(
     run_folder: RunFolder,
     particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
     limit: Annotated[int | None, typer.Option(help="Score only the first so many test data.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the importance samples.")] = 0,
+    ais: Annotated[bool, typer.Option("--ais", help="Annealed importance sampling: a tighter bound.")] = False,
+    bdmc: Annotated[bool, typer.Option("--bdmc", help="Bounds from both sides, on data drawn from the model.")] = False,
+    gaps: Annotated[bool, typer.Option("--gaps", help="What the guide's family and its network lose.")] = False,
+    collapse: Annotated[bool, typer.Option("--collapse", help="Which latents are in use.")] = False,
+    chains: Annotated[int, typer.Option(help="Chains per datum, for --ais, --bdmc and --gaps.")] = 16,
+    temperatures: Annotated[int, typer.Option(help="Steps from guide to posterior, for the same.")] = 1000,
+    subset: Annotated[int, typer.Option(help="The first so many test data, for the same.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Score a run on its test data: importance-weighted log evidence with standard error."""
+    """Score a run on its test data: importance-weighted log evidence with standard error, and more on demand."""
     with one_line_errors():
-        from ppl_gen.app import report
+        from ppl_gen.app import judging
 
-        for name, value in (("--particles", particles), ("--limit", limit)):
-            if value is not None and value < 1:
-                raise ValueError(f"expected {name} of at least 1, got {value}")
+        asked = judging.Asked(particles, limit, ais, bdmc, gaps, collapse, chains, temperatures, subset, seed)
+        asked.expect_counts()
         run, program, dataset, _, epoch = _fitted(run_folder, device)
-        report.evaluate(run, program, dataset.test.fixed(0, limit), particles, seed, epoch, console)
+        judging.evaluate(run, program, dataset.test.fixed(0, limit), asked, epoch, console)
 
 
 @app.command()

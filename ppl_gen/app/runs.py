@@ -22,6 +22,7 @@ FORMAT = "ppl-gen checkpoint 1"
 PRODUCTS = (  # but for config.json
     *("metrics.jsonl", "checkpoint.pt", "evaluation.json"),
     *("samples.png", "reconstructions.png", "training.png"),
+    *("evidence.png", "sandwich.png", "gaps.png", "collapse.png"),
 )
 
 
