@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_gen.calling import evaluating, forked, store_kept
 from ppl_gen.inference.annealing import Anneal, Path, Schedule, expect_no_auxiliary_sites, prior_of
-from ppl_gen.inference.checks import check
+from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.chunks import rows_at_once
 from ppl_gen.inference.engine import Engine, Replay, expect_engine
 from ppl_gen.inference.estimate import Estimate
@@ -117,8 +117,9 @@ def annealed_log_weights(
     x = data[0]
     nesting = check(program, prior_of(program) if guide is None else guide, *data).nesting
     if guide is not None:
-        expect_no_auxiliary_sites(guide, [t[:1] for t in data])
-    parts = _chunks(x, chunk or rows_at_once(x, chains))
+        expect_no_auxiliary_sites(guide, data)
+    whole = guide is not None and needs_all_data(guide)
+    parts = _chunks(x, len(x) if whole else chunk or rows_at_once(x, chains))
     calls = len(parts) * temperatures
     replays = (
         Replay(engine, calls * leapfrogs, watch=False, what="leapfrog step"),
@@ -140,7 +141,7 @@ def annealed_log_weights(
         for rows in parts:
             ends = None if posterior is None else {name: value[rows] for name, value in posterior.items()}
             found.append(anneal.log_weights([t[rows] for t in data], ends))
-    accepted = sum(anneal.acceptance) / len(anneal.acceptance)
+    accepted = float(torch.stack(anneal.acceptance).mean())
     if accepted < 0.2:
         warnings.warn(
             f"annealing steps were accepted with probability {accepted:.2f} on average: the bound holds, but is loose; begin "

@@ -250,7 +250,7 @@ class Anneal:
         self.learns = schedule is None
         self.betas = _rising((sigmoid if schedule is None else schedule)(temperatures))
         self.pilot = min(max(temperatures // 10, 50), 200)
-        self.acceptance: list[float] = []
+        self.acceptance: list[Tensor] = []
 
     def log_weights(self, data: Sequence[Tensor], posterior: Mapping[str, Tensor] | None = None) -> Tensor:
         """log w (C, N) in float64: E[w] = p(x); backwards, from latents of p(z | x), E[1/w] = 1/p(x)."""
@@ -275,7 +275,7 @@ class Anneal:
 
     def _moved(self, path: Path, state: _State, beta: Tensor, step: Tensor) -> _State:
         state, acceptance = path.transition(state, beta, step)
-        self.acceptance.append(float(acceptance.mean()))
+        self.acceptance.append(acceptance.mean())
         self.tick()
         return state
 

@@ -8,18 +8,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pyro
-import torch
-from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, expect_context, forked
+from ppl_gen.calling import forked
 from ppl_gen.inference.ais import annealed_log_weights
 from ppl_gen.inference.annealing import Schedule
 from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.importance import summarised
-from ppl_gen.program import stochastic_sites
+from ppl_gen.inference.sites import device_of
+from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Guide, Program
 
 
@@ -90,7 +88,10 @@ def bdmc(
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo; Wu et al.
         (2017), §4.
     """
-    latents, x = _simulated(program, n, context, seed)
+    device = device_of(program.model, context)
+    with nullcontext() if seed is None else forked(device, seed):
+        latents = {name: site["value"] for name, site in simulate_sites(program, n, *context).items()}
+    x = latents.pop("x")
     options: dict[str, Any] = {
         "chains": chains,
         "temperatures": temperatures,
@@ -107,25 +108,3 @@ def bdmc(
     upper = annealed_log_weights(program, guide, (x, *context), latents, seed=back, **options)
     above = summarised(-upper)[0]
     return Sandwich(summarised(lower)[0], replace(above, value=-above.value), x)
-
-
-def _simulated(
-    program: Program, n: int, context: tuple[Tensor, ...], seed: int | None
-) -> tuple[dict[str, Tensor], Tensor]:
-    """(z, x) ~ p(x, z | context): the latents by name, and the data."""
-    if n < 1:
-        raise ValueError(f"expected n of at least 1, got {n}")
-    expect_context(program, context)
-    for c in context:
-        if c.shape[0] != n:
-            raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")
-    device = context[0].device if context else torch.device("cpu")
-    with (
-        evaluating(program),
-        pyro.validation_enabled(True),
-        forked(device, seed) if seed is not None else nullcontext(),
-    ):
-        sites = stochastic_sites(poutine.trace(program.model).get_trace(None, *context, n=n))
-    if "x" not in sites:
-        raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
-    return {name: site["value"] for name, site in sites.items() if name != "x"}, sites["x"]["value"]

@@ -13,16 +13,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from pyro import poutine, validation_enabled
+from pyro import poutine
 from rich.progress import track
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, expect_context, forked, guide_of
+from ppl_gen.calling import evaluating, forked, guide_of
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.draws import Draws
 from ppl_gen.inference.layout import coordinates
 from ppl_gen.inference.sites import device_of
-from ppl_gen.program import data_axis, log_density, propose, stochastic_sites
+from ppl_gen.program import data_axis, log_density, propose, simulate_sites
 from ppl_gen.protocols import Guide, Program
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def sbc(
     if guide is not None and sampler is not None:
         raise ValueError("expected a guide or a sampler, got both; call once for each")
     guide = guide_of(program, guide) if sampler is None else None
-    _check_input(program, n, context, guide, draws, chunk)
+    _check_input(n, guide, draws, chunk)
     device = device_of(program.model, context)
     with nullcontext() if seed is None else forked(device, seed):
         pairs = _Pairs.simulated(program, n, context)
@@ -250,10 +250,7 @@ class _Pairs:
 
     @classmethod
     def simulated(cls, program: Program, n: int, context: tuple[Tensor, ...]) -> _Pairs:
-        with evaluating(program), validation_enabled(True):
-            sites = stochastic_sites(poutine.trace(program.model).get_trace(None, *context, n=n))
-        if not sites.keys() > {"x"}:
-            raise ValueError(f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}")
+        sites = simulate_sites(program, n, *context)
         x = sites.pop("x")["value"]
         axes = {name: data_axis(site) for name, site in sites.items()}
         return cls(x, context, {name: site["value"].movedim(axes[name], 0) for name, site in sites.items()}, axes)
@@ -322,16 +319,10 @@ def _ranks(name: str, values: Tensor, tolerance: float = 0.0) -> Tensor:
     return below + (torch.rand(ties.shape, device=ties.device) * (ties + 1)).long().minimum(ties)
 
 
-def _check_input(
-    program: Program, n: int, context: tuple[Tensor, ...], guide: Guide | None, draws: int, chunk: int | None
-) -> None:
+def _check_input(n: int, guide: Guide | None, draws: int, chunk: int | None) -> None:
     for name, number, least in (("n", n, 20), ("draws", draws, 9), ("chunk", 1 if chunk is None else chunk, 1)):
         if number < least:
             raise ValueError(f"expected {name} of at least {least}, got {number}")
-    expect_context(program, context)
-    for c in context:
-        if c.shape[0] != n:
-            raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per pair")
     if guide is not None and needs_all_data(guide):
         raise ValueError(
             f"expected a guide that is a function of the data, got {type(guide).__name__}, which belongs to those that it was "

@@ -37,7 +37,7 @@ def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distr
     while isinstance(base, Independent):
         events, base = events + base.reinterpreted_batch_ndims, base.base_dist
     # LogScaleNormal and its like are normals by another parameter.
-    kind = next(c for c in type(base).__mro__ if c.__module__.startswith(("pyro.", "torch.")))
+    kind: Any = next(c for c in type(base).__mro__ if c.__module__.startswith(("pyro.", "torch.")))
     names = [n for n in kind.arg_constraints if n not in ("covariance_matrix", "precision_matrix", "probs")]
     if isinstance(base, dist.Delta) or not names:
         raise ValueError(

@@ -16,6 +16,7 @@ __all__ = [
     "reconstruct",
     "register",
     "simulate",
+    "simulate_sites",
     "stochastic_sites",
 ]
 
@@ -109,14 +110,39 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
     Raises:
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is out of range.
     """
+    _expect_length(program, n, context)
+    with evaluating(program), pyro.validation_enabled(True):
+        return program.model(None, *context, n=n)
+
+
+def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]:
+    """Draws (z, x)₁, …, (z, x)ₙ ~ p(z, x | context): the sites of one trace by name, "x" among them.
+
+    The latents are exact draws from the posterior of the data that were drawn with them.
+
+    Args:
+        program: As in `simulate`.
+        n: As in `simulate`.
+        *context: As in `simulate`.
+
+    Raises:
+        ValueError: As `simulate` does; or if there are no latents, or no site "x".
+    """
+    _expect_length(program, n, context)
+    with evaluating(program), pyro.validation_enabled(True):
+        sites = stochastic_sites(poutine.trace(program.model).get_trace(None, *context, n=n))
+    if not sites.keys() > {"x"}:
+        raise ValueError(f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}")
+    return sites
+
+
+def _expect_length(program: Program, n: int, context: tuple[Tensor, ...]) -> None:
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
     expect_context(program, context)
     for c in context:
         if c.shape[0] != n:
             raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")
-    with evaluating(program), pyro.validation_enabled(True):
-        return program.model(None, *context, n=n)
 
 
 def reconstruct(program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None) -> Tensor:

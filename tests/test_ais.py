@@ -21,6 +21,7 @@ from ppl_gen.inference import annealing as annealing_module
 from ppl_gen.inference.ais import annealed_log_weights
 from ppl_gen.inference.annealing import Anneal, Path, linear, sigmoid
 from ppl_gen.inference.engine import Replay
+from ppl_gen.inference.refitting import refit, same_family
 from ppl_gen.inference.tracing import tracing
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import cvae, toy, vae
@@ -214,7 +215,7 @@ class TestSampler:
         program = ppca()
         for target in (0.65, 0.9):
             ais(program, simulate(program, 30), temperatures=200, target_accept=target, seed=0)
-            taken = torch.tensor(made[-1].acceptance)
+            taken = torch.stack(made[-1].acceptance)
             assert abs(float(taken.mean()) - target) < 0.03
             along = [float(part.mean()) for part in taken.chunk(10)]
             assert min(along) > target - 0.1  # all along the path, from the wide base to the sharp posterior
@@ -233,6 +234,13 @@ class TestSampler:
                     state, acceptance = path.transition(state, torch.tensor(beta), torch.full((len(x),), 0.3))
             moved.append((*state[:5], acceptance))
         torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-4)
+
+    def test_from_a_guide_refitted_to_these_data(self) -> None:
+        program = ppca()
+        x = simulate(program, 12)
+        best = refit(program, rough(program), same_family, x, steps=100)
+        got = ais(program, x, guide=best, temperatures=50, chunk=5, seed=0)
+        assert agrees(got, program.exact_log_evidence(x))
 
     def test_in_chunks_too(self) -> None:
         program = ppca()
