@@ -25,6 +25,7 @@ notebooks: $(READY)
 benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/step_speed.py
 	$(BIN)/python tests/benchmarks/sampler_speed.py
+	$(BIN)/python tests/benchmarks/evidence_speed.py
 
 # mypy reads the package as it is installed: it cannot see through the import hook of an editable install.
 lint: $(READY)
