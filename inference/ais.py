@@ -14,12 +14,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_gen.calling import evaluating, forked, store_kept
-from ppl_gen.inference.annealing import Anneal, Path, Schedule, expect_no_auxiliary_sites, prior_of
+from ppl_gen.inference.annealing import Anneal, Path, prior_of
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.chunks import rows_at_once
 from ppl_gen.inference.engine import Engine, Replay, expect_engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.importance import summarised
+from ppl_gen.inference.schedules import Schedule
 from ppl_gen.inference.sites import expect_counts
 from ppl_gen.inference.tracing import tracing
 from ppl_gen.protocols import Guide, Program
@@ -52,11 +53,11 @@ def ais(
         program: Any program with a density, hierarchical latents included; evaluated in evaluation mode.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        guide: π₀ = q(z | x, c); the prior p(z | c) if left out.
+        guide: π₀ = q(z | x, c), which must leave no part of the posterior out; the prior p(z | c) if left out.
         chains: C, the number of chains of each datum.
         temperatures: T, the number of steps from π₀ to the posterior.
         leapfrogs: The number of leapfrog steps of a transition.
-        schedule: From T to β₀ = 0, …, β_T = 1, as `linear` and `sigmoid` of `ppl_gen.inference.annealing`; if left out, half
+        schedule: From T to β₀ = 0, …, β_T = 1, as `linear` and `sigmoid` of `ppl_gen.inference.schedules`; if left out, half
             of the temperatures are spread by `sigmoid`, half so that log w varied as much from each to the next in the pilot.
         target_accept: The acceptance probability that step sizes are learned for.
         chunk: How many data are annealed at once; chosen by their size and the device if left out.
@@ -69,7 +70,8 @@ def ais(
         ESS over chains, and Pareto k̂ from 21 chains on.
 
     Raises:
-        ValueError: If a count is below 1, the schedule does not rise from 0 to 1, the guide has auxiliary sites, or as
+        ValueError: If a count is below 1, the schedule does not rise from 0 to 1, a latent is shared by all data, the guide has
+            auxiliary sites, or as
             `ppl_gen.inference.checks.check` says, before work starts.
 
     Reference:
@@ -115,9 +117,13 @@ def annealed_log_weights(
     if not 0 < target_accept < 1:
         raise ValueError(f"expected target_accept between 0 and 1, got {target_accept}")
     x = data[0]
-    nesting = check(program, prior_of(program) if guide is None else guide, *data).nesting
-    if guide is not None:
-        expect_no_auxiliary_sites(guide, data)
+    with store_kept():
+        nesting, _, auxiliary = check(program, prior_of(program) if guide is None else guide, *data)
+    if guide is not None and auxiliary:
+        raise ValueError(
+            f"expected a guide with a density at given latents, got the auxiliary sites {list(auxiliary)}: leave guide out "
+            f"to begin from the prior, or take a guide that samples its latents from distributions"
+        )
     whole = guide is not None and needs_all_data(guide)
     parts = _chunks(x, len(x) if whole else chunk or rows_at_once(x, chains))
     calls = len(parts) * temperatures

@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["Anneal", "Path", "Schedule", "expect_no_auxiliary_sites", "linear", "prior_of", "sigmoid"]
+__all__ = ["Anneal", "Path", "prior_of"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from torch import Tensor
 
+from ppl_gen.inference.dynamics import log_uniform
 from ppl_gen.inference.engine import Replay
 from ppl_gen.inference.layout import Layout
+from ppl_gen.inference.schedules import Schedule, evened, joined, rising, sigmoid, smoothed
 from ppl_gen.inference.sites import continuous_sites, prototype_of
 from ppl_gen.inference.tracing import Functional, shapes
-from ppl_gen.program import is_auxiliary, log_density, propose, stochastic_sites
+from ppl_gen.program import log_density, propose, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 
-Schedule = Callable[[int], Tensor]
-
 _SCALE_DRAWS = 64  # of the base, for the scales of the coordinates
-
-
-def linear(temperatures: int) -> Tensor:
-    """βₜ = t / T, for t = 0, …, T."""
-    return torch.linspace(0, 1, temperatures + 1, dtype=torch.float64)
-
-
-def sigmoid(temperatures: int, steepness: float = 4.0) -> Tensor:
-    """βₜ = (σ(δ(2t/T − 1)) − σ(−δ)) / (σ(δ) − σ(−δ)), for t = 0, …, T: small steps at both ends, where they matter.
-
-    Args:
-        temperatures: T.
-        steepness: δ.
-
-    Reference:
-        Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models, §4.2.
-    """
-    t = torch.sigmoid(steepness * (2 * linear(temperatures) - 1))
-    return (t - t[0]) / (t[-1] - t[0])
 
 
 class _State(NamedTuple):
@@ -87,8 +67,7 @@ class Path:
         replays: The engine of steps and accept steps.
 
     Raises:
-        ValueError: If a latent is outside of the plate "data" or has a support that hangs on others, or if the guide has
-            auxiliary sites.
+        ValueError: If there are no latents, or one is outside of the plate "data" or has a support that hangs on others.
     """
 
     def __init__(
@@ -106,12 +85,15 @@ class Path:
         self._base = prior_of(program) if guide is None else guide
         prototype = prototype_of(program.model, data)
         hidden = {name: site for name, site in stochastic_sites(prototype).items() if not site["is_observed"]}
+        if not hidden:
+            raise ValueError("expected a program with latents to anneal, got none; its evidence is its log density")
         self._discrete = [name for name, site in hidden.items() if site["fn"].support.is_discrete]
         continuous: Mapping[str, Any] = {}
         if len(self._discrete) < len(hidden):
             continuous = continuous_sites(program.model, data, prototype, local=False)
         transforms = {name: biject_to(site["fn"].support).inv for name, site in continuous.items()}
-        self.layout = Layout(continuous, transforms, data[0].shape[0])
+        remedy = "only what each datum has by itself can be annealed: keep it as a parameter, or sample it by MCMC"
+        self.layout = Layout(continuous, transforms, data[0].shape[0], remedy)
         self._step, self._accept = replays
         self._pure = Functional(self._evaluate, program, guide)
         self._fresh = True  # at the first transition the engine compares its graphs with these functions
@@ -147,14 +129,14 @@ class Path:
         for _ in range(self.leapfrogs):
             moved = self._step(self._leapfrog, *moved, size, self.scale, weight, *given, key=key, verify=self._fresh)
             self._fresh = False
-        log_u = torch.rand_like(state.base).log()
+        log_u = log_uniform(state.base)
         *new, acceptance = self._accept(_accepted, *state[:5], momentum, *moved, log_u, weight)
         return _State._make((*new, state.discrete)), acceptance
 
     def _at(self, latents: Mapping[str, Tensor]) -> _State:
         n, size = self.layout.shape
         some = next(iter(latents.values()))
-        q = self.layout.flatten(latents) if size else self.data[0].new_zeros(some.shape[0], n, 0)
+        q = self.layout.flatten(latents) if size else torch.zeros(some.shape[0], n, 0, device=some.device)
         discrete = tuple([latents[name] for name in self._discrete])
         return _State._make((q, *self._evaluate(q, discrete, self.data), discrete))
 
@@ -169,7 +151,7 @@ class Path:
     def _independent(self, state: _State, beta: Tensor) -> _State:
         new = self.draw()
         change = beta * (new.log_weight - state.log_weight)
-        accepted = torch.rand_like(change).log() < change
+        accepted = log_uniform(change) < change
 
         def chosen(now: Tensor, old: Tensor) -> Tensor:
             return torch.where(accepted.reshape(accepted.shape + (1,) * (now.dim() - 2)), now, old)
@@ -248,7 +230,7 @@ class Anneal:
     ) -> None:
         self.path_of, self.target_accept, self.tick = path_of, target_accept, tick
         self.learns = schedule is None
-        self.betas = _rising((sigmoid if schedule is None else schedule)(temperatures))
+        self.betas = rising(sigmoid if schedule is None else schedule, temperatures)
         self.pilot = min(max(temperatures // 10, 50), 200)
         self.acceptance: list[Tensor] = []
 
@@ -284,7 +266,7 @@ class Anneal:
         n, size = path.layout.shape
         last = len(self.betas) - 1
         at = torch.linspace(0, last, self.pilot, dtype=torch.float64)
-        betas = _joined(at.clamp(min=0.5), self.betas)
+        betas = joined(at.clamp(min=0.5), self.betas)
         state = path.draw()
         log_step = torch.full((n,), math.log(0.5 * max(size, 1) ** -0.25), dtype=torch.float64, device=state.q.device)
         known, spread = [], []
@@ -298,59 +280,6 @@ class Anneal:
             self.tick()
         time = torch.linspace(0, last, last + 1, dtype=torch.float64)
         if self.learns:
-            time = _evened(torch.stack(spread).cpu(), betas, last)
+            time = evened(torch.stack(spread).cpu(), betas, last)
         share = time / last * (self.pilot - 1)
-        return _joined(time, self.betas), _joined(share, _smoothed(torch.stack(known))).exp()
-
-
-def _evened(spread: Tensor, betas: Tensor, last: int) -> Tensor:
-    """Times 0, …, T, (T + 1,), run through unevenly: half of them so that sd[log w] dβ is the same from each to the next.
-
-    Reference:
-        Gelman and Meng (1998), Simulating normalizing constants: from importance sampling to bridge sampling to path sampling.
-    """
-    length = (spread[1:] + spread[:-1]) / 2 * betas.diff()
-    even = torch.full_like(length, 1 / len(length))
-    share = length / length.sum() if bool(length.sum() > 0) else even
-    progress = torch.cat([torch.zeros(1, dtype=torch.float64), (0.5 * share + 0.5 * even).cumsum(0)])
-    wanted = torch.linspace(0, 1, last + 1, dtype=torch.float64) * progress[-1]
-    right = torch.searchsorted(progress, wanted).clamp(1, len(progress) - 1)
-    part = (wanted - progress[right - 1]) / (progress[right] - progress[right - 1])
-    return (right - 1 + part.clamp(0, 1)) * last / (len(progress) - 1)
-
-
-def _joined(t: Tensor, values: Tensor) -> Tensor:
-    """Values (P, *) at 0, …, P − 1, joined by straight lines, at t (T,)."""
-    right = t.ceil().long().clamp(1, len(values) - 1)
-    share = (t - (right - 1)).clamp(0, 1).to(values)
-    return torch.lerp(values[right - 1], values[right], share.reshape(-1, *[1] * (values.dim() - 1)))
-
-
-def _smoothed(values: Tensor) -> Tensor:
-    """Averages of each row (P, N) and its neighbours."""
-    width = max(len(values) // 50, 1)
-    padded = torch.cat([values[:1].expand(width, -1), values, values[-1:].expand(width, -1)])
-    return padded.unfold(0, 2 * width + 1, 1).mean(-1)
-
-
-def _rising(betas: Tensor) -> Tensor:
-    betas = betas.double().cpu()
-    if len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or bool((betas.diff() < 0).any()):
-        raise ValueError(f"expected a schedule that rises from 0 to 1, got one from {betas[0]:.3g} to {betas[-1]:.3g}")
-    return betas
-
-
-def expect_no_auxiliary_sites(guide: Guide, data: Sequence[Tensor]) -> None:
-    """Says when a guide's density at given latents cannot be had.
-
-    Raises:
-        ValueError: Then.
-    """
-    with poutine.block(), torch.no_grad(), pyro.validation_enabled(False):
-        sites = stochastic_sites(poutine.trace(guide).get_trace(*data))
-    auxiliary = sorted(name for name, site in sites.items() if is_auxiliary(site))
-    if auxiliary:
-        raise ValueError(
-            f"expected a guide with a density at given latents, got one with the auxiliary sites {auxiliary}: leave guide out "
-            f"to begin from the prior, or take a guide that samples its latents from distributions"
-        )
+        return joined(time, self.betas), joined(share, smoothed(torch.stack(known))).exp()

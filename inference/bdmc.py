@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ppl_gen.calling import forked
+from ppl_gen.calling import forked, store_kept
 from ppl_gen.inference.ais import annealed_log_weights
-from ppl_gen.inference.annealing import Schedule
 from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.importance import summarised
+from ppl_gen.inference.schedules import Schedule
 from ppl_gen.inference.sites import device_of
 from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Guide, Program
@@ -37,12 +37,17 @@ class Sandwich:
 
     @property
     def gap(self) -> Estimate:
-        """upper − lower: in expectation no less than what either bound is off."""
+        """upper − lower: in expectation no less than what either bound is off.
+
+        The standard errors are of the chains given the latents they began at; of `.mean()`, `sampling_error` has these in it.
+        """
         error = (self.lower.standard_error.square() + self.upper.standard_error.square()).sqrt()
         return Estimate(self.upper.value - self.lower.value, error)
 
     def __str__(self) -> str:
-        return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {self.gap} nats per datum"
+        gap = self.gap.mean()
+        shown = f"{float(gap.value):.3f} ± {float(gap.sampling_error or 0):.3f}"
+        return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {shown} nats per datum"
 
 
 def bdmc(
@@ -64,7 +69,8 @@ def bdmc(
 
     (z, x) are drawn from the program, so that z is an exact draw of p(z | x): from there the chains of w′ first part under the
     posterior, and then follow the path of `ais` back to its base. A small gap says that AIS may be trusted on data like these,
-    with as many temperatures. Chains of one datum share their z, which the upper bound's error leaves out for single data.
+    with as many temperatures. Chains of one datum begin at one z, whose chance the upper bound's standard error leaves out; the
+    spread of the gap over data (`gap.mean().sampling_error`) has it.
 
     Args:
         program: As in `ais`.
@@ -89,7 +95,7 @@ def bdmc(
         (2017), §4.
     """
     device = device_of(program.model, context)
-    with nullcontext() if seed is None else forked(device, seed):
+    with store_kept(), nullcontext() if seed is None else forked(device, seed):
         latents = {name: site["value"] for name, site in simulate_sites(program, n, *context).items()}
     x = latents.pop("x")
     options: dict[str, Any] = {

@@ -82,7 +82,7 @@ def sbc(
     with nullcontext() if seed is None else forked(device, seed):
         pairs = _Pairs.simulated(program, n, context)
         stand_in = poutine.block(program.model, hide=["x"])
-        nesting, width = check(program, stand_in if guide is None else guide, pairs.x, *context)
+        nesting, width, _ = check(program, stand_in if guide is None else guide, pairs.x, *context)
         rows = chunk or max(1, (2**26 if device.type == "cuda" else 2**21) // (max(width, 256) * (draws + 1)))
         samples: dict[str, Tensor] = {}
         remarks: tuple[str, ...] = ()
@@ -304,6 +304,7 @@ class _Pairs:
         yield from ((name, _ranks(name, z)) for name, z in both.items())
         placed = {name: z.movedim(1, self.axes[name]) for name, z in both.items()}
         likelihood = log_density(program.model, placed, self.x, *self.context).likelihood
+        likelihood = likelihood.expand(len(next(iter(both.values()))), len(self.x))
         yield LIKELIHOOD, _ranks(LIKELIHOOD, likelihood.double(), tolerance=1e-6)
 
 

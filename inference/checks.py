@@ -4,12 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Checked", "check", "needs_all_data"]
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
@@ -19,10 +21,17 @@ from ppl_gen.protocols import Guide, Program
 
 
 class Checked(NamedTuple):
-    """What a check has learned: how many axes the plates take, and how many numbers the scoring of one datum takes."""
+    """What a check has learned.
+
+    Attributes:
+        nesting: How many axes the plates take.
+        width: How many numbers the scoring of one datum takes.
+        auxiliary: The names of the sites that the guide samples for its own use.
+    """
 
     nesting: int
     width: int
+    auxiliary: tuple[str, ...]
 
 
 def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checked:
@@ -55,10 +64,11 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
             raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
         _check_data(sites["x"], x)
         guide_trace = _run(guide, x[rows], *few)
-    latents = {name for name, site in sites.items() if name != "x" and not site["infer"].get("enumerate")}
-    guided = stochastic_sites(guide_trace)
+    free = {name: site for name, site in sites.items() if name != "x" and not site["is_observed"]}
+    latents = {name for name, site in free.items() if not site["infer"].get("enumerate")}
+    guided = {name: site for name, site in stochastic_sites(guide_trace).items() if not site["is_observed"]}
     proposed = {name for name, site in guided.items() if not is_auxiliary(site)}
-    if not latents <= proposed <= sites.keys() - {"x"}:
+    if not latents <= proposed <= free.keys():
         raise ValueError(
             f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; "
             f"give the sites the same names in both"
@@ -67,10 +77,17 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
         expected, got = (s[name]["value"].numel() // len(rows) for s in (sites, guided))
         if expected != got:
             raise ValueError(f"expected the guide to sample {name!r} of {expected} numbers for each datum, got {got}")
+        support, value = sites[name]["fn"].support, _reached(guided[name])
+        if not _inside(support, value):
+            raise ValueError(
+                f"expected the guide to sample {name!r} in the support of its prior, {support}, got values from "
+                f"{float(value.min()):.3g} to {float(value.max()):.3g}; take a distribution on that support"
+            )
     width = max(
         x[0].numel(), *(t.numel() // len(rows) for t in vars(_base(sites["x"]["fn"])).values() if torch.is_tensor(t))
     )
-    return Checked(max(plate_nesting(model_trace), plate_nesting(guide_trace)), width)
+    auxiliary = tuple(sorted(name for name, site in guided.items() if is_auxiliary(site)))
+    return Checked(max(plate_nesting(model_trace), plate_nesting(guide_trace)), width, auxiliary)
 
 
 def _run(program: Any, *args: Any, **options: Any) -> poutine.Trace:
@@ -106,6 +123,18 @@ def _inside(support: Any, x: Tensor) -> bool:
         return bool(support.check(x).all())
     except RuntimeError:
         return True
+
+
+def _reached(site: Any) -> Tensor:
+    """What was drawn at a site and, of a continuous one, points far out in its distribution's support."""
+    fn, drawn = site["fn"], site["value"]
+    points = [drawn]
+    if not fn.support.is_discrete and not isinstance(_base(fn), dist.Delta):
+        with suppress(NotImplementedError):
+            transform = biject_to(fn.support)
+            shape = transform.inverse_shape(drawn.shape)
+            points += [transform(drawn.new_full(shape, end)) for end in (-5.0, 5.0)]
+    return torch.stack([p.expand(drawn.shape) for p in points])
 
 
 def _telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:

@@ -41,7 +41,7 @@ def collapse(
     chunk: int | None = None,
     seed: int | None = None,
 ) -> Collapse:
-    """Which latents vary with the data, A_u = Var_x(E_q[u]), and E KL(q(z | x) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)).
+    """Which latents vary with the data, A_u = Var_x(E_q[u]) / Var_p(u); KL(q(z | x) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)).
 
     Expectations over x are averages over the N data, and q(z) = (1/N) Σⱼ q(z | xⱼ) is their aggregate posterior, so that I_q is
     at most log N. For a conditional program it is the information that z holds on x and context together.
@@ -74,7 +74,7 @@ def collapse(
     """
     guide = guide_of(program, guide)
     _check_input(guide, x, particles, threshold, chunk)
-    nesting, width = check(program, guide, x, *context)
+    nesting, width, _ = check(program, guide, x, *context)
     data = (x, *context)
     with evaluating(program, guide), nullcontext() if seed is None else forked(x.device, seed):
         layout = _Layout.of(program, guide, nesting, *(t[:2] for t in data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["finish", "leapfrog"]
+__all__ = ["finish", "leapfrog", "log_uniform"]
 
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +23,11 @@ def leapfrog(energies: Callable[..., Any], steps: int, *inputs: Tensor) -> tuple
         energy, gradient = energies(q, *tensors)
         p = p - 0.5 * step * scale * gradient
     return q, p, energy, gradient
+
+
+def log_uniform(like: Tensor) -> Tensor:
+    """log u, u ~ U(0, 1), of the shape of `like`: finite, where torch.rand is exactly 0 in one of 2²⁴ draws of float32."""
+    return torch.rand_like(like).clamp(min=torch.finfo(like.dtype).eps / 4).log()
 
 
 def finish(*inputs: Tensor) -> tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.importance import elbo
-from ppl_gen.inference.refitting import Family, full_covariance, refit, same_family
+from ppl_gen.inference.refitting import Family, Refitted, full_covariance, refit, same_family
 from ppl_gen.inference.sites import expect_counts
 from ppl_gen.protocols import Guide, Program
 
@@ -74,6 +74,8 @@ def gaps(
     if evidence is not None and evidence.value.shape != x.shape[:1]:
         raise ValueError(f"expected the evidence of {len(x)} data, got values of shape {tuple(evidence.value.shape)}")
     families = [family] if richer is None else [family, richer]
+    for kind in families:
+        Refitted(guide, kind, x, *context)  # says what is wrong before work starts
     with (
         nullcontext() if seed is None else forked(x.device, seed),
         Progress(disable=not progress, transient=True) as bar,

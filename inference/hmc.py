@@ -20,7 +20,7 @@ from ppl_gen.calling import evaluating, forked, owner, store_kept
 from ppl_gen.inference.adaptation import DualAveraging, Scales, TrajectoryLength, halton, windows
 from ppl_gen.inference.chunks import in_chunks, rows_at_once
 from ppl_gen.inference.draws import Draws, Progress, reporting
-from ppl_gen.inference.dynamics import finish, leapfrog
+from ppl_gen.inference.dynamics import finish, leapfrog, log_uniform
 from ppl_gen.inference.engine import Engine, Replay, expect_engine, plan
 from ppl_gen.inference.potential import Potential, expect_counts
 from ppl_gen.inference.tracing import shapes, tracing
@@ -171,7 +171,7 @@ class _Moves:
     ) -> tuple[Tensor, ...]:
         """What `finish` gives, with a fresh u."""
         q1, p1, energy1, gradient1 = moved
-        log_u = torch.rand_like(state.energy).log()
+        log_u = log_uniform(state.energy)
         inputs = (state.q, state.energy, state.gradient, p, q1, energy1, gradient1, p1, log_u, scale)
         return self._finish(finish, *inputs, verify=verify)
 

@@ -117,7 +117,7 @@ def _estimate(
         if number is not None and number < 1:
             raise ValueError(f"expected {name} of at least 1, got {number}")
     guide = guide_of(program, guide)
-    nesting, width = check(program, guide, x, *context)
+    nesting, width, _ = check(program, guide, x, *context)
     pairs = chunk or max(1, (2**26 if x.is_cuda else 2**21) // max(width, 256))
     whole = needs_all_data(guide)
     per_draw = min(particles, max(1, pairs // x.shape[0]) if whole else pairs)

@@ -33,12 +33,15 @@ class Layout:
         sites: The latent sites of a trace, by name.
         transforms: By name, from the support to the whole line.
         rows: N where the latents are local; None where they are taken jointly.
+        remedy: What to do where a latent lies outside the plate "data".
 
     Raises:
         ValueError: If the latents are to be local and one lies outside the plate "data".
     """
 
-    def __init__(self, sites: Mapping[str, Any], transforms: Mapping[str, Any], rows: int | None) -> None:
+    def __init__(
+        self, sites: Mapping[str, Any], transforms: Mapping[str, Any], rows: int | None, remedy: str = ""
+    ) -> None:
         self.local = rows is not None
         self.places: dict[str, _Place] = {}
         start = 0
@@ -46,8 +49,8 @@ class Layout:
             shape = transforms[name](site["value"]).shape
             if self.local and (plates(site)[:1] != ("data",) or shape[0] != rows):
                 raise ValueError(
-                    f"expected every latent inside the plate 'data' for local=True, on its first axis, got the site "
-                    f"{name!r} outside it, of shape {tuple(shape)}; sample it jointly, with local=False"
+                    f"expected every latent inside the plate 'data', on its first axis, got the site {name!r} outside it, of "
+                    f"shape {tuple(shape)}; {remedy or 'sample it jointly, with local=False'}"
                 )
             shape = shape[1:] if self.local else shape
             self.places[name] = _Place(start, start + math.prod(shape), shape, transforms[name])

@@ -5,152 +5,19 @@ from __future__ import annotations
 __all__ = ["IWAE", "DReG", "FreeBits", "StickingTheLanding", "annealed"]
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from ppl_gen.calling import forked
-from ppl_gen.program import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
-
-Sites = dict[str, Any]
+from ppl_gen.inference.per_datum import Draw, PerDatum, Sites, latent_sites, with_values
+from ppl_gen.program import is_auxiliary
 
 
-class _Draw(NamedTuple):
-    """z ~ q(z | x) with particles on the left, and the sites of guide and model there.
-
-    Attributes:
-        guide: By name, the guide's sites.
-        model: By name, the model's latent sites.
-        log_likelihood: log p(x | z), (K, N).
-        scale: What the observed data are weighed with: N/n for a subsample of n in a plate of N.
-        nesting: The number of axes that the plates take, without that of the particles.
-    """
-
-    guide: Sites
-    model: Sites
-    log_likelihood: Tensor
-    scale: Any
-    nesting: int
-
-    def log_prob(self, sites: Sites) -> Tensor:
-        """The log density of latent sites, (K, N), each weighed by β: its scale, in units of that of the data."""
-        return sum(
-            (self.beta(site) * log_prob_per_datum(site, self.nesting) for site in sites.values()),
-            torch.zeros_like(self.log_likelihood),
-        )
-
-    def beta(self, site: Any) -> Any:
-        """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than the data."""
-        return 1.0 if site["scale"] is self.scale else site["scale"] / self.scale
-
-    @property
-    def log_weight(self) -> Tensor:
-        """log w = log p(x | z) + β (log p(z) − log q(z | x)), (K, N)."""
-        return self.log_likelihood + self.log_prob(self.model) - self.log_prob(self.guide)
-
-
-class _PerDatum(ELBO):
-    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data"; the scale sᵢ of its subsampling stays outside of Lᵢ.
-
-    Args:
-        num_particles: K, the number of draws z ~ q(z | x) per datum, all at once on an axis on the left.
-        max_plate_nesting: How many axes the plates of model and guide take; found by running both once if left out.
-
-    Raises:
-        ValueError: If K is below 1; when it is first called, if a site lies outside the plate "data", has no
-            reparameterised draws or is in one of model and guide only.
-    """
-
-    metric: ClassVar[str] = "elbo"
-    max_plate_nesting: float
-
-    def __init__(self, num_particles: int = 1, *, max_plate_nesting: float = math.inf) -> None:
-        if num_particles < 1:
-            raise ValueError(f"expected num_particles of at least 1, got {num_particles}")
-        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
-
-    @abstractmethod
-    def bound(self, draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
-        """Lᵢ of each datum, (N,); `rerun` gives the guide's sites at other values of its latents."""
-
-    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss, for autograd; a sum over data, as Pyro's are."""
-        self._find_nesting(model, guide, args, kwargs)
-        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
-        draw = self._draw(model_trace, guide_trace)
-
-        def rerun(values: Mapping[str, Tensor]) -> Sites:
-            moved = self._in_particles(poutine.replay(guide, trace=_with_values(guide_trace, values)), args, kwargs)
-            return {name: site for name, site in stochastic_sites(moved).items() if name in draw.guide}
-
-        return -(draw.scale * self.bound(draw, rerun)).sum()
-
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss as a number."""
-        with torch.no_grad():
-            return float(self.differentiable_loss(model, guide, *args, **kwargs))
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss as a number, its gradient left in the parameters."""
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        if loss.requires_grad:
-            loss.backward(retain_graph=self.retain_graph)
-        return float(loss.detach())
-
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
-        guide_trace = self._seen(self._in_particles(guide, args, kwargs))
-        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs), guide_trace
-
-    def _seen(self, guide_trace: poutine.Trace) -> poutine.Trace:
-        """The guide's trace as the model is to see it."""
-        return guide_trace
-
-    def _in_particles(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
-        with pyro.plate("_particles", self.num_particles, dim=-1 - int(self.max_plate_nesting)):
-            return poutine.trace(guide).get_trace(*args, **kwargs)
-
-    def _find_nesting(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
-        """Runs both once, without a trace of it, and checks that they fit each other."""
-        if self.max_plate_nesting < math.inf:
-            return
-        device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
-        with forked(device, None), torch.no_grad(), poutine.block():
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-        latents = {name for name, site in _latents(model_trace).items()}
-        proposed = {name for name, site in _latents(guide_trace).items() if not is_auxiliary(site)}
-        if latents != proposed:
-            raise ValueError(
-                f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; give the "
-                f"sites the same names in both (sites to be enumerated need TraceEnum_ELBO)"
-            )
-        for name, site in _latents(guide_trace).items():
-            if not site["fn"].has_rsample:
-                raise ValueError(
-                    f"expected reparameterised draws of {name!r} for {type(self).__name__}, got {type(site['fn']).__name__}, "
-                    f"which has none; take Trace_ELBO, TraceGraph_ELBO, or TraceEnum_ELBO where it can be summed out"
-                )
-        self.max_plate_nesting = max(plate_nesting(model_trace), plate_nesting(guide_trace))
-
-    def _draw(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> _Draw:
-        nesting = int(self.max_plate_nesting)
-        sites, latents = stochastic_sites(model_trace), _latents(model_trace)
-        observed = [site for name, site in sites.items() if name not in latents]
-        scale = sites["x"]["scale"] if "x" in sites else observed[0]["scale"] if observed else 1.0
-        first = next(iter(_latents(guide_trace).values()))
-        zero = first["value"].new_zeros(self.num_particles, 1)
-        likelihood = sum((log_prob_per_datum(s, nesting) * _ratio(s["scale"], scale) for s in observed), zero)
-        return _Draw(_latents(guide_trace), latents, likelihood, scale, nesting)
-
-
-class IWAE(_PerDatum):
+class IWAE(PerDatum):
     """L = E[log (1/K) Σₖ wₖ] with wₖ = p(x, zₖ) / q(zₖ | x) and zₖ ~ q(z | x); ELBO = L₁ ≤ L_K ≤ log p(x), in nats per datum.
 
     A bound under any subsampling of the plate "data", whose scale multiplies L and not log w. With β other than 1, log w is
@@ -178,12 +45,12 @@ class IWAE(_PerDatum):
 
     metric = "iwae"
 
-    def bound(self, draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
         """log (1/K) Σₖ wₖ, (N,)."""
         return draw.log_weight.logsumexp(0) - math.log(self.num_particles)
 
 
-class DReG(_PerDatum):
+class DReG(PerDatum):
     """The bound of `IWAE`, with the doubly reparameterised gradient: Σₖ w̃ₖ² ∂log wₖ/∂zₖ ∂zₖ/∂φ for the guide's parameters φ.
 
     w̃ₖ = wₖ / Σⱼ wⱼ. The expectation of the gradient is that of IWAE, and its signal-to-noise ratio does not fall with K. The
@@ -202,7 +69,7 @@ class DReG(_PerDatum):
 
     metric = "iwae"
 
-    def bound(self, draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
         """log (1/K) Σₖ wₖ, (N,)."""
         log_weight = draw.log_weight - _score(draw, rerun)
         normalised = log_weight.detach().softmax(0)
@@ -212,12 +79,19 @@ class DReG(_PerDatum):
                 site["value"].register_hook(lambda gradient, weight=weight: gradient * weight)
         return log_weight.logsumexp(0) - math.log(self.num_particles)
 
-    def _seen(self, guide_trace: poutine.Trace) -> poutine.Trace:
-        """With tensors of its own: their hooks weigh what comes back from log w, and not one latent's path through another."""
-        return _with_values(guide_trace, {n: s["value"].view_as(s["value"]) for n, s in _latents(guide_trace).items()})
+    def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
+        """With tensors of their own in the place of the draws, whose hooks weigh all that comes back from log w.
+
+        What one latent's path through another brings back is not weighed again; so densities of a guide of several sites are
+        those at the new tensors too (Bauer and Mnih 2021, Generalized doubly reparameterized gradient estimators, section 4).
+        """
+        trace = super()._guide_trace(guide, args, kwargs)
+        sites = latent_sites(trace)
+        seen = with_values(trace, {name: site["value"].view_as(site["value"]) for name, site in sites.items()})
+        return seen if len(sites) == 1 else self._in_particles(poutine.replay(guide, trace=seen), args, kwargs)
 
 
-class StickingTheLanding(_PerDatum):
+class StickingTheLanding(PerDatum):
     """The ELBO, its gradient without the term E_q[∂log q/∂φ] = 0: where q is the posterior, the gradient has no variance.
 
     Args:
@@ -231,12 +105,12 @@ class StickingTheLanding(_PerDatum):
         Roeder, Wu and Duvenaud (2017), Sticking the landing, eq. 8.
     """
 
-    def bound(self, draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
         """(1/K) Σₖ log wₖ, (N,)."""
         return (draw.log_weight - _score(draw, rerun)).mean(0)
 
 
-class FreeBits(_PerDatum):
+class FreeBits(PerDatum):
     """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)), j a coordinate of the latents.
 
     No coordinate gains from a KL below λ, so none is driven to collapse. KLⱼ is closed where both are of factorised families
@@ -263,7 +137,7 @@ class FreeBits(_PerDatum):
         super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
         self.nats = nats
 
-    def bound(self, draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
         """(1/K) Σₖ log p(x | zₖ) − Σⱼ max(λ, KLⱼ), (N,)."""
         latents = [site for site in draw.guide.values() if not is_auxiliary(site)]
         kl = [(draw.beta(site), _divergence(site, draw.model[site["name"]], draw.nesting)) for site in latents]
@@ -310,23 +184,7 @@ def annealed(
     return schedule
 
 
-def _latents(trace: poutine.Trace) -> Sites:
-    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
-
-
-def _with_values(trace: poutine.Trace, values: Mapping[str, Tensor]) -> poutine.Trace:
-    """A copy of a trace with other values at some sites."""
-    moved = trace.copy()
-    for name, value in values.items():
-        moved.nodes[name] = {**moved.nodes[name], "value": value}
-    return moved
-
-
-def _ratio(scale: Any, unit: Any) -> Any:
-    return 1.0 if scale is unit else scale / unit
-
-
-def _score(draw: _Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+def _score(draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
     """Zero, with the gradient −∂log q(z; φ)/∂φ at fixed z: taken from log w, it leaves the path through z alone."""
     values = {name: site["value"].detach() for name, site in draw.guide.items()}
     # One site alone depends on no other: its density is at hand. Of several, the later ones hang on the earlier ones' paths.
@@ -345,7 +203,10 @@ def _aligned(weight: Tensor, site: Any, nesting: int) -> Tensor:
 
 
 def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
-    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data; whole where a density does not factorise."""
+    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data; whole where a density does not factorise.
+
+    Data that are masked count with a divergence of zero.
+    """
     ours, theirs = _factors(q["fn"]), _factors(p["fn"])
     axes = next(-f.dim for f in q["cond_indep_stack"] if f.name == "data")
     try:
@@ -360,6 +221,9 @@ def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
         )
         apart = log_q - log_p
     kept = apart.dim() - len(q["fn"].batch_shape)
+    mask = q["mask"] if torch.is_tensor(q["mask"]) else None
+    if mask is not None:
+        apart = torch.where(mask.reshape(mask.shape + (1,) * kept), apart, 0.0)
     data_axis = -axes - kept
     over = [a for a in range(-apart.dim(), 0) if a == data_axis or a < -nesting - kept]
     return apart.mean(over)

@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import Independent, transform_to
 
-from ppl_gen.calling import evaluating
+from ppl_gen.calling import evaluating, modules_of
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.objectives import StickingTheLanding
@@ -38,23 +38,30 @@ def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distr
         events, base = events + base.reinterpreted_batch_ndims, base.base_dist
     # LogScaleNormal and its like are normals by another parameter.
     kind: Any = next(c for c in type(base).__mro__ if c.__module__.startswith(("pyro.", "torch.")))
-    names = [n for n in kind.arg_constraints if n not in ("covariance_matrix", "precision_matrix", "probs")]
-    if isinstance(base, dist.Delta) or not names:
+    free = {
+        n: c for n, c in base.arg_constraints.items() if n not in ("covariance_matrix", "precision_matrix", "probs")
+    }
+    if isinstance(base, dist.Delta | dist.Uniform) or not free:
         raise ValueError(
             f"expected a guide whose distribution has parameters for each datum, such as a Gaussian, got a "
-            f"{type(base).__name__}, which has none; give another family=..."
+            f"{type(base).__name__}, which has none that can be moved; give another family=..."
         )
-    return {n: getattr(base, n) for n in names}, lambda **p: kind(**p, validate_args=False).to_event(events)
+    return {n: getattr(base, n) for n in free}, lambda **p: kind(**p, validate_args=False).to_event(events)
 
 
 def full_covariance(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distribution]]:
-    """N(μ, LLᵀ) with the mean and the standard deviations of q to begin with, over all entries of an event.
+    """N(μ, LLᵀ) over all entries of an event, with mean and standard deviations of q to begin with; N(μ, σ²) for a scalar.
 
     Raises:
         ValueError: If q has no moments or is no distribution of vectors.
     """
-    if len(q.event_shape) != 1:
-        raise ValueError(f"expected latents that are vectors, got events of shape {tuple(q.event_shape)}")
+    if not q.event_shape:
+        return {"loc": q.mean, "scale": q.stddev}, lambda **p: dist.Normal(**p, validate_args=False)
+    if len(q.event_shape) > 1:
+        raise ValueError(
+            f"expected latents that are vectors, got events of shape {tuple(q.event_shape)}; leave the richer family out "
+            f"(richer=None), or give one of your own"
+        )
     loc, tril = q.mean, q.stddev.diag_embed()
     if isinstance(q, dist.MultivariateNormal):
         tril = q.scale_tril
@@ -101,7 +108,7 @@ class Refitted(nn.Module):
             while isinstance(constraints, Independent):
                 constraints = constraints.base_dist
             for p, value in parameters.items():
-                self._to[f"{name}/{p}"] = transform_to(type(constraints).arg_constraints[p])
+                self._to[f"{name}/{p}"] = transform_to(constraints.arg_constraints[p])
                 self.free[f"{name}/{p}"] = nn.Parameter(self._to[f"{name}/{p}"].inv(value.detach()).clone())
 
     def forward(self, x: Tensor, *context: Tensor) -> None:
@@ -162,7 +169,7 @@ def refit(
 @contextmanager
 def _still(program: Program) -> Iterator[None]:
     """Leaves the program's parameters without gradients."""
-    parameters = [p for p in program.parameters() if p.requires_grad] if isinstance(program, nn.Module) else []
+    parameters = [p for module in modules_of(program) for p in module.parameters() if p.requires_grad]
     try:
         for p in parameters:
             p.requires_grad_(False)

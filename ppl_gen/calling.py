@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluating", "expect_context", "forked", "guide_of", "owner", "simulates", "store_kept", "takes"]
+__all__ = [
+    "evaluating",
+    "expect_context",
+    "forked",
+    "guide_of",
+    "modules_of",
+    "owner",
+    "simulates",
+    "store_kept",
+    "takes",
+]
 
 import functools
 import inspect
@@ -22,10 +32,9 @@ def evaluating(*parts: Any) -> Iterator[None]:
     """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards.
 
     Args:
-        *parts: Programs and guides; the modules that they are, hold, or are methods of, are put in evaluation mode.
+        *parts: Programs and guides; the modules of `modules_of` are put in evaluation mode.
     """
-    held = (p for part in map(owner, parts) for p in [part, *getattr(part, "__dict__", {}).values()])
-    modules = [m for part in held if isinstance(part, nn.Module) for m in part.modules()]
+    modules = modules_of(*parts)
     modes = [m.training for m in modules]
     try:
         for m in modules:
@@ -35,6 +44,22 @@ def evaluating(*parts: Any) -> Iterator[None]:
     finally:
         for m, mode in zip(modules, modes, strict=True):
             m.training = mode
+
+
+def modules_of(*parts: Any) -> list[nn.Module]:
+    """The modules that programs and guides are, hold, are methods of, or, for functions, close over; with all inside them."""
+    held: list[Any] = []
+    for part in map(owner, parts):
+        cells = [cell.cell_contents for cell in getattr(part, "__closure__", None) or () if _is_filled(cell)]
+        held += [part, *getattr(part, "__dict__", {}).values(), *cells]
+    return list(dict.fromkeys(m for part in held if isinstance(part, nn.Module) for m in part.modules()))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a name that is bound later
+        return False
 
 
 @contextmanager

@@ -126,11 +126,17 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
         *context: As in `simulate`.
 
     Raises:
-        ValueError: As `simulate` does; or if there are no latents, or no site "x".
+        ValueError: As `simulate` does; or if there are no latents, no site "x", or other observed sites.
     """
     _expect_length(program, n, context)
     with evaluating(program), pyro.validation_enabled(True):
         sites = stochastic_sites(poutine.trace(program.model).get_trace(None, *context, n=n))
+    sites = {name: site for name, site in sites.items() if not site["infer"].get("_deterministic")}
+    if seen := sorted(name for name, site in sites.items() if site["is_observed"]):
+        raise ValueError(
+            f"expected a program whose data are all at the site 'x', got observed sites {seen} without data: latents drawn "
+            f"with them are no draws from a posterior; make them part of x or of the context"
+        )
     if not sites.keys() > {"x"}:
         raise ValueError(f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}")
     return sites

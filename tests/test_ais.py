@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +12,17 @@ import pyro.distributions as dist
 import pytest
 import torch
 from programs import PROGRAMS, TwoLayers, digits
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_gen.calling import evaluating
 from ppl_gen.data import Dataset
 from ppl_gen.inference import Estimate, ais, bdmc, fit, log_evidence, svi_step
 from ppl_gen.inference import annealing as annealing_module
-from ppl_gen.inference.annealing import Anneal, Path, linear, sigmoid
+from ppl_gen.inference.annealing import Anneal, Path
+from ppl_gen.inference.dynamics import log_uniform
 from ppl_gen.inference.engine import Replay
 from ppl_gen.inference.refitting import refit, same_family
+from ppl_gen.inference.schedules import linear, sigmoid
 from ppl_gen.inference.tracing import tracing
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import cvae, toy, vae
@@ -179,6 +182,8 @@ class TestSandwich:
         exact = float(program.exact_log_evidence(sandwich.x).double().mean())
         lower, upper, gap = sandwich.lower.mean(), sandwich.upper.mean(), sandwich.gap.mean()
         assert float(gap.value) < 0.05
+        assert gap.sampling_error is not None
+        assert float(gap.sampling_error) < 0.02
         assert float(lower.value) <= exact + 4 * float(lower.standard_error)
         assert float(upper.value) >= exact - 4 * float(upper.standard_error)
 
@@ -257,6 +262,49 @@ class TestSampler:
         assert set(pyro.get_param_store().keys()) == store
         assert program.training
         assert all(p.grad is None for p in program.parameters())
+
+    def test_from_a_guide_it_leaves_nothing_behind_either(self) -> None:
+        """Not in BatchNorm's statistics, not in the generator, not in the param store."""
+
+        class Program(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.encoder = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                weight = pyro.param("weight", torch.ones(3))
+                with pyro.plate("data", n if x is None else len(x)):
+                    z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                    return pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True) * weight, 1.0).to_event(1), obs=x)
+
+            def guide(self, x: Tensor) -> None:
+                loc, scale = self.encoder(x).chunk(2, -1)
+                with pyro.plate("data", len(x)):
+                    pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+        program = Program()
+        before, state = copy.deepcopy(program.state_dict()), torch.get_rng_state()
+        ais(program, torch.zeros(4, 3), guide=program.guide, temperatures=2, seed=0)
+        bdmc(program, 4, guide=program.guide, temperatures=2, seed=0)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
+        assert not pyro.get_param_store().keys()
+
+    def test_a_uniform_number_of_zero_accepts_nothing_hopeless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
+        assert -20 < float(log_uniform(torch.zeros(()))) < -15
+        assert -40 < float(log_uniform(torch.zeros((), dtype=torch.float64))) < -35
+
+    def test_discrete_latents_and_integer_data(self) -> None:
+        class Counts:
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                with pyro.plate("data", n if x is None else len(x)):
+                    z = pyro.sample("z", dist.Bernoulli(0.3))
+                    return pyro.sample("x", dist.Poisson(1 + 3 * z), obs=x)
+
+        x = torch.arange(6)
+        parts = [math.log(w) + dist.Poisson(rate).log_prob(x) for w, rate in ((0.7, 1.0), (0.3, 4.0))]
+        assert agrees(ais(Counts(), x, temperatures=20, chains=64, seed=0), torch.stack(parts).logsumexp(0))
 
     def test_a_seed_gives_the_same_answer_and_another_another(self) -> None:
         program, x, _ = PROGRAMS["vae"]()

@@ -45,6 +45,46 @@ def _named(name: str) -> Callable[[Any, Tensor], Any]:
     return make
 
 
+class _Fixed:
+    """Without latents."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        with pyro.plate("data", n if x is None else len(x)):
+            return pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1), obs=x)
+
+
+class _Shared:
+    """With a latent that all data share."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", n if x is None else len(x)):
+            return pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+class _Positive:
+    """With a latent above zero."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        with pyro.plate("data", n if x is None else len(x)):
+            return pyro.sample("x", dist.Normal(pyro.sample("z", dist.Gamma(2.0, 1.0)), 1.0), obs=x)
+
+
+class _TwiceObserved:
+    """With data that are always there."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        with pyro.plate("data", n if x is None else len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(z, 1.0), obs=torch.zeros(n if x is None else len(x)))
+            return pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def _normal(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(torch.zeros(len(x)), 3.0))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -56,8 +96,17 @@ def _named(name: str) -> Callable[[Any, Tensor], Any]:
         (lambda: _log_weights(engine="quick"), "expected an engine of"),
         (
             lambda: _log_weights(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
-            "rises from 0 to 1, got one from 0.1 to 1",
+            "rises from 0 to 1 at every step, got one from 0.1 to 1",
         ),
+        (
+            lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
+            "rises from 0 to 1 at every step",
+        ),
+        (lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, 1.0])), r"3 values β₀, …, β_T, got shape \(2,\)"),
+        (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
+        (lambda: ais(_Shared(), torch.zeros(4)), "inside the plate 'data', on its first axis, got the site 'z'"),
+        (lambda: ais(_Positive(), torch.ones(4), guide=_normal), "'z' in the support of its prior"),
+        (lambda: bdmc(_TwiceObserved(), 4), r"observed sites \['y'\] without data"),
         (lambda: ais(vae((1, 8, 8), 2), torch.zeros(4, 64)), "expected data of shape"),
         (
             lambda: ais(Observed(vae((1, 8, 8), 2), Dirac()), torch.zeros(4, 1, 8, 8)),

@@ -340,3 +340,19 @@ class TestBadInput:
         draws = Draws(samples, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.0)
         with pytest.raises(ValueError, match=said):
             sbc(ppca, 30, sampler=lambda model, x: draws)
+
+
+def test_a_likelihood_that_does_not_look_at_the_latents() -> None:
+    class Blind:
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else len(x)):
+                pyro.sample("z", dist.Normal(0.0, 1.0))
+                return pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    def prior(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    found = sbc(Blind(), 100, guide=prior, seed=0)
+    assert found.ranks["log p(x | z)"].shape == (100,)
+    assert found.passes()

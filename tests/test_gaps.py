@@ -12,7 +12,7 @@ import pytest
 import torch
 from programs import PROGRAMS, TwoLayers
 from pyro.infer.autoguide import AutoNormal
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from ppl_gen import data
@@ -119,6 +119,27 @@ def test_a_vae_s_bounds_are_in_order() -> None:
         assert p.grad is None
 
 
+def test_a_program_that_is_no_module_and_a_scalar_latent() -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.decoder = nn.Linear(1, 2)
+
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else len(x)):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                return pyro.sample("x", dist.Normal(self.decoder(z[..., None]), 0.5).to_event(1), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, 0], 0.5))
+
+    program = Plain()
+    x = simulate(program, 10)
+    found = gaps(program, guide, x, seed=0, particles=200)
+    assert abs(float(found.approximation.mean().value)) < 0.05  # the posterior is Gaussian
+    assert all(p.grad is None and p.requires_grad for p in program.decoder.parameters())
+
+
 FAMILIES: dict[str, Callable[[Tensor], Any]] = {
     "normal": lambda x: dist.Normal(x[:, :2], 0.5).to_event(1),
     "full covariance": lambda x: dist.MultivariateNormal(x[:, :2], torch.eye(2) * 0.2),
@@ -191,6 +212,10 @@ def _discrete() -> Gaps:
         (
             lambda: _gaps(_sampling(lambda x: dist.Normal(torch.zeros(len(x), 3), 1.0).to_event(1)), evidence=None),
             r"'z' of 2 numbers for each datum.*got 3",
+        ),
+        (
+            lambda: _gaps(_sampling(lambda x: dist.Uniform(torch.zeros(len(x), 2), 1.0).to_event(1))),
+            "got a Uniform, which has none",
         ),
         (_two_layers, "depends on another latent"),
         (_automatic, "without auxiliary sites"),

@@ -370,3 +370,20 @@ class TestBadInput:
         )
         with pytest.raises(ValueError, match=r"its `.to_event` takes the data axis too"):
             log_evidence(program, None, binary.flatten(1))
+
+
+def test_deterministic_sites_are_no_latents() -> None:
+    class Program:
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else len(x)):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                mean = pyro.deterministic("mean", 2 * z)
+                return pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.4 * x, 0.5))
+
+    x = torch.linspace(-2, 2, 5)
+    exact = dist.Normal(0.0, 5**0.5).log_prob(x)
+    assert agrees(log_evidence(Program(), guide, x, particles=2000), exact)

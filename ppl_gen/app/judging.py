@@ -6,7 +6,7 @@ __all__ = ["Asked", "evaluate"]
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -61,7 +61,7 @@ class _Judged:
     def row(self, name: str, estimate: Estimate) -> None:
         mean = estimate if estimate.value.dim() == 0 else estimate.mean()
         error = float(mean.standard_error)
-        shown = "unknown (one particle)" if math.isnan(error) else f"{error:.4f}"
+        shown = "unknown (one draw)" if math.isnan(error) else f"{error:.4f}"
         self.rows.append((name, f"{float(mean.value):.3f} ± {shown}"))
 
 
@@ -110,6 +110,7 @@ def evaluate(run: Run, program: Any, test: Split, asked: Asked, epoch: int, cons
     """
     subject = _Subject(run, program, test, asked, console)
     judged = _weighted(subject, epoch)
+    _write(run, judged)
     for wanted, judge in (
         (asked.ais, _annealed),
         (asked.bdmc, _sandwiched),
@@ -118,8 +119,7 @@ def evaluate(run: Run, program: Any, test: Split, asked: Asked, epoch: int, cons
     ):
         if wanted:
             judge(subject, judged)
-    text = json.dumps(judged.result, indent=2) + "\n"
-    write_atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
+            _write(run, judged)  # at once: what was found is not lost with what comes after
     table = Table("nats per datum", "average ± Monte Carlo standard error", title_justify="left")
     table.title = f"{run.config.model} on {run.config.data}, {len(test)} test data"
     for row in judged.rows:
@@ -131,6 +131,11 @@ def evaluate(run: Run, program: Any, test: Split, asked: Asked, epoch: int, cons
         console.print("pictures: " + ", ".join(judged.pictures), soft_wrap=True)
     console.print(f"written to {run.folder / 'evaluation.json'}", soft_wrap=True)
     return judged.result
+
+
+def _write(run: Run, judged: _Judged) -> None:
+    text = json.dumps(judged.result, indent=2) + "\n"
+    write_atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
 
 
 def _weighted(subject: _Subject, epoch: int) -> _Judged:
@@ -210,18 +215,21 @@ def _sandwiched(subject: _Subject, judged: _Judged) -> None:
     of = f"{len(subject.x_first)} drawn"
     judged.row(f"BDMC below, {of}", sandwich.lower)
     judged.row(f"BDMC above, {of}", sandwich.upper)
-    judged.row(f"BDMC gap, {of}", sandwich.gap)
+    gap = sandwich.gap.mean()
+    if gap.sampling_error is not None:  # it has the chance of the latents that the reverse chains began at
+        gap = replace(gap, standard_error=gap.sampling_error)
+    judged.row(f"BDMC gap, {of}", gap)
     judged.result["bdmc"] = {
         **_numbers("lower", "lower_standard_error", sandwich.lower.mean()),
         **_numbers("upper", "upper_standard_error", sandwich.upper.mean()),
-        **_numbers("gap", "gap_standard_error", sandwich.gap.mean()),
+        **_numbers("gap", "gap_standard_error", gap),
         "data": len(subject.x_first),
         "chains": subject.asked.chains,
         "temperatures": subject.asked.temperatures,
     }
     judged.words.append(
-        f"on data drawn from the model, AIS is at most {float(sandwich.gap.mean().value):.2f} nats too low on average; on test "
-        f"data, which are like them as far as the model is good, about as much"
+        f"on data drawn from the model, AIS is at most {max(float(gap.value), 0.0):.3f} ± {float(gap.standard_error):.3f} nats "
+        f"too low on average; on test data, which are like them as far as the model is good, about as much"
     )
     figure = plots_evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=f"BDMC of {of} data")
     subject.save(judged, "sandwich.png", figure)
@@ -268,7 +276,9 @@ def _looked_through(subject: _Subject, judged: _Judged) -> None:
         "verdict": found.verdict,
     }
     judged.words += found.verdict
-    figure = plots_evidence.collapse_panel(found.means, found.sds, found.kl, found.active)
+    figure = plots_evidence.collapse_panel(
+        found.means, found.sds, found.kl, found.active, (found.prior_mean, found.prior_sd)
+    )
     subject.save(judged, "collapse.png", figure)
 
 

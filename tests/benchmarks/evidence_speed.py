@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppl_gen.inference.ais import annealed_log_weights
-from ppl_gen.inference.annealing import sigmoid
+from ppl_gen.inference.schedules import sigmoid
 from ppl_gen.models import VAE, vae
 
 ROUNDS, IMAGES, CHAINS, TEMPERATURES, LEAPFROGS = 5, 100, 16, 20, 5
