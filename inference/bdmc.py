@@ -92,7 +92,7 @@ def bdmc(
 
     Reference:
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo; Wu et al.
-        (2017), §4.
+        (2017), for decoders of images.
     """
     device = device_of(program.model, context)
     with store_kept(), nullcontext() if seed is None else forked(device, seed):

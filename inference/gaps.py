@@ -66,7 +66,7 @@ def gaps(
             parameters for each datum, or as `ppl_gen.inference.checks.check` says.
 
     Reference:
-        Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders, eq. 2 to 4.
+        Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders.
     """
     guide = guide_of(program, guide)
     expect_counts(particles=particles, steps=steps)

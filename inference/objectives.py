@@ -64,7 +64,7 @@ class DReG(PerDatum):
         ValueError: As `IWAE` does.
 
     Reference:
-        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives, eq. 8.
+        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives.
     """
 
     metric = "iwae"
@@ -83,7 +83,7 @@ class DReG(PerDatum):
         """With tensors of their own in the place of the draws, whose hooks weigh all that comes back from log w.
 
         What one latent's path through another brings back is not weighed again; so densities of a guide of several sites are
-        those at the new tensors too (Bauer and Mnih 2021, Generalized doubly reparameterized gradient estimators, section 4).
+        those at the new tensors too (Bauer and Mnih 2021, Generalized doubly reparameterized gradient estimators).
         """
         trace = super()._guide_trace(guide, args, kwargs)
         sites = latent_sites(trace)
@@ -102,7 +102,7 @@ class StickingTheLanding(PerDatum):
         ValueError: As `IWAE` does.
 
     Reference:
-        Roeder, Wu and Duvenaud (2017), Sticking the landing, eq. 8.
+        Roeder, Wu and Duvenaud (2017), Sticking the landing.
     """
 
     def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:

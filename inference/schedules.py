@@ -25,7 +25,7 @@ def sigmoid(temperatures: int, steepness: float = 4.0) -> Tensor:
         steepness: δ.
 
     Reference:
-        Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models, §4.2.
+        Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models.
     """
     t = torch.sigmoid(steepness * (2 * linear(temperatures) - 1))
     return (t - t[0]) / (t[-1] - t[0])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_gen.calling import evaluating
 from ppl_gen.data import Dataset
-from ppl_gen.inference import Estimate, ais, bdmc, fit, log_evidence, svi_step
+from ppl_gen.inference import Estimate, ais, bdmc, elbo, fit, log_evidence, svi_step
 from ppl_gen.inference import annealing as annealing_module
 from ppl_gen.inference.annealing import Anneal, Path
 from ppl_gen.inference.dynamics import log_uniform
@@ -173,6 +173,15 @@ class TestAgainstExactAnswers:
         x = simulate(program, 20)
         got = ais(Observed(implicit, Gaussian(0.4)), x, temperatures=200, chains=32, seed=0)
         assert agrees(got, program.exact_log_evidence(x))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_any_program_from_its_guide_is_no_lower_than_its_elbo(name: str) -> None:
+    program, x, context = PROGRAMS[name]()
+    annealed = ais(program, x, *context, guide=program.guide, temperatures=20, chains=8, seed=0).mean()
+    bound = elbo(program, None, x, *context, particles=200, seed=0).mean()
+    error = math.hypot(float(annealed.standard_error), float(bound.standard_error))
+    assert float(annealed.value - bound.value) > -4 * error - 1e-3
 
 
 class TestSandwich:
