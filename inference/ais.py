@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["ais", "annealed_log_weights"]
+__all__ = ["Settings", "ais", "annealed_log_weights"]
 
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from rich.progress import Progress
@@ -78,45 +79,58 @@ def ais(
         Neal (2001), Annealed importance sampling; Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of
         decoder-based generative models.
     """
-    log_weights = annealed_log_weights(
-        program,
-        guide,
-        (x, *context),
-        chains=chains,
-        temperatures=temperatures,
-        leapfrogs=leapfrogs,
-        schedule=schedule,
-        target_accept=target_accept,
-        chunk=chunk,
-        seed=seed,
-        progress=progress,
-        engine=engine,
-    )
-    return summarised(log_weights)[0]
+    settings = Settings(chains, temperatures, leapfrogs, schedule, target_accept, chunk, seed, progress, engine)
+    return summarised(annealed_log_weights(program, guide, (x, *context), settings))[0]
+
+
+class Settings(NamedTuple):
+    """The options of `ais`, which `bdmc` has as well."""
+
+    chains: int
+    temperatures: int
+    leapfrogs: int
+    schedule: Schedule | None
+    target_accept: float
+    chunk: int | None
+    seed: int | None
+    progress: bool
+    engine: Engine
+
+    def check(self) -> None:
+        """Says when a number is out of range.
+
+        Raises:
+            ValueError: Then.
+        """
+        counts = {name: getattr(self, name) for name in ("chains", "temperatures", "leapfrogs")}
+        expect_counts(**counts, chunk=1 if self.chunk is None else self.chunk)
+        expect_engine(self.engine)
+        if not 0 < self.target_accept < 1:
+            raise ValueError(f"expected target_accept between 0 and 1, got {self.target_accept}")
+
+    def replays(self, chunks: int) -> tuple[Replay, Replay]:
+        """The engines of leapfrog steps and accept steps."""
+        calls = chunks * self.temperatures
+        return (
+            Replay(self.engine, calls * self.leapfrogs, watch=False, what="leapfrog step"),
+            Replay(self.engine, calls, watch=False, what="accept step"),
+        )
 
 
 def annealed_log_weights(
     program: Program,
     guide: Guide | None,
     data: Sequence[Tensor],
+    settings: Settings,
     posterior: Mapping[str, Tensor] | None = None,
-    *,
-    chains: int,
-    temperatures: int,
-    leapfrogs: int,
-    schedule: Schedule | None,
-    target_accept: float,
-    chunk: int | None,
-    seed: int | None,
-    progress: bool,
-    engine: Engine,
 ) -> Tensor:
-    """log w (C, N), in float64, of `ais`; backwards where exact draws of the posterior, each (N, *event), are given."""
-    expect_counts(chains=chains, temperatures=temperatures, leapfrogs=leapfrogs, chunk=1 if chunk is None else chunk)
-    expect_engine(engine)
-    if not 0 < target_accept < 1:
-        raise ValueError(f"expected target_accept between 0 and 1, got {target_accept}")
-    x = data[0]
+    """log w (C, N), in float64, of `ais`; backwards where exact draws of the posterior, each (N, *event), are given.
+
+    Raises:
+        ValueError: As `ais` does.
+    """
+    settings.check()
+    x, chains = data[0], settings.chains
     with store_kept():
         nesting, _, auxiliary = check(program, prior_of(program) if guide is None else guide, *data)
     if guide is not None and auxiliary:
@@ -125,37 +139,34 @@ def annealed_log_weights(
             f"to begin from the prior, or take a guide that samples its latents from distributions"
         )
     whole = guide is not None and needs_all_data(guide)
-    parts = _chunks(x, len(x) if whole else chunk or rows_at_once(x, chains))
-    calls = len(parts) * temperatures
-    replays = (
-        Replay(engine, calls * leapfrogs, watch=False, what="leapfrog step"),
-        Replay(engine, calls, watch=False, what="accept step"),
+    parts = _chunks(x, len(x) if whole else settings.chunk or rows_at_once(x, chains))
+    replays = settings.replays(len(parts))
+    path_of = partial(
+        Path, program, guide, nesting=nesting, chains=chains, leapfrogs=settings.leapfrogs, replays=replays
     )
-    path_of = partial(Path, program, guide, nesting=nesting, chains=chains, leapfrogs=leapfrogs, replays=replays)
-    seeded = nullcontext() if seed is None else forked(x.device, seed)
-    with (
-        evaluating(program, guide),
-        tracing(),
-        store_kept(),
-        seeded,
-        Progress(disable=not progress, transient=True) as bar,
-    ):
+    seeded = nullcontext() if settings.seed is None else forked(x.device, settings.seed)
+    bar = Progress(disable=not settings.progress, transient=True)
+    with evaluating(program, guide), tracing(), store_kept(), seeded, bar:
         task = bar.add_task("annealing", total=None)
-        anneal = Anneal(path_of, temperatures, schedule, target_accept, lambda: bar.advance(task))
-        bar.update(task, total=len(parts) * (temperatures + anneal.pilot * (1 if posterior is None else 2)))
+        tick = partial(bar.advance, task)
+        anneal = Anneal(path_of, settings.temperatures, settings.schedule, settings.target_accept, tick)
+        bar.update(task, total=len(parts) * (settings.temperatures + anneal.pilot * (1 if posterior is None else 2)))
         found = []
         for rows in parts:
             ends = None if posterior is None else {name: value[rows] for name, value in posterior.items()}
             found.append(anneal.log_weights([t[rows] for t in data], ends))
-    accepted = float(torch.stack(anneal.acceptance).mean())
+    _warn_of_rejection(float(torch.stack(anneal.acceptance).mean()))
+    return torch.cat(found, 1)[:, : x.shape[0]]
+
+
+def _warn_of_rejection(accepted: float) -> None:
     if accepted < 0.2:
         warnings.warn(
             f"annealing steps were accepted with probability {accepted:.2f} on average: the bound holds, but is loose; begin "
             f"from a guide, or take more temperatures",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return torch.cat(found, 1)[:, : x.shape[0]]
 
 
 def _chunks(x: Tensor, size: int) -> list[Tensor]:

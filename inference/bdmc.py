@@ -6,12 +6,11 @@ __all__ = ["Sandwich", "bdmc"]
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
 from ppl_gen.calling import forked, store_kept
-from ppl_gen.inference.ais import annealed_log_weights
+from ppl_gen.inference.ais import Settings, annealed_log_weights
 from ppl_gen.inference.engine import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.importance import summarised
@@ -98,19 +97,10 @@ def bdmc(
     with store_kept(), nullcontext() if seed is None else forked(device, seed):
         latents = {name: site["value"] for name, site in simulate_sites(program, n, *context).items()}
     x = latents.pop("x")
-    options: dict[str, Any] = {
-        "chains": chains,
-        "temperatures": temperatures,
-        "leapfrogs": leapfrogs,
-        "schedule": schedule,
-        "target_accept": target_accept,
-        "chunk": chunk,
-        "progress": progress,
-        "engine": engine,
-    }
+    settings = Settings(chains, temperatures, leapfrogs, schedule, target_accept, chunk, seed, progress, engine)
     # Other seeds than that of the data, or the chains would begin at the latents that the data were drawn with.
-    forth, back = (None if seed is None else seed + i for i in (1, 2))
-    lower = annealed_log_weights(program, guide, (x, *context), seed=forth, **options)
-    upper = annealed_log_weights(program, guide, (x, *context), latents, seed=back, **options)
+    forth, back = (settings._replace(seed=None if seed is None else seed + i) for i in (1, 2))
+    lower = annealed_log_weights(program, guide, (x, *context), forth)
+    upper = annealed_log_weights(program, guide, (x, *context), back, latents)
     above = summarised(-upper)[0]
     return Sandwich(summarised(lower)[0], replace(above, value=-above.value), x)

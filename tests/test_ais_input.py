@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_gen.guides import automatic
 from ppl_gen.inference import ais, bdmc
-from ppl_gen.inference.ais import annealed_log_weights
+from ppl_gen.inference.ais import Settings, annealed_log_weights
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.models import cvae, vae
 from ppl_gen.program import Observed
@@ -23,10 +23,8 @@ from ppl_gen.program import Observed
 
 def _log_weights(**changed: Any) -> Any:
     program, x, _ = PROGRAMS["vae"]()
-    options: dict[str, Any] = {"chains": 2, "temperatures": 2, "leapfrogs": 1, "schedule": None, "target_accept": 0.65}
-    return annealed_log_weights(
-        program, None, (x,), **{**options, "chunk": None, "seed": 0, "progress": False, "engine": "auto", **changed}
-    )
+    settings = Settings(2, 2, 1, None, 0.65, None, 0, False, "auto")
+    return annealed_log_weights(program, None, (x,), settings._replace(**changed))
 
 
 def _from(guide: Callable[[Any, Tensor], Any]) -> Any:

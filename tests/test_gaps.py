@@ -12,6 +12,7 @@ import pytest
 import torch
 from programs import PROGRAMS, TwoLayers
 from pyro.infer.autoguide import AutoNormal
+from test_ais import rough
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -23,17 +24,6 @@ from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
 
 N = 30
-
-
-def rough(program: toy.PPCA) -> Any:
-    """Diagonal, its means a little off and its standard deviations too large."""
-
-    def guide(x: Tensor) -> Tensor:
-        posterior = program.exact_posterior(x)
-        with pyro.plate("data", x.shape[0]):
-            return pyro.sample("z", dist.Normal(posterior.mean + 0.1, 1.5 * posterior.stddev).to_event(1))
-
-    return guide
 
 
 @pytest.fixture

@@ -53,6 +53,9 @@ Engine = Annotated[str, typer.Option(help="inductor, fx or eager; auto compiles 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
 
 
+_OF_THE_FOLDER = ("out", "resume", "overwrite", "download")
+
+
 @app.command()
 def fit(
     ctx: typer.Context,
@@ -95,25 +98,8 @@ def fit(
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
-        config = configure(
-            model=model,
-            data=data,
-            root=root,
-            binarize=binarize,
-            image_size=image_size,
-            likelihood=likelihood,
-            latent_dim=latent_dim,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            objective=objective,
-            particles=particles,
-            beta=beta,
-            anneal=anneal,
-            free_bits=free_bits,
-            seed=seed,
-            engine=engine,
-        )
+        # The options of a configuration have the names of its fields.
+        config = configure(**{k: v for k, v in ctx.params.items() if k not in ("device", *_OF_THE_FOLDER)})
         folder = out or Path("runs") / f"{model}-{Path(data).stem}"
         given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
         training.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)

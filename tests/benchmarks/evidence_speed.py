@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppl_gen.inference.ais import annealed_log_weights
+from ppl_gen.inference.ais import Settings, annealed_log_weights
 from ppl_gen.inference.schedules import sigmoid
 from ppl_gen.models import VAE, vae
 
@@ -61,20 +61,8 @@ def by_hand(program: VAE, x: Tensor) -> Tensor:
 
 def by_engine(program: VAE, x: Tensor, engine: str) -> Tensor:
     """The library's."""
-    return annealed_log_weights(
-        program,
-        None,
-        (x,),
-        chains=CHAINS,
-        temperatures=TEMPERATURES,
-        leapfrogs=LEAPFROGS,
-        schedule=None,
-        target_accept=0.65,
-        chunk=None,
-        seed=0,
-        progress=False,
-        engine=engine,  # type: ignore[arg-type]
-    )
+    settings = Settings(CHAINS, TEMPERATURES, LEAPFROGS, None, 0.65, None, 0, False, engine)  # type: ignore[arg-type]
+    return annealed_log_weights(program, None, (x,), settings)
 
 
 def main() -> None:
