@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/ppl-gen evaluate runs/demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
