@@ -301,7 +301,8 @@ class TestArviz:
             pytest.skip(f"ArviZ {arviz.__version__} has no {name}")
         if name == "plot_dist" and int(arviz.__version__.split(".")[0]) < 1:
             pytest.skip("takes arrays below ArviZ 1.0")
-        getattr(arviz, name)(tree, **options)
+        assert getattr(arviz, name)(tree, **options) is not None
+        assert pyplot.get_fignums()
         pyplot.close("all")
 
     def test_nuts_from_end_to_end(self) -> None:

@@ -194,6 +194,7 @@ class TestGoingWrong:
                 pyro.sample("y", dist.Normal(mu, 1.0), obs=y)
 
         draws = nuts(flat, Y[:, 0], draws=150, warmup=100, chains=2, seed=0)
+        assert draws.draws == 150
         expect_moments(draws, "mu", Y[:, 0].mean().double(), torch.tensor(3**-0.5, dtype=torch.float64))
 
     @pytest.mark.parametrize(
