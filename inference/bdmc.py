@@ -38,15 +38,20 @@ class Sandwich:
     def gap(self) -> Estimate:
         """upper − lower: in expectation no less than what either bound is off.
 
-        The standard errors are of the chains given the latents they began at; of `.mean()`, `sampling_error` has these in it.
+        The standard errors are those of the chains, given the latents that they began at.
         """
         error = (self.lower.standard_error.square() + self.upper.standard_error.square()).sqrt()
         return Estimate(self.upper.value - self.lower.value, error)
 
-    def __str__(self) -> str:
+    @property
+    def mean_gap(self) -> Estimate:
+        """The average gap. Its standard error is the spread over data, which has the chance of those latents in it."""
         gap = self.gap.mean()
-        shown = f"{float(gap.value):.3f} ± {float(gap.sampling_error or 0):.3f}"
-        return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {shown} nats per datum"
+        assert gap.sampling_error is not None
+        return replace(gap, standard_error=gap.sampling_error)
+
+    def __str__(self) -> str:
+        return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {self.mean_gap} nats per datum"
 
 
 def bdmc(
@@ -69,7 +74,7 @@ def bdmc(
     (z, x) are drawn from the program, so that z is an exact draw of p(z | x): from there the chains of w′ first part under the
     posterior, and then follow the path of `ais` back to its base. A small gap says that AIS may be trusted on data like these,
     with as many temperatures. Chains of one datum begin at one z, whose chance the upper bound's standard error leaves out; the
-    spread of the gap over data (`gap.mean().sampling_error`) has it.
+    spread of the gap over data (`mean_gap`) has it.
 
     Args:
         program: As in `ais`.

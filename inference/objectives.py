@@ -208,7 +208,6 @@ def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
     Data that are masked count with a divergence of zero.
     """
     ours, theirs = _factors(q["fn"]), _factors(p["fn"])
-    axes = next(-f.dim for f in q["cond_indep_stack"] if f.name == "data")
     try:
         apart = kl_divergence(ours, theirs)
     except NotImplementedError:
@@ -224,7 +223,7 @@ def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
     mask = q["mask"] if torch.is_tensor(q["mask"]) else None
     if mask is not None:
         apart = torch.where(mask.reshape(mask.shape + (1,) * kept), apart, 0.0)
-    data_axis = -axes - kept
+    data_axis = next(f.dim for f in q["cond_indep_stack"] if f.name == "data") - kept
     over = [a for a in range(-apart.dim(), 0) if a == data_axis or a < -nesting - kept]
     return apart.mean(over)
 

@@ -47,7 +47,7 @@ class Draw(NamedTuple):
 
     def beta(self, site: Any) -> Any:
         """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than the data."""
-        return 1.0 if site["scale"] is self.scale else site["scale"] / self.scale
+        return _ratio(site["scale"], self.scale)
 
     @property
     def log_weight(self) -> Tensor:

@@ -304,11 +304,9 @@ class TestSampler:
         """From a wide prior to a sharp posterior most of the path is near β = 0, and half of the temperatures go there."""
         program = toy.PPCA(torch.randn(64, 10), torch.zeros(64), 0.5)
         x = simulate(program, 30)
-        exact = program.exact_log_evidence(x).double()
-        loss = [
-            float((exact - ais(program, x, temperatures=200, schedule=s, seed=0).value).mean()) for s in (linear, None)
-        ]
-        assert loss[1] < 0.6 * loss[0]
+        straight, learned = (ais(program, x, temperatures=200, schedule=s, seed=0).mean() for s in (linear, None))
+        error = math.hypot(float(straight.standard_error), float(learned.standard_error))
+        assert float(learned.value - straight.value) > 4 * error
 
 
 @pytest.mark.cuda

@@ -6,7 +6,7 @@ __all__ = ["Asked", "evaluate"]
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -215,9 +215,7 @@ def _sandwiched(subject: _Subject, judged: _Judged) -> None:
     of = f"{len(subject.x_first)} drawn"
     judged.row(f"BDMC below, {of}", sandwich.lower)
     judged.row(f"BDMC above, {of}", sandwich.upper)
-    gap = sandwich.gap.mean()
-    if gap.sampling_error is not None:  # it has the chance of the latents that the reverse chains began at
-        gap = replace(gap, standard_error=gap.sampling_error)
+    gap = sandwich.mean_gap
     judged.row(f"BDMC gap, {of}", gap)
     judged.result["bdmc"] = {
         **_numbers("lower", "lower_standard_error", sandwich.lower.mean()),
@@ -228,8 +226,8 @@ def _sandwiched(subject: _Subject, judged: _Judged) -> None:
         "temperatures": subject.asked.temperatures,
     }
     judged.words.append(
-        f"on data drawn from the model, AIS is at most {max(float(gap.value), 0.0):.3f} ± {float(gap.standard_error):.3f} nats "
-        f"too low on average; on test data, which are like them as far as the model is good, about as much"
+        f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test data, which are like them as "
+        f"far as the model is good, by about as much"
     )
     figure = plots_evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=f"BDMC of {of} data")
     subject.save(judged, "sandwich.png", figure)

@@ -72,7 +72,6 @@ def fit(
 
 def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download: bool) -> _Training:
     """A new run, its folder made once all that could be wrong has been looked at."""
-
     dataset = build.dataset(config, download=download)
     fingerprint = build.fingerprint(dataset)
     program, optimizer = build.trainable(config, dataset, device)
@@ -85,7 +84,6 @@ def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download:
 
 def _resumed(run: Run, device: Any, download: bool) -> _Training:
     """An old run with the weights, optimiser and random state of its checkpoint."""
-
     dataset = build.dataset(run.config, download=download)
     fingerprint = build.fingerprint(dataset)
     program, optimizer = build.trainable(run.config, dataset, device)
@@ -103,7 +101,6 @@ def _resumed(run: Run, device: Any, download: bool) -> _Training:
 
 def _train(training: _Training, device: Any, console: Console) -> None:
     """Runs the epochs that are left, with a checkpoint after each that has gone well."""
-
     run, program, optimizer, dataset, fingerprint, done = training
     warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
     try:
@@ -135,7 +132,6 @@ def _train(training: _Training, device: Any, console: Console) -> None:
 
 def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
     """The run to go on with, under its own configuration; only the number of epochs may be given anew."""
-
     run = Run.open(folder)
     for name in sorted(given - {"epochs"}):
         asked, has = getattr(config, name), getattr(run.config, name)
