@@ -3,27 +3,33 @@
 if __name__ != "ppl_gen.inference":
     raise ImportError("import ppl_gen.inference, not inference: the bare name makes a second copy of every class")
 
+from ppl_gen.inference.adversarial import adversarial_step, moving_average
 from ppl_gen.inference.ais import ais
 from ppl_gen.inference.arviz_export import to_arviz
 from ppl_gen.inference.bdmc import Sandwich, bdmc
 from ppl_gen.inference.calibration import Calibration, sbc
 from ppl_gen.inference.collapse import Collapse, collapse
 from ppl_gen.inference.compare import Comparison, compare
+from ppl_gen.inference.cycle import CycleErrors, cycle_errors, cycle_step
 from ppl_gen.inference.draws import Draws
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.fit import Record, fit, iterate
 from ppl_gen.inference.gaps import Gaps, gaps
 from ppl_gen.inference.hmc import hmc
 from ppl_gen.inference.importance import elbo, log_evidence
+from ppl_gen.inference.information import code_information, information_loss
+from ppl_gen.inference.losses import AdversarialLoss
 from ppl_gen.inference.nuts import nuts
 from ppl_gen.inference.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
 from ppl_gen.inference.svi import NotFinite, svi_step
 
 __all__ = [
     "IWAE",
+    "AdversarialLoss",
     "Calibration",
     "Collapse",
     "Comparison",
+    "CycleErrors",
     "DReG",
     "Draws",
     "Estimate",
@@ -33,17 +39,23 @@ __all__ = [
     "Record",
     "Sandwich",
     "StickingTheLanding",
+    "adversarial_step",
     "ais",
     "annealed",
     "bdmc",
+    "code_information",
     "collapse",
     "compare",
+    "cycle_errors",
+    "cycle_step",
     "elbo",
     "fit",
     "gaps",
     "hmc",
+    "information_loss",
     "iterate",
     "log_evidence",
+    "moving_average",
     "nuts",
     "sbc",
     "svi_step",

@@ -15,7 +15,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_gen.calling import evaluating, forked, store_kept
-from ppl_gen.inference.annealing import Anneal, Path, prior_of
+from ppl_gen.guides import from_prior
+from ppl_gen.inference.annealing import Anneal, Path
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.chunks import rows_at_once
 from ppl_gen.inference.engine import Engine, Replay, expect_engine
@@ -132,7 +133,7 @@ def annealed_log_weights(
     settings.check()
     x, chains = data[0], settings.chains
     with store_kept():
-        nesting, _, auxiliary = check(program, prior_of(program) if guide is None else guide, *data)
+        nesting, _, auxiliary = check(program, from_prior(program) if guide is None else guide, *data)
     if guide is not None and auxiliary:
         raise ValueError(
             f"expected a guide with a density at given latents, got the auxiliary sites {list(auxiliary)}: leave guide out "

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Anneal", "Path", "prior_of"]
+__all__ = ["Anneal", "Path"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from torch import Tensor
 
+from ppl_gen.guides import from_prior
 from ppl_gen.inference.dynamics import log_uniform
 from ppl_gen.inference.engine import Replay
 from ppl_gen.inference.layout import Layout
@@ -39,15 +39,6 @@ class _State(NamedTuple):
     def log_weight(self) -> Tensor:
         """log p(x, z) − log π₀(z), in float64."""
         return self.target.double() - self.base.double()
-
-
-def prior_of(program: Program) -> Guide:
-    """p(z | context) as a guide: the program without its data."""
-
-    def guide(x: Tensor, *context: Tensor) -> Any:
-        return poutine.block(program.model, hide=["x"])(None, *context, n=x.shape[0])
-
-    return guide
 
 
 class Path:
@@ -82,7 +73,7 @@ class Path:
     ) -> None:
         self.program, self.guide, self.data = program, guide, tuple(data)
         self.nesting, self.chains, self.leapfrogs = nesting, chains, leapfrogs
-        self._base = prior_of(program) if guide is None else guide
+        self._base = from_prior(program) if guide is None else guide
         prototype = prototype_of(program.model, data)
         hidden = {name: site for name, site in stochastic_sites(prototype).items() if not site["is_observed"]}
         if not hidden:

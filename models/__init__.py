@@ -4,8 +4,33 @@ if __name__ != "ppl_gen.models":
     raise ImportError("import ppl_gen.models, not models: the bare name makes a second copy of every class")
 
 from ppl_gen.models import toy
+from ppl_gen.models.cgan import CGAN, cgan
 from ppl_gen.models.conv_vae import conv_vae
 from ppl_gen.models.cvae import CVAE, cvae
+from ppl_gen.models.cycle_gan import CycleGAN, cycle_gan, translator
+from ppl_gen.models.dcgan import dcgan, dcgan_decoder
+from ppl_gen.models.gan import GAN, gan
+from ppl_gen.models.gmmn import gmmn
+from ppl_gen.models.infogan import InfoGAN, infogan
 from ppl_gen.models.vae import VAE, vae
 
-__all__ = ["CVAE", "VAE", "conv_vae", "cvae", "toy", "vae"]
+__all__ = [
+    "CGAN",
+    "CVAE",
+    "GAN",
+    "VAE",
+    "CycleGAN",
+    "InfoGAN",
+    "cgan",
+    "conv_vae",
+    "cvae",
+    "cycle_gan",
+    "dcgan",
+    "dcgan_decoder",
+    "gan",
+    "gmmn",
+    "infogan",
+    "toy",
+    "translator",
+    "vae",
+]

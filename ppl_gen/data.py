@@ -195,7 +195,8 @@ def load(
     """Loads a data set by name, or from a folder of images, a .npy or a .npz file.
 
     Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`, `usps`, `svhn`, `cifar10`,
-    `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve` (toy manifolds, drawn from a fixed seed).
+    `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve` (toy manifolds), `ring` (eight Gaussians, their number
+    being the label), drawn from fixed seeds.
 
     A folder holds images, or one folder of images per class; `train` and `test` folders of that kind are taken as they are.
     An .npz file holds x_train and x_test, with y_train and y_test if labelled, or x, with y. What comes without a test set is

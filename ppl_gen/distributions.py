@@ -1,8 +1,8 @@
-"""Distributions that Pyro does not have: a normal by its log scale, and masses on a grid in [0, 1], as images are stored."""
+"""Distributions that Pyro does not have: a normal by its log scale, masses on a grid in [0, 1], and stored points."""
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Grid", "LogScaleNormal"]
+__all__ = ["DiscretizedLogistic", "Grid", "LogScaleNormal", "StoredPoints"]
 
 import math
 from typing import Any
@@ -125,3 +125,50 @@ class DiscretizedLogistic(TorchDistribution):
         return torch.where(
             value < half, F.logsigmoid(upper), torch.where(value > 1 - half, F.logsigmoid(-lower), inside)
         )
+
+
+class StoredPoints(TorchDistribution):
+    """(1/N) Σᵢ δ(z − xᵢ), xᵢ of shape *shape being one event; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ, ε²I), a density."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, points: Tensor, jitter: float | None = None, batch_shape: Any = ()) -> None:
+        self.points, self.jitter = points, jitter
+        super().__init__(Size(batch_shape), points.shape[1:], validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.points.mean(0).expand(self._extended_shape())
+
+    @property
+    def variance(self) -> Tensor:
+        return (self.points.var(0, correction=0) + (self.jitter or 0.0) ** 2).expand(self._extended_shape())
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> StoredPoints:
+        return StoredPoints(self.points, self.jitter, batch_shape)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            batch = Size(sample_shape) + self.batch_shape
+            z = self.points[torch.randint(len(self.points), batch, device=self.points.device)]
+            return z if self.jitter is None else z + self.jitter * torch.randn_like(z)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self.jitter is None:
+            raise NotImplementedError(
+                "stored points have draws and no density: judge what is drawn (moments, two-sample tests), or smooth them "
+                "(Empirical(x, jitter=0.1))"
+            )
+        size = self.points[0].numel()
+        flat = value.reshape(*value.shape[: value.dim() - len(self.event_shape)], size)
+        # Differences, not products: at a stored point itself a product leaves rounding errors that jitter² magnifies.
+        exact = "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(flat.reshape(-1, size), self.points.reshape(-1, size), compute_mode=exact)
+        scores = -0.5 * (distances / self.jitter).square()
+        normaliser = math.log(len(self.points)) + size * math.log(self.jitter * math.sqrt(2 * math.pi))
+        log_prob = (scores.logsumexp(-1) - normaliser).reshape(flat.shape[:-1])
+        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DiagonalGaussian", "automatic"]
+__all__ = ["DiagonalGaussian", "automatic", "from_prior"]
 
 import functools
 import types
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ppl_gen.calling import forked
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.program import register
-from ppl_gen.protocols import Distribution
+from ppl_gen.protocols import Distribution, Guide, Program
 
 
 class DiagonalGaussian(nn.Module):
@@ -36,6 +36,21 @@ class DiagonalGaussian(nn.Module):
     def forward(self, *context: Tensor) -> Distribution:
         loc, log_scale = self.net(*context).chunk(2, -1)
         return LogScaleNormal(loc, log_scale).to_event(1)
+
+
+def from_prior(program: Program) -> Guide:
+    """q(z | x, context) = p(z | context): the program without its data, for one that has no guide of its own.
+
+    `log_evidence(gan, from_prior(gan), x)` is simple Monte Carlo, which a few latents stand; `ais` begins there by itself.
+
+    Args:
+        program: Any program.
+    """
+
+    def guide(x: Tensor, *context: Tensor) -> Any:
+        return poutine.block(program.model, hide=["x"])(None, *context, n=x.shape[0])
+
+    return guide
 
 
 def automatic(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Activation", "Batched", "Condition", "Shape", "conv_decoder", "conv_features", "mlp"]
+__all__ = ["Activation", "Batched", "Condition", "Shape", "conv_decoder", "conv_features", "mlp", "pyramid"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -73,25 +73,34 @@ class Batched(nn.Module):
 class Condition(nn.Module):
     """net(features(v) ⊕ e(y)): gives a network of vectors a context, over any leading axes of v.
 
-    e(y) is the one-hot code of labels (zeros where a label is missing, −1), or y itself for an attribute vector. Called
-    with y alone, as a conditional prior is, it is net(e(y)).
+    e(y) is the one-hot code of labels (zeros where a label is missing, −1), embed(y) for an image or a caption, or y itself
+    for an attribute vector. Called with y alone, as a conditional prior is, it is net(e(y)).
 
     Args:
         net: Takes vectors of the size of features(v) plus that of e(y).
         classes: The number of labels; None for an attribute vector (N, A).
         features: Turns v into a vector first; flattens images, or is the trunk of a convolutional encoder.
+        embed: Turns y of any other kind into vectors: `conv_features` of an image, an encoder of a caption's tokens.
 
     Raises:
-        ValueError: While validation is on, if a label is not in −1, …, classes − 1.
+        ValueError: If both classes and embed are given; while validation is on, if a label is not in −1, …, classes − 1.
 
     Example:
         >>> Condition(nn.Linear(2 + 3, 1), classes=3)(torch.zeros(7, 4, 2), torch.tensor([0, 2, -1, 1])).shape
         torch.Size([7, 4, 1])
     """
 
-    def __init__(self, net: nn.Module, classes: int | None = None, features: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: int | None = None,
+        features: nn.Module | None = None,
+        embed: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.net, self.classes = net, classes
+        if classes is not None and embed is not None:
+            raise ValueError("expected classes or embed, got both: an embedding of labels is an embed of its own")
+        self.net, self.classes, self.embed = net, classes, embed
         self.features = nn.Identity() if features is None else features
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -104,6 +113,8 @@ class Condition(nn.Module):
 
     def encode(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """e(y), of shape (N, classes) or (N, A)."""
+        if self.embed is not None:
+            return self.embed(y).to(dtype)
         if self.classes is None:
             return y.to(dtype)
         if is_validation_enabled() and not bool(((y >= -1) & (y < self.classes)).all()):
@@ -124,7 +135,7 @@ def conv_features(shape: Sequence[int], outputs: int, activation: Activation = n
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
     """
-    sides, channels = _pyramid(shape)
+    sides, channels = pyramid(shape)
     layers: list[nn.Module] = []
     for a, b in pairwise(channels):
         layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), activation()]
@@ -144,7 +155,7 @@ def conv_decoder(
         parameters: P, the numbers that the likelihood takes per value.
         activation: Makes the module between two layers.
     """
-    sides, channels = _pyramid(shape)
+    sides, channels = pyramid(shape)
     layers: list[nn.Module] = []
     for i in range(len(sides) - 1, 0, -1):
         last = i == 1
@@ -165,15 +176,24 @@ def conv_decoder(
     )
 
 
-def _pyramid(shape: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sides and channels from the image down: halved, rounding up, to at most 7 pixels; 32, 64, … channels."""
+def pyramid(shape: Sequence[int], *, smallest: int = 7, least: int = 1) -> tuple[list[tuple[int, int]], list[int]]:
+    """Sides and channels from the image down: halved, rounding up, to at most `smallest` pixels; 32, 64, … channels.
+
+    Args:
+        shape: (C, H, W), each side from 8 to 64.
+        smallest: The largest side at the end.
+        least: The smallest number of halvings.
+
+    Raises:
+        ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
+    """
     if len(shape) != 3 or not all(8 <= side <= 64 for side in shape[1:]) or shape[0] < 1:
         raise ValueError(
             f"expected an image shape (C, H, W) with 8 to 64 pixels a side, got {tuple(shape)}; use an mlp"
         )
     channels, height, width = shape
     sides, widths = [(height, width)], [channels]
-    while max(sides[-1]) > 7:
+    while max(sides[-1]) > smallest or len(sides) <= least:
         sides.append(((sides[-1][0] + 1) // 2, (sides[-1][1] + 1) // 2))
         widths.append(32 * 2 ** (len(widths) - 1))
     return sides, widths

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.data import Dataset, Split, StreamedSplit
+from ppl_gen.ring import ring
 
 MEMORY = 2 * 2**30  # bytes of pixels that are held in memory rather than streamed
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -43,6 +44,9 @@ def find(
     if name in MANIFOLDS:
         train, test = (Split(_manifold(name, n, seed), None, binarize) for n, seed in ((2000, 0), (1000, 1)))
         return _dataset(name, train, test)
+    if name == "ring":
+        train, test = (Split(*ring(n, seed=seed), binarize) for n, seed in ((2000, 0), (1000, 1)))
+        return _dataset(name, train, test, 8)
     if name == "celeba":
         return _celeba(where, download, binarize, image_size or 64, stream)
     if name in TORCHVISION:
@@ -114,7 +118,7 @@ TORCHVISION: dict[str, tuple[str, Callable[[bool], dict[str, Any]], int]] = {
     "svhn": ("SVHN", lambda train: {"split": "train" if train else "test"}, 10),
     "cifar10": ("CIFAR10", lambda train: {"train": train}, 10),
 }
-NAMES = ("digits", *TORCHVISION, "celeba", *MANIFOLDS)
+NAMES = ("digits", *TORCHVISION, "celeba", *MANIFOLDS, "ring")
 
 
 def _open(kind: str, root: Path, download: bool, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
-from ppl_gen.guides import DiagonalGaussian
-from ppl_gen.models import CVAE, VAE, conv_vae, cvae, toy, vae
+from ppl_gen.guides import DiagonalGaussian, from_prior
+from ppl_gen.models import CVAE, VAE, cgan, conv_vae, cvae, dcgan, gan, gmmn, toy, vae
 from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
-from ppl_gen.priors import ConditionalNormal, StandardNormal
+from ppl_gen.priors import ConditionalNormal, StandardNormal, Uniform
 from ppl_gen.program import Observed, register
 
 Made = tuple[nn.Module, Tensor, list[Tensor]]
@@ -117,6 +118,13 @@ def _conv_cvae() -> Made:
     return program, _binary(), _labels()
 
 
+def _observed(implicit: nn.Module, x: Tensor, *context: Tensor) -> Made:
+    """An implicit program under a small Gaussian, with its prior as guide."""
+    program: Any = Observed(implicit, likelihoods.Gaussian(0.5))
+    program.guide = from_prior(program)
+    return program, x, list(context)
+
+
 PROGRAMS: dict[str, Callable[[], Made]] = {
     "vae": _with(likelihoods.Bernoulli(), _binary),
     "vae, continuous Bernoulli": _with(likelihoods.ContinuousBernoulli()),
@@ -149,6 +157,17 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _grey(),
         [],
     ),
+    "gan, observed": lambda: _observed(gan((1, 8, 8), 3, hidden=(16,)), _grey()),
+    "gan of vectors, observed": lambda: _observed(gan((2,), 3, hidden=(16,)), torch.randn(6, 2)),
+    "dcgan, observed": lambda: _observed(dcgan((1, 8, 8), 3, width=4), _grey()),
+    "dcgan of a uniform code, observed": lambda: _observed(
+        dcgan((3, 13, 10), 3, width=4, prior=Uniform(3)), torch.rand(4, 3, 13, 10)
+    ),
+    "cgan of labels, observed": lambda: _observed(cgan((1, 8, 8), 3, classes=10, hidden=(16,)), _grey(), *_labels()),
+    "cgan of images, observed": lambda: _observed(
+        cgan((1, 8, 8), 3, attributes=64, embed=nn.Flatten(), hidden=(16,)), _grey(), torch.rand(6, 1, 8, 8)
+    ),
+    "gmmn, observed": lambda: _observed(gmmn((1, 8, 8), 3, hidden=(16,)), _grey()),
     "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),
     "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),
     "toy PPCA": lambda: (toy.PPCA(torch.randn(5, 2), torch.zeros(5), 0.5), torch.randn(6, 5), []),

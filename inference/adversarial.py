@@ -1,0 +1,242 @@
+"""Adversarial fitting of implicit models: one update of a critic, then one of the generator, on one batch."""
+
+from __future__ import annotations
+
+__all__ = ["Average", "adversarial_step", "expect_adversaries", "moving_average"]
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ppl_gen.calling import evaluating, expect_context, forked, modules_of, takes
+from ppl_gen.inference.losses import AdversarialLoss, gradient_penalty, non_saturating
+from ppl_gen.inference.losses import r1 as _r1
+from ppl_gen.inference.svi import NotFinite
+from ppl_gen.inference.watching import Watch
+from ppl_gen.program import stochastic_sites
+from ppl_gen.protocols import Program, Step
+
+Average = AveragedModel
+Auxiliary = Callable[..., Tensor]
+Loss = AdversarialLoss | tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def adversarial_step(
+    program: Program,
+    critic: Callable[..., Tensor],
+    generator_optimizer: torch.optim.Optimizer,
+    critic_optimizer: torch.optim.Optimizer,
+    loss: Loss = non_saturating,
+    critic_steps: int = 1,
+    *,
+    r1: float = 0.0,
+    penalty: float = 0.0,
+    auxiliary: Auxiliary | None = None,
+    average: Average | None = None,
+) -> Step:
+    """A step that descends loss.critic(s(x), s(x̃)) + γ/2 E‖∇s(x)‖² in the critic, then loss.generator(s(x̃)) in the program.
+
+    s is the critic's score, x the batch and x̃ as many draws of the program under the same context. While one side moves the
+    other stands still, to the last bit, buffers included. Labels that the program does not ask for are left out.
+
+    Args:
+        program: Any program whose data are a differentiable function of its latents: a GAN, or `Observed(vae, Dirac())`.
+        critic: s(x, *context), scores of shape (N, ...); `ppl_gen.critics` has some.
+        generator_optimizer: Of the program's parameters.
+        critic_optimizer: Of the critic's.
+        loss: What the two descend, of `ppl_gen.inference.losses`, or any pair of functions (critic, generator).
+        critic_steps: Updates of the critic for each of the generator: with the same batch, against fresh draws.
+        r1: γ, the weight of the zero-centred gradient penalty on data; 0.1 to 10 make the game converge.
+        penalty: λ, the weight of the gradient penalty between data and draws, 10 for Wasserstein.
+        auxiliary: A loss of the draws, added to the generator's: called with the values of the sites by name ("x" among
+            them) and the batch (x, *context). `information_loss` is one; `lambda drawn, x, y: (drawn["x"] - x).abs().mean()`,
+            for y an image paired with x, another.
+        average: A `moving_average` of the program, brought up to date after each step.
+
+    Returns:
+        A step with the metrics "critic" and "generator", the two losses without penalties and auxiliaries, "penalty" and
+        "auxiliary" where there are any, and "spread", the standard deviation of draws in units of that of data.
+
+    Raises:
+        ValueError: If a number is out of range; on the first batch, as `expect_adversaries` says.
+        NotFinite: Before an update, if a loss is not finite.
+
+    Warns:
+        RuntimeWarning: Once each, if the critic tells all draws from data for 200 steps, or the spread of the draws vanishes.
+
+    Reference:
+        Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
+    """
+    _check_options(critic_steps, r1, penalty)
+    takes_at_most = takes(program.model)
+    modules = modules_of(program)
+    watch, steps, checked = Watch(getattr(loss, "perfect", None)), 0, False
+
+    def score(x: Tensor, *context: Tensor) -> Tensor:
+        return critic(x, *context)
+
+    def update_critic(x: Tensor, drawn: Tensor, context: Sequence[Tensor]) -> dict[str, Tensor]:
+        fooled = loss[0](score(x, *context), score(drawn, *context))
+        penalised = fooled.new_zeros(())
+        if r1:
+            penalised = penalised + r1 * _r1(critic, x, *context)
+        if penalty:
+            penalised = penalised + penalty * gradient_penalty(critic, x, drawn, *context)
+        descend(critic_optimizer, fooled + penalised, "critic", steps)
+        return {"critic": fooled.detach(), **({"penalty": penalised.detach()} if r1 or penalty else {})}
+
+    def update_generator(drawn: Mapping[str, Tensor], batch: Sequence[Tensor]) -> dict[str, Tensor]:
+        with standing_still(critic):
+            fooling = loss[1](score(drawn["x"], *batch[1:]))
+            more = None if auxiliary is None else auxiliary(drawn, *batch)
+            descend(generator_optimizer, fooling if more is None else fooling + more, "generator", steps)
+        return {"generator": fooling.detach(), **({} if more is None else {"auxiliary": more.detach()})}
+
+    def step(*batch: Tensor) -> Mapping[str, Tensor]:
+        nonlocal steps, checked
+        x, *context = batch = batch[:takes_at_most]
+        if not checked:
+            expect_adversaries(program, critic, *batch)
+            checked = True
+        for _ in range(critic_steps - 1):
+            with buffers_kept(modules), torch.no_grad():
+                drawn = program.model(None, *context, n=x.shape[0])
+            update_critic(x, drawn, context)
+        sites = draw(program, x.shape[0], context)
+        metrics = update_critic(x, sites["x"].detach(), context)
+        metrics |= update_generator(sites, batch)
+        if average is not None:
+            average.update_parameters(program)
+        steps += 1
+        return metrics | watch(metrics["critic"], sites["x"].detach(), x)
+
+    return step
+
+
+def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
+    """θ̄ ← dₙ θ̄ + (1 − dₙ) θ, dₙ = min(d, (1 + n)/(10 + n)): a copy of a program that follows it.
+
+    Its `module` is a program like any other. Buffers are taken over as they are. The weight dₙ of the n-th update lets it
+    forget where it began.
+
+    Args:
+        program: A program that is an `nn.Module`.
+        decay: d, from 0 to below 1: the average reaches over some 1/(1 − d) steps.
+
+    Raises:
+        ValueError: If the decay is out of range.
+
+    Reference:
+        Yazıcı et al. (2019), The unusual effectiveness of averaging in GAN training.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"expected a decay from 0 to below 1, got {decay}")
+
+    def follow(average: list[Tensor], new: list[Tensor], seen: Tensor | int) -> None:
+        torch._foreach_lerp_(average, new, 1 - min(decay, (1 + int(seen)) / (10 + int(seen))))
+
+    average = AveragedModel(program, multi_avg_fn=torch.no_grad()(follow))
+    for p in average.parameters():
+        p.requires_grad_(False)
+    return average
+
+
+def draw(program: Program, n: int, context: Sequence[Tensor]) -> dict[str, Tensor]:
+    """One draw of all sites, with gradients."""
+    trace = poutine.trace(program.model).get_trace(None, *context, n=n)
+    return {name: site["value"] for name, site in stochastic_sites(trace).items()}
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int) -> None:
+    """One update down a loss.
+
+    Raises:
+        NotFinite: If it is not finite, before anything is changed.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise NotFinite(
+            f"the loss of the {what} at step {step} is not finite; lower its learning rate, or penalise the critic's gradient "
+            f"(r1=0.1)"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+@contextmanager
+def standing_still(*parts: Any) -> Iterator[None]:
+    """Parameters without gradients and buffers as they were: what is used meanwhile is not changed by it."""
+    modules = modules_of(*parts)
+    trained = [p for m in modules for p in m.parameters(recurse=False) if p.requires_grad]
+    with buffers_kept(modules):
+        try:
+            for p in trained:
+                p.requires_grad_(False)
+            yield
+        finally:
+            for p in trained:
+                p.requires_grad_(True)
+
+
+@contextmanager
+def buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Puts the buffers of modules back as they were: statistics of batches, vectors of spectral normalisation."""
+    buffers = [b for m in modules for b in m._buffers.values() if b is not None]
+    kept = [b.clone() for b in buffers if b.numel() < _LARGE]
+    try:
+        yield
+    finally:
+        for b, before in zip((b for b in buffers if b.numel() < _LARGE), kept, strict=True):
+            b.copy_(before)
+
+
+_LARGE = 2**20  # a buffer of so many numbers holds data, as an empirical prior's, and is not written to
+
+
+def expect_adversaries(program: Program, critic: Callable[..., Tensor], x: Tensor, *context: Tensor) -> None:
+    """Draws two data and has them judged, before any work; nothing is changed by it, the random state included.
+
+    Raises:
+        ValueError: If x is empty or not finite, if draws have another shape than x or are no differentiable function of the
+            program's latents, if the critic does not give one row of finite scores for each of them, or if the context is
+            not what the program takes.
+    """
+    expect_context(program, context)
+    n = x.shape[0] if x.dim() else 0
+    if n == 0:
+        raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
+    for i, c in enumerate(context):
+        if c.shape[0] != n:
+            raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
+    few, some = x[:2], [c[:2] for c in context]
+    with forked(x.device, None), evaluating(program, critic), torch.enable_grad():
+        drawn = draw(program, len(few), some)["x"]
+        scores = critic(drawn, *some) if drawn.shape == few.shape else None
+    if scores is None:
+        raise ValueError(
+            f"expected a program whose draws have the shape of the data, {tuple(x.shape[1:])}, got {tuple(drawn.shape[1:])}"
+        )
+    if drawn.grad_fn is None:
+        raise ValueError(
+            "expected draws that are a differentiable function of the latents, got some without a gradient: discrete data, or "
+            "no parameters; take Observed(program, Dirac()), which draws the mean"
+        )
+    if scores.shape[:1] != few.shape[:1] or not bool(torch.isfinite(scores).all()):
+        raise ValueError(
+            f"expected one row of finite scores for each datum, ({len(few)}, ...), got shape {tuple(scores.shape)}"
+        )
+
+
+def _check_options(critic_steps: int, r1: float, penalty: float) -> None:
+    if critic_steps < 1:
+        raise ValueError(f"expected critic_steps of at least 1, got {critic_steps}")
+    for name, weight in (("r1", r1), ("penalty", penalty)):
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")

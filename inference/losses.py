@@ -1,0 +1,93 @@
+"""What critic and generator descend: pairs of functions of scores, and penalties on the critic's gradient."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AdversarialLoss",
+    "gradient_penalty",
+    "hinge",
+    "least_squares",
+    "minimax",
+    "non_saturating",
+    "r1",
+    "wasserstein",
+]
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Critic = Callable[..., Tensor]
+
+
+class AdversarialLoss(NamedTuple):
+    """The two sides of an adversarial game, as functions of the critic's scores s, of any shape (N, ...).
+
+    Any pair of functions will do in its place: `(critic_loss, generator_loss)`.
+
+    Attributes:
+        critic: (s(data), s(draws)) ↦ the loss of the critic.
+        generator: s(draws) ↦ the loss of the generator.
+        perfect: The critic's loss where it tells all draws from data; None where there is no such value.
+    """
+
+    critic: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    perfect: float | None = None
+
+
+def _cross_entropy(real: Tensor, drawn: Tensor) -> Tensor:
+    return F.softplus(-real).mean() + F.softplus(drawn).mean()
+
+
+# −E log σ(s(x)) − E log(1 − σ(s(x̃))) for the critic and E log(1 − σ(s(x̃))) for the generator: Goodfellow et al. (2014),
+# eq. 1. The generator's gradient vanishes where the critic is sure.
+minimax = AdversarialLoss(_cross_entropy, lambda drawn: -F.softplus(drawn).mean(), 0.0)
+
+# The same critic; the generator descends −E log σ(s(x̃)): Goodfellow et al. (2014), section 3.
+non_saturating = AdversarialLoss(_cross_entropy, lambda drawn: F.softplus(-drawn).mean(), 0.0)
+
+# ½ E(s(x) − 1)² + ½ E s(x̃)² and ½ E(s(x̃) − 1)²: Mao et al. (2017), Least squares generative adversarial networks, eq. 9.
+least_squares = AdversarialLoss(
+    lambda real, drawn: (real - 1).square().mean() / 2 + drawn.square().mean() / 2,
+    lambda drawn: (drawn - 1).square().mean() / 2,
+    0.0,
+)
+
+# E max(0, 1 − s(x)) + E max(0, 1 + s(x̃)) and −E s(x̃): Lim and Ye (2017), Geometric GAN.
+hinge = AdversarialLoss(
+    lambda real, drawn: F.relu(1 - real).mean() + F.relu(1 + drawn).mean(), lambda drawn: -drawn.mean(), 0.0
+)
+
+# E s(x̃) − E s(x) and −E s(x̃), for a critic held to Lipschitz constant 1: Arjovsky, Chintala and Bottou (2017).
+wasserstein = AdversarialLoss(lambda real, drawn: drawn.mean() - real.mean(), lambda drawn: -drawn.mean())
+
+
+def r1(critic: Critic, x: Tensor, *context: Tensor) -> Tensor:
+    """½ E‖∇ₓ s(x, context)‖² over data x, a scalar.
+
+    Reference:
+        Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?, eq. 9.
+    """
+    return _gradient(critic, x, *context).square().sum(-1).mean() / 2
+
+
+def gradient_penalty(critic: Critic, x: Tensor, drawn: Tensor, *context: Tensor) -> Tensor:
+    """E(‖∇ s(x̂, context)‖ − 1)² at x̂ = u x + (1 − u) x̃, u ~ U(0, 1), a scalar.
+
+    Reference:
+        Gulrajani et al. (2017), Improved training of Wasserstein GANs, eq. 3.
+    """
+    u = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype)
+    norm = torch.linalg.vector_norm(_gradient(critic, torch.lerp(drawn, x, u), *context), dim=-1)
+    return (norm - 1).square().mean()
+
+
+def _gradient(critic: Critic, x: Tensor, *context: Tensor) -> Tensor:
+    """∇ₓ s(x), of shape (N, D), itself differentiable in the critic's parameters."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(x, *context).sum(), x, create_graph=True)
+    return gradient.flatten(1)

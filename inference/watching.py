@@ -1,0 +1,67 @@
+"""Whether an adversarial game is still one: a critic that is never wrong, or draws that are all alike, end it."""
+
+from __future__ import annotations
+
+__all__ = ["Watch"]
+
+import warnings
+
+import torch
+from torch import Tensor
+
+PATIENCE = 200  # steps without a contest before it is said
+LOST = 1e-3  # of the critic's loss: some 3.5 logits between data and draws, everywhere
+VANISHED = 0.05  # of the standard deviation of data
+_LOOK = 50  # steps between two looks: a look waits for the device
+
+
+class Watch:
+    """Follows the critic's loss and the spread of draws, and warns once of each that has collapsed.
+
+    The spread is the standard deviation over a batch, averaged over the coordinates in which data differ, of draws in units of
+    that of the data of the same batch.
+
+    Args:
+        perfect: The critic's loss at which no draw is taken for a datum; None where there is none.
+    """
+
+    def __init__(self, perfect: float | None) -> None:
+        self.perfect = perfect
+        self.steps = 0
+        self.highest: Tensor | None = None  # of the critic's loss and of the spread since they were last looked at
+        self.idle = [0, 0]
+        self.warned = [False, False]
+
+    def __call__(self, critic: Tensor, drawn: Tensor, data: Tensor) -> dict[str, Tensor]:
+        """The metric "spread" of a step; NaN for a batch of one, or of equal data."""
+        spread = drawn.flatten(1).std(0).mean() / data.flatten(1).std(0).mean()
+        now = torch.stack([critic.double(), spread.nan_to_num(1.0, 1.0).double()])
+        self.highest = now if self.highest is None else torch.maximum(self.highest, now)
+        self.steps += 1
+        if self.steps % _LOOK == 0:
+            self._look(*self.highest.tolist())
+            self.highest = None
+        return {"spread": spread}
+
+    def _look(self, critic: float, spread: float) -> None:
+        lost = self.perfect is not None and critic < self.perfect + LOST
+        for i, (bad, message) in enumerate(
+            (
+                (
+                    lost,
+                    f"the critic tells all draws from data (its loss has been below {LOST:g} for {PATIENCE} steps): the "
+                    f"generator learns nothing more; penalise the critic's gradient (r1=1), lower its learning rate, or give "
+                    f"it fewer steps",
+                ),
+                (
+                    spread < VANISHED,
+                    f"the draws are all alike (their standard deviation has been below {VANISHED:.0%} of that of data for "
+                    f"{PATIENCE} steps): the generator has collapsed; raise r1, lower the generator's learning rate, or take "
+                    f"larger batches",
+                ),
+            )
+        ):
+            self.idle[i] = self.idle[i] + _LOOK if bad else 0
+            if self.idle[i] >= PATIENCE and not self.warned[i]:
+                self.warned[i] = True
+                warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -1,0 +1,30 @@
+"""The generative moment matching network: a GAN's program, fitted without an adversary."""
+
+from __future__ import annotations
+
+__all__ = ["gmmn"]
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ppl_gen.models.gan import GAN, gan
+from ppl_gen.nn import Activation
+from ppl_gen.priors import Uniform
+
+
+def gmmn(
+    shape: Sequence[int], latent_dim: int, *, hidden: Sequence[int] = (256, 256), activation: Activation = nn.ReLU
+) -> GAN:
+    """z ~ U[−1, 1]ᴰ, x = decoder(z), for `ppl_gen.inference.moment_step`: the perceptron of `gan` with a uniform prior.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        latent_dim: D, the dimension of z.
+        hidden: The widths from latent to data.
+        activation: Makes the module between two layers.
+
+    Reference:
+        Li, Swersky and Zemel (2015), Generative moment matching networks, section 3.
+    """
+    return gan(shape, latent_dim, hidden=hidden, activation=activation, prior=Uniform(latent_dim))
