@@ -18,15 +18,15 @@ from ppl_gen.program import log_prob_per_datum, simulate_sites, stochastic_sites
 from ppl_gen.protocols import Program
 
 
-def information_loss(posterior: Callable[[Tensor], Any], weight: float = 1.0) -> Callable[..., Tensor]:
-    """−λ E[log q(c | x)] over draws (c, x) of a program: an auxiliary loss for `adversarial_step`.
+def information_loss(posterior: Callable[[Tensor], Any], weight: float | Mapping[str, float] = 1.0) -> Callable[..., Tensor]:
+    """−Σₖ λₖ E[log q(cₖ | x)] over draws (c, x) of a program: an auxiliary loss for `adversarial_step`.
 
-    Up to the constant entropy of the codes it is −λ times a lower bound of their mutual information with x.
+    Up to the constant entropy of a code each term is −λₖ times a lower bound of its mutual information with x.
 
     Args:
         posterior: q(c | x), a Pyro program that samples the codes inside the plate "data", as `InfoGAN.posterior` does. Its
             parameters belong to the generator's optimiser.
-        weight: λ.
+        weight: λ, one for all codes or by their names. A continuous code, which has nats without end, wants a small one.
 
     Raises:
         ValueError: In the step, if the posterior samples what the program does not.
@@ -36,7 +36,9 @@ def information_loss(posterior: Callable[[Tensor], Any], weight: float = 1.0) ->
     """
 
     def auxiliary(drawn: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
-        return -weight * torch.stack(list(_log_posterior(posterior, drawn).values())).sum(0).mean()
+        told = _log_posterior(posterior, drawn)
+        weights = {name: weight if isinstance(weight, int | float) else weight[name] for name in told}
+        return -torch.stack([weights[name] * value for name, value in told.items()]).sum(0).mean()
 
     return auxiliary
 
