@@ -6,6 +6,7 @@ __all__ = ["Estimate"]
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -47,7 +48,27 @@ class Estimate:
             value.std() / n**0.5 if n > 1 else torch.full_like(value.mean(), torch.nan),
         )
 
+    def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
+        """value ± z s, the normal interval that holds the truth with probability `level`, entry by entry.
+
+        Args:
+            level: Between 0 and 1.
+
+        Raises:
+            ValueError: If level is not.
+
+        Example:
+            >>> Estimate(torch.tensor(1.0), torch.tensor(0.5)).interval()
+            (tensor(0.0200), tensor(1.9800))
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
+        reach = NormalDist().inv_cdf(0.5 + level / 2) * self.standard_error
+        return self.value - reach, self.value + reach
+
     def __str__(self) -> str:
         mean = self if self.value.dim() == 0 else self.mean()
         error = float(mean.standard_error)
-        return f"{float(mean.value):.3f} ± " + ("unknown" if math.isnan(error) else f"{error:.3f}")
+        # Three decimals suit nats; a smaller error is shown with two digits of its own.
+        decimals = 1 - math.floor(math.log10(error)) if 1e-12 < error < 5e-4 else 3
+        return f"{float(mean.value):.{decimals}f} ± " + ("unknown" if math.isnan(error) else f"{error:.{decimals}f}")

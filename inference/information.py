@@ -18,7 +18,9 @@ from ppl_gen.program import log_prob_per_datum, simulate_sites, stochastic_sites
 from ppl_gen.protocols import Program
 
 
-def information_loss(posterior: Callable[[Tensor], Any], weight: float | Mapping[str, float] = 1.0) -> Callable[..., Tensor]:
+def information_loss(
+    posterior: Callable[[Tensor], Any], weight: float | Mapping[str, float] = 1.0
+) -> Callable[..., Tensor]:
     """−Σₖ λₖ E[log q(cₖ | x)] over draws (c, x) of a program: an auxiliary loss for `adversarial_step`.
 
     Up to the constant entropy of a code each term is −λₖ times a lower bound of its mutual information with x.
