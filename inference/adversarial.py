@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ppl_gen.calling import evaluating, expect_context, forked, modules_of, takes
-from ppl_gen.inference.losses import AdversarialLoss, gradient_penalty, non_saturating
-from ppl_gen.inference.losses import r1 as _r1
+from ppl_gen.inference.losses import AdversarialLoss, gradient_penalty, non_saturating, zero_centred
 from ppl_gen.inference.svi import NotFinite
 from ppl_gen.inference.watching import Watch
 from ppl_gen.program import stochastic_sites
@@ -77,14 +76,13 @@ def adversarial_step(
     modules = modules_of(program)
     watch, steps, checked = Watch(getattr(loss, "perfect", None)), 0, False
 
-    def score(x: Tensor, *context: Tensor) -> Tensor:
-        return critic(x, *context)
-
     def update_critic(x: Tensor, drawn: Tensor, context: Sequence[Tensor]) -> dict[str, Tensor]:
-        fooled = loss[0](score(x, *context), score(drawn, *context))
+        x = x.detach().requires_grad_(r1 > 0)
+        scores = critic(x, *context)
+        fooled = loss[0](scores, critic(drawn, *context))
         penalised = fooled.new_zeros(())
         if r1:
-            penalised = penalised + r1 * _r1(critic, x, *context)
+            penalised = penalised + r1 * zero_centred(scores, x)
         if penalty:
             penalised = penalised + penalty * gradient_penalty(critic, x, drawn, *context)
         descend(critic_optimizer, fooled + penalised, "critic", steps)
@@ -92,7 +90,7 @@ def adversarial_step(
 
     def update_generator(drawn: Mapping[str, Tensor], batch: Sequence[Tensor]) -> dict[str, Tensor]:
         with standing_still(critic):
-            fooling = loss[1](score(drawn["x"], *batch[1:]))
+            fooling = loss[1](critic(drawn["x"], *batch[1:]))
             more = None if auxiliary is None else auxiliary(drawn, *batch)
             descend(generator_optimizer, fooling if more is None else fooling + more, "generator", steps)
         return {"generator": fooling.detach(), **({} if more is None else {"auxiliary": more.detach()})}

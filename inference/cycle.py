@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from ppl_gen.calling import evaluating
 from ppl_gen.inference.adversarial import Loss, descend, standing_still
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.losses import least_squares
-from ppl_gen.inference.losses import r1 as _r1
+from ppl_gen.inference.losses import least_squares, zero_centred
 from ppl_gen.inference.watching import Watch
 from ppl_gen.protocols import Step
 
@@ -144,13 +143,11 @@ def cycle_step(
 
     def update_critic(which: int, real: Tensor, drawn: Tensor) -> Tensor:
         critic = critics[which]
-        fooled = loss[0](critic(real), critic(drawn))
-        descend(
-            critic_optimizers[which],
-            fooled + r1 * _r1(critic, real) if r1 else fooled,
-            f"critic of {'ab'[which]}",
-            steps,
-        )
+        real = real.detach().requires_grad_(r1 > 0)
+        scores = critic(real)
+        fooled = loss[0](scores, critic(drawn))
+        total = fooled + r1 * zero_centred(scores, real) if r1 else fooled
+        descend(critic_optimizers[which], total, f"critic of {'ab'[which]}", steps)
         return fooled.detach()
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:

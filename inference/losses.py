@@ -11,6 +11,7 @@ __all__ = [
     "non_saturating",
     "r1",
     "wasserstein",
+    "zero_centred",
 ]
 
 from collections.abc import Callable
@@ -72,7 +73,13 @@ def r1(critic: Critic, x: Tensor, *context: Tensor) -> Tensor:
     Reference:
         Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?, eq. 9.
     """
-    return _gradient(critic, x, *context).square().sum(-1).mean() / 2
+    x = x.detach().requires_grad_()
+    return zero_centred(critic(x, *context), x)
+
+
+def zero_centred(scores: Tensor, x: Tensor) -> Tensor:
+    """½ E‖∇ₓ s‖² of scores that were made from x: `r1` without another pass through the critic."""
+    return _gradient(scores, x).square().sum(-1).mean() / 2
 
 
 def gradient_penalty(critic: Critic, x: Tensor, drawn: Tensor, *context: Tensor) -> Tensor:
@@ -82,12 +89,12 @@ def gradient_penalty(critic: Critic, x: Tensor, drawn: Tensor, *context: Tensor)
         Gulrajani et al. (2017), Improved training of Wasserstein GANs, eq. 3.
     """
     u = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype)
-    norm = torch.linalg.vector_norm(_gradient(critic, torch.lerp(drawn, x, u), *context), dim=-1)
+    between = torch.lerp(drawn, x, u).detach().requires_grad_()
+    norm = torch.linalg.vector_norm(_gradient(critic(between, *context), between), dim=-1)
     return (norm - 1).square().mean()
 
 
-def _gradient(critic: Critic, x: Tensor, *context: Tensor) -> Tensor:
-    """∇ₓ s(x), of shape (N, D), itself differentiable in the critic's parameters."""
-    x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(x, *context).sum(), x, create_graph=True)
+def _gradient(scores: Tensor, x: Tensor) -> Tensor:
+    """∇ₓ s, of shape (N, D), itself differentiable in the critic's parameters."""
+    (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return gradient.flatten(1)

@@ -68,60 +68,71 @@ def cycle_gan(a: Tensor, b: Tensor, *, width: int | None = None, blocks: int | N
 
 
 def translator(shape: Sequence[int], *, width: int | None = None, blocks: int | None = None) -> nn.Module:
-    """From images to images, (*leading, C, H, W) → the same, in [0, 1]: convolutions, residual blocks, and back.
+    """From images to images, (*leading, C, H, W) → the same, in [0, 1], by residual blocks of convolutions.
 
     From 64 pixels a side on it is the network of Johnson et al. as Zhu et al. take it: two halvings, 6 blocks (9 from 256
-    on), 64 channels. Smaller images are halved once, or below 16 not at all, with 2 blocks of 32 channels.
+    on), and back, 64 channels, instances normalised. Smaller images are retouched where they are, σ(4(2x − 1) + f(x)), with
+    2 blocks of 32 channels and no normalisation, which would take away how bright an image is.
 
     Args:
-        shape: (C, H, W), with sides that can be halved so often.
+        shape: (C, H, W); sides from 64 on are divisible by 4.
         width: The channels of the first layer.
         blocks: The number of residual blocks.
 
     Raises:
         ValueError: If the shape is not that of an image, or its sides cannot be halved.
+
+    Reference:
+        Johnson, Alahi and Fei-Fei (2016), Perceptual losses for real-time style transfer and super-resolution.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"expected an image shape (C, H, W), got {tuple(shape)}")
     channels, side = shape[0], min(shape[1:])
-    halvings = 2 if side >= 64 else 1 if side >= 16 else 0
-    if any(s % 2**halvings for s in shape[1:]):
+    if side < 64:
+        return Batched(_Retouch(channels, width or 32, 2 if blocks is None else blocks))
+    if any(s % 4 for s in shape[1:]):
         raise ValueError(
-            f"expected sides divisible by {2**halvings}, got {tuple(shape)}; bring the images to such a size (--image-size)"
+            f"expected sides divisible by 4, got {tuple(shape)}; bring the images to such a size (image_size=..., --image-size)"
         )
-    width = width or (64 if side >= 64 else 32)
-    blocks = blocks or (9 if side >= 256 else 6 if side >= 64 else 2)
-    reach = 7 if side >= 64 else 3
-    layers: list[nn.Module] = _convolved(channels, width, reach)
-    for i in range(halvings):
-        layers += [
-            nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 3, 2, 1),
-            nn.InstanceNorm2d(width * 2 ** (i + 1)),
-            nn.ReLU(),
-        ]
-    layers += [_Residual(width * 2**halvings) for _ in range(blocks)]
-    for i in range(halvings, 0, -1):
-        layers += [
-            nn.ConvTranspose2d(width * 2**i, width * 2 ** (i - 1), 4, 2, 1),
-            nn.InstanceNorm2d(width * 2 ** (i - 1)),
-            nn.ReLU(),
-        ]
-    last = nn.Conv2d(width, channels, reach, padding=reach // 2, padding_mode="reflect")
-    return Batched(nn.Sequential(*layers, last, nn.Sigmoid()))
+    width = width or 64
+    blocks = blocks or (9 if side >= 256 else 6)
+    layers = _normalised(_conv(channels, width, 7), width)
+    for inputs in (width, 2 * width):
+        layers += _normalised(nn.Conv2d(inputs, 2 * inputs, 3, 2, 1), 2 * inputs)
+    layers += [_Residual(_normalised(_conv(4 * width, 4 * width), 4 * width), 4 * width, True) for _ in range(blocks)]
+    for inputs in (4 * width, 2 * width):
+        layers += _normalised(nn.ConvTranspose2d(inputs, inputs // 2, 4, 2, 1), inputs // 2)
+    return Batched(nn.Sequential(*layers, _conv(width, channels, 7), nn.Sigmoid()))
 
 
-def _convolved(inputs: int, outputs: int, reach: int) -> list[nn.Module]:
-    conv = nn.Conv2d(inputs, outputs, reach, padding=reach // 2, padding_mode="reflect")
+def _conv(inputs: int, outputs: int, reach: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, reach, padding=reach // 2, padding_mode="reflect")
+
+
+def _normalised(conv: nn.Module, outputs: int) -> list[nn.Module]:
     return [conv, nn.InstanceNorm2d(outputs), nn.ReLU()]
 
 
 class _Residual(nn.Module):
     """v + f(v), two convolutions of one width."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, first: list[nn.Module], width: int, normalise: bool) -> None:
         super().__init__()
-        last = nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect")
-        self.net = nn.Sequential(*_convolved(width, width, 3), last, nn.InstanceNorm2d(width))
+        self.net = nn.Sequential(*first, _conv(width, width), *([nn.InstanceNorm2d(width)] if normalise else []))
 
     def forward(self, v: Tensor) -> Tensor:
-        return torch.add(v, self.net(v))
+        return v + self.net(v)
+
+
+class _Retouch(nn.Module):
+    """σ(4(2x − 1) + f(x)): an image to begin with, in which f changes what it has to."""
+
+    def __init__(self, channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [_conv(channels, width), nn.ReLU()]
+        for _ in range(blocks):
+            layers += [_Residual([_conv(width, width), nn.ReLU()], width, False), nn.ReLU()]
+        self.net = nn.Sequential(*layers, _conv(width, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(4 * (2 * x - 1) + self.net(x))

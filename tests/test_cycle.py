@@ -152,7 +152,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: cycle_gan(torch.rand(4, 1, 8, 8), torch.rand(4, 3, 8, 8)),
         "one number of channels",
     ),
-    "sides that cannot be halved": (lambda: translator((1, 30, 29)), "expected sides divisible by 2"),
+    "sides that cannot be halved": (lambda: translator((1, 66, 64)), "expected sides divisible by 4"),
     "vectors": (lambda: translator((5,)), "expected an image shape"),
     "a batch of one domain": (lambda: _step(*_made()[:2])(digits().x[:4]), "expected batches"),
     "a batch of two sizes": (
