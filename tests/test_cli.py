@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 from typer.testing import CliRunner
 
 from ppl_gen import sources
+from ppl_gen.app import build
 from ppl_gen.app.cli import app
+from ppl_gen.app.fitting import prepare
 from ppl_gen.app.runs import Run
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
@@ -186,9 +187,10 @@ class TestResume:
             raise OSError("no space left on device")
 
         monkeypatch.setattr(torch, "save", full_disk)
-        program = nn.Linear(1, 1)
+        run, device = Run.open(fitted), torch.device("cpu")
+        fitting = prepare(run.config, build.dataset(run.config), device)
         with pytest.raises(OSError, match="no space"):
-            Run.open(fitted).checkpoint(9, program, torch.optim.SGD(program.parameters()), torch.device("cpu"), "")
+            run.checkpoint(9, fitting, device, "")
         assert (fitted / "checkpoint.pt").read_bytes() == before
 
     def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(self, tmp_path: Path) -> None:
@@ -354,7 +356,7 @@ BAD = {
     "damaged checkpoint": (["evaluate", "{scene}/damaged"], "is damaged, or not a checkpoint"),
     "a text for a checkpoint": (["evaluate", "{scene}/text"], "is damaged, or not a checkpoint"),
     "damaged, resumed": (["fit", "vae", "--out", "{scene}/damaged", "--resume"], "is damaged, or not a checkpoint"),
-    "foreign checkpoint": (["evaluate", "{scene}/foreign"], "expected a 'ppl-gen checkpoint 1' file"),
+    "foreign checkpoint": (["evaluate", "{scene}/foreign"], "expected a 'ppl-gen checkpoint 2' file"),
     "of another program": (["evaluate", "{scene}/other"], "is of another program than config.json says"),
     "no checkpoint": (["sample", "{scene}/unstarted"], "has no checkpoint.pt"),
     "garbled configuration": (["evaluate", "{scene}/garbled"], "is not the configuration of a run"),
@@ -393,12 +395,12 @@ BAD = {
     "an edited configuration": (["evaluate", "{scene}/edited"], "expected latent_dim of type int, got '2'"),
     "a checkpoint cut in keys": (
         ["fit", "vae", "--out", "{scene}/partial", "--resume"],
-        "expected a 'ppl-gen checkpoint 1' file",
+        "expected a 'ppl-gen checkpoint 2' file",
     ),
     "test labels missing": (["fit", "cvae", "--data", "{scene}/half.npz"], "expected one shape of labels"),
     "truncated": (["fit", "vae", "--data", "{scene}/cut.npz"], "cannot read"),
     "sixteen bits": (["fit", "vae", "--data", "{scene}/deep"], "expected 8-bit images in"),
-    "a label for a vae": (["sample", "{fitted}", "--label", "3"], "expected a CVAE of labelled data for --label"),
+    "a label for a vae": (["sample", "{fitted}", "--label", "3"], "expected a CVAE or CGAN of labels for --label"),
     "unknown device": (["fit", "vae", "--device", "gpu"], "unknown device 'gpu'"),
 }
 

@@ -4,95 +4,70 @@ from __future__ import annotations
 
 __all__ = [
     "LIKELIHOODS",
-    "MODELS",
     "OBJECTIVES",
-    "Config",
+    "PROGRAMS",
+    "Data",
     "beta",
+    "channels",
     "configure",
-    "context",
     "dataset",
     "device",
+    "expect_numbers",
     "fingerprint",
+    "grey",
     "objective",
     "program",
-    "resolve",
-    "trainable",
 ]
 
 import math
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
-from torch import nn
+from torch import Tensor, nn
 
-from ppl_gen import data, likelihoods, models
-from ppl_gen.calling import takes
-from ppl_gen.data import Dataset, Split
+from ppl_gen import data, domains, likelihoods, models
+from ppl_gen.app.conditions import Condition
+from ppl_gen.app.config import EXPLICIT, MODELS, Config, resolve
+from ppl_gen.data import Dataset, Split, StreamedSplit
+from ppl_gen.domains import Domains
 from ppl_gen.inference import IWAE, DReG, FreeBits, StickingTheLanding, annealed
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine import expect_engine
-from ppl_gen.sources import NAMES, nearest
+from ppl_gen.sources import NAMES
+
+Data = Dataset | Domains
+SHOWN = 2000  # images of a domain that a translator's own prior draws from
 
 
-@dataclass(frozen=True)
-class Config:
-    """What a run was asked for: one field per option of `ppl-gen fit`."""
-
-    model: str
-    data: str
-    root: str | None
-    binarize: str | None
-    image_size: int | None
-    likelihood: str
-    latent_dim: int
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
-    engine: str = "eager"
-    objective: str = "elbo"
-    particles: int = 1
-    beta: float = 1.0
-    anneal: int = 0
-    free_bits: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, expected = getattr(self, field.name), str(field.type)
-            if value is None and "None" in expected:
-                continue
-            kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
-            if not isinstance(value, kinds[expected.removesuffix(" | None")]) or isinstance(value, bool):
-                raise ValueError(f"expected {field.name} of type {expected}, got {value!r}")
+def _images(split: Split | StreamedSplit) -> Tensor:
+    return split.fixed(0, SHOWN).x
 
 
-Builder = Callable[[Dataset, Config, nn.Module], nn.Module]
+def channels(config: Config, shape: tuple[int, ...]) -> int:
+    """The width of a DCGAN and its critic: as asked for, or 32 channels below 32 pixels a side, 64 from there on."""
+    return config.width or (32 if max(shape[1:], default=0) < 32 else 64)
 
 
-def _cvae(dataset: Dataset, config: Config, likelihood: nn.Module) -> nn.Module:
-    if dataset.classes is None and dataset.attributes is None:
-        raise ValueError(
-            f"expected labels for a CVAE, got none with {dataset.name}: sort the images into one folder per class, "
-            f"store an array y beside x, or fit a vae"
-        )
-    return models.cvae(
-        dataset.shape,
-        config.latent_dim,
-        classes=dataset.classes,
-        attributes=None if dataset.classes else dataset.attributes,
-        likelihood=likelihood,
-    )
-
-
-MODELS: dict[str, Builder] = {
-    "vae": lambda d, c, likelihood: models.vae(d.shape, c.latent_dim, likelihood=likelihood),
-    "cvae": _cvae,
-    "conv-vae": lambda d, c, likelihood: models.conv_vae(d.shape, c.latent_dim, likelihood=likelihood),
+# By name, from the configuration, the data, what the program is conditioned on (None if nothing), and the likelihood.
+PROGRAMS: dict[str, Callable[[Config, Any, Any, nn.Module], nn.Module]] = {
+    "vae": lambda c, d, y, likelihood: models.vae(d.shape, c.latent_dim, likelihood=likelihood),
+    "cvae": lambda c, d, y, likelihood: models.cvae(
+        d.shape, c.latent_dim, classes=y.classes, attributes=y.attributes, likelihood=likelihood
+    ),
+    "conv-vae": lambda c, d, y, likelihood: models.conv_vae(d.shape, c.latent_dim, likelihood=likelihood),
+    "gan": lambda c, d, y, _: models.gan(d.shape, c.latent_dim),
+    "dcgan": lambda c, d, y, _: models.dcgan(d.shape, c.latent_dim, width=channels(c, d.shape)),
+    "cgan": lambda c, d, y, _: models.cgan(d.shape, c.latent_dim, **y.arguments()),
+    "infogan": lambda c, d, y, _: models.infogan(
+        d.shape, c.latent_dim, categories=c.categories, continuous=c.continuous
+    ),
+    "gmmn": lambda c, d, y, _: models.gmmn(d.shape, c.latent_dim),
+    "cycle-gan": lambda c, d, y, _: models.cycle_gan(_images(d.a.train), _images(d.b.train), width=c.width),
 }
 
 # By name, from the number of grey levels of the data.
@@ -115,35 +90,49 @@ OBJECTIVES: dict[str, Callable[[int], ELBO]] = {
 }
 
 
-def resolve(kind: str, name: str, known: Iterable[str]) -> str:
-    """The name itself, or a ValueError with the nearest one."""
-    known = list(known)
-    if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, known)}")
-    return name
-
-
-def configure(*, model: str, data: str, root: Path | None, binarize: str, likelihood: str, **numbers: Any) -> Config:
+def configure(model: str, given: set[str], **options: Any) -> Config:
     """The configuration that the words of the command line mean: "auto" decided, paths made absolute.
 
+    Args:
+        model: The name of the model.
+        given: The names of the options that were given, not left at their defaults.
+        **options: A value for each field of the configuration.
+
     Raises:
-        ValueError: If the model or likelihood is unknown, or no data are named.
+        ValueError: If a name is unknown, no data are named, or an option was given that the model has no use for.
     """
     resolve("model", model, MODELS)
-    resolve("likelihood", likelihood, LIKELIHOODS)
-    resolve("objective", numbers["objective"], OBJECTIVES)
-    expect_engine(numbers["engine"])
-    if not data:
+    Config.expect_options(model, given)
+    resolve("likelihood", options["likelihood"], LIKELIHOODS)
+    resolve("objective", options["objective"], OBJECTIVES)
+    expect_engine(options["engine"])
+    if not options["data"]:
         raise ValueError("expected a name or a path with --data, got nothing")
-    choice = ("dynamic" if likelihood == "bernoulli" else "none") if binarize == "auto" else binarize
-    return Config(
-        model=model,
-        data=str(Path(data).resolve()) if data not in NAMES and Path(data).exists() else data,
-        root=str(root.resolve()) if root else None,
-        binarize=None if choice == "none" else choice,
-        likelihood=likelihood,
-        **numbers,
-    )
+    choice = options["binarize"]
+    if choice in (None, "auto"):
+        choice = "dynamic" if model in EXPLICIT and options["likelihood"] == "bernoulli" else "none"
+    usual = "least-squares" if model == "cycle-gan" else "non-saturating"
+    resolved = {
+        "data": _absolute(options["data"]),
+        "data_b": _absolute(options["data_b"]) if options["data_b"] else None,
+        "root": str(Path(options["root"]).resolve()) if options["root"] else None,
+        "binarize": None if choice == "none" else choice,
+        "lr": RATES.get(model, 5e-4) if options["lr"] is None else options["lr"],
+        "loss": usual if options["loss"] == "auto" else options["loss"],
+    }
+    return Config(model=model, **options | resolved)
+
+
+# Learning rates where none is given; 5e-4 for the rest, which play against a critic.
+RATES = dict.fromkeys((*EXPLICIT, "gmmn"), 1e-3)
+
+
+def _absolute(name: str) -> str:
+    """A path made absolute, a name left as it is; either with suffixes after colons."""
+    place, *suffixes = [name] if Path(name).exists() else name.split(":")
+    if place not in NAMES and Path(place).exists():
+        place = str(Path(place).resolve())
+    return ":".join([place, *suffixes])
 
 
 def device(name: str) -> torch.device:
@@ -165,14 +154,53 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def dataset(config: Config, *, download: bool = False) -> Dataset:
-    """The data that a configuration names."""
-    return data.load(
-        config.data, config.root, download=download, binarize=config.binarize, image_size=config.image_size
-    )
+def dataset(config: Config, *, download: bool = False) -> Data:
+    """The data that a configuration names; two domains for a cycle-gan.
+
+    Raises:
+        ValueError: If they cannot be read, or the second domain is missing or of another shape.
+    """
+    if config.model in EXPLICIT or config.binarize is not None:
+        return data.load(
+            config.data, config.root, download=download, binarize=config.binarize, image_size=config.image_size
+        )
+    options: dict[str, Any] = {"root": config.root, "download": download, "image_size": config.image_size}
+    if config.model != "cycle-gan":
+        return domains.load(config.data, **options)
+    if config.data_b is None:
+        raise ValueError("expected two domains for a cycle-gan, got one; name the other with --data-b")
+    return Domains(domains.load(config.data, **options), domains.load(config.data_b, **options))
 
 
-def program(config: Config, dataset: Dataset) -> Any:
+def grey(config: Config) -> Dataset:
+    """The data of a configuration, not binarised."""
+    found = dataset(replace(config, binarize=None))
+    if isinstance(found, Domains):
+        raise ValueError("expected a run of one data set, got a cycle-gan, which has two")
+    return found
+
+
+def expect_numbers(config: Config) -> None:
+    """Says what is wrong with the numbers of a configuration that no part of the library would say.
+
+    Raises:
+        ValueError: Then.
+    """
+    positive = {"--epochs": config.epochs, "--latent-dim": config.latent_dim, "--lr": config.lr or 0.0}
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"expected {name} above zero, got {value}")
+    if config.width is not None and config.width < 1:
+        raise ValueError(f"expected --width of at least 1, got {config.width}")
+    weights = {"--continuous": config.continuous, "--information": config.information, "--semantic": config.semantic}
+    for name, value in weights.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"expected {name} of at least 0, got {value}")
+    if not 0 <= config.seed < 2**63:
+        raise ValueError(f"expected --seed from 0 to 2⁶³ − 1, got {config.seed}")
+
+
+def program(config: Config, data: Data, condition: Condition | None) -> Any:
     """A new program for the data, its weights drawn from the configuration's seed.
 
     Raises:
@@ -181,30 +209,18 @@ def program(config: Config, dataset: Dataset) -> Any:
     """
     resolve("model", config.model, MODELS)
     resolve("likelihood", config.likelihood, LIKELIHOODS)
-    for name, value in (("--epochs", config.epochs), ("--latent-dim", config.latent_dim), ("--lr", config.lr)):
-        if not value > 0:
-            raise ValueError(f"expected {name} above zero, got {value}")
+    expect_numbers(config)
     objective(config)
     beta(config, 1)
-    if not 0 <= config.seed < 2**63:
-        raise ValueError(f"expected --seed from 0 to 2⁶³ − 1, got {config.seed}")
-    dataset.train.batches(config.batch_size)  # says what is wrong with the size
+    levels = 256 if isinstance(data, Domains) else data.train.levels
     torch.manual_seed(config.seed)
-    built: Any = MODELS[config.model](dataset, config, LIKELIHOODS[config.likelihood](dataset.train.levels))
-    for split in (dataset.train, dataset.test):
-        shown = split if isinstance(split, Split) and split.binarize is None else split.fixed(0, min(len(split), 256))
-        check(built, built.guide, shown.x, *context(built, shown))
+    built: Any = PROGRAMS[config.model](config, data, condition, LIKELIHOODS[config.likelihood](levels))
+    if isinstance(data, Dataset) and config.model in EXPLICIT:
+        for split in (data.train, data.test):
+            plain = isinstance(split, Split) and split.binarize is None
+            shown = split if isinstance(split, Split) and plain else split.fixed(0, min(len(split), 256))
+            check(built, built.guide, shown.x, *([] if condition is None else condition.context(shown)))
     return built
-
-
-def trainable(config: Config, dataset: Dataset, device: torch.device) -> tuple[Any, torch.optim.Optimizer]:
-    """A new program on the device, with the optimiser of its parameters.
-
-    Raises:
-        ValueError: As `program` does.
-    """
-    built = program(config, dataset).to(device)
-    return built, torch.optim.Adam(built.parameters(), config.lr, fused=True)
 
 
 def objective(config: Config) -> ELBO:
@@ -234,13 +250,10 @@ def beta(config: Config, batches: int) -> float | Callable[[int], float]:
     return annealed(config.anneal * batches, 0.0, config.beta) if config.anneal else config.beta
 
 
-def fingerprint(dataset: Dataset) -> str:
+def fingerprint(data: Data) -> str:
     """What a resumed run compares, so as not to go on with other data: their number and, held in memory, a checksum."""
-    train = dataset.train
+    if isinstance(data, Domains):
+        return f"{fingerprint(data.a)} and {fingerprint(data.b)}"
+    train = data.train
     pixels = f" {zlib.crc32(train.x.cpu().numpy().tobytes()):08x}" if isinstance(train, Split) else ""
     return f"{len(train)}{pixels}"
-
-
-def context(program: Any, split: Split) -> list[torch.Tensor]:
-    """What the program is conditioned on, of a split: its labels if the program takes any, else nothing."""
-    return [split.y] if takes(program.model) == 2 and split.y is not None else []

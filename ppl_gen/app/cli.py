@@ -6,25 +6,27 @@ __all__ = ["app", "main"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-if TYPE_CHECKING:
-    from ppl_gen.app.runs import Run
+from ppl_gen.app.config import MODELS
+from ppl_gen.app.options import Count, Device, Engine, Overwrite, RunFolder, Seed, configured
+from ppl_gen.app.options import given as given_on_the_command_line
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 **Examples**
 
-* `ppl-gen fit vae` fits a VAE to scikit-learn's digits, with nothing to download
+* `ppl-gen fit vae` fits a VAE to scikit-learn's digits, with nothing to download; `ppl-gen fit dcgan` a GAN
 
 * `ppl-gen fit conv-vae --data mnist --download --latent-dim 50 --out runs/mnist`
 
 * `ppl-gen fit cvae --data photos/ --likelihood gaussian` takes a folder of images, one folder per class
+
+* `ppl-gen fit cycle-gan --data-a digits --data-b mnist:8x8` translates between two domains without pairs
 
 * `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
 
@@ -32,11 +34,17 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 * `ppl-gen evaluate runs/mnist --ais --bdmc --gaps --collapse` says how good that number, the guide and the latents are
 
+* `ppl-gen evaluate runs/mnist --moments --two-sample` holds its draws against test data, as it does for a GAN
+
+* `ppl-gen evaluate runs/vae-digits runs/dcgan-digits` puts runs of the same data into one table
+
 * `ppl-gen fit vae --objective iwae --particles 50` takes a tighter bound
 
 * `ppl-gen compare eight-schools` holds variational inference against MCMC; so does `ppl-gen compare runs/mnist`
 
 * `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures
+
+* `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an image for each
 """
 
 app = typer.Typer(
@@ -48,122 +56,132 @@ app = typer.Typer(
 )
 console = Console(highlight=False)
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Engine = Annotated[str, typer.Option(help="inductor, fx or eager; auto compiles where what is to come pays for it.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
-
-
-_OF_THE_FOLDER = ("out", "resume", "overwrite", "download")
-
 
 @app.command()
+@configured
 def fit(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="vae|cvae|conv-vae", help="What to fit.")],
-    data: Annotated[
-        str, typer.Option(help="A name (digits, mnist, cifar10, circle, ...), a folder, .npy or .npz.")
-    ] = "digits",
-    root: Annotated[Path | None, typer.Option(help="Where torchvision's files lie.")] = None,
+    model: Annotated[str, typer.Argument(metavar="|".join(MODELS), help="What to fit.")],
+    *,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch what is missing.")] = False,
-    binarize: Annotated[
-        str,
-        typer.Option(
-            help="none, threshold, static, dynamic or dequantize; auto is dynamic under Bernoulli, else none."
-        ),
-    ] = "auto",
-    image_size: Annotated[int | None, typer.Option(help="Side to bring the images of a folder to.")] = None,
-    likelihood: Annotated[
-        str, typer.Option(help="bernoulli, continuous-bernoulli, gaussian, laplace, ...")
-    ] = "bernoulli",
-    latent_dim: Annotated[int, typer.Option(help="Dimension of the latent z.")] = 10,
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 20,
-    batch_size: Annotated[int, typer.Option(help="Data per step.")] = 100,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    objective: Annotated[str, typer.Option(help="elbo, iwae, dreg or sticking-the-landing.")] = "elbo",
-    particles: Annotated[int, typer.Option(help="Draws of the latents per datum and step.")] = 1,
-    beta: Annotated[float, typer.Option(help="Weight of the KL term; 1 is the bound.")] = 1.0,
-    anneal: Annotated[int, typer.Option(help="Epochs in which that weight rises from 0.")] = 0,
-    free_bits: Annotated[float, typer.Option(help="Nats of KL that each latent has for nothing.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
-    engine: Engine = "auto",
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the run in --out anew.")] = False,
+    **options: Any,
 ) -> None:
-    """Fit a model to data by SVI, into a run folder."""
+    """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
     with one_line_errors():
         from ppl_gen.app import training
         from ppl_gen.app.build import configure
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
-        # The options of a configuration have the names of its fields.
-        config = configure(**{k: v for k, v in ctx.params.items() if k not in ("device", *_OF_THE_FOLDER)})
-        folder = out or Path("runs") / f"{model}-{Path(data).stem}"
-        given = {f.name for f in fields(config) if str(ctx.get_parameter_source(f.name)).endswith("COMMANDLINE")}
+        given = given_on_the_command_line(ctx)
+        config = configure(model, given, **options)
+        data = [options["data"], *([options["data_b"]] if options["data_b"] else [])]
+        folder = out or Path("runs") / "-".join([model, *(Path(d).stem.replace(":", "-") for d in data)])
         training.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
 
 
 @app.command()
 def evaluate(
-    run_folder: RunFolder,
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run; or several, to compare.")],
     particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
     limit: Annotated[int | None, typer.Option(help="Score only the first so many test data.")] = None,
     ais: Annotated[bool, typer.Option("--ais", help="Annealed importance sampling: a tighter bound.")] = False,
     bdmc: Annotated[bool, typer.Option("--bdmc", help="Bounds from both sides, on data drawn from the model.")] = False,
     gaps: Annotated[bool, typer.Option("--gaps", help="What the guide's family and its network lose.")] = False,
     collapse: Annotated[bool, typer.Option("--collapse", help="Which latents are in use.")] = False,
-    chains: Annotated[int, typer.Option(help="Chains per datum, for --ais, --bdmc and --gaps.")] = 16,
-    temperatures: Annotated[int, typer.Option(help="Steps from guide to posterior, for the same.")] = 1000,
+    moments: Annotated[bool, typer.Option("--moments", help="Which moment of the draws is off, by how much.")] = False,
+    two_sample: Annotated[
+        bool, typer.Option("--two-sample", help="Distances of draws from test data, with p-values.")
+    ] = False,
+    features: Annotated[
+        str | None, typer.Option(help="pixels, pca or classifier, for both; the last where there are labels.")
+    ] = None,
+    permutations: Annotated[int, typer.Option(help="Permutations behind a p-value.")] = 500,
+    epsilon: Annotated[
+        float | None, typer.Option(help="AIS under Gaussian noise of this size, which any program has; 0.1 for runs.")
+    ] = None,
+    chains: Annotated[int, typer.Option(help="Chains per datum, for --ais, --bdmc, --gaps and --epsilon.")] = 16,
+    temperatures: Annotated[int, typer.Option(help="Steps to the posterior, for the same.")] = 1000,
     subset: Annotated[int, typer.Option(help="The first so many test data, for the same.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Of several runs: where to; beside the first if left out.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Score a run on its test data: importance-weighted log evidence with standard error, and more on demand."""
+    """Score a run on its test data: log evidence with standard error; by its draws if it has none; or compare runs."""
     with one_line_errors():
-        from ppl_gen.app import judging
+        from ppl_gen.app import judging, versus
+        from ppl_gen.app.fitted import Fitted
+        from ppl_gen.app.judged import Asked
 
-        asked = judging.Asked(particles, limit, ais, bdmc, gaps, collapse, chains, temperatures, subset, seed)
+        asked = Asked(
+            *(particles, limit, ais, bdmc, gaps, collapse, moments, two_sample),
+            *(features, permutations, epsilon, chains, temperatures, subset, seed),
+        )
         asked.expect_counts()
-        run, program, dataset, _, epoch = _fitted(run_folder, device)
-        judging.evaluate(run, program, dataset.test.fixed(0, limit), asked, epoch, console)
+        runs = [Fitted.open(folder, device) for folder in run_folders]
+        if len(runs) == 1:
+            judging.evaluate(runs[0], asked, console)
+        else:
+            versus.compare(runs, asked, out, overwrite, console)
 
 
 @app.command()
 def sample(
     run_folder: RunFolder,
-    count: Annotated[int, typer.Option(help="How many samples, at most 1000.")] = 100,
+    count: Count = 100,
     label: Annotated[
-        int | None, typer.Option(help="The label to condition a CVAE on; ten of each in turn if left out.")
+        int | None, typer.Option(help="The label to condition on; ten of each in turn if left out.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    caption: Annotated[str | None, typer.Option(help='A caption to condition on: "a thick slanted seven".')] = None,
+    seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Draw samples of a run into samples.png."""
     with one_line_errors():
-        from ppl_gen.app import report
+        from ppl_gen.app import pictures, report
+        from ppl_gen.app.fitted import Fitted
 
         report.expect_count(count)
-        run, program, dataset, chosen, _ = _fitted(run_folder, device)
-        path = report.sample(run, program, dataset, count, label, seed, chosen)
+        path = pictures.sample(Fitted.open(run_folder, device), count, label, caption, seed)
         console.print(f"written to {path}", soft_wrap=True)
 
 
 @app.command()
-def reconstruct(
-    run_folder: RunFolder,
-    count: Annotated[int, typer.Option(help="How many test data, at most 1000.")] = 36,
-    device: Device = "auto",
-) -> None:
+def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto") -> None:
     """Draw test data beside their reconstructions into reconstructions.png."""
     with one_line_errors():
-        from ppl_gen.app import report
+        from ppl_gen.app import pictures, report
+        from ppl_gen.app.fitted import Fitted
 
         report.expect_count(count)
-        run, program, dataset, _, _ = _fitted(run_folder, device)
-        path = report.reconstruct(run, program, dataset.test.fixed(0, count))
+        fitted = Fitted.open(run_folder, device)
+        fitted.expect_guide("reconstructions")
+        path = pictures.reconstruct(fitted, fitted.data.test.fixed(0, count))
         console.print(f"written to {path}", soft_wrap=True)
+
+
+@app.command()
+def translate(
+    run_folder: RunFolder,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="A folder, a file, or a data set's test images.")],
+    side: Annotated[str, typer.Option("--from", metavar="a|b", help="The domain that they are of.")],
+    to: Annotated[Path, typer.Option(help="Where the translations go, a PNG for each.")],
+    image_size: Annotated[int | None, typer.Option(help="Side to bring the images to.")] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Translate images into the other domain of a cycle-gan."""
+    with one_line_errors():
+        from ppl_gen.app import translating
+        from ppl_gen.app.fitted import Fitted
+
+        fitted = Fitted.open(run_folder, device)
+        translating.translate(fitted, side, images, to, image_size, overwrite, console)
 
 
 @app.command()
@@ -189,22 +207,10 @@ def compare(
     """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures, posterior.nc."""
     with one_line_errors():
         from ppl_gen.app import comparing
+        from ppl_gen.app.fitted import Fitted
 
         asked = comparing.Asked(what, sampler, guide, chains, draws, warmup, steps, limit, engine, seed, out, overwrite)
-        comparing.run(asked, lambda folder: _fitted(folder, device), console)
-
-
-def _fitted(folder: Path, device_name: str) -> tuple[Run, Any, Any, Any, int]:
-    """A run, its program with the weights loaded, its data, both on the device; the device, and the epoch of the weights."""
-    from ppl_gen.app import build
-    from ppl_gen.app.runs import Run
-
-    device = build.device(device_name)
-    run = Run.open(folder)
-    dataset = build.dataset(run.config)
-    program = build.program(run.config, dataset).to(device)
-    epoch = run.restore(program, device, data=build.fingerprint(dataset))
-    return run, program, dataset.to(device), device, epoch
+        comparing.run(asked, lambda folder: Fitted.open(folder, device), console)
 
 
 @contextmanager

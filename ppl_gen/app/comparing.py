@@ -18,7 +18,8 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots_posterior
-from ppl_gen.app.build import context, resolve
+from ppl_gen.app.config import resolve
+from ppl_gen.app.fitted import Fitted
 from ppl_gen.app.runs import write_atomically
 from ppl_gen.calling import forked
 from ppl_gen.guides import automatic
@@ -96,12 +97,12 @@ class _Problem(NamedTuple):
     chains: int
 
 
-def run(asked: Asked, fitted: Callable[[Path], tuple[Any, Any, Any, Any, int]], console: Console) -> Comparison:
+def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Comparison:
     """Compares guide and MCMC, prints the table and the verdict, and writes pictures, comparison.csv and posterior.nc.
 
     Args:
         asked: The options.
-        fitted: From the folder of a run to (run, program, dataset, device, epoch).
+        fitted: Opens the folder of a run.
         console: Where it is said.
 
     Raises:
@@ -139,11 +140,12 @@ def run(asked: Asked, fitted: Callable[[Path], tuple[Any, Any, Any, Any, int]], 
     return found
 
 
-def _of_run(asked: Asked, fitted: Callable[[Path], tuple[Any, Any, Any, Any, int]]) -> _Problem:
+def _of_run(asked: Asked, fitted: Callable[[Path], Fitted]) -> _Problem:
     """A fitted run, whose guide gives each datum a posterior of its own."""
-    _, program, dataset, _, _ = fitted(Path(asked.what))
-    test = dataset.test.fixed(0, asked.limit)
-    return _Problem(asked.what, program, program.guide, (test.x, *context(program, test)), 16)
+    opened = fitted(Path(asked.what))
+    opened.expect_guide("a comparison with MCMC")
+    test = opened.data.test.fixed(0, asked.limit)
+    return _Problem(asked.what, opened.program, opened.program.guide, (test.x, *opened.context(test)), 16)
 
 
 def _of_toy(asked: Asked, console: Console) -> _Problem:

@@ -8,21 +8,29 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from ppl_gen.app.build import Config
+from ppl_gen.app.config import Config
 from ppl_gen.inference import Record
 
-FORMAT = "ppl-gen checkpoint 1"
+if TYPE_CHECKING:
+    from ppl_gen.app.fitting import Fitting
+
+FORMAT = "ppl-gen checkpoint 2"
+KEYS = {"format", "epoch", "data", "program", "companions", "optimizers", "rng", "rng_cuda"}
+AVERAGE = "average.module."  # before the names of the weights of a moving average, among the companions
+
 PRODUCTS = (  # but for config.json
     *("metrics.jsonl", "checkpoint.pt", "evaluation.json"),
-    *("samples.png", "reconstructions.png", "training.png"),
+    *("samples.png", "reconstructions.png", "translations.png", "training.png"),
     *("evidence.png", "sandwich.png", "gaps.png", "collapse.png"),
+    *("moments.png", "two_sample.png", "confusion.png", "confusion_a_to_b.png", "confusion_b_to_a.png"),
 )
 
 
@@ -66,7 +74,7 @@ class Run:
             ) from error
 
     def save_config(self) -> None:
-        text = json.dumps(asdict(self.config), indent=2) + "\n"
+        text = json.dumps(self.config.asked(), indent=2) + "\n"
         write_atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
 
     def log(self, record: Record) -> None:
@@ -86,16 +94,15 @@ class Run:
                 records.append(record)
         return records
 
-    def checkpoint(
-        self, epoch: int, program: Any, optimizer: torch.optim.Optimizer, device: torch.device, data: str
-    ) -> None:
-        """Writes weights, optimiser, random state, epoch and the fingerprint of the data, whole or not at all."""
+    def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
+        """Writes weights, companions, optimisers, random state, epoch and fingerprint of the data, whole or not at all."""
         state = {
             "format": FORMAT,
             "epoch": epoch,
             "data": data,
-            "program": program.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "program": fitting.program.state_dict(),
+            "companions": fitting.companions.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in fitting.optimizers],
             "rng": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
@@ -120,46 +127,61 @@ class Run:
                 state = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:  # what a torn file makes the unpickler raise has no end
             raise ValueError(f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite") from error
-        keys = {"format", "epoch", "data", "program", "optimizer", "rng", "rng_cuda"}
-        if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != keys:
+        if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != KEYS:
             raise ValueError(
                 f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with --overwrite"
             )
         return state
 
-    def restore(
-        self,
-        program: Any,
-        device: torch.device,
-        optimizer: torch.optim.Optimizer | None = None,
-        data: str | None = None,
-    ) -> int:
-        """Loads the weights and, with an optimiser, all that a resumed run needs; returns the epoch they are of.
+    def restore(self, program: Any, device: torch.device, data: str | None = None) -> int:
+        """Loads the weights that are sampled and judged, a moving average's where there is one; returns their epoch.
 
         Args:
             program: The program that the run's configuration builds.
             device: Where it lies.
-            optimizer: Of its parameters.
-            data: The fingerprint of the data that the run would go on with.
+            data: The fingerprint of the data that the program is to be used on.
 
         Raises:
             ValueError: As `load` does; or if the checkpoint is of another program, or of other data.
         """
-        state, path = self.load(device), self.folder / "checkpoint.pt"
+        state = self._of(device, data)
+        with self._one_program():
+            held = state["companions"]
+            averaged = {name.removeprefix(AVERAGE): held[name] for name in held if name.startswith(AVERAGE)}
+            program.load_state_dict(averaged or state["program"])
+            return int(state["epoch"])
+
+    def resume(self, fitting: Fitting, device: torch.device, data: str) -> int:
+        """Loads all that a run needs to go on as if it had not stopped; returns the epoch that is done.
+
+        Raises:
+            ValueError: As `restore` does.
+        """
+        state = self._of(device, data)
+        with self._one_program():
+            fitting.program.load_state_dict(state["program"])
+            fitting.companions.load_state_dict(state["companions"])
+            for optimizer, held in zip(fitting.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(held)
+            torch.set_rng_state(state["rng"].cpu())
+            if state["rng_cuda"] is not None and device.type == "cuda":
+                torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
+            return int(state["epoch"])
+
+    def _of(self, device: torch.device, data: str | None) -> dict[str, Any]:
+        state = self.load(device)
         if data is not None and state["data"] != data:
             raise ValueError(
                 f"the data of the run {self.folder} have changed since it was begun; fit them into another --out"
             )
+        return state
+
+    @contextmanager
+    def _one_program(self) -> Iterator[None]:
         try:
-            program.load_state_dict(state["program"])
-            if optimizer is not None:
-                optimizer.load_state_dict(state["optimizer"])
-                torch.set_rng_state(state["rng"].cpu())
-                if state["rng_cuda"] is not None and device.type == "cuda":
-                    torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
-            return int(state["epoch"])
+            yield
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
+            path, reason = self.folder / "checkpoint.pt", str(error).splitlines()[0]
             raise ValueError(f"{path} is of another program than config.json says: {reason}") from error
 
     def rewind(self, epoch: int) -> None:

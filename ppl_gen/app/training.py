@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["fit"]
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +14,12 @@ from typing import Any, NamedTuple
 import typer
 from rich.console import Console
 
-from ppl_gen.app import build, report
-from ppl_gen.app.build import Config
+from ppl_gen.app import build, pictures, report
+from ppl_gen.app.config import EXPLICIT, Config
+from ppl_gen.app.fitted import Fitted
+from ppl_gen.app.fitting import Fitting, prepare
 from ppl_gen.app.runs import Run, vacant
-from ppl_gen.inference import NotFinite, iterate, svi_step
+from ppl_gen.inference import NotFinite, iterate
 from ppl_gen.inference.engine import plan
 
 
@@ -23,9 +27,8 @@ class _Training(NamedTuple):
     """A run about to begin or to go on, everything on its device."""
 
     run: Run
-    program: Any
-    optimizer: Any
-    dataset: Any
+    fitting: Fitting
+    data: Any
     fingerprint: str
     done: int
 
@@ -61,66 +64,63 @@ def fit(
     else:
         vacant(folder, overwrite)
         training = _begun(folder, config, device, overwrite, download)
-    run, dataset = training.run, training.dataset
-    console.print(
-        f"{run.config.model} on {report.describe(dataset)}; {device}, engine {run.config.engine}", soft_wrap=True
-    )
+    run = training.run
+    engine = f", engine {run.config.engine}" if run.config.model in EXPLICIT else ""
+    console.print(f"{run.config.model} on {report.describe(training.data)}; {device}{engine}", soft_wrap=True)
+    if training.fitting.remark:
+        console.print(training.fitting.remark, soft_wrap=True)
     _train(training, device, console)
-    report.draw_pictures(run, training.program, dataset, console)
+    fitting, done = training.fitting, run.config.epochs
+    pictures.draw_all(Fitted(run, fitting.shown, training.data, fitting.condition, device, done), console)
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
 
 
 def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download: bool) -> _Training:
     """A new run, its folder made once all that could be wrong has been looked at."""
-    dataset = build.dataset(config, download=download)
-    fingerprint = build.fingerprint(dataset)
-    program, optimizer = build.trainable(config, dataset, device)
+    data = build.dataset(config, download=download).to(device)
+    fingerprint = build.fingerprint(data)
+    fitting = prepare(config, data, device)
     # Decided once and written down: a run that goes on is the same run.
-    steps = config.epochs * len(dataset.train.batches(config.batch_size))
-    run = Run.create(folder, replace(config, engine=plan(steps, config.engine)), overwrite)  # type: ignore[arg-type]
-    run.checkpoint(0, program, optimizer, device, fingerprint)
-    return _Training(run, program, optimizer, dataset.to(device), fingerprint, 0)
+    if config.model in EXPLICIT:
+        config = replace(config, engine=plan(config.epochs * len(fitting.batches), config.engine))  # type: ignore[arg-type]
+    run = Run.create(folder, config, overwrite)
+    run.checkpoint(0, fitting, device, fingerprint)
+    return _Training(run, fitting, data, fingerprint, 0)
 
 
 def _resumed(run: Run, device: Any, download: bool) -> _Training:
-    """An old run with the weights, optimiser and random state of its checkpoint."""
-    dataset = build.dataset(run.config, download=download)
-    fingerprint = build.fingerprint(dataset)
-    program, optimizer = build.trainable(run.config, dataset, device)
+    """An old run with the weights, optimisers and random state of its checkpoint."""
+    data = build.dataset(run.config, download=download).to(device)
+    fingerprint = build.fingerprint(data)
+    fitting = prepare(run.config, data, device)
     # A run that was stopped before its first checkpoint begins where that one would have been.
     started = (run.folder / "checkpoint.pt").exists()
-    done = run.restore(program, device, optimizer, fingerprint) if started else 0
+    done = run.resume(fitting, device, fingerprint) if started else 0
     if run.config.epochs < done:
         raise ValueError(
             f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.epochs}"
         )
     run.rewind(done)
     run.save_config()
-    return _Training(run, program, optimizer, dataset.to(device), fingerprint, done)
+    return _Training(run, fitting, data, fingerprint, done)
 
 
 def _train(training: _Training, device: Any, console: Console) -> None:
     """Runs the epochs that are left, with a checkpoint after each that has gone well."""
-    run, program, optimizer, dataset, fingerprint, done = training
-    warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
+    run, fitting, _, fingerprint, done = training
     try:
-        batches = dataset.train.batches(run.config.batch_size)
-        probe = dataset.test.fixed(0, min(len(dataset.test), 100))
-        step = svi_step(
-            program,
-            optimizer,
-            build.objective(run.config),
-            beta=build.beta(run.config, len(batches)),
-            first_step=done * len(batches),
-            engine=run.config.engine,  # type: ignore[arg-type]
-        )
-        with report.Live(console, batches, done, run.config.epochs) as live:
+        step = fitting.begin(done * len(fitting.batches), run.config.engine)  # type: ignore[arg-type]
+        fitting.pace(done + 1)
+        with _warnings_as_lines(console), report.Live(console, fitting.batches, done, run.config.epochs) as live:
             for record in iterate(step, live, run.config.epochs, first_epoch=done + 1):
-                report.expect_finite(program, probe, record.epoch)
+                if not fitting.is_finite():
+                    what = "the ELBO of test data is" if run.config.model in EXPLICIT else "weights or draws are"
+                    raise NotFinite(f"after epoch {record.epoch} {what} not finite; lower the learning rate")
                 run.log(record)
-                run.checkpoint(record.epoch, program, optimizer, device, fingerprint)
+                run.checkpoint(record.epoch, fitting, device, fingerprint)
                 done = record.epoch
                 live.show(record)
+                fitting.pace(done + 1)
     except KeyboardInterrupt:
         said = f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved"
         again = f"ppl-gen fit {run.config.model} --out {run.folder} --resume"
@@ -128,6 +128,23 @@ def _train(training: _Training, device: Any, console: Console) -> None:
         raise typer.Exit(130) from None
     except NotFinite as error:
         raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {run.folder}") from error
+
+
+@contextmanager
+def _warnings_as_lines(console: Console) -> Iterator[None]:
+    """What the library warns of while a model is fitted, a line for each, once."""
+    said = set()
+
+    def show(message: Any, category: type[Warning], *place: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            console.print(f"warning: {message}", soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
