@@ -46,12 +46,15 @@ class CycleGAN(nn.Module):
         return self.b_to_a.decoder
 
 
-def cycle_gan(a: Tensor, b: Tensor, *, width: int | None = None, blocks: int | None = None) -> CycleGAN:
+def cycle_gan(
+    a: Tensor, b: Tensor, *, alike: bool = True, width: int | None = None, blocks: int | None = None
+) -> CycleGAN:
     """A CycleGAN between two sets of images, with translators of their size.
 
     Args:
         a: (N, C, H, W) in [0, 1], the first domain; any other prior can be had with `CycleGAN` itself.
         b: (M, C, H, W), the second.
+        alike: As in `translator`.
         width: As in `translator`.
         blocks: As in `translator`.
 
@@ -63,19 +66,23 @@ def cycle_gan(a: Tensor, b: Tensor, *, width: int | None = None, blocks: int | N
             f"expected images of one shape (C, H, W) in both domains, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])}; bring "
             f"them to one size (image_size=..., --image-size) and one number of channels"
         )
-    to_b, to_a = (translator(a.shape[1:], width=width, blocks=blocks) for _ in range(2))
+    to_b, to_a = (translator(a.shape[1:], alike=alike, width=width, blocks=blocks) for _ in range(2))
     return CycleGAN(Empirical(a), Empirical(b), to_b, to_a)
 
 
-def translator(shape: Sequence[int], *, width: int | None = None, blocks: int | None = None) -> nn.Module:
+def translator(
+    shape: Sequence[int], *, alike: bool = True, width: int | None = None, blocks: int | None = None
+) -> nn.Module:
     """From images to images, (*leading, C, H, W) → the same, in [0, 1], by residual blocks of convolutions.
 
     From 64 pixels a side on it is the network of Johnson et al. as Zhu et al. take it: two halvings, 6 blocks (9 from 256
-    on), and back, 64 channels, instances normalised. Smaller images are retouched where they are, σ(4(2x − 1) + f(x)), with
-    2 blocks of 32 channels and no normalisation, which would take away how bright an image is.
+    on), and back, 64 channels, instances normalised. Smaller images go through 2 blocks of 32 channels without
+    normalisation, which would take away how bright an image is.
 
     Args:
         shape: (C, H, W); sides from 64 on are divisible by 4.
+        alike: Whether a small image is to be retouched, σ(4(2x − 1) + f(x)), which keeps digits what they are where both
+            domains look alike; else it is painted anew, σ(f(x)), which finds its way where they do not (inverted images).
         width: The channels of the first layer.
         blocks: The number of residual blocks.
 
@@ -89,7 +96,7 @@ def translator(shape: Sequence[int], *, width: int | None = None, blocks: int | 
         raise ValueError(f"expected an image shape (C, H, W), got {tuple(shape)}")
     channels, side = shape[0], min(shape[1:])
     if side < 64:
-        return Batched(_Retouch(channels, width or 32, 2 if blocks is None else blocks))
+        return Batched(_Retouch(channels, width or 32, 2 if blocks is None else blocks, 4.0 if alike else 0.0))
     if any(s % 4 for s in shape[1:]):
         raise ValueError(
             f"expected sides divisible by 4, got {tuple(shape)}; bring the images to such a size (image_size=..., --image-size)"
@@ -125,14 +132,15 @@ class _Residual(nn.Module):
 
 
 class _Retouch(nn.Module):
-    """σ(4(2x − 1) + f(x)): an image to begin with, in which f changes what it has to."""
+    """σ(k(2x − 1) + f(x)): with k = 4 an image to begin with, in which f changes what it has to."""
 
-    def __init__(self, channels: int, width: int, blocks: int) -> None:
+    def __init__(self, channels: int, width: int, blocks: int, kept: float) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(channels, width), nn.ReLU()]
         for _ in range(blocks):
             layers += [_Residual([_conv(width, width), nn.ReLU()], width, False), nn.ReLU()]
         self.net = nn.Sequential(*layers, _conv(width, channels))
+        self.kept = kept
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(4 * (2 * x - 1) + self.net(x))
+        return torch.sigmoid(self.kept * (2 * x - 1) + self.net(x))

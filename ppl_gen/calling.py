@@ -98,7 +98,9 @@ def guide_of(program: Program, guide: Guide | None = None) -> Guide:
     """
     guide = getattr(program, "guide", None) if guide is None else guide
     if guide is None:
-        raise ValueError(f"{type(program).__name__} has no guide of its own: pass one (guide=...); guides.from_prior(program) is the simplest")
+        raise ValueError(
+            f"{type(program).__name__} has no guide of its own: pass one (guide=...); guides.from_prior(program) is one"
+        )
     return guide
 
 

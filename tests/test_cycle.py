@@ -12,9 +12,9 @@ import torch
 from programs import digits
 from torch import Tensor, nn
 
-from ppl_gen import data, domains
-from ppl_gen.critics import mlp_critic, patch_critic
-from ppl_gen.inference import adversarial_step, cycle_errors, cycle_step, fit
+from ppl_gen import data
+from ppl_gen.critics import patch_critic
+from ppl_gen.inference import adversarial_step, cycle_errors, cycle_step
 from ppl_gen.inference.cycle import ImagePool
 from ppl_gen.models import CycleGAN, cycle_gan, translator
 from ppl_gen.program import simulate
@@ -172,10 +172,3 @@ def test_bad_input_is_named(name: str) -> None:
     run, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         run()
-
-
-def _classifier(dataset: data.Dataset) -> Callable[[Tensor], Tensor]:
-    from sklearn.svm import SVC
-
-    fitted = SVC(C=5.0).fit(dataset.train.x[:5000].flatten(1), dataset.train.y[:5000])
-    return lambda x: torch.as_tensor(fitted.predict(x.flatten(1)))

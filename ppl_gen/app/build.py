@@ -67,7 +67,9 @@ PROGRAMS: dict[str, Callable[[Config, Any, Any, nn.Module], nn.Module]] = {
         d.shape, c.latent_dim, categories=c.categories, continuous=c.continuous
     ),
     "gmmn": lambda c, d, y, _: models.gmmn(d.shape, c.latent_dim),
-    "cycle-gan": lambda c, d, y, _: models.cycle_gan(_images(d.a.train), _images(d.b.train), width=c.width),
+    "cycle-gan": lambda c, d, y, _: models.cycle_gan(
+        _images(d.a.train), _images(d.b.train), alike=c.identity > 0, width=c.width
+    ),
 }
 
 # By name, from the number of grey levels of the data.
@@ -111,20 +113,19 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
     choice = options["binarize"]
     if choice in (None, "auto"):
         choice = "dynamic" if model in EXPLICIT and options["likelihood"] == "bernoulli" else "none"
-    usual = "least-squares" if model == "cycle-gan" else "non-saturating"
     resolved = {
         "data": _absolute(options["data"]),
         "data_b": _absolute(options["data_b"]) if options["data_b"] else None,
         "root": str(Path(options["root"]).resolve()) if options["root"] else None,
         "binarize": None if choice == "none" else choice,
         "lr": RATES.get(model, 5e-4) if options["lr"] is None else options["lr"],
-        "loss": usual if options["loss"] == "auto" else options["loss"],
+        "loss": "non-saturating" if options["loss"] == "auto" else options["loss"],
     }
     return Config(model=model, **options | resolved)
 
 
 # Learning rates where none is given; 5e-4 for the rest, which play against a critic.
-RATES = dict.fromkeys((*EXPLICIT, "gmmn"), 1e-3)
+RATES = dict.fromkeys((*EXPLICIT, "cycle-gan", "gmmn"), 1e-3)
 
 
 def _absolute(name: str) -> str:

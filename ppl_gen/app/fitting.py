@@ -191,7 +191,7 @@ def _cycled(start: _Start) -> Fitting:
         classifier, remark = _reader(start)
         companions["semantic"] = classifier
     both = (companions["critic_a"], companions["critic_b"])
-    ours, of_a, of_b = (_adam(start, part, (0.5, 0.999)) for part in (program, *both))
+    ours, of_a, of_b = (_adam(start, part, (0.0, 0.9)) for part in (program, *both))
     step = cycle_step(
         program,
         both,
@@ -229,7 +229,9 @@ def _both_sides(start: _Start) -> nn.ModuleDict:
         )
     parts: dict[str, nn.Module] = {}
     for side in "ab":
-        critic = critics.patch_critic(channels, layers=1 if min(sides) < 32 else 3)
+        critic: nn.Module = critics.patch_critic(channels)
+        if max(sides) < 64:  # too small for patches
+            critic = critics.conv_critic(start.data.shape)
         parts |= {f"critic_{side}": _normalised(start.config, critic), f"pool_{side}": ImagePool(50, start.data.shape)}
     return nn.ModuleDict(parts)
 
