@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Average", "adversarial_step", "expect_adversaries", "moving_average"]
+__all__ = [
+    "Average",
+    "Opponent",
+    "adversarial_step",
+    "descend",
+    "expect_adversaries",
+    "moving_average",
+    "standing_still",
+]
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -71,22 +80,12 @@ def adversarial_step(
     Reference:
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
     """
-    _check_options(critic_steps, r1, penalty)
+    if critic_steps < 1:
+        raise ValueError(f"expected critic_steps of at least 1, got {critic_steps}")
+    opponent = Opponent(critic, critic_optimizer, loss, r1, penalty)
     takes_at_most = takes(program.model)
     modules = modules_of(program)
-    watch, steps, checked = Watch(getattr(loss, "perfect", None)), 0, False
-
-    def update_critic(x: Tensor, drawn: Tensor, context: Sequence[Tensor]) -> dict[str, Tensor]:
-        x = x.detach().requires_grad_(r1 > 0)
-        scores = critic(x, *context)
-        fooled = loss[0](scores, critic(drawn, *context))
-        penalised = fooled.new_zeros(())
-        if r1:
-            penalised = penalised + r1 * zero_centred(scores, x)
-        if penalty:
-            penalised = penalised + penalty * gradient_penalty(critic, x, drawn, *context)
-        descend(critic_optimizer, fooled + penalised, "critic", steps)
-        return {"critic": fooled.detach(), **({"penalty": penalised.detach()} if r1 or penalty else {})}
+    steps = 0
 
     def update_generator(drawn: Mapping[str, Tensor], batch: Sequence[Tensor]) -> dict[str, Tensor]:
         with standing_still(critic):
@@ -96,24 +95,68 @@ def adversarial_step(
         return {"generator": fooling.detach(), **({} if more is None else {"auxiliary": more.detach()})}
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal steps, checked
+        nonlocal steps
         x, *context = batch = batch[:takes_at_most]
-        if not checked:
+        if steps == 0:
             expect_adversaries(program, critic, *batch)
-            checked = True
         for _ in range(critic_steps - 1):
             with buffers_kept(modules), torch.no_grad():
                 drawn = program.model(None, *context, n=x.shape[0])
-            update_critic(x, drawn, context)
+            opponent.update(steps, x, drawn, *context)
         sites = draw(program, x.shape[0], context)
-        metrics = update_critic(x, sites["x"].detach(), context)
-        metrics |= update_generator(sites, batch)
+        metrics = opponent.update(steps, x, sites["x"].detach(), *context) | update_generator(sites, batch)
         if average is not None:
             average.update_parameters(program)
         steps += 1
-        return metrics | watch(metrics["critic"], sites["x"].detach(), x)
+        return metrics | opponent.watch(metrics["critic"], sites["x"].detach(), x)
 
     return step
+
+
+class Opponent:
+    """A critic that is trained, and watched, beside whatever it plays against.
+
+    Args:
+        critic: s(x, *context).
+        optimizer: Of its parameters.
+        loss: What it descends is loss[0].
+        r1: γ.
+        penalty: λ.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If a weight is out of range.
+    """
+
+    def __init__(
+        self,
+        critic: Callable[..., Tensor],
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        r1: float = 0.0,
+        penalty: float = 0.0,
+        name: str = "critic",
+    ) -> None:
+        for what, weight in (("r1", r1), ("penalty", penalty)):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"expected a finite {what} of at least 0, got {weight}")
+        self.critic, self.optimizer, self.loss = critic, optimizer, loss
+        self.r1, self.penalty, self.name = r1, penalty, name
+        self.watch = Watch(getattr(loss, "perfect", None))
+
+    def update(self, step: int, x: Tensor, drawn: Tensor, *context: Tensor) -> dict[str, Tensor]:
+        """One update on data x and draws; the metrics "critic" and, where there is one, "penalty"."""
+        x = x.detach().requires_grad_(self.r1 > 0)
+        scores = self.critic(x, *context)
+        lost = self.loss[0](scores, self.critic(drawn, *context))
+        if not self.r1 and not self.penalty:
+            descend(self.optimizer, lost, self.name, step)
+            return {"critic": lost.detach()}
+        penalised = self.r1 * zero_centred(scores, x) if self.r1 else lost.new_zeros(())
+        if self.penalty:
+            penalised = penalised + self.penalty * gradient_penalty(self.critic, x, drawn, *context)
+        descend(self.optimizer, lost + penalised, self.name, step)
+        return {"critic": lost.detach(), "penalty": penalised.detach()}
 
 
 def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
@@ -230,11 +273,3 @@ def expect_adversaries(program: Program, critic: Callable[..., Tensor], x: Tenso
         raise ValueError(
             f"expected one row of finite scores for each datum, ({len(few)}, ...), got shape {tuple(scores.shape)}"
         )
-
-
-def _check_options(critic_steps: int, r1: float, penalty: float) -> None:
-    if critic_steps < 1:
-        raise ValueError(f"expected critic_steps of at least 1, got {critic_steps}")
-    for name, weight in (("r1", r1), ("penalty", penalty)):
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["CycleErrors", "ImagePool", "cycle_errors", "cycle_step"]
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppl_gen.calling import evaluating
-from ppl_gen.inference.adversarial import Loss, descend, standing_still
+from ppl_gen.inference.adversarial import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.losses import least_squares, zero_centred
-from ppl_gen.inference.watching import Watch
+from ppl_gen.inference.losses import least_squares
 from ppl_gen.protocols import Step
 
 Translator = Callable[[Tensor], Tensor]
@@ -105,8 +105,8 @@ def cycle_step(
         pools: Of translations into a and into b; 50 of each if left out. Keep them with a checkpoint.
 
     Returns:
-        A step with the metrics "generator", "critic" (both summed over the two directions), "cycle" and "identity" (mean
-        absolute differences in the unit of the images, averaged over the directions), "spread", and "semantic", in nats.
+        A step with the metrics "generator", "critic" and "penalty" (summed over the two directions), "cycle" and "identity"
+        (mean absolute differences in the unit of the images, averaged over the directions), "spread", and "semantic", in nats.
 
     Raises:
         ValueError: If a number is below zero; on the first batch, if the domains differ in shape, or translators or critics
@@ -119,10 +119,14 @@ def cycle_step(
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial networks, section 3 and 5.
     """
-    for name, weight in (("cycle", cycle), ("identity", identity), ("semantic_weight", semantic_weight), ("r1", r1)):
-        if not 0 <= weight < float("inf"):
+    for name, weight in (("cycle", cycle), ("identity", identity), ("semantic_weight", semantic_weight)):
+        if not 0 <= weight < math.inf:
             raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
-    watches = [Watch(getattr(loss, "perfect", None)) for _ in range(2)]
+    opponents = [
+        Opponent(critic, optimizer, loss, r1, name=f"critic of {name}")
+        for critic, optimizer, name in zip(critics, critic_optimizers, "ab", strict=True)
+    ]
+    still = [*critics, *([] if semantic is None else [semantic])]
     steps, held = 0, pools
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -134,21 +138,10 @@ def cycle_step(
             metrics["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
             total = total + 2 * identity * metrics["identity"]
         if semantic is not None:
-            with torch.no_grad():
-                read = semantic(a).argmax(-1)
-            metrics["semantic"] = F.cross_entropy(semantic(in_b), read)
+            metrics["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
             total = total + semantic_weight * metrics["semantic"]
         descend(generator_optimizer, total, "translators", steps)
         return in_a.detach(), in_b.detach(), {name: value.detach() for name, value in metrics.items()}
-
-    def update_critic(which: int, real: Tensor, drawn: Tensor) -> Tensor:
-        critic = critics[which]
-        real = real.detach().requires_grad_(r1 > 0)
-        scores = critic(real)
-        fooled = loss[0](scores, critic(drawn))
-        total = fooled + r1 * zero_centred(scores, real) if r1 else fooled
-        descend(critic_optimizers[which], total, f"critic of {'ab'[which]}", steps)
-        return fooled.detach()
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps, held
@@ -157,18 +150,15 @@ def cycle_step(
         a, b = batch
         if held is None:
             held = (ImagePool(50, a.shape[1:]).to(a), ImagePool(50, b.shape[1:]).to(b))
-        with standing_still(*critics, *([] if semantic is None else [semantic])):
+        with standing_still(*still):
             in_a, in_b, metrics = update_translators(a, b)
-        lost = [
-            update_critic(which, real, pool(drawn))
-            for which, (real, drawn, pool) in enumerate(zip((a, b), (in_a, in_b), held, strict=True))
-        ]
-        spreads = [
-            watch(one, drawn, real)["spread"]
-            for watch, one, drawn, real in zip(watches, lost, (in_a, in_b), (a, b), strict=True)
-        ]
+        of_critics = []
+        for opponent, real, drawn, pool in zip(opponents, (a, b), (in_a, in_b), held, strict=True):
+            lost = opponent.update(steps, real, pool(drawn))
+            of_critics.append(lost | opponent.watch(lost["critic"], drawn, real))
         steps += 1
-        return {"critic": lost[0] + lost[1], **metrics, "spread": (spreads[0] + spreads[1]) / 2}
+        both = {name: of_critics[0][name] + of_critics[1][name] for name in of_critics[0]}
+        return both | metrics | {"spread": both["spread"] / 2}
 
     return step
 
@@ -208,17 +198,16 @@ def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:
         value = (x - returned).abs().flatten(1).mean(-1)
         return Estimate(value, torch.zeros_like(value))
 
+    def there_and_back(x: Tensor, out: Translator, back: Translator) -> Tensor:
+        return torch.cat([back(out(part)) for part in x.split(500)])
+
     with evaluating(program):
-        there_a, there_b = (torch.cat([out(part) for part in x.split(500)]) for x, out in _outward(program, a, b))
-        back_a, back_b = (
-            torch.cat([back(part) for part in x.split(500)])
-            for x, back in ((there_a, program.to_a), (there_b, program.to_b))
+        return CycleErrors(
+            error(a, there_and_back(a, program.to_b, program.to_a)),
+            error(b, there_and_back(b, program.to_a, program.to_b)),
+            error(a, a.mean(0)),
+            error(b, b.mean(0)),
         )
-        return CycleErrors(error(a, back_a), error(b, back_b), error(a, a.mean(0)), error(b, b.mean(0)))
-
-
-def _outward(program: Translators, a: Tensor, b: Tensor) -> list[tuple[Tensor, Translator]]:
-    return [(a, program.to_b), (b, program.to_a)]
 
 
 def _expect_domains(

@@ -340,7 +340,7 @@ def test_spectral_normalisation_bounds_the_slope() -> None:
     critic.eval()
     x, y = 10 * torch.randn(500, 5), 10 * torch.randn(500, 5)
     slope = (critic(x) - critic(y)).abs() / torch.linalg.vector_norm(x - y, dim=-1)
-    assert float(slope.max()) <= 1.001
+    assert slope.max().item() <= 1.001
 
 
 def test_features_of_a_critic_are_vectors() -> None:
@@ -352,3 +352,16 @@ def test_features_of_a_critic_are_vectors() -> None:
 def test_a_program_of_one_s_own_is_a_gan() -> None:
     made = CGAN(lambda y: dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1), Condition(nn.Linear(5, 2), 3))
     assert simulate(made, 4, torch.tensor([0, 1, 2, -1])).shape == (4, 2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("side", [8, 64])
+def test_a_game_runs_on_cuda(side: int) -> None:
+    shape = (3, side, side)
+    program, critic = dcgan(shape, 10, width=8).cuda(), conv_critic(shape, width=8).cuda()
+    average = moving_average(program)
+    step = adversarial_step(program, critic, adam(program), adam(critic), r1=0.1, penalty=1.0, average=average)
+    for _ in range(60):
+        metrics = step(torch.rand(16, *shape, device="cuda"))
+    assert all(value.is_cuda and bool(torch.isfinite(value)) for value in metrics.values())
+    assert simulate(average.module, 4).is_cuda

@@ -12,7 +12,6 @@ import torch
 from programs import digits
 from torch import Tensor, nn
 
-from ppl_gen import data
 from ppl_gen.critics import patch_critic
 from ppl_gen.inference import adversarial_step, cycle_errors, cycle_step
 from ppl_gen.inference.cycle import ImagePool
@@ -172,3 +171,12 @@ def test_bad_input_is_named(name: str) -> None:
     run, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         run()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("side", [8, 128])
+def test_a_translation_is_trained_on_cuda(side: int) -> None:
+    a, b = torch.rand(4, 3, side, side, device="cuda"), torch.rand(4, 3, side, side, device="cuda")
+    program, critics = cycle_gan(a, b).cuda(), tuple(patch_critic(3, layers=1 + (side > 8)).cuda() for _ in range(2))
+    metrics = _step(program, critics, r1=0.1)(a, b)
+    assert all(value.is_cuda and bool(torch.isfinite(value)) for value in metrics.values())

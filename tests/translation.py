@@ -34,7 +34,7 @@ class Read:
     before: float
     after: float
     error: float
-    confusion: np.ndarray
+    confusion: Tensor
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,6 @@ def translate(
             before, after = judge(x[source]) == truth, judge(there[target]) == truth
             gained = after.astype(float) - before
             error = float(gained.std(ddof=1) / len(gained) ** 0.5)
-            matrix = confusion_matrix(truth, judge(there[target]), labels=range(10))
+            matrix = torch.as_tensor(confusion_matrix(truth, judge(there[target]), labels=range(10)))
             found[f"{source} → {target}", reader] = Read(before.mean(), after.mean(), error, matrix)
     return Translated(found, cycle_errors(program, x["a"], x["b"]), program)

@@ -20,8 +20,8 @@ from ppl_gen import plots_adversarial
 
 UNLIKE = {"identity": 0.0, "cycle": 10.0, "width": 32, "steps": 1000}
 GAMES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
-    "digits, MNIST": ("digits", "mnist:8x8", 3, {"steps": 4000}),
-    "digits, MNIST, semantic loss on digits": ("digits", "mnist:8x8", 3, {"steps": 4000, "semantic": 1.0}),
+    "digits, MNIST": ("digits", "mnist:8x8", 3, {"steps": 2500}),
+    "digits, MNIST, semantic loss on digits": ("digits", "mnist:8x8", 3, {"steps": 2500, "semantic": 1.0}),
     "digits, inverted": ("digits", "digits:inverted", 3, UNLIKE),
     "digits, coloured": ("digits:colour", "digits:coloured", 3, {"steps": 1000, "width": 32}),
     "digits, rotated": ("digits", "digits:rotated", 3, UNLIKE | {"steps": 1500}),
