@@ -22,8 +22,10 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ppl_gen.calling import evaluating, expect_context, forked, modules_of, takes
-from ppl_gen.inference.losses import AdversarialLoss, gradient_penalty, non_saturating, zero_centred
+from ppl_gen.calling import evaluating, forked, modules_of, takes
+from ppl_gen.inference.checks import check_draws, telling_rows
+from ppl_gen.inference.losses import AdversarialLoss, gradient_penalty, non_saturating
+from ppl_gen.inference.losses import r1 as zero_centred
 from ppl_gen.inference.svi import NotFinite
 from ppl_gen.inference.watching import Watch
 from ppl_gen.program import stochastic_sites
@@ -101,7 +103,7 @@ def adversarial_step(
             expect_adversaries(program, critic, *batch)
         for _ in range(critic_steps - 1):
             with buffers_kept(modules), torch.no_grad():
-                drawn = program.model(None, *context, n=x.shape[0])
+                drawn = draw(program, x.shape[0], context)["x"]
             opponent.update(steps, x, drawn, *context)
         sites = draw(program, x.shape[0], context)
         metrics = opponent.update(steps, x, sites["x"].detach(), *context) | update_generator(sites, batch)
@@ -198,14 +200,20 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int
 
     Raises:
         NotFinite: If it is not finite, before anything is changed.
+        ValueError: If no parameter of the optimiser gets a gradient.
     """
     if not bool(torch.isfinite(loss)):
         raise NotFinite(
-            f"the loss of the {what} at step {step} is not finite; lower its learning rate, or penalise the critic's gradient "
-            f"(r1=0.1)"
+            f"the loss of the {what} at step {step} is not finite; see that the batch is, lower its learning rate, or penalise "
+            f"the critic's gradient (r1=0.1)"
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError(
+            f"expected the optimiser of the {what} to hold its parameters, got none that has a gradient; build it from "
+            f".parameters() of what it is to train"
+        )
     optimizer.step()
 
 
@@ -240,36 +248,17 @@ _LARGE = 2**20  # a buffer of so many numbers holds data, as an empirical prior'
 
 
 def expect_adversaries(program: Program, critic: Callable[..., Tensor], x: Tensor, *context: Tensor) -> None:
-    """Draws two data and has them judged, before any work; nothing is changed by it, the random state included.
+    """Draws a few data and has them judged, before any work; nothing is changed by it, the random state included.
 
     Raises:
-        ValueError: If x is empty or not finite, if draws have another shape than x or are no differentiable function of the
-            program's latents, if the critic does not give one row of finite scores for each of them, or if the context is
-            not what the program takes.
+        ValueError: As `ppl_gen.inference.checks.check_draws` says, or if the critic does not give one row of finite scores
+            for each datum.
     """
-    expect_context(program, context)
-    n = x.shape[0] if x.dim() else 0
-    if n == 0:
-        raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("expected finite data, got NaN or infinite values; remove or replace them")
-    for i, c in enumerate(context):
-        if c.shape[0] != n:
-            raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
-    few, some = x[:2], [c[:2] for c in context]
-    with forked(x.device, None), evaluating(program, critic), torch.enable_grad():
-        drawn = draw(program, len(few), some)["x"]
-        scores = critic(drawn, *some) if drawn.shape == few.shape else None
-    if scores is None:
+    drawn = check_draws(program, x, *context)
+    few = [c[telling_rows(x, context)] for c in context]
+    with forked(x.device, None), evaluating(critic):
+        scores = critic(drawn, *few)
+    if scores.shape[:1] != drawn.shape[:1] or not bool(torch.isfinite(scores).all()):
         raise ValueError(
-            f"expected a program whose draws have the shape of the data, {tuple(x.shape[1:])}, got {tuple(drawn.shape[1:])}"
-        )
-    if drawn.grad_fn is None:
-        raise ValueError(
-            "expected draws that are a differentiable function of the latents, got some without a gradient: discrete data, or "
-            "no parameters; take Observed(program, Dirac()), which draws the mean"
-        )
-    if scores.shape[:1] != few.shape[:1] or not bool(torch.isfinite(scores).all()):
-        raise ValueError(
-            f"expected one row of finite scores for each datum, ({len(few)}, ...), got shape {tuple(scores.shape)}"
+            f"expected one row of finite scores for each datum, ({len(drawn)}, ...), got shape {tuple(scores.shape)}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Checked", "check", "needs_all_data"]
+__all__ = ["Checked", "check", "check_draws", "needs_all_data", "telling_rows"]
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -44,18 +44,8 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
             support, if a context has another length, if the likelihood has no density, or if the latent sites of model
             and guide differ.
     """
-    expect_context(program, context)
-    n = x.shape[0] if x.dim() else 0
-    for i, c in enumerate(context):
-        if c.shape[0] != n:
-            raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
-    if n == 0:
-        raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
-    for name, values in (("data", x), *(("context", c) for c in context)):
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError(f"expected finite {name}, got NaN or infinite values; remove or replace them")
-    _check_dtype(program, x)
-    rows = torch.arange(n, device=x.device) if needs_all_data(guide) else _telling_rows(x, context)
+    _check_batch(program, x, context)
+    rows = torch.arange(x.shape[0], device=x.device) if needs_all_data(guide) else telling_rows(x, context)
     few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
         model_trace = _run(program.model, None, *few, n=len(rows))
@@ -88,6 +78,55 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
     )
     auxiliary = tuple(sorted(name for name, site in guided.items() if is_auxiliary(site)))
     return Checked(max(plate_nesting(model_trace), plate_nesting(guide_trace)), width, auxiliary)
+
+
+def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:
+    """Draws a few data as an implicit model is fitted: without a density, as a differentiable function of the latents.
+
+    The contexts are the first two and those of the smallest and the largest label. Neither the random state nor any buffer
+    is changed.
+
+    Returns:
+        The draws, (n, *shape), with the contexts that `telling_rows` names.
+
+    Raises:
+        ValueError: If x or a context is not as it should be (see `check`), if there is no site "x", or if the draws have
+            another shape than x or no gradient.
+    """
+    _check_batch(program, x, context)
+    few = [c[telling_rows(x, context)] for c in context]
+    n = len(few[0]) if few else min(len(x), 2)
+    with forked(x.device, None), evaluating(program), pyro.validation_enabled(True), torch.enable_grad():
+        program.model(None, *few, n=n)  # not traced: what is wrong with a label is said in its own words
+        sites = stochastic_sites(_run(program.model, None, *few, n=n))
+    if "x" not in sites:
+        raise ValueError(f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}")
+    drawn = sites["x"]["value"]
+    if drawn.shape[1:] != x.shape[1:]:
+        raise ValueError(
+            f"expected data of the shape that the program draws, {tuple(drawn.shape[1:])}, got {tuple(x.shape[1:])}"
+        )
+    if not drawn.requires_grad:
+        raise ValueError(
+            "expected draws that are a differentiable function of the latents, got some without a gradient: discrete data, or "
+            "no parameter to train; take Observed(program, Dirac()), which draws the mean"
+        )
+    return drawn
+
+
+def _check_batch(program: Program, x: Tensor, context: tuple[Tensor, ...]) -> None:
+    """Says what is wrong with data and context by themselves."""
+    expect_context(program, context)
+    n = x.shape[0] if x.dim() else 0
+    for i, c in enumerate(context):
+        if c.shape[0] != n:
+            raise ValueError(f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}")
+    if n == 0:
+        raise ValueError(f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}")
+    for name, values in (("data", x), *(("context", c) for c in context)):
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(f"expected finite {name}, got NaN or infinite values; remove or replace them")
+    _check_dtype(program, x)
 
 
 def _run(program: Any, *args: Any, **options: Any) -> poutine.Trace:
@@ -137,7 +176,7 @@ def _reached(site: Any) -> Tensor:
     return torch.stack([p.expand(drawn.shape) for p in points])
 
 
-def _telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
+def telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
     """The first two data, and those of the smallest and the largest label."""
     labels = [c for c in context if c.dim() == 1 and not c.is_floating_point()]
     extremes = [index for c in labels for index in (int(c.argmin()), int(c.argmax()))]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppl_gen.calling import evaluating
+from ppl_gen.calling import evaluating, in_evaluation_mode
 from ppl_gen.inference.adversarial import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.losses import least_squares
@@ -55,13 +55,14 @@ class ImagePool(nn.Module):
     def forward(self, new: Tensor) -> Tensor:
         """As many images as were given, old and new, without gradients."""
         shown, size = new.detach().clone(), len(self.images)
-        room = min(size - int(self.held), len(new))
-        self.images[int(self.held) : int(self.held) + room] = shown[:room]
+        before = int(self.held)
+        room = min(size - before, len(new))
+        self.images[before : before + room] = shown[:room]
         self.held += room
         if room == len(new) or size == 0:
             return shown
-        # Distinct places, so that no image is shown twice and none is lost.
-        places = torch.randperm(size, device=new.device)[: len(new) - room]
+        # Distinct places, of images held before this batch: none is shown twice in it.
+        places = torch.randperm(before, device=new.device)[: len(new) - room]
         late = torch.arange(room, room + len(places), device=new.device)
         swapped = torch.rand(len(places), device=new.device) < 0.5
         old = self.images[places[swapped]].clone()
@@ -99,7 +100,8 @@ def cycle_step(
         identity: ι, the weight of leaving alone what is in the target domain already.
         semantic: A classifier of domain a, the labelled one, giving logits (N, K): the translation F(a) is to be read as a
             is. Adds the cross-entropy of semantic(F(a)) from the class that semantic(a) finds (Hoffman et al. 2018, CyCADA,
-            eq. 4, on the labelled domain only). The classifier is not trained.
+            eq. 4, on the labelled domain only). It is called in evaluation mode and not trained.
+            It has to read both domains: one that reads a alone is wrong about translations, and misleads.
         semantic_weight: Its weight.
         r1: γ, the weight of the zero-centred gradient penalty of both critics.
         pools: Of translations into a and into b; 50 of each if left out. Keep them with a checkpoint.
@@ -150,7 +152,7 @@ def cycle_step(
         a, b = batch
         if held is None:
             held = (ImagePool(50, a.shape[1:]).to(a), ImagePool(50, b.shape[1:]).to(b))
-        with standing_still(*still):
+        with standing_still(*still), in_evaluation_mode(semantic):
             in_a, in_b, metrics = update_translators(a, b)
         of_critics = []
         for opponent, real, drawn, pool in zip(opponents, (a, b), (in_a, in_b), held, strict=True):
@@ -225,7 +227,7 @@ def _expect_domains(
             f"expected images of one shape (C, H, W) in both domains, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])}; bring "
             f"them to one size (image_size=..., --image-size) and one number of channels"
         )
-    with evaluating(program, *critics):
+    with evaluating(program, *critics, semantic):
         for name, x, out in (("to_b", a, program.to_b), ("to_a", b, program.to_a)):
             if (got := out(x[:2]).shape[1:]) != x.shape[1:]:
                 raise ValueError(

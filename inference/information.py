@@ -31,7 +31,7 @@ def information_loss(
         weight: λ, one for all codes or by their names. A continuous code, which has nats without end, wants a small one.
 
     Raises:
-        ValueError: In the step, if the posterior samples what the program does not.
+        ValueError: In the step, if the posterior samples what the program does not, or a code has no weight.
 
     Reference:
         Chen et al. (2016), InfoGAN, eq. 5 and 6.
@@ -39,6 +39,8 @@ def information_loss(
 
     def auxiliary(drawn: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
         told = _log_posterior(posterior, drawn)
+        if not isinstance(weight, int | float) and weight.keys() != told.keys():
+            raise ValueError(f"expected a weight for each of the codes {sorted(told)}, got {sorted(weight)}")
         weights = {name: weight if isinstance(weight, int | float) else weight[name] for name in told}
         return -torch.stack([weights[name] * value for name, value in told.items()]).sum(0).mean()
 

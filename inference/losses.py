@@ -11,7 +11,6 @@ __all__ = [
     "non_saturating",
     "r1",
     "wasserstein",
-    "zero_centred",
 ]
 
 from collections.abc import Callable
@@ -67,18 +66,12 @@ hinge = AdversarialLoss(
 wasserstein = AdversarialLoss(lambda real, drawn: drawn.mean() - real.mean(), lambda drawn: -drawn.mean())
 
 
-def r1(critic: Critic, x: Tensor, *context: Tensor) -> Tensor:
-    """½ E‖∇ₓ s(x, context)‖² over data x, a scalar.
+def r1(scores: Tensor, x: Tensor) -> Tensor:
+    """½ E‖∇ₓ s‖² of scores s that were made from data x, which require gradients: a scalar.
 
     Reference:
         Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?, eq. 9.
     """
-    x = x.detach().requires_grad_()
-    return zero_centred(critic(x, *context), x)
-
-
-def zero_centred(scores: Tensor, x: Tensor) -> Tensor:
-    """½ E‖∇ₓ s‖² of scores that were made from x: `r1` without another pass through the critic."""
     return _gradient(scores, x).square().sum(-1).mean() / 2
 
 

@@ -11,7 +11,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from ppl_gen.calling import expect_context, takes
+from ppl_gen.calling import takes
+from ppl_gen.inference.checks import check_draws
 from ppl_gen.inference.discrepancies import squared_mmd
 from ppl_gen.inference.kernels import median_heuristic
 from ppl_gen.inference.samples import Features
@@ -49,8 +50,8 @@ def moment_step(
         A step with the metrics "discrepancy" and "gradient_norm".
 
     Raises:
-        ValueError: If clip is not above 0; on a batch, if there are fewer than two data (four with a context) or they are of
-            another shape than the draws, if x has no gradient, or if no parameter of the optimiser gets one.
+        ValueError: If clip is not above 0; on the first batch, as `ppl_gen.inference.checks.check_draws` says; on any, if
+            there are fewer than two data (four with a context), or if no parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
     Reference:
@@ -66,12 +67,13 @@ def moment_step(
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
-        x, *context = batch[:most]
-        expect_context(program, tuple(context))
+        x, *context = batch = batch[:most]
+        if index == 0:
+            check_draws(program, *batch)
         optimizer.zero_grad()
         with torch.enable_grad(), pyro.validation_enabled(False):
             drawn = program.model(None, *context, n=len(x))
-            _check(drawn, x, context)
+            _expect_enough(x, context)
             loss = _joint(distance, features, drawn, x, context)
             loss.backward()
         _expect_gradient(parameters)
@@ -110,19 +112,10 @@ def _code(like: Tensor, context: list[Tensor]) -> Tensor:
     return code * median_heuristic(like, like) / median_heuristic(code, code)
 
 
-def _check(drawn: Tensor, x: Tensor, context: list[Tensor]) -> None:
+def _expect_enough(x: Tensor, context: list[Tensor]) -> None:
     least = 4 if context else 2
     if len(x) < least:
         raise ValueError(f"expected at least {least} data in a batch, got {len(x)}; take larger batches")
-    if drawn.shape != x.shape:
-        raise ValueError(
-            f"expected data of shape {tuple(drawn.shape)}, as the program draws them, got {tuple(x.shape)}"
-        )
-    if not drawn.requires_grad:
-        raise ValueError(
-            "expected x to be drawn with a gradient, got none: its likelihood is not reparametrised (discrete pixels), or no "
-            "parameter is trainable; take ppl_gen.program.Observed(program, Dirac()), which draws its mean"
-        )
 
 
 def _expect_gradient(parameters: list[Tensor]) -> None:

@@ -18,8 +18,9 @@ _LOOK = 50  # steps between two looks: a look waits for the device
 class Watch:
     """Follows the critic's loss and the spread of draws, and warns once of each that has collapsed.
 
-    The spread is the standard deviation over a batch, averaged over the coordinates in which data differ, of draws in units of
-    that of the data of the same batch.
+    The spread is the standard deviation over a batch, averaged over the coordinates in which its data differ, of draws in
+    units of that of the data. Under a context, draws that differ by their context alone have a spread too: that the latents
+    are ignored is not seen here.
 
     Args:
         perfect: The critic's loss at which no draw is taken for a datum; None where there is none.
@@ -33,9 +34,9 @@ class Watch:
         self.warned = [False, False]
 
     def __call__(self, critic: Tensor, drawn: Tensor, data: Tensor) -> dict[str, Tensor]:
-        """The metric "spread" of a step; NaN for a batch of one, or of equal data."""
-        spread = drawn.flatten(1).std(0).mean() / data.flatten(1).std(0).mean()
-        now = torch.stack([critic.double(), spread.nan_to_num(1.0, 1.0).double()])
+        """The metric "spread" of a step; 1 for a batch of one, or of equal data, which tell nothing."""
+        spread = _spread(drawn.flatten(1), data.flatten(1))
+        now = torch.stack([critic.double(), spread.double()])
         self.highest = now if self.highest is None else torch.maximum(self.highest, now)
         self.steps += 1
         if self.steps % _LOOK == 0:
@@ -65,3 +66,10 @@ class Watch:
             if self.idle[i] >= PATIENCE and not self.warned[i]:
                 self.warned[i] = True
                 warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _spread(drawn: Tensor, data: Tensor) -> Tensor:
+    if len(data) < 2:
+        return data.new_ones(())
+    ours, theirs = drawn.std(0), data.std(0)
+    return torch.where(theirs.sum() > 0, (ours * (theirs > 0)).sum() / theirs.sum(), 1.0)

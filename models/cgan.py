@@ -11,7 +11,7 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor, nn
 
-from ppl_gen.nn import Activation, Condition, Shape, mlp
+from ppl_gen.nn import Activation, Condition, Shape, context_width, mlp
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -67,11 +67,9 @@ def cgan(
         prior: StandardNormal(latent_dim) if left out.
 
     Raises:
-        ValueError: If not exactly one of `classes` and `attributes` is given.
+        ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without `attributes`.
     """
-    width = attributes if classes is None else classes
-    if width is None or (classes is not None and attributes is not None):
-        raise ValueError(f"expected either classes or attributes, got classes={classes} and attributes={attributes}")
+    width = context_width(classes, attributes, embed, needed=True) or 0
     ends = [nn.Sigmoid()] if len(shape) == 3 else []
     decoder = nn.Sequential(mlp([latent_dim + width, *hidden, math.prod(shape)], activation), *ends, Shape(shape))
     return CGAN(StandardNormal(latent_dim) if prior is None else prior, Condition(decoder, classes, embed=embed))

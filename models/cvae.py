@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
-from ppl_gen.nn import Activation, Condition, Shape, mlp
+from ppl_gen.nn import Activation, Condition, Shape, context_width, mlp
 from ppl_gen.priors import ConditionalNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -79,9 +79,7 @@ def cvae(
     Raises:
         ValueError: If not exactly one of `classes` and `attributes` is given.
     """
-    width = attributes if classes is None else classes
-    if width is None or (classes is not None and attributes is not None):
-        raise ValueError(f"expected either classes or attributes, got classes={classes} and attributes={attributes}")
+    width = context_width(classes, attributes, None, needed=True) or 0
     likelihood = Bernoulli() if likelihood is None else likelihood
     size, parameters = math.prod(shape), parameters_per_value(likelihood)
     encoder = mlp([size + width, *hidden, 2 * latent_dim], activation)

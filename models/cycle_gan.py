@@ -102,7 +102,7 @@ def translator(
             f"expected sides divisible by 4, got {tuple(shape)}; bring the images to such a size (image_size=..., --image-size)"
         )
     width = width or 64
-    blocks = blocks or (9 if side >= 256 else 6)
+    blocks = (9 if side >= 256 else 6) if blocks is None else blocks
     layers = _normalised(_conv(channels, width, 7), width)
     for inputs in (width, 2 * width):
         layers += _normalised(nn.Conv2d(inputs, 2 * inputs, 3, 2, 1), 2 * inputs)

@@ -7,6 +7,7 @@ __all__ = [
     "expect_context",
     "forked",
     "guide_of",
+    "in_evaluation_mode",
     "modules_of",
     "owner",
     "simulates",
@@ -34,13 +35,19 @@ def evaluating(*parts: Any) -> Iterator[None]:
     Args:
         *parts: Programs and guides; the modules of `modules_of` are put in evaluation mode.
     """
+    with in_evaluation_mode(*parts), torch.no_grad(), pyro.validation_enabled(False):
+        yield
+
+
+@contextmanager
+def in_evaluation_mode(*parts: Any) -> Iterator[None]:
+    """Evaluation mode alone; every submodule's own mode comes back afterwards."""
     modules = modules_of(*parts)
     modes = [m.training for m in modules]
     try:
         for m in modules:
             m.training = False
-        with torch.no_grad(), pyro.validation_enabled(False):
-            yield
+        yield
     finally:
         for m, mode in zip(modules, modes, strict=True):
             m.training = mode
@@ -105,11 +112,23 @@ def guide_of(program: Program, guide: Guide | None = None) -> Guide:
 
 
 def takes(model: Callable[..., Any]) -> int | None:
-    """The number of tensors (x, *context) that a model or guide can be called with; None if any number."""
-    parameters = inspect.signature(model).parameters.values()
+    """The number of tensors (x, *context) that a model or guide can be called with; None if any number.
+
+    Of a program seen under another likelihood, `Observed`, that which the program itself can.
+    """
+    parameters = _parameters(model)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return None
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those of a model; where it hands any number on to the program that it wraps, those of that program's model."""
+    parameters = list(inspect.signature(model).parameters.values())
+    wrapped = getattr(getattr(owner(model), "program", None), "model", None)
+    if wrapped is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return _parameters(wrapped)
+    return parameters
 
 
 def simulates(model: Callable[..., Any]) -> bool:
@@ -127,7 +146,7 @@ def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
     most = takes(program.model)
     if most is None:
         return
-    optional = sum(p.default is not p.empty for p in list(inspect.signature(program.model).parameters.values())[1:most])
+    optional = sum(p.default is not p.empty for p in _parameters(program.model)[1:most])
     if not most - 1 - optional <= len(context) <= most - 1:
         raise ValueError(
             f"expected {most - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ppl_gen.nn import Batched, Condition, mlp, pyramid
+from ppl_gen.nn import Batched, Condition, context_width, mlp, pyramid
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -53,8 +53,11 @@ def mlp_critic(
         embed: Turns any other context into (N, A).
         hidden: The widths.
         slope: Of the leaky ReLU below zero.
+
+    Raises:
+        ValueError: As `nn.context_width` does.
     """
-    context, sizes = attributes if classes is None else classes, [math.prod(shape), *hidden]
+    context, sizes = context_width(classes, attributes, embed), [math.prod(shape), *hidden]
 
     def leaky() -> nn.Module:
         return nn.LeakyReLU(slope)
@@ -86,7 +89,7 @@ def conv_critic(
         normalise: Whether to normalise batches, as Radford et al. do; a gradient penalty then is not one of single data.
 
     Raises:
-        ValueError: If the shape is not that of such an image.
+        ValueError: If the shape is not that of such an image; as `nn.context_width` does.
 
     Reference:
         Radford, Metz and Chintala (2016), section 3.
@@ -99,7 +102,7 @@ def conv_critic(
         normalised = [nn.BatchNorm2d(b)] if normalise and i else []
         layers += [nn.ZeroPad2d((0, odd[1], 0, odd[0])), nn.Conv2d(a, b, 4, 2, 1), *normalised, nn.LeakyReLU(0.2)]
     features = nn.Sequential(Batched(nn.Sequential(*layers)), nn.Flatten(-3))
-    size, context = widths[-1] * math.prod(sides[-1]), attributes if classes is None else classes
+    size, context = widths[-1] * math.prod(sides[-1]), context_width(classes, attributes, embed)
     if context is None:
         return Critic(features, nn.Linear(size, 1))
     hidden = nn.Sequential(nn.Linear(size + context, 4 * width), nn.LeakyReLU(0.2), nn.Linear(4 * width, 1))
@@ -126,9 +129,11 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
 
 
 def spectral(net: Net) -> Net:
-    """The same network, each of its linear and convolutional layers divided by its largest singular value.
+    """The same network, the matrix of each linear and convolutional layer divided by its largest singular value.
 
-    It then is 1-Lipschitz but for its other layers.
+    A linear layer is 1-Lipschitz then. A convolution's matrix is its kernel with the input channels and places side by side:
+    its own constant is of the order of one, not bounded by it. Other layers, embeddings and recurrent ones among them, are
+    left as they are.
 
     Reference:
         Miyato et al. (2018), Spectral normalization for generative adversarial networks.

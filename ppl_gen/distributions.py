@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Grid", "LogScaleNormal", "StoredPoints"]
+__all__ = ["DiscretizedLogistic", "Grid", "LogScaleNormal", "NoDensity", "StoredPoints"]
 
 import math
 from typing import Any
@@ -127,6 +127,10 @@ class DiscretizedLogistic(TorchDistribution):
         )
 
 
+class NoDensity(NotImplementedError, ValueError):
+    """A density was asked of what has none: torch's word for it, and a ValueError as all bad input is here."""
+
+
 class StoredPoints(TorchDistribution):
     """(1/N) Σᵢ δ(z − xᵢ), xᵢ of shape *shape being one event; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ, ε²I), a density."""
 
@@ -159,7 +163,7 @@ class StoredPoints(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self.jitter is None:
-            raise NotImplementedError(
+            raise NoDensity(
                 "stored points have draws and no density: judge what is drawn (moments, two-sample tests), or smooth them "
                 "(Empirical(x, jitter=0.1))"
             )

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Activation", "Batched", "Condition", "Shape", "conv_decoder", "conv_features", "mlp", "pyramid"]
+__all__ = [
+    "Activation",
+    "Batched",
+    "Condition",
+    "Shape",
+    "context_width",
+    "conv_decoder",
+    "conv_features",
+    "mlp",
+    "pyramid",
+]
 
 import math
 from collections.abc import Callable, Sequence
@@ -122,6 +132,27 @@ class Condition(nn.Module):
                 f"expected labels in 0, …, {self.classes - 1}, or −1 where missing, got {int(y.min())} to {int(y.max())}"
             )
         return (y[..., None] == torch.arange(self.classes, device=y.device)).to(dtype)
+
+
+def context_width(
+    classes: int | None = None, attributes: int | None = None, embed: nn.Module | None = None, *, needed: bool = False
+) -> int | None:
+    """The size of e(y) under `Condition`: the number of classes, or of attributes; None without a context.
+
+    Args:
+        classes: The number of labels.
+        attributes: The length of an attribute vector, or of embed(y).
+        embed: Turns any other context into (N, attributes).
+        needed: Whether there has to be a context.
+
+    Raises:
+        ValueError: If both classes and attributes are given, an embedding without its size, or nothing where it is needed.
+    """
+    if (classes is not None and attributes is not None) or (needed and classes is None and attributes is None):
+        raise ValueError(f"expected either classes or attributes, got classes={classes} and attributes={attributes}")
+    if embed is not None and attributes is None:
+        raise ValueError("expected attributes, the length of embed(y), beside embed; got none")
+    return attributes if classes is None else classes
 
 
 def conv_features(shape: Sequence[int], outputs: int, activation: Activation = nn.ReLU) -> nn.Sequential:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from ppl_gen.critics import Critic, conv_critic, mlp_critic, spectral
 from ppl_gen.inference import NotFinite, adversarial_step, fit, losses, moving_average
+from ppl_gen.inference.watching import Watch
 from ppl_gen.likelihoods import Dirac
-from ppl_gen.models import CGAN, GAN, cgan, dcgan, gan, vae
+from ppl_gen.models import CGAN, GAN, cgan, cvae, dcgan, gan, vae
 from ppl_gen.nn import Condition
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import Observed, simulate
+from ppl_gen.ring import modes_covered, ring
 
 
 def adam(module: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
@@ -51,10 +54,11 @@ def test_a_loss_is_its_formula(name: str) -> None:
 def test_penalties_of_a_linear_and_a_quadratic_critic() -> None:
     x, drawn = torch.randn(50, 3), torch.randn(50, 3)
     w = torch.tensor([3.0, 0.0, 4.0])
-    assert float(losses.r1(lambda v: v @ w, x)) == pytest.approx(25 / 2)
-    assert float(losses.gradient_penalty(lambda v: v @ w, x, drawn)) == pytest.approx((5 - 1) ** 2)
-    quadratic = losses.r1(lambda v: v.square().sum(-1) / 2, x).item()
-    assert quadratic == pytest.approx(float(x.square().sum(-1).mean()) / 2, rel=1e-6)
+    x.requires_grad_()
+    assert losses.r1(x @ w, x).item() == pytest.approx(25 / 2)
+    assert losses.gradient_penalty(lambda v: v @ w, x, drawn).item() == pytest.approx((5 - 1) ** 2)
+    quadratic = losses.r1(x.square().sum(-1) / 2, x).item()
+    assert quadratic == pytest.approx(x.square().sum(-1).mean().item() / 2, rel=1e-6)
 
 
 class _Line(nn.Module):
@@ -156,20 +160,29 @@ def test_a_moving_average_is_its_formula() -> None:
     assert simulate(average.module, 3).shape == (3, 2)
 
 
+def test_the_spread_is_that_of_the_coordinates_in_which_data_differ() -> None:
+    watch = Watch(0.0)
+    data = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+    still = torch.tensor([[1.0, 0.0], [1.0, 9.0]])  # alike where data differ, and the reverse
+    assert float(watch(torch.tensor(1.0), still, data)["spread"]) == 0.0
+    assert float(watch(torch.tensor(1.0), 3 * data, data)["spread"]) == pytest.approx(3.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(watch(torch.tensor(1.0), still[:1], data[:1])["spread"]) == 1.0
+        assert float(watch(torch.tensor(1.0), still, torch.ones(2, 2))["spread"]) == 1.0
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_eight_modes_on_a_ring_are_all_found(seed: int) -> None:
     torch.manual_seed(seed)
     program, critic = gan((2,), 2, hidden=(128, 128)), mlp_critic((2,), hidden=(128, 128))
     average = moving_average(program)
     step = adversarial_step(program, critic, adam(program), adam(critic), r1=0.1, average=average)
-    angle = 2 * math.pi * torch.arange(8) / 8
-    modes = 2 * torch.stack([angle.cos(), angle.sin()], -1)
     for _ in range(4000):
-        step(modes[torch.randint(8, (256,))] + 0.1 * torch.randn(256, 2))
-    nearest = torch.cdist(simulate(average.module, 4000), modes).min(1)
-    good = nearest.values < 0.3
-    assert float(good.float().mean()) >= 0.9
-    assert len(nearest.indices[good].unique()) == 8
+        step(ring(256)[0])
+    found = modes_covered(simulate(average.module, 4000))
+    assert found.modes == 8
+    assert found.share >= 0.9
 
 
 def _paired(drawn: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -200,6 +213,18 @@ GAMES: dict[str, Callable[[], tuple[Any, nn.Module, list[Tensor], dict[str, Any]
         {"auxiliary": _paired},
     ),
     "a vae's mean": lambda: (Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()), mlp_critic((1, 8, 8)), [], {}),
+    "a vae's mean, with labels that it does not take": lambda: (
+        Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()),
+        mlp_critic((1, 8, 8)),
+        [torch.arange(6)],
+        {},
+    ),
+    "a cvae's mean": lambda: (
+        Observed(cvae((1, 8, 8), 3, classes=10, hidden=(8,), prior=StandardNormal(3)), Dirac()),
+        mlp_critic((1, 8, 8), classes=10),
+        [torch.arange(6)],
+        {"critic_steps": 2},
+    ),
     "a pair of functions": lambda: (
         gan((1, 8, 8), 3, hidden=(8,)),
         mlp_critic((1, 8, 8), hidden=(8,)),
@@ -290,7 +315,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "data of another shape": (
         lambda: _step()(torch.randn(5, 3)),
-        r"draws have the shape of the data, \(3,\), got \(2,\)",
+        r"the shape that the program draws, \(2,\), got \(3,\)",
     ),
     "no data": (lambda: _step()(torch.randn(0, 2)), "N of at least 1"),
     "data that are not finite": (lambda: _step()(torch.full((5, 2), math.nan)), "expected finite data"),
@@ -308,6 +333,22 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         ),
         "expected 1 context tensors",
     ),
+    "an optimiser of something else": (
+        lambda: adversarial_step(gan((2,), 2), mlp_critic((2,)), sgd(_still()), sgd(_still()))(torch.randn(5, 2)),
+        "expected the optimiser of the critic to hold its parameters",
+    ),
+    "no site x": (lambda: _step(program=_Silent())(torch.randn(5, 2)), r"at a site 'x', got the sites \['z'\]"),
+    "a label of the last datum out of range": (
+        lambda: adversarial_step(cgan((2,), 2, classes=3), mlp_critic((2,), classes=3), sgd(_still()), sgd(_still()))(
+            torch.randn(5, 2), torch.tensor([0, 1, 2, 0, 3])
+        ),
+        r"^expected labels in 0, …, 2, or −1 where missing, got 0 to 3$",
+    ),
+    "an embedding without its size": (lambda: mlp_critic((2,), embed=nn.Flatten()), "expected attributes, the length"),
+    "a critic of labels and attributes": (
+        lambda: conv_critic((1, 8, 8), classes=3, attributes=2),
+        "expected either classes or attributes, got classes=3 and attributes=2",
+    ),
     "a decay of one": (lambda: moving_average(_still(), 1.0), "expected a decay from 0 to below 1, got 1.0"),
     "labels and an embedding": (
         lambda: Condition(nn.Linear(2, 2), classes=3, embed=nn.Flatten()),
@@ -321,9 +362,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-def _step(critic: Any = None, **options: Any) -> Any:
-    program = gan((2,), 2, hidden=(4,))
-    return adversarial_step(program, critic or mlp_critic((2,), hidden=(4,)), sgd(program), sgd(program), **options)
+class _Silent(nn.Module):
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> None:
+        with pyro.plate("data", n):
+            pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+
+def _step(critic: Any = None, program: Any = None, **options: Any) -> Any:
+    program = program or gan((2,), 2, hidden=(4,))
+    critic = critic or mlp_critic((2,), hidden=(4,))
+    return adversarial_step(program, critic, sgd(_still()), sgd(_still()), **options)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -61,6 +61,7 @@ def test_an_empty_pool_shows_what_is_new_and_a_full_one_half_of_it() -> None:
     for i in range(200):
         new = torch.arange(4.0).reshape(4, 1, 1, 1) + 4 * (i + 1)
         out = pool(new)
+        assert len(out.unique()) == 4
         shown.append(float((out == new).float().mean()))
         kept.append(out.flatten())
     # But for the 6 that filled the pool nothing is shown twice, and images are exchanged with probability one half each.
@@ -68,6 +69,14 @@ def test_an_empty_pool_shows_what_is_new_and_a_full_one_half_of_it() -> None:
     later = later[later >= 6]
     assert len(later.unique()) == len(later)
     assert sum(shown[1:]) / 199 == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(4 * 199))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_image_is_shown_twice_in_the_batch_that_fills_a_pool(seed: int) -> None:
+    torch.manual_seed(seed)
+    pool = ImagePool(6, (1, 1, 1))
+    pool(torch.arange(4.0).reshape(4, 1, 1, 1))
+    assert len(pool(torch.arange(4.0, 8.0).reshape(4, 1, 1, 1)).unique()) == 4
 
 
 def test_a_pool_of_none_is_no_pool_and_a_batch_may_be_larger_than_a_pool() -> None:
@@ -115,13 +124,14 @@ def test_critics_stand_still_while_translators_move_and_the_reverse() -> None:
 
 def test_a_semantic_loss_trains_the_translator_and_not_the_classifier() -> None:
     program, critics, a, b = _made()
-    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
     before = copy.deepcopy(classifier.state_dict())
     step = _step(program, critics, semantic=classifier, semantic_weight=100.0)
     history = [float(step(a, b)["semantic"]) for _ in range(60)]
     assert history[-1] < history[0]
     assert all(torch.equal(v, before[k]) for k, v in classifier.state_dict().items())
     assert all(p.requires_grad for p in classifier.parameters())
+    assert all(m.training for m in classifier.modules())
 
 
 def test_cycle_errors_against_the_mean_image() -> None:

@@ -201,7 +201,9 @@ def test_reconstruct_follows_the_data() -> None:
 def test_takes_counts_data_and_context() -> None:
     assert takes(vae((4,), 2).model) == 1
     assert takes(cvae((4,), 2, classes=3).model) == 2
-    assert takes(Observed(vae((4,), 2), Dirac()).model) is None
+    assert takes(Observed(vae((4,), 2), Dirac()).model) == 1
+    assert takes(Observed(Observed(cvae((4,), 2, classes=3), Dirac()), Dirac()).model) == 2
+    assert takes(lambda x, *context: None) is None
 
 
 class TestCondition:
