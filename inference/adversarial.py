@@ -77,7 +77,7 @@ def adversarial_step(
         NotFinite: Before an update, if a loss is not finite.
 
     Warns:
-        RuntimeWarning: Once each, if the critic tells all draws from data for 200 steps, or the spread of the draws vanishes.
+        RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the spread of the draws vanishes.
 
     Reference:
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.

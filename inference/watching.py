@@ -9,7 +9,7 @@ import warnings
 import torch
 from torch import Tensor
 
-PATIENCE = 200  # steps without a contest before it is said
+PATIENCE = 1000  # steps without a contest before it is said
 LOST = 1e-3  # of the critic's loss: some 3.5 logits between data and draws, everywhere
 VANISHED = 0.05  # of the standard deviation of data
 _LOOK = 50  # steps between two looks: a look waits for the device
