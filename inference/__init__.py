@@ -33,6 +33,7 @@ from ppl_gen.inference.matching import moment_step
 from ppl_gen.inference.moments import Moments, moments
 from ppl_gen.inference.nuts import nuts
 from ppl_gen.inference.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
+from ppl_gen.inference.shares import Share
 from ppl_gen.inference.svi import NotFinite, svi_step
 from ppl_gen.inference.two_sample import TwoSample, two_sample_test
 
@@ -56,6 +57,7 @@ __all__ = [
     "PrecisionRecall",
     "Record",
     "Sandwich",
+    "Share",
     "StickingTheLanding",
     "TwoSample",
     "adversarial_step",

@@ -108,7 +108,7 @@ def adversarial_step(
         sites = draw(program, x.shape[0], context)
         metrics = opponent.update(steps, x, sites["x"].detach(), *context) | update_generator(sites, batch)
         if average is not None:
-            average.update_parameters(program)
+            average.update_parameters(program)  # type: ignore[arg-type]
         steps += 1
         return metrics | opponent.watch(metrics["critic"], sites["x"].detach(), x)
 
@@ -180,7 +180,7 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
     if not 0 <= decay < 1:
         raise ValueError(f"expected a decay from 0 to below 1, got {decay}")
 
-    def follow(average: list[Tensor], new: list[Tensor], seen: Tensor | int) -> None:
+    def follow(average: Any, new: Any, seen: Any) -> None:
         torch._foreach_lerp_(average, new, 1 - min(decay, (1 + int(seen)) / (10 + int(seen))))
 
     average = AveragedModel(program, multi_avg_fn=torch.no_grad()(follow))

@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ppl_gen.calling import forked
-from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.samples import Features, as_vectors
+from ppl_gen.inference.samples import Features, as_vectors, expect_permutations
+from ppl_gen.inference.shares import Share
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class ClassifierTest:
         null: That difference after each permutation of the held-out labels, (permutations,).
     """
 
-    accuracy: Estimate
+    accuracy: Share
     p_value: float
     null: Tensor
 
@@ -59,8 +59,8 @@ def classifier_test(
         y: Another one (m, *shape).
         features: From (N, *shape) to (N, D); None takes the flattened data. Not fitted on x or y.
         classifier: Any scikit-learn classifier with `predict_proba`, which is copied; logistic regression on standardised
-            features if left out, which sees differences in means only. A neural one: `MLPClassifier((64,), max_iter=500)`
-            after a `StandardScaler`.
+            features if left out, which sees differences in means only. One that sees more and needs no scaling:
+            `ExtraTreesClassifier(200, min_samples_leaf=3)`.
         permutations: P, at least 19.
         seed: Seeds halves, permutations and classifier, and leaves the global generator as it was.
 
@@ -72,8 +72,7 @@ def classifier_test(
         Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, section 3; Cheng and Cloninger (2022),
         Classification logit two-sample testing by neural networks, for scores in place of counts.
     """
-    if permutations < 19:
-        raise ValueError(f"expected at least 19 permutations, for a p-value of 0.05, got {permutations}")
+    expect_permutations(permutations)
     if classifier is None:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     if not hasattr(classifier, "predict_proba"):
@@ -90,13 +89,11 @@ def classifier_test(
     half = n - n // 2
     scores = torch.as_tensor(fitted.predict_proba(held.cpu().numpy())[:, 1], dtype=torch.float64)
     right = (scores > 0.5) == (torch.arange(2 * half) >= half)
-    accuracy = right.double().mean()
     # The sum over all held-out points is fixed, so that the sum over one label decides.
     observed, null = scores[half:].sum(), scores[orders[:, half:]].sum(1)
     reached = int((null >= observed - 1e-10 * half).sum())
-    error = (accuracy * (1 - accuracy) / len(held)).sqrt()
     differences = (2 * null - scores.sum()) / half
-    return ClassifierTest(Estimate(accuracy, error), (1 + reached) / (1 + permutations), differences)
+    return ClassifierTest(Share.of(right), (1 + reached) / (1 + permutations), differences)
 
 
 def _fitted(classifier: Any, x: Tensor, half: int) -> Any:

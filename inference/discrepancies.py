@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["couplings", "squared_energy", "squared_frechet", "squared_mmd", "squared_sliced_wasserstein"]
+__all__ = [
+    "couplings",
+    "directions",
+    "squared_energy",
+    "squared_frechet",
+    "squared_mmd",
+    "squared_sliced_wasserstein",
+    "squared_wasserstein",
+]
 
 import torch
 from torch import Tensor
@@ -63,7 +71,8 @@ def squared_frechet(x: Tensor, y: Tensor) -> Tensor:
     Reference:
         Dowson and Landau (1982), The Fréchet distance between multivariate normal distributions, eq. 16.
     """
-    roots = [torch.linalg.qr((t - t.mean(0)) / (len(t) - 1) ** 0.5).R for t in (x, y)]
+    mode = "reduced" if x.requires_grad or y.requires_grad else "r"  # gradients need Q, which is half the work
+    roots = [torch.linalg.qr((t - t.mean(0)) / (len(t) - 1) ** 0.5, mode).R for t in (x, y)]
     shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
     return (x.mean(0) - y.mean(0)).square().sum() + sum(r.square().sum() for r in roots) - 2 * shared
 
@@ -79,11 +88,30 @@ def squared_sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128) -> 
     Reference:
         Bonneel et al. (2015), Sliced and Radon Wasserstein barycenters of measures, section 3.
     """
-    theta = torch.randn(x.shape[-1], projections, dtype=x.dtype, device=x.device)
-    theta = theta / theta.norm(dim=0)
+    theta = directions(x, projections)
+    return squared_wasserstein((x @ theta).sort(0).values, (y @ theta).sort(0).values).mean()
+
+
+def directions(x: Tensor, count: int) -> Tensor:
+    """Random unit vectors for points (n, D), of shape (D, count).
+
+    Args:
+        x: The points.
+        count: How many.
+    """
+    theta = torch.randn(x.shape[-1], count, dtype=x.dtype, device=x.device)
+    return theta / theta.norm(dim=0)
+
+
+def squared_wasserstein(x: Tensor, y: Tensor) -> Tensor:
+    """W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du of each column, (L,).
+
+    Args:
+        x: Numbers (n, L), in ascending order.
+        y: Numbers (m, L), in ascending order, m of any size.
+    """
     first, second, weights = couplings(len(x), len(y), x)
-    gaps = (x @ theta).sort(0).values[first] - (y @ theta).sort(0).values[second]
-    return (weights @ gaps.square()).mean()
+    return weights @ (x[first] - y[second]).square()
 
 
 def couplings(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppl_gen.calling import forked
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.calling import evaluating, forked
 from ppl_gen.inference.samples import Features
+from ppl_gen.inference.shares import Share
 from ppl_gen.nn import conv_features, mlp
 
 _CHUNK = 1024
@@ -60,39 +60,53 @@ class PCA:
 
 
 class Classifier(nn.Module):
-    """p(y | x) = softmax(A f(x) + b); calling it gives f(x), the features of its last hidden layer.
+    """p(y | x) = softmax(A h(x) + b); calling it gives f(x) = (h(x) − μ)/σ, its last hidden layer in standard deviations.
 
     Args:
-        body: f, from (N, *shape) to (N, K).
+        body: h, from (N, *shape) to (N, K).
         head: From (N, K) to (N, classes).
+        x: The data that μ and σ are of, (N, *shape). Hidden units that are constant on them are left out of f.
 
     Attributes:
+        mean: μ, (D,).
+        deviation: σ, (D,).
         held_out: Its accuracy on data that it was not trained on: how far its features are to be trusted.
     """
 
-    held_out: Estimate
+    held_out: Share
+    mean: Tensor
+    deviation: Tensor
+    _alive: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+    def __init__(self, body: nn.Module, head: nn.Module, x: Tensor) -> None:
         super().__init__()
         self.body, self.head = body, head
+        with evaluating(body):
+            hidden = self._hidden(x).double()
+        alive = (hidden != hidden[0]).any(0).nonzero()[:, 0]
+        self.register_buffer("_alive", alive)
+        self.register_buffer("mean", hidden[:, alive].mean(0).to(x.dtype))
+        self.register_buffer("deviation", hidden[:, alive].std(0).to(x.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """f(x), (N, K); differentiable in x."""
+        """f(x), (N, D) with D at most K; differentiable in x."""
+        return (self._hidden(x)[:, self._alive] - self.mean) / self.deviation
+
+    def _hidden(self, x: Tensor) -> Tensor:
         return torch.cat([self.body(part) for part in x.split(_CHUNK)])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(y | x) of each class, (N, classes)."""
-        return self.head(self(x)).log_softmax(-1)
+        return self.head(self._hidden(x)).log_softmax(-1)
 
     def predict(self, x: Tensor) -> Tensor:
         """The likeliest class, Long (N,)."""
         with torch.no_grad():
             return self.log_prob(x).argmax(-1)
 
-    def accuracy(self, x: Tensor, y: Tensor) -> Estimate:
+    def accuracy(self, x: Tensor, y: Tensor) -> Share:
         """The share of data (N, *shape) whose label, Long (N,), is the likeliest class, with the error of counting."""
-        right = (self.predict(x) == y).double()
-        return Estimate(right.mean(), (right.mean() * (1 - right.mean()) / len(right)).sqrt())
+        return Share.of(self.predict(x) == y)
 
     def __str__(self) -> str:
         return f"classifier with held-out accuracy {self.held_out}"
@@ -118,7 +132,7 @@ def classifier_features(
         x: The training set, (N, *shape); images as (N, C, H, W).
         y: Labels, Long (N,); data with −1 are left out.
         classes: The number of labels; the largest one plus 1 if left out.
-        width: K, the number of features.
+        width: K, the number of features, of which those that are constant on the data are left out.
         epochs: How often the data are seen; None takes as many as make 1500 steps, and at least one.
         batch: The number of data in a step.
         rate: The learning rate of Adam, which falls to 0 along a cosine.
@@ -144,21 +158,24 @@ def classifier_features(
             if image
             else nn.Sequential(nn.Flatten(), mlp([size, 128, width]), nn.ReLU())
         )
-        model = Classifier(body, nn.Linear(width, outputs)).to(x.device, x.dtype)
-        per_epoch = -(-len(kept) // batch)
-        epochs = max(1, round(_STEPS / per_epoch)) if epochs is None else epochs
-        optimizer = torch.optim.Adam(model.parameters(), rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * per_epoch))
-        with torch.enable_grad():
-            for _ in range(epochs):
-                for rows in kept[torch.randperm(len(kept), device=x.device)].split(batch):
-                    optimizer.zero_grad()
-                    functional.nll_loss(model.log_prob(x[rows]), y[rows]).backward()
-                    optimizer.step()
-                    schedule.step()
-    model.eval().requires_grad_(False)
+        network = nn.Sequential(body, nn.Linear(width, outputs)).to(x.device, x.dtype)
+        epochs = max(1, round(_STEPS / -(-len(kept) // batch))) if epochs is None else epochs
+        _train(network, x[kept], y[kept], epochs, batch, rate)
+    model = Classifier(network[0], network[1], x[kept]).eval().requires_grad_(False)
     model.held_out = model.accuracy(x[held], y[held])
     return model
+
+
+def _train(network: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, rate: float) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * -(-len(x) // batch)))
+    with torch.enable_grad():
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x), device=x.device).split(batch):
+                optimizer.zero_grad()
+                functional.cross_entropy(network(x[rows]), y[rows]).backward()
+                optimizer.step()
+                schedule.step()
 
 
 def inception_features() -> Features:

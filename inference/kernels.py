@@ -9,12 +9,13 @@ __all__ = [
     "NegativeDistance",
     "Polynomial",
     "RationalQuadratic",
+    "blocks",
     "default_kernel",
     "median_heuristic",
     "squared_distances",
 ]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,18 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 
 _MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _ENOUGH = 1000  # points, of whose half a million distances the median is taken
+_PAIRS = 2**23  # kernel values held at once
+
+
+def blocks(n: int, m: int) -> Iterator[slice]:
+    """Rows of an (n, m) matrix of pairs, so many at a time as keep a block within some millions of numbers.
+
+    Args:
+        n: The number of rows.
+        m: The number of columns.
+    """
+    size = max(1, _PAIRS // m)
+    return (slice(i, i + size) for i in range(0, n, size))
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

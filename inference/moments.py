@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -26,12 +27,14 @@ def moments(sample: Tensor, data: Tensor, features: Features | None = None, leve
     """Means, covariances, skewness E z³ and excess kurtosis E z⁴ − 3 (z standardised), of the sample minus of the data.
 
     Each difference has the standard error of the delta method, √(V[IF(sample)]/M + V[IF(data)]/N) with the influences
-    c for a mean, c c′ − cov for a covariance, z³ − g − 3z − 3g(z² − 1)/2 for a skewness g, and z⁴ − k − 4gz − 2k(z² − 1) for a
-    kurtosis k = E z⁴. The z-scores are normal for large samples; with heavy tails, or features that are seldom other than
-    0, hundreds of points are not enough for the covariances and kurtoses.
+    c for a mean, z³ − g − 3z − 3g(z² − 1)/2 for a skewness g, and z⁴ − k − 4gz − 2k(z² − 1) for a kurtosis k = E z⁴. That of a
+    covariance s is exact, V = (E c²c′² − s²)/N + (v v′ + s²)/(N(N − 1)) with the variances v: the first term vanishes where
+    c c′ is constant. The z-scores are normal for large samples; with heavy tails, or features that are seldom other than 0,
+    hundreds of points are not enough for the covariances and kurtoses.
 
     A feature that is constant in both samples, at one value, is equal and not counted (the border pixels of images). One that
-    is constant in the sample or in the data alone has a mean and covariances to compare, and is named in the verdict.
+    is constant in the sample or in the data alone has a mean and covariances to compare, and is named in the verdict. Of one
+    that takes two values only (a binary pixel), the mean says all: its variance, skewness and kurtosis are not counted.
 
     Args:
         sample: Draws of a model, (M, *shape).
@@ -51,8 +54,9 @@ def moments(sample: Tensor, data: Tensor, features: Features | None = None, leve
     _expect_variance(y, x, still, shape)
     own, other = _Side.of(y, still[0]), _Side.of(x, still[1])
     seen = ~still.all(0)
-    pairs = (seen[:, None] & seen).triu()
-    varies = ~still.any(0)
+    binary = _two_valued(torch.cat([y, x]))
+    pairs = (seen[:, None] & seen).triu() & ~binary.diag()
+    varies = ~(still.any(0) | binary)
     counted = {"mean": seen, "covariance": pairs, "skewness": varies, "kurtosis": varies}
     parts = [
         Moment(name, a[0], b[0], (a[1] / len(y) + b[1] / len(x)).sqrt(), counted[name])
@@ -72,7 +76,7 @@ class Moment:
         sample: Of the sample.
         data: Of the data.
         standard_error: Of the difference.
-        counted: Which entries are compared: the upper triangle, and no moments of constants.
+        counted: Which entries are compared: the upper triangle, and no moments of constants, or that a mean determines.
     """
 
     name: str
@@ -142,6 +146,11 @@ class Moments:
         """The number of moments that are compared."""
         return sum(int(kind.counted.sum()) for kind in self.kinds)
 
+    @property
+    def limit(self) -> float:
+        """How many standard errors are off: at the level, divided by the number of all moments (Bonferroni)."""
+        return NormalDist().inv_cdf(1 - (1 - self.level) / (2 * self.count))
+
     @cached_property
     def worst(self) -> Worst:
         """The moment with the largest |z|."""
@@ -193,9 +202,7 @@ class Moments:
         return f"{self.table().to_string(float_format='{:.4g}'.format)}\n{self.verdict}"
 
     def _off(self, kind: Moment) -> int:
-        """How many are off at the level divided by the number of all moments."""
-        limit = -float(torch.special.ndtri(torch.tensor((1 - self.level) / (2 * self.count), dtype=torch.float64)))
-        return int((kind.z.abs() > limit).sum())
+        return int((kind.z.abs() > self.limit).sum())
 
     def _worst_of(self, kind: Moment) -> Worst:
         z = kind.z.nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).flatten()
@@ -232,17 +239,26 @@ class _Side(NamedTuple):
         centred = x - mean
         covariance = centred.T @ centred / (n - 1)
         squares = centred.square()
-        spread = (squares.T @ squares / n - covariance.square()).clamp(min=0)
+        variance, biased = covariance.diagonal(), covariance * (n - 1) / n
+        # With the biased covariance, since the other would make it negative where c c' is nearly constant.
+        first = (squares.T @ squares / n - biased.square()).clamp(min=0)
+        spread = first + (variance[:, None] * variance + covariance.square()) / (n - 1)
         z = centred / (squares.mean(0).sqrt())
         skewness, fourth = z.pow(3).mean(0), z.pow(4).mean(0)
         of_skewness = z.pow(3) - 3 * z - 1.5 * skewness * (z.square() - 1)
         of_kurtosis = z.pow(4) - 4 * skewness * z - 2 * fourth * (z.square() - 1)
         return cls(
-            (mean, covariance.diagonal()),
+            (mean, variance),
             (covariance, spread),
             (skewness, of_skewness.var(0)),
             (fourth - 3, of_kurtosis.var(0)),
         )
+
+
+def _two_valued(x: Tensor) -> Tensor:
+    """Which features take no more than two values, (D,)."""
+    low, high = x.aminmax(dim=0)
+    return ((x == low) | (x == high)).all(0)
 
 
 def _index(place: int, shape: Sequence[int]) -> str:

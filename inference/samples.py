@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Features", "as_vectors"]
+__all__ = ["Features", "as_vectors", "expect_permutations"]
 
 from collections.abc import Callable
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from ppl_gen.calling import evaluating
 
 Features = Callable[[Tensor], Tensor]
+
+_FEWEST = 19  # permutations, with which p can reach 0.05
 
 
 def as_vectors(x: Tensor, y: Tensor, features: Features | None = None, least: int = 2) -> tuple[Tensor, Tensor]:
@@ -43,6 +45,19 @@ def as_vectors(x: Tensor, y: Tensor, features: Features | None = None, least: in
     _expect_finite("features", *vectors)
     first, second = (v.detach().reshape(len(v), -1).double() for v in vectors)
     return first, second
+
+
+def expect_permutations(count: int) -> None:
+    """Says when there are too few permutations for a p-value of 0.05.
+
+    Args:
+        count: Their number.
+
+    Raises:
+        ValueError: If it is below 19.
+    """
+    if count < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {count}")
 
 
 def _expect_finite(what: str, *tensors: Tensor) -> None:

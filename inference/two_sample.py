@@ -5,30 +5,30 @@ from __future__ import annotations
 __all__ = ["Statistic", "TwoSample", "two_sample_test"]
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from ppl_gen.calling import forked
 from ppl_gen.inference.discrepancies import (
+    directions,
     squared_energy,
     squared_frechet,
     squared_mmd,
     squared_sliced_wasserstein,
+    squared_wasserstein,
 )
 from ppl_gen.inference.distances import energy_distance, frechet_distance, mmd, polynomial_mmd, sliced_wasserstein
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.kernels import Kernel, NegativeDistance, Polynomial, default_kernel
-from ppl_gen.inference.samples import Features, as_vectors
+from ppl_gen.inference.kernels import Kernel, NegativeDistance, Polynomial, blocks, default_kernel
+from ppl_gen.inference.samples import Features, as_vectors, expect_permutations
 
 Statistic = Callable[..., Estimate | Tensor]
-
-_PAIRS = 2**23  # kernel values held at once
-_FEWEST = 19  # permutations, with which p can reach 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +57,15 @@ def two_sample_test(
     permutations: int = 500,
     features: Features | None = None,
     seed: int | None = None,
+    progress: bool = False,
 ) -> TwoSample:
     """p = (1 + #{T_π ≥ T}) / (1 + P) over P random reassignments π of the pooled points to two samples of the same sizes.
 
     The level is exact for any statistic and any sample size: if both samples are of one distribution, p ≤ α with a
     probability of at most α. Averages over pairs (`mmd`, `polynomial_mmd`, `energy_distance`) take one matrix of the pooled
-    sample and one matrix product for all permutations; other statistics are called once for each, always with the same
-    random numbers of their own. The bandwidth of a kernel that is not given is that of the pooled sample.
+    sample and one matrix product for all permutations; `sliced_wasserstein` sorts each direction once for all. Other statistics
+    are called once for each, always with the same random numbers of their own. The bandwidth of a kernel that is not given is
+    that of the pooled sample.
 
     Args:
         x: A sample (n, *shape).
@@ -73,6 +75,7 @@ def two_sample_test(
         permutations: P, at least 19.
         features: From (N, *shape) to (N, D); None takes the flattened data. Not fitted on x or y.
         seed: Seeds the permutations and leaves the global generator as it was.
+        progress: Whether to show a progress bar, unless all permutations are taken at once.
 
     Raises:
         ValueError: If there are fewer than 4 points or 19 permutations, shapes differ, values are not finite, or the statistic
@@ -81,19 +84,37 @@ def two_sample_test(
     Reference:
         Gretton et al. (2012), A kernel two-sample test; Phipson and Smyth (2010), Permutation p-values should never be zero.
     """
-    if permutations < _FEWEST:
-        raise ValueError(f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {permutations}")
+    expect_permutations(permutations)
     x, y = as_vectors(x, y, features, least=4)
-    pooled, n = torch.cat([x, y]), len(x)
+    count = len(x) + len(y)
     with nullcontext() if seed is None else forked(x.device, seed), torch.no_grad():
-        orders = torch.rand(permutations, len(pooled), device=x.device).argsort(1)
-        orders = torch.cat([torch.arange(len(pooled), device=x.device)[None], orders])
-        kernel = _kernel(statistic, x, y)
-        values = _one_by_one(statistic, pooled, orders, n) if kernel is None else _at_once(kernel, pooled, orders, n)
+        orders = torch.rand(permutations, count, device=x.device).argsort(1)
+        orders = torch.cat([torch.arange(count, device=x.device)[None], orders])
+        values = _drawn(statistic, x, y, orders, progress)
     observed, null = values[0], values[1:]
     # Equal values may differ in their last digits, by the order of summation.
     reached = null >= observed - 1e-10 * values.abs().max()
     return TwoSample(float(observed), (1 + int(reached.sum())) / (1 + permutations), null)
+
+
+def _drawn(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:
+    """The statistic after each order of the pooled points, by the quickest way that there is for it."""
+    function, given = _unwrapped(statistic)
+    pooled, n = torch.cat([x, y]), len(x)
+    if (kernel := _kernel(statistic, x, y)) is not None:
+        return _at_once(kernel, pooled, orders, n)
+
+    def shown(parts: Iterable[Any], count: int) -> Iterable[Any]:
+        return track(parts, "permuting", total=count, disable=not progress, transient=True)
+
+    if function in (sliced_wasserstein, squared_sliced_wasserstein) and given.keys() <= {"projections", "seed"}:
+        return _sliced(pooled, shown(orders, len(orders)), n, **given)
+    if function in (frechet_distance, squared_frechet) and not given:
+        parts = list(blocks(len(orders), pooled.numel()))
+        at_once = torch.vmap(squared_frechet)
+        halves = ((pooled[orders[part, :n]], pooled[orders[part, n:]]) for part in shown(parts, len(parts)))
+        return torch.cat([at_once(*pair) for pair in halves])
+    return _one_by_one(statistic, pooled, shown(orders, len(orders)), n)
 
 
 def _unwrapped(statistic: Any) -> tuple[Any, dict[str, Any]]:
@@ -122,38 +143,41 @@ def _at_once(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
     member = pooled.new_zeros(len(pooled), len(orders))
     member.scatter_(0, orders[:, :n].T, 1.0)
     inside, touched, total = member.new_zeros(len(orders)), member.new_zeros(len(orders)), pooled.new_zeros(())
-    size = max(1, _PAIRS // len(pooled))
-    for i in range(0, len(pooled), size):
-        block = kernel(pooled[i : i + size], pooled).clone()
-        block.diagonal(i).zero_()
+    for part in blocks(len(pooled), len(pooled)):
+        block = kernel(pooled[part], pooled).clone()
+        block.diagonal(part.start).zero_()
         rows = block.sum(1)
-        inside += (member[i : i + size] * (block @ member)).sum(0)
-        touched += rows @ member[i : i + size]
+        inside += (member[part] * (block @ member)).sum(0)
+        touched += rows @ member[part]
         total = total + rows.sum()
     across = touched - inside
     return inside / (n * (n - 1)) + (total - 2 * touched + inside) / (m * (m - 1)) - 2 * across / (n * m)
 
 
-def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
+def _sliced(
+    pooled: Tensor, orders: Iterable[Tensor], n: int, projections: int = 128, seed: int | None = None
+) -> Tensor:
+    """All from one sorting of the pooled points, of which those of either sample are in order as well."""
+    with nullcontext() if seed is None else forked(pooled.device, seed):
+        theta = directions(pooled, projections)
+    values, places = (t.T.contiguous() for t in (pooled @ theta).sort(0))
+    found = []
+    for order in orders:
+        member = torch.zeros_like(order, dtype=torch.bool).index_fill(0, order[:n], True)[places]
+        x, y = (values[chosen].view(projections, -1).T for chosen in (member, ~member))
+        found.append(squared_wasserstein(x, y).mean())
+    return torch.stack(found)
+
+
+def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Iterable[Tensor], n: int) -> Tensor:
     """Each with the same random numbers of its own, so that all are one function of the permuted points."""
-    bare = _without_error(statistic)
     seed = int(torch.randint(2**31, ()))
     values = []
     with forked(pooled.device, None):
         for order in orders:
             torch.manual_seed(seed)
-            value = bare(pooled[order[:n]], pooled[order[n:]])
+            value = statistic(pooled[order[:n]], pooled[order[n:]])
             values.append(torch.as_tensor(value.value if isinstance(value, Estimate) else value).double())
     if any(v.numel() != 1 or not bool(torch.isfinite(v).all()) for v in values):
         raise ValueError(f"expected a statistic that is a finite number, got {values[0]}; see that it is defined")
     return torch.stack([v.reshape(()).to(pooled.device) for v in values])
-
-
-def _without_error(statistic: Statistic) -> Statistic:
-    """The same number without its standard error, where that is known."""
-    function, given = _unwrapped(statistic)
-    if function is frechet_distance and not given:
-        return squared_frechet
-    if function is sliced_wasserstein and given.keys() <= {"projections"}:
-        return functools.partial(squared_sliced_wasserstein, **given)
-    return statistic

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DIGITS", "Captions", "TextEncoder"]
+__all__ = ["DIGITS", "WORDS", "Captions", "TextEncoder"]
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 THICKNESS = ("thin", "", "thick")
 SLANT = ("left-leaning", "upright", "slanted")
 PADDING, LONGEST = "", 4
+WORDS = ("a", "an", *filter(None, THICKNESS), *SLANT)  # which no class can be named
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,27 @@ class Captions:
     Attributes:
         thickness: Two thresholds, in pixels: below the first an image is "thin", above the second "thick".
         slant: Two thresholds, in columns per row: "left-leaning" below, "upright" between, "slanted" (to the right) above.
-        names: A word for each class.
+        names: A word for each class: lower-case, and none of `WORDS`.
         missing: The word for a class that is not known, −1.
+
+    Raises:
+        ValueError: If a name is not such a word, or two are the same.
     """
 
     thickness: tuple[float, float]
     slant: tuple[float, float]
     names: tuple[str, ...] = DIGITS
     missing: str = "digit"
+
+    def __post_init__(self) -> None:
+        words = (*self.names, self.missing)
+        for i, word in enumerate(words):
+            if word.lower().split() != [word]:
+                raise ValueError(f"expected names of one lower-case word each, got {word!r}; join words by hyphens")
+            if word in WORDS:
+                raise ValueError(f"expected names other than {', '.join(WORDS)}, which say other things, got {word!r}")
+            if word in words[:i]:
+                raise ValueError(f"expected different names, got {word!r} twice; rename one")
 
     @classmethod
     def fitted(cls, x: Tensor, names: Sequence[str] = DIGITS) -> Captions:
@@ -46,7 +61,7 @@ class Captions:
             names: A word for each class.
 
         Raises:
-            ValueError: If there are fewer than three images, or all are alike in thickness or slant.
+            ValueError: If there are fewer than three images, all are alike in thickness or slant, or a name is no such word.
         """
         if len(x) < 3:
             raise ValueError(f"expected at least 3 images, whose thirds are taken, got {len(x)}; give some hundreds")
@@ -63,7 +78,27 @@ class Captions:
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """All words, by their number; number 0 is the padding."""
-        return (PADDING, "a", "an", *filter(None, THICKNESS), *SLANT, *self.names, self.missing)
+        return (PADDING, *WORDS, *self.names, self.missing)
+
+    @property
+    def sentences(self) -> frozenset[str]:
+        """All captions that `of` may say."""
+        said = itertools.product(THICKNESS, SLANT, (*self.names, self.missing))
+        return frozenset(map(_sentence, said))
+
+    def expect_sentence(self, caption: str) -> None:
+        """Says when a caption, though of known words, is none that an image is ever given.
+
+        Raises:
+            ValueError: Then, or as `encode` does.
+        """
+        self.encode([caption])
+        if " ".join(caption.lower().split()) not in self.sentences:
+            things = (*self.names, self.missing)
+            raise ValueError(
+                f'expected a caption such as "{_sentence(("thick", "slanted", things[0]))}" (a or an; thin, thick or '
+                f"neither; {', '.join(SLANT[:-1])} or {SLANT[-1]}; {things[0]} to {things[-1]}), got {caption!r}"
+            )
 
     def of(self, x: Tensor, y: Tensor) -> list[str]:
         """The caption of each image.

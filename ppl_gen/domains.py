@@ -12,12 +12,14 @@ __all__ = [
     "in_colour",
     "inverted",
     "load",
+    "parse",
+    "prepared",
     "rotated",
 ]
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,9 +107,6 @@ class Unpaired:
 class UnpairedBatches:
     """A re-iterable of tuples (x_a, x_b) of one length. A pass shows the longer domain once; the shorter begins again,
     in another order, as often as it has run out.
-
-    Raises:
-        ValueError: If size is below 1 or above the number of data in either domain.
     """
 
     def __init__(self, split: Unpaired, size: int, shuffle: bool) -> None:
@@ -175,11 +174,22 @@ def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
     """
     size = crop if size is None else size
     side = min(dataset.shape[-2:]) if len(dataset.shape) == 3 else crop
-    if not (1 <= crop <= side and size >= 1):
-        raise ValueError(
-            f"expected a crop from 1 to the image's side, {side}, and a size of at least 1, got {crop} and {size}"
-        )
+    if not 1 <= crop <= side:
+        raise ValueError(f"expected a crop from 1 to the image's side, {side}, got {crop}")
+    if size < 1:
+        raise ValueError(f"expected an image size of at least 1, got {size}")
     return _changed(dataset, f"{size}x{size}", lambda _: functools.partial(_centre, crop=crop, size=size))
+
+
+_CENTRE = 20  # pixels that MNIST's digits fill, of 28
+
+
+def _inner(dataset: Dataset, size: int) -> Dataset:
+    """The central 20 × 20, brought to size × size."""
+    if len(dataset.shape) == 3 and min(dataset.shape[1:]) < _CENTRE:
+        sides = " × ".join(map(str, dataset.shape[1:]))
+        raise ValueError(f"it takes the central {_CENTRE} × {_CENTRE} pixels, got images of {sides}; leave it out")
+    return central(dataset, _CENTRE, size)
 
 
 # What may follow a name, after a colon.
@@ -188,8 +198,8 @@ SUFFIXES: dict[str, Callable[[Dataset], Dataset]] = {
     "rotated": rotated,
     "coloured": coloured,
     "colour": in_colour,
-    "central": functools.partial(central, crop=20),
-    "8x8": functools.partial(central, crop=20, size=8),
+    "central": functools.partial(_inner, size=_CENTRE),
+    "8x8": functools.partial(_inner, size=8),
 }
 
 
@@ -198,6 +208,7 @@ def load(
     root: str | Path | None = None,
     *,
     download: bool = False,
+    binarize: str | None = None,
     image_size: int | None = None,
     stream: bool | None = None,
 ) -> Dataset:
@@ -210,6 +221,7 @@ def load(
         name_or_path: A name or path that `ppl_gen.data.load` takes, then suffixes, each after a colon.
         root: As there.
         download: As there.
+        binarize: As there; after all that the suffixes and the size change.
         image_size: Side to which images are brought: folders and CelebA as there, others at last, from their central square.
         stream: As there.
 
@@ -220,18 +232,41 @@ def load(
         >>> load("digits:rotated:coloured").shape
         (3, 8, 8)
     """
-    whole = str(name_or_path)
-    name, *suffixes = [whole] if Path(whole).exists() else whole.split(":")
+    name, suffixes = parse(name_or_path)
     for suffix in suffixes:
         if suffix not in SUFFIXES:
-            raise ValueError(f"no suffix named {suffix!r} in {whole!r}; {sources.nearest(suffix, SUFFIXES)}")
-    resized_there = name == "celeba" or name not in sources.NAMES
-    dataset = data.load(name, root, download=download, image_size=image_size if resized_there else None, stream=stream)
+            raise ValueError(f"no suffix named {suffix!r} in '{name_or_path}'; {sources.nearest(suffix, SUFFIXES)}")
+    Split(torch.zeros(1), binarize=binarize)  # says what is wrong with the word, before anything is read
+    size = image_size if name == "celeba" or name not in sources.NAMES else None
+    read = data.load(name, root, download=download, image_size=size, stream=stream)
+    made = prepared(read, suffixes, image_size)
+    train, test = (
+        split if binarize is None else replace(split, binarize=binarize) for split in (made.train, made.test)
+    )
+    return replace(made, train=train, test=test, name=":".join([read.name, *suffixes]))
+
+
+def parse(name_or_path: str | Path) -> tuple[str, list[str]]:
+    """The name or path itself, which may hold colons if it exists, and the suffixes after it."""
+    whole = str(name_or_path)
+    name, *suffixes = [whole] if Path(whole).exists() else whole.split(":")
+    return name, suffixes
+
+
+def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None = None) -> Dataset:
+    """A data set as the suffixes change it, one after the other, and then the size, from the central square of images.
+
+    Raises:
+        ValueError: If a suffix, which is named, does not fit the data.
+    """
     for suffix in suffixes:
-        dataset = SUFFIXES[suffix](dataset)
+        try:
+            dataset = SUFFIXES[suffix](dataset)
+        except ValueError as error:
+            raise ValueError(f"the suffix :{suffix} does not fit {dataset.name}: {error}") from error
     if image_size is not None and dataset.shape[-2:] != (image_size, image_size):
         dataset = central(dataset, min(dataset.shape[-2:]), image_size)
-    return replace(dataset, name=":".join([dataset.name.split(":")[0], *suffixes]))
+    return dataset
 
 
 def _changed(dataset: Dataset, suffix: str, change_of: Callable[[tuple[int, int]], Change]) -> Dataset:
@@ -305,8 +340,7 @@ class _Coloured:
 
 
 def _colours(part: tuple[int, int], seed: int) -> Tensor:
-    number, length = part
-    # Two per seed, one for each part: seeds next to each other share no colours.
+    number, length = part  # two generators for a seed: seeds next to each other share no colours
     colours = torch.rand(length, 3, generator=torch.Generator().manual_seed(2 * seed + number))
     return colours / colours.amax(1, keepdim=True)
 

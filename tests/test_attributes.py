@@ -129,6 +129,18 @@ class TestCaptions:
         assert len(set(captions.vocabulary)) == len(captions.vocabulary)
         assert (tokens[:, :3] > 0).all()
 
+    def test_all_that_is_said_of_digits_is_a_sentence(self, digits: data.Split) -> None:
+        assert digits.y is not None
+        captions = Captions.fitted(digits.x)
+        assert set(captions.of(digits.x, digits.y)) <= captions.sentences
+        assert len(captions.sentences) == 3 * 3 * 11
+        captions.expect_sentence("A thick  slanted seven")
+
+    def test_any_words_that_are_taken_come_back(self) -> None:
+        captions = Captions((1, 2), (0, 1), ("oak", "ash-tree", "éclair", "7"))
+        tokens = captions.encode(sorted(captions.sentences))
+        assert captions.decode(tokens) == sorted(captions.sentences)
+
     def test_long_and_loud_captions(self) -> None:
         tokens = Captions((1, 2), (0, 1)).encode(["A THICK thick thick slanted seven", "seven"])
         assert tokens.shape == (2, 6)
@@ -142,6 +154,18 @@ class TestCaptions:
             (lambda c: c.of(torch.rand(3, 1, 8, 8), torch.tensor([0, 1])), r"expected 3 labels, .* shape \(2,\)"),
             (lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0.0, 1.0])), r"expected 2 labels, .*torch.float32"),
             (lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0, 10])), r"labels in 0, …, 9, .* got 0 to 10"),
+            (
+                lambda c: c.expect_sentence("seven thick a a thick"),
+                r"a thick slanted zero.* got 'seven thick a a thick'",
+            ),
+            (lambda c: c.expect_sentence("a thick seven"), "left-leaning, upright or slanted; zero to digit"),
+            (lambda c: c.expect_sentence("a thick slanted sevn"), "did you mean 'seven'?"),
+            (lambda c: Captions((1, 2), (0, 1), ("Oak", "ash")), "one lower-case word each, got 'Oak'"),
+            (lambda c: Captions((1, 2), (0, 1), ("oak tree",)), "got 'oak tree'; join words by hyphens"),
+            (lambda c: Captions((1, 2), (0, 1), ("",)), "one lower-case word each, got ''"),
+            (lambda c: Captions((1, 2), (0, 1), ("b", "a")), "names other than a, an, thin, .*, got 'a'"),
+            (lambda c: Captions((1, 2), (0, 1), ("oak", "oak")), "different names, got 'oak' twice"),
+            (lambda c: Captions((1, 2), (0, 1), ("digit",)), "different names, got 'digit' twice"),
             (lambda c: Captions.fitted(torch.rand(2, 1, 8, 8)), "at least 3 images"),
             (lambda c: Captions.fitted(torch.ones(5, 1, 8, 8)), "images that differ in thickness"),
             (lambda c: thickness(torch.rand(8, 8)), r"expected images \(N, C, H, W\), got \(8, 8\)"),

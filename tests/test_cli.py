@@ -385,7 +385,7 @@ BAD = {
     "zero samples": (["sample", "{fitted}", "--count", "0"], "expected --count from 1 to 1000, got 0"),
     "too many": (["reconstruct", "{fitted}", "--count", "99999"], "expected --count from 1 to 1000, got 99999"),
     "no name": (["fit", "vae", "--data", ""], "expected a name or a path with --data, got nothing"),
-    "a size for digits": (["fit", "vae", "--image-size", "9"], "for a folder or celeba, got 9 for digits"),
+    "a size for digits": (["fit", "vae", "--image-size", "0"], "expected an image size of at least 1, got 0"),
     "a seed too large": (["fit", "vae", "--seed", str(2**70)], "expected --seed from 0"),
     "another device": (["fit", "vae", "--device", "meta"], "expected --device auto, cpu or cuda, got 'meta'"),
     "somebody else's configuration": (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from test_cli import QUICK, call
 
-SMALL = ("--limit", 30, "--subset", 8, "--temperatures", 30, "--chains", 8, "--particles", 200)
+SMALL = ("--limit", 30, "--particles", 200)
+ANNEALED = ("--subset", 8, "--temperatures", 30, "--chains", 8)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestEvaluate:
     @pytest.mark.parametrize("name", ["vae", "cvae"])
     def test_everything_at_once(self, runs: Path, name: str) -> None:
-        code, said = call("evaluate", runs / name, *SMALL, "--ais", "--bdmc", "--gaps", "--collapse")
+        code, said = call("evaluate", runs / name, *SMALL, *ANNEALED, "--ais", "--bdmc", "--gaps", "--collapse")
         assert code == 0, said
         found = json.loads((runs / name / "evaluation.json").read_text())
         assert found["data"] == 30

@@ -179,9 +179,9 @@ class TestChanges:
             (lambda: domains.coloured(domains.coloured(TestChanges.digits)), r"grey images .* got .* \(3, 8, 8\)"),
             (
                 lambda: domains.central(TestChanges.digits, 20, 8),
-                r"crop from 1 to the image's side, 8, .* got 20 and 8",
+                "crop from 1 to the image's side, 8, got 20",
             ),
-            (lambda: domains.central(TestChanges.digits, 4, 0), "a size of at least 1, got 4 and 0"),
+            (lambda: domains.central(TestChanges.digits, 4, 0), "an image size of at least 1, got 0"),
         ],
     )
     def test_bad_input(self, attempt: Callable[[], Dataset], said: str) -> None:
@@ -218,13 +218,42 @@ class TestNames:
         assert 0.95 < float(kept) <= 1
         assert Domains(domains.load("digits"), small).train.batches(100)
 
+    @pytest.mark.parametrize("binarize", data.BINARIZATIONS)
+    def test_binarised_after_all_else(self, binarize: str) -> None:
+        """The same pixels as of the data set itself, and of its changes: 1 − x is drawn, not x turned around."""
+        stored, made = data.load("digits", binarize=binarize), domains.load("digits", binarize=binarize)
+        assert torch.equal(stored.train.x, made.train.x)
+        assert torch.equal(stored.test.fixed(0).x, made.test.fixed(0).x)
+        assert (made.train.levels, made.binarize) == (17, binarize)
+        changed, grey = (
+            domains.load("digits:inverted", binarize=binarize, image_size=16),
+            domains.load("digits:inverted"),
+        )
+        assert (changed.shape, changed.name, changed.binarize) == ((1, 16, 16), "digits:inverted", binarize)
+        drawn = changed.train.fixed(0).x
+        if binarize != "dequantize":
+            assert drawn.unique().tolist() == [0, 1]
+        # Over 1500 images the mean of a pixel has a standard error of at most 0.5 / √1500 = 0.013; thresholds shift it.
+        tolerance = 0.15 if binarize == "threshold" else 4 * 0.5 / 1500**0.5 + 0.5 / 17
+        assert abs(float(drawn.mean() - grey.train.x.mean())) < tolerance
+
+    def test_an_unknown_binarisation_is_said_before_anything_is_read(self, tmp_path: Path) -> None:
+        (tmp_path / "a.npy").write_bytes(b"nothing")
+        with pytest.raises(ValueError, match=r"binarize None or one of .*, got 'dynamik'"):
+            domains.load(tmp_path / "a.npy", binarize="dynamik")
+
     @pytest.mark.parametrize(
         ("name", "said"),
         [
             ("digits:invertd", r"no suffix named 'invertd' in 'digits:invertd'; did you mean 'inverted'\?"),
             ("digits:", "no suffix named ''"),
             ("digit:inverted", r"named 'digit'; did you mean 'digits'\?"),
-            ("digits:8x8", "crop from 1 to the image's side, 8"),
+            (
+                "digits:8x8",
+                "the suffix :8x8 does not fit digits: it takes the central 20 × 20 pixels, got images of 8 × 8; leave it out",
+            ),
+            ("digits:inverted:central", "the suffix :central does not fit digits:inverted: it takes the central 20"),
+            ("line:inverted", r"the suffix :inverted does not fit line: expected images .* got data of shape \(2,\)"),
         ],
     )
     def test_unknown_names(self, name: str, said: str) -> None:

@@ -55,10 +55,21 @@ class TestClassifier:
 
     def test_its_outputs_belong_together(self, trained: Classifier, digits: data.Dataset) -> None:
         x = digits.test.x[:20]
-        assert trained(x).shape == (20, 64)
+        assert trained(x).shape == (20, len(trained.mean))
         log_prob = trained.log_prob(x)
         torch.testing.assert_close(log_prob.exp().sum(1), torch.ones(20))
         assert torch.equal(trained.predict(x), log_prob.argmax(1))
+
+    def test_its_features_are_standardised_by_the_data(self, digits: data.Dataset) -> None:
+        """Mean 0 and variance 1 of each on what it was trained on, and none that is constant there."""
+        body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.ReLU())
+        torch.nn.init.constant_(body[1].bias[2:3], -1e3)  # a unit that never fires
+        found = Classifier(body, torch.nn.Linear(5, 3), digits.train.x)
+        x = found(digits.train.x)
+        assert x.shape[1] <= 4
+        torch.testing.assert_close(x.mean(0), torch.zeros(x.shape[1]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(x.std(0), torch.ones(x.shape[1]))
+        torch.testing.assert_close(found.log_prob(digits.test.x), found.head(body(digits.test.x)).log_softmax(-1))
 
     def test_its_features_see_what_is_not_a_digit(self, trained: Classifier, digits: data.Dataset) -> None:
         x, y = digits.test.x[:140], digits.test.x[140:280]
@@ -85,7 +96,7 @@ class TestClassifier:
 
     def test_colour_images_of_other_sizes(self) -> None:
         found = classifier_features(torch.rand(40, 3, 20, 17), torch.arange(40) % 4, classes=5, epochs=1)
-        assert found(torch.rand(2, 3, 20, 17)).shape == (2, 64)
+        assert found(torch.rand(2, 3, 20, 17)).shape == (2, len(found.mean))
         assert found.log_prob(torch.rand(2, 3, 20, 17)).shape == (2, 5)
 
     def test_a_seed_repeats_and_leaves_the_generator(self) -> None:

@@ -192,7 +192,10 @@ class TestBadInput:
         [
             (lambda p: moment_step(p, sgd(p), clip=0.0), "expected clip above 0, got 0.0"),
             (lambda p: moment_step(p, sgd(p))(torch.randn(1, 2)), "expected at least 2 data in a batch, got 1"),
-            (lambda p: moment_step(p, sgd(p))(torch.randn(9, 3)), r"the shape that the program draws, \(2,\), got \(3,\)"),
+            (
+                lambda p: moment_step(p, sgd(p))(torch.randn(9, 3)),
+                r"the shape that the program draws, \(2,\), got \(3,\)",
+            ),
             (
                 lambda p: moment_step(p, sgd(nn.Linear(1, 1)))(torch.randn(9, 2)),
                 "expected parameters of the program in the optimiser",
@@ -212,7 +215,9 @@ class TestBadInput:
 
     def test_pixels_that_are_not_reparametrised(self, binary: Tensor) -> None:
         program = vae((1, 8, 8), 2)
-        with pytest.raises(ValueError, match=r"a differentiable function of the latents.*Observed\(program, Dirac\(\)\)"):
+        with pytest.raises(
+            ValueError, match=r"a differentiable function of the latents.*Observed\(program, Dirac\(\)\)"
+        ):
             moment_step(program, sgd(program))(binary)
 
     def test_not_finite(self) -> None:

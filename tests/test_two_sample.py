@@ -27,8 +27,8 @@ def by(statistic: Any, permutations: int) -> Test:
     return lambda x, y: two_sample_test(x, y, statistic, permutations).p_value
 
 
-# With the number of repetitions under the null. Statistics that are called once for each permutation have 19 of them, where
-# the level is 1/20 as exactly as with 199: only time is saved.
+# With the number of repetitions under the null. Statistics of which each permutation costs have 19 of them, where the level
+# is 1/20 as exactly as with 199: only time is saved.
 TESTS: dict[str, tuple[Test, int]] = {
     "mmd": (by(mmd, 199), 3000),
     "polynomial": (by(polynomial_mmd, 199), 3000),
@@ -62,11 +62,17 @@ class TestPermutations:
             (polynomial_mmd, lambda x, y: polynomial_mmd(x, y)),
             (energy_distance, lambda x, y: energy_distance(x, y)),
             (squared_energy, lambda x, y: squared_energy(x, y)),
+            (frechet_distance, lambda x, y: frechet_distance(x, y)),
+            (partial(sliced_wasserstein, seed=3), lambda x, y: sliced_wasserstein(x, y, seed=3)),
+            (
+                partial(sliced_wasserstein, seed=3, projections=9),
+                lambda x, y: sliced_wasserstein(x, y, projections=9, seed=3),
+            ),
         ],
     )
     def test_all_at_once_are_those_one_by_one(self, fast: Any, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         x, y = torch.randn(12, 3), torch.randn(9, 3) + 0.3
-        monkeypatch.setattr("ppl_gen.inference.two_sample._PAIRS", 100)
+        monkeypatch.setattr("ppl_gen.inference.kernels._PAIRS", 100)
         first, second = (two_sample_test(x, y, s, permutations=30, seed=4) for s in (fast, slow))
         torch.testing.assert_close(first.null, second.null)
         assert first.statistic == pytest.approx(second.statistic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ENOUGH",
     "LIKELIHOODS",
     "OBJECTIVES",
     "PROGRAMS",
@@ -17,6 +18,7 @@ __all__ = [
     "grey",
     "objective",
     "program",
+    "settled",
 ]
 
 import math
@@ -30,7 +32,7 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
-from ppl_gen import data, domains, likelihoods, models
+from ppl_gen import domains, likelihoods, models
 from ppl_gen.app.conditions import Condition
 from ppl_gen.app.config import EXPLICIT, MODELS, Config, resolve
 from ppl_gen.data import Dataset, Split, StreamedSplit
@@ -105,6 +107,10 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
     """
     resolve("model", model, MODELS)
     Config.expect_options(model, given)
+    if "paired" in given and options["condition"] != "edges":
+        raise ValueError(
+            f"--paired is an option of --condition edges, got it with --condition {options['condition']}; leave it out"
+        )
     resolve("likelihood", options["likelihood"], LIKELIHOODS)
     resolve("objective", options["objective"], OBJECTIVES)
     expect_engine(options["engine"])
@@ -118,6 +124,7 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
         "data_b": _absolute(options["data_b"]) if options["data_b"] else None,
         "root": str(Path(options["root"]).resolve()) if options["root"] else None,
         "binarize": None if choice == "none" else choice,
+        "epochs": _LEAST_EPOCHS if options["epochs"] is None and model in EXPLICIT else options["epochs"],
         "lr": RATES.get(model, 5e-4) if options["lr"] is None else options["lr"],
         "loss": "non-saturating" if options["loss"] == "auto" else options["loss"],
     }
@@ -128,9 +135,21 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
 RATES = dict.fromkeys((*EXPLICIT, "cycle-gan", "gmmn"), 1e-3)
 
 
+ENOUGH = 3000  # steps, where no epochs are asked for: a generator and its critic want some thousands
+_LEAST_EPOCHS = 20
+
+
+def settled(config: Config, data: Data) -> Config:
+    """With a number of epochs, where none is asked for: such that 3000 steps are made, and at least 20."""
+    if config.epochs is not None:
+        return config
+    an_epoch = len(data.train.batches(config.batch_size))
+    return replace(config, epochs=max(_LEAST_EPOCHS, -(-ENOUGH // an_epoch)))
+
+
 def _absolute(name: str) -> str:
     """A path made absolute, a name left as it is; either with suffixes after colons."""
-    place, *suffixes = [name] if Path(name).exists() else name.split(":")
+    place, suffixes = domains.parse(name)
     if place not in NAMES and Path(place).exists():
         place = str(Path(place).resolve())
     return ":".join([place, *suffixes])
@@ -161,13 +180,9 @@ def dataset(config: Config, *, download: bool = False) -> Data:
     Raises:
         ValueError: If they cannot be read, or the second domain is missing or of another shape.
     """
-    if config.model in EXPLICIT or config.binarize is not None:
-        return data.load(
-            config.data, config.root, download=download, binarize=config.binarize, image_size=config.image_size
-        )
     options: dict[str, Any] = {"root": config.root, "download": download, "image_size": config.image_size}
     if config.model != "cycle-gan":
-        return domains.load(config.data, **options)
+        return domains.load(config.data, binarize=config.binarize, **options)
     if config.data_b is None:
         raise ValueError("expected two domains for a cycle-gan, got one; name the other with --data-b")
     return Domains(domains.load(config.data, **options), domains.load(config.data_b, **options))
@@ -187,16 +202,16 @@ def expect_numbers(config: Config) -> None:
     Raises:
         ValueError: Then.
     """
-    positive = {"--epochs": config.epochs, "--latent-dim": config.latent_dim, "--lr": config.lr or 0.0}
+    positive = {"--epochs": config.passes, "--latent-dim": config.latent_dim, "--lr": config.lr or 0.0}
     for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"expected {name} above zero, got {value}")
     if config.width is not None and config.width < 1:
         raise ValueError(f"expected --width of at least 1, got {config.width}")
-    weights = {"--continuous": config.continuous, "--information": config.information, "--semantic": config.semantic}
-    for name, value in weights.items():
+    for name in ("continuous", "information", "paired", "semantic"):
+        value = getattr(config, name)
         if not 0 <= value < math.inf:
-            raise ValueError(f"expected {name} of at least 0, got {value}")
+            raise ValueError(f"expected --{name} of at least 0, got {value}")
     if not 0 <= config.seed < 2**63:
         raise ValueError(f"expected --seed from 0 to 2⁶³ − 1, got {config.seed}")
 

@@ -74,18 +74,21 @@ def fit(
     with one_line_errors():
         from ppl_gen.app import training
         from ppl_gen.app.build import configure
+        from ppl_gen.domains import parse
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
-        given = given_on_the_command_line(ctx)
+        given = given_on_the_command_line(ctx) & options.keys()
         config = configure(model, given, **options)
         data = [options["data"], *([options["data_b"]] if options["data_b"] else [])]
-        folder = out or Path("runs") / "-".join([model, *(Path(d).stem.replace(":", "-") for d in data)])
+        named = [part for place, suffixes in map(parse, data) for part in (Path(place).stem, *suffixes)]
+        folder = out or Path("runs") / "-".join([model, *named])
         training.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
 
 
 @app.command()
 def evaluate(
+    ctx: typer.Context,
     run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run; or several, to compare.")],
     particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
     limit: Annotated[int | None, typer.Option(help="Score only the first so many test data.")] = None,
@@ -98,7 +101,7 @@ def evaluate(
         bool, typer.Option("--two-sample", help="Distances of draws from test data, with p-values.")
     ] = False,
     features: Annotated[
-        str | None, typer.Option(help="pixels, pca or classifier, for both; the last where there are labels.")
+        str | None, typer.Option(help="pixels, pca, classifier (of labelled data) or inception (of colour images).")
     ] = None,
     permutations: Annotated[int, typer.Option(help="Permutations behind a p-value.")] = 500,
     epsilon: Annotated[
@@ -121,8 +124,10 @@ def evaluate(
         asked = Asked(
             *(particles, limit, ais, bdmc, gaps, collapse, moments, two_sample),
             *(features, permutations, epsilon, chains, temperatures, subset, seed),
+            frozenset(given_on_the_command_line(ctx)),
         )
         asked.expect_counts()
+        asked.expect_for(len(run_folders))
         runs = [Fitted.open(folder, device) for folder in run_folders]
         if len(runs) == 1:
             judging.evaluate(runs[0], asked, console)
@@ -135,7 +140,8 @@ def sample(
     run_folder: RunFolder,
     count: Count = 100,
     label: Annotated[
-        int | None, typer.Option(help="The label to condition on; ten of each in turn if left out.")
+        int | None,
+        typer.Option(help="The label, or an infogan's code, to draw under; ten of each in turn if left out."),
     ] = None,
     caption: Annotated[str | None, typer.Option(help='A caption to condition on: "a thick slanted seven".')] = None,
     seed: Seed = 0,
@@ -171,7 +177,10 @@ def translate(
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="A folder, a file, or a data set's test images.")],
     side: Annotated[str, typer.Option("--from", metavar="a|b", help="The domain that they are of.")],
     to: Annotated[Path, typer.Option(help="Where the translations go, a PNG for each.")],
-    image_size: Annotated[int | None, typer.Option(help="Side to bring the images to.")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side to bring the images to, after what the run's domain is made by; the run's own."),
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:

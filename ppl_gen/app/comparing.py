@@ -20,7 +20,7 @@ from torch import Tensor
 from ppl_gen import plots_posterior
 from ppl_gen.app.config import resolve
 from ppl_gen.app.fitted import Fitted
-from ppl_gen.app.runs import write_atomically
+from ppl_gen.app.runs import expect_vacant, write_atomically
 from ppl_gen.calling import forked
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Comparison, compare, hmc, nuts, svi_step, to_arviz
@@ -117,7 +117,7 @@ def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Com
         resolve("posterior or run", asked.what, TOYS)
     resolve("guide", asked.guide, GUIDES)
     folder = asked.out or (Path(asked.what) / "compare" if is_run else Path("runs") / f"compare-{asked.what}")
-    _vacant(folder, asked.overwrite)
+    expect_vacant(folder, asked.overwrite, PRODUCTS)
     problem = _of_run(asked, fitted) if is_run else _of_toy(asked, console)
     usual = 4 if sampler is nuts else problem.chains
     found = compare(
@@ -169,15 +169,6 @@ def _of_toy(asked: Asked, console: Console) -> _Problem:
                 last = torch.stack(seen[-max(steps // 10, 1) :]).mean()
                 console.print(f"{said}, step {i + 1}/{steps}: ELBO {last:.3f} nats", soft_wrap=True)
     return _Problem(name, program, guide, data, 64)
-
-
-def _vacant(folder: Path, overwrite: bool) -> None:
-    """Says when results would be written over others."""
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; say another place with --out")
-    there = [name for name in PRODUCTS if (folder / name).exists()]
-    if there and not overwrite:
-        raise ValueError(f"{folder} has results ({', '.join(there)}); say --overwrite, or another place with --out")
 
 
 def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:

@@ -7,6 +7,7 @@ __all__ = ["CONDITIONS", "Condition", "condition"]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from torch.nn import functional as F
 
 from ppl_gen.app.config import Config, resolve
 from ppl_gen.attributes import edges, slant, thickness
-from ppl_gen.captions import DIGITS, Captions, TextEncoder
+from ppl_gen.captions import DIGITS, WORDS, Captions, TextEncoder
 from ppl_gen.data import Dataset, Split
+from ppl_gen.domains import parse
 from ppl_gen.nn import conv_features
 
 _CODE = 32  # numbers that a caption is turned into
+_OF_DIGITS = ("digits", "mnist", "usps", "svhn")
 _SMALL = 16  # pixels a side up to which edges are taken as they are
 
 
@@ -28,6 +31,7 @@ class Condition:
     """One kind of context, and what a network is told of it.
 
     Attributes:
+        name: What it is, in words: "given the ..."; of vectors that stand in the place of labels, attributes.
         of: From data x (N, *shape) and their labels (N,), or None, to the context (N, ...).
         classes: The number of labels, if it is one.
         attributes: The length of its vector, if not.
@@ -35,6 +39,7 @@ class Condition:
         captions: What turns a sentence into a context, if it is one.
     """
 
+    name: str
     of: Callable[[Tensor, Tensor | None], Tensor]
     classes: int | None = None
     attributes: int | None = None
@@ -63,7 +68,9 @@ def _labels(config: Config, dataset: Dataset) -> Condition:
             raise ValueError(f"expected data with labels, got some without in {dataset.name}")
         return y
 
-    return Condition(given, dataset.classes, None if dataset.classes else dataset.attributes)
+    if dataset.classes:
+        return Condition("label", given, dataset.classes)
+    return Condition("attributes", given, attributes=dataset.attributes)
 
 
 def _attributes(config: Config, dataset: Dataset) -> Condition:
@@ -78,27 +85,45 @@ def _attributes(config: Config, dataset: Dataset) -> Condition:
             return values
         return torch.cat([values, F.one_hot(y + 1, classes + 1)[:, 1:].to(values)], -1)
 
-    return Condition(of, attributes=2 + classes)
+    return Condition("attributes", of, attributes=2 + classes)
 
 
 def _edges(config: Config, dataset: Dataset) -> Condition:
     _held(config, dataset)
     outline = (1, *dataset.shape[1:])
     if max(outline[1:]) <= _SMALL:
-        return Condition(lambda x, y: edges(x), attributes=math.prod(outline), embed=lambda: nn.Flatten(-3))
-    return Condition(lambda x, y: edges(x), attributes=256, embed=lambda: conv_features(outline, 256))
+        return Condition("edges", _drawn_edges, attributes=math.prod(outline), embed=lambda: nn.Flatten(-3))
+    return Condition("edges", _drawn_edges, attributes=256, embed=lambda: conv_features(outline, 256))
+
+
+def _drawn_edges(x: Tensor, y: Tensor | None) -> Tensor:
+    return edges(x)
+
+
+def _names(config: Config, dataset: Dataset) -> list[str]:
+    """A word for each class: of digits their names, of a folder those of its folders, where they are words; else numbers."""
+    place, _ = parse(config.data)
+    if place in _OF_DIGITS:
+        return list(DIGITS)
+    classes, parts = dataset.classes or 0, (Path(place), Path(place) / "train")
+    for folder in parts:
+        found = sorted(d.name for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
+        words = ["-".join(name.lower().split()) for name in found]
+        if len(set(words)) == classes and not {*WORDS, "digit"} & set(words):
+            return words
+    return [f"class{k}" for k in range(classes)]
 
 
 def _captions(config: Config, dataset: Dataset) -> Condition:
     train, classes = _held(config, dataset), dataset.classes or 0
-    captions = Captions.fitted(train.x, DIGITS if classes == len(DIGITS) else [str(k) for k in range(classes)])
+    captions = Captions.fitted(train.x, _names(config, dataset))
 
     def of(x: Tensor, y: Tensor | None) -> Tensor:
         known = torch.full((len(x),), -1) if y is None or not classes else y
         return captions.encode(captions.of(x, known.to(x.device))).to(x.device)
 
     words = len(captions.vocabulary)
-    return Condition(of, attributes=_CODE, embed=lambda: TextEncoder(words, _CODE), captions=captions)
+    return Condition("caption", of, attributes=_CODE, embed=lambda: TextEncoder(words, _CODE), captions=captions)
 
 
 CONDITIONS: dict[str, Callable[[Config, Dataset], Condition]] = {

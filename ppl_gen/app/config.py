@@ -30,17 +30,21 @@ class Config:
 
     model: str
     data: str = _option(
-        "digits", "A name (digits, mnist, cifar10, ring, ...), a folder, .npy or .npz.", names=("--data", "--data-a")
+        "digits",
+        "A name (digits, mnist, cifar10, ring, ...), a folder, .npy or .npz; may end in :inverted, :8x8, ...",
+        names=("--data", "--data-a"),
     )
-    data_b: str | None = _option(None, "The other domain; names may end in :inverted, :8x8, ...", ("cycle-gan",))
+    data_b: str | None = _option(None, "The other domain.", ("cycle-gan",))
     root: str | None = _option(None, "Where torchvision's files lie.")
     binarize: str | None = _option(
         None, "none, threshold, static, dynamic or dequantize; left out, dynamic under Bernoulli, else none.", _DRAWN
     )
-    image_size: int | None = _option(None, "Side to bring the images of a folder (of any two domains) to.")
+    image_size: int | None = _option(None, "Side to bring whole images to, from their central square.")
     likelihood: str = _option("bernoulli", "bernoulli, continuous-bernoulli, gaussian, laplace, ...", EXPLICIT)
     latent_dim: int = _option(10, "Dimension of the latent z.", _DRAWN)
-    epochs: int = _option(20, "Passes over the training data.")
+    epochs: int | None = _option(
+        None, "Passes over the training data; 20 if left out, without a likelihood as many as make 3000 steps."
+    )
     batch_size: int = _option(100, "Data per step.")
     lr: float | None = _option(None, "Learning rate of Adam; 1e-3 if left out, 5e-4 for models of one critic.")
     objective: str = _option("elbo", "elbo, iwae, dreg or sticking-the-landing.", EXPLICIT)
@@ -56,6 +60,7 @@ class Config:
     average: float = _option(0.999, "Decay of the generator's moving average; 0 is none.", ADVERSARIAL)
     width: int | None = _option(None, "Channels of the widest images within.", ("dcgan", "cycle-gan"))
     condition: str = _option("label", "label, attributes, edges or caption.", ("cgan",))
+    paired: float = _option(10.0, "Weight of the distance to the image whose edges are given.", ("cgan",))
     categories: int = _option(10, "Values of the discrete code.", ("infogan",))
     continuous: int = _option(0, "Continuous codes.", ("infogan",))
     information: float = _option(1.0, "Weight of the codes' information.", ("infogan",))
@@ -94,7 +99,18 @@ class Config:
             models = each.metadata["models"]
             if each.name in given and model not in models:
                 name = "--" + each.name.replace("_", "-")
-                raise ValueError(f"{name} is an option of {', '.join(models)}, got it for a {model}; leave it out")
+                raise ValueError(f"{name} is an option of {', '.join(models)}, got it for {model}; leave it out")
+
+    @property
+    def passes(self) -> int:
+        """The number of epochs, once it is decided.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.epochs is None:
+            raise ValueError("expected a number of epochs, got none; say --epochs")
+        return self.epochs
 
     def asked(self) -> dict[str, Any]:
         """The model and all that it has a use for, by name."""

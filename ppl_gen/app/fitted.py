@@ -70,6 +70,11 @@ class Fitted:
         return self.config.model in EXPLICIT
 
     @property
+    def given(self) -> str:
+        """What the program is conditioned on, after a comma or a space: "given the label"; empty if nothing."""
+        return "" if self.condition is None else f"given the {self.condition.name}"
+
+    @property
     def translates(self) -> bool:
         """Whether the run is that of two domains."""
         return self.config.model == "cycle-gan"
@@ -85,7 +90,7 @@ class Fitted:
             ValueError: If the program has none.
         """
         if not self.explicit:
-            raise ValueError(f"expected a run of {', '.join(EXPLICIT)} for {what}, got a {self.config.model}: no guide")
+            raise ValueError(f"expected a run of {', '.join(EXPLICIT)} for {what}, got {self.config.model}: no guide")
 
     def expect_draws(self, what: str) -> None:
         """Says when draws of data are asked for and the run is one that translates.

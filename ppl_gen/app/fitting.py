@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["DISCREPANCIES", "FITTINGS", "LOSSES", "Fitting", "prepare"]
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch.optim import Adam, Optimizer
 from ppl_gen import critics
 from ppl_gen.app import build
 from ppl_gen.app.conditions import Condition, condition
-from ppl_gen.app.config import Config, resolve
+from ppl_gen.app.config import ADVERSARIAL, Config, resolve
 from ppl_gen.calling import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit
 from ppl_gen.domains import UnpairedBatches
@@ -121,9 +122,24 @@ def prepare(config: Config, data: Any, device: torch.device) -> Fitting:
         ValueError: If names, numbers or data do not go together, as `build.program` and the steps say.
     """
     build.expect_numbers(config)
+    _expect_batches(config, data)
+    if config.loss == "wasserstein" and not (config.penalty or config.spectral):
+        remedy = "--spectral" if config.model == "cycle-gan" else "--penalty 10 (and --r1 0), or --spectral"
+        raise ValueError(
+            f"expected a critic of bounded slope for --loss wasserstein, which else has no end, got a free one; say {remedy}"
+        )
     given = condition(config, data)
-    data.train.batches(config.batch_size)  # says what is wrong with the size
     return FITTINGS[config.model](_Start(config, data, given, build.program(config, data, given).to(device), device))
+
+
+def _expect_batches(config: Config, data: Any) -> None:
+    """Says what is wrong with the size of batches, and when one would be of a single datum and tell nothing of a spread."""
+    data.train.batches(config.batch_size)
+    n, size = len(data.train), config.batch_size
+    if config.model in (*ADVERSARIAL, "gmmn") and (size == 1 or n % size == 1):
+        raise ValueError(
+            f"expected batches of at least 2 data, got one of 1 with --batch-size {size} and {n} data; say another --batch-size"
+        )
 
 
 def _explicit(start: _Start) -> Fitting:
@@ -141,7 +157,9 @@ def _explicit(start: _Start) -> Fitting:
     return Fitting(program, start.condition, nn.ModuleDict(), (optimizer,), batches, begin, probe)
 
 
-def _adversarial(start: _Start, critic: nn.Module, auxiliary: Callable[..., Tensor] | None = None) -> Fitting:
+def _adversarial(
+    start: _Start, critic: nn.Module, auxiliary: Callable[..., Tensor] | None = None, remark: str = ""
+) -> Fitting:
     """Against a critic, by Adam without momentum."""
     config, program = start.config, start.program
     companions = nn.ModuleDict({"critic": _normalised(config, critic).to(start.device)})
@@ -167,7 +185,37 @@ def _adversarial(start: _Start, critic: nn.Module, auxiliary: Callable[..., Tens
     def probe() -> Tensor:
         return simulate(shown, len(probed[0]), *probed[1:])
 
-    return Fitting(program, start.condition, companions, (ours, theirs), start.batches(), lambda *_: step, probe)
+    return Fitting(
+        program, start.condition, companions, (ours, theirs), start.batches(), lambda *_: step, probe, remark=remark
+    )
+
+
+def _conditioned(start: _Start) -> Fitting:
+    """Against a critic that sees the context too; of edges, near the image that they were taken of.
+
+    Reference:
+        Isola et al. (2017), Image-to-image translation with conditional adversarial networks, eq. 3 and 4.
+    """
+    assert start.condition is not None
+    critic, weight = critics.mlp_critic(start.data.shape, **start.condition.arguments()), start.config.paired
+    if start.condition.name != "edges" or not weight:
+        return _adversarial(start, critic)
+
+    def distance(drawn: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return weight * (drawn["x"] - x).abs().mean()
+
+    return _adversarial(
+        start, critic, distance, f"auxiliary: {weight:g} times the mean absolute difference to the image"
+    )
+
+
+def _informed(start: _Start) -> Fitting:
+    """Against a critic, its codes to be read off the draws."""
+    config = start.config
+    nothing = config.information * (math.log(config.categories) + config.continuous * math.log(2))
+    remark = f"auxiliary: −log q(codes | x), {nothing:.2f} nats where x tells nothing of them"
+    told = information_loss(start.program.posterior, config.information)
+    return _adversarial(start, critics.mlp_critic(start.data.shape), told, remark)
 
 
 def _matched(start: _Start) -> Fitting:
@@ -209,7 +257,7 @@ def _cycled(start: _Start) -> Fitting:
 
     def pace(epoch: int) -> None:
         for group in (*ours.param_groups, *of_a.param_groups, *of_b.param_groups):
-            group["lr"] = start.rate * min(1.0, 2 * (config.epochs - epoch + 1) / config.epochs)
+            group["lr"] = start.rate * min(1.0, 2 * (config.passes - epoch + 1) / config.passes)
 
     def probe() -> Tensor:
         return torch.cat([program.to_b(a), program.to_a(b)])
@@ -260,10 +308,8 @@ FITTINGS: dict[str, Callable[[_Start], Fitting]] = {
     "conv-vae": _explicit,
     "gan": lambda s: _adversarial(s, critics.mlp_critic(s.data.shape)),
     "dcgan": lambda s: _adversarial(s, critics.conv_critic(s.data.shape, width=build.channels(s.config, s.data.shape))),
-    "cgan": lambda s: _adversarial(s, critics.mlp_critic(s.data.shape, **s.condition.arguments())),  # type: ignore[union-attr]
-    "infogan": lambda s: _adversarial(
-        s, critics.mlp_critic(s.data.shape), information_loss(s.program.posterior, s.config.information)
-    ),
+    "cgan": _conditioned,
+    "infogan": _informed,
     "cycle-gan": _cycled,
     "gmmn": _matched,
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Asked", "Judged", "Subject", "numbers", "pair"]
 
-import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ppl_gen.app.config import EXPLICIT
 from ppl_gen.app.fitted import Fitted
-from ppl_gen.app.runs import Run, write_atomically
+from ppl_gen.app.runs import Run, write_json
 from ppl_gen.inference import Estimate, ais
+
+_OF_ONE = ("particles", "ais", "bdmc", "gaps", "collapse", "moments", "two_sample", "permutations")
+_OF_SEVERAL = ("out", "overwrite")
+_PARTS: dict[str, tuple[str, ...]] = {  # options that belong to others
+    "features": ("moments", "two_sample"),
+    "permutations": ("two_sample",),
+    **dict.fromkeys(("chains", "temperatures", "subset"), ("ais", "bdmc", "gaps", "epsilon")),
+}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `ppl-gen evaluate` was asked for."""
+    """What `ppl-gen evaluate` was asked for; `given` are the names of the options on the command line."""
 
     particles: int = 1000
     limit: int | None = None
@@ -37,6 +46,34 @@ class Asked:
     temperatures: int = 1000
     subset: int = 100
     seed: int = 0
+    given: frozenset[str] = frozenset()
+
+    def expect_for(self, runs: int) -> None:
+        """Says when an option was given that so many runs have no use for.
+
+        Raises:
+            ValueError: Then.
+        """
+        if runs > 1 and (strange := [name for name in _OF_ONE if name in self.given]):
+            raise ValueError(
+                f"{_flags(strange)}: for one run alone, got {runs} to compare; leave it out, or evaluate the runs one by one"
+            )
+        if runs == 1 and (strange := [name for name in _OF_SEVERAL if name in self.given]):
+            raise ValueError(f"{_flags(strange)}: for a comparison of several runs, got one run; leave it out")
+
+    def expect_heeded(self, model: str) -> None:
+        """Says when an option was given for one run that nothing else that is asked for has a use for.
+
+        Raises:
+            ValueError: Then.
+        """
+        if "particles" in self.given and model not in EXPLICIT:
+            raise ValueError(f"--particles is an option of {', '.join(EXPLICIT)}, got it for {model}; leave it out")
+        for name, wholes in _PARTS.items():
+            if name in self.given and not any(getattr(self, whole) not in (None, False) for whole in wholes):
+                raise ValueError(
+                    f"{_flags([name])} belongs to {_flags(wholes, ' or ')}, got it alone; ask for one, or leave it out"
+                )
 
     def expect_counts(self) -> None:
         """Says when a number is too small.
@@ -62,7 +99,7 @@ class Subject:
         self.x, self.given = test.x, fitted.context(test)
         self.progress = console.is_terminal
         self.x_first, *self.given_first = self.head(asked.subset)
-        self.condition = f" given the {fitted.config.condition}" if self.given else ""
+        self.condition = f" {fitted.given}" if fitted.given else ""
         self.annealed: Estimate | None = None
         self.sampled: Any = None  # draws, data and features, once they are made
 
@@ -114,8 +151,7 @@ class Judged:
 
     def write(self, run: Run) -> None:
         """Puts it into evaluation.json."""
-        text = json.dumps(self.result, indent=2) + "\n"
-        write_atomically(run.folder / "evaluation.json", lambda file: file.write(text.encode()))
+        write_json(run.folder / "evaluation.json", self.result)
 
     def show(self, title: str, run: Run, console: Console) -> None:
         """Prints tables, words, and where the rest lies."""
@@ -134,6 +170,10 @@ class Judged:
         if self.pictures:
             console.print("pictures: " + ", ".join(self.pictures), soft_wrap=True)
         console.print(f"written to {run.folder / 'evaluation.json'}", soft_wrap=True)
+
+
+def _flags(names: Iterable[str], joined: str = ", ") -> str:
+    return joined.join("--" + name.replace("_", "-") for name in names)
 
 
 def pair(estimate: Estimate) -> tuple[float, float]:

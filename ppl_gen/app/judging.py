@@ -14,10 +14,12 @@ from ppl_gen import plots_evidence
 from ppl_gen.app import build, judging_samples, judging_translations
 from ppl_gen.app.fitted import Fitted
 from ppl_gen.app.judged import Asked, Judged, Subject, numbers, pair
+from ppl_gen.app.samples_table import expect_features
 from ppl_gen.inference import ais, bdmc, collapse, elbo, gaps, log_evidence
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.program import Observed
 
+_FEWEST = 19  # permutations, with which p can reach 0.05
 _COLLAPSE = 1000  # data whose posteriors are looked at; time grows with their square
 
 
@@ -36,6 +38,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
     subject = Subject(fitted, asked, console)
     noisy = asked.epsilon is not None
     judged = Judged({"data": len(subject.x), "seed": asked.seed, "epoch": fitted.epoch})
+    first = not (fitted.run.folder / "evaluation.json").exists()
     for wanted, judge in (
         (fitted.explicit, _weighted),
         (fitted.explicit and asked.ais, _annealed),
@@ -43,14 +46,16 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
         (asked.gaps, _split),
         (asked.collapse, _looked_through),
         (noisy, _under_noise),
-        (asked.moments, judging_samples.moments),
+        (asked.moments and not fitted.translates, judging_samples.moments),
         (asked.two_sample and not fitted.translates, judging_samples.two_sample),
         (asked.two_sample and fitted.config.model == "infogan", judging_samples.information),
         (fitted.translates, judging_translations.translations),
     ):
         if wanted:
             judge(subject, judged)
-            judged.write(fitted.run)  # at once: what was found is not lost with what comes after
+            if first:
+                judged.write(fitted.run)  # at once: what was found is not lost with what comes after
+    judged.write(fitted.run)  # over an earlier one only when it is whole
     if not (fitted.explicit or noisy or fitted.translates):
         judged.words.append(
             f"{fitted.config.model} has draws and no likelihood, and so no score in nats; under a little noise it has one: "
@@ -63,14 +68,22 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
 def _expect(fitted: Fitted, asked: Asked) -> None:
     """Says when something is asked for that the run has not."""
     model = fitted.config.model
-    if fitted.translates and (asked.moments or asked.ais or asked.bdmc or asked.epsilon is not None):
-        raise ValueError(f"expected a run that draws data for --moments, --ais, --bdmc or --epsilon, got a {model}")
+    if fitted.translates and (asked.ais or asked.bdmc or asked.epsilon is not None):
+        raise ValueError(
+            f"expected a run that draws data for --ais, --bdmc or --epsilon, got {model}; its translations are judged by "
+            f"--moments and --two-sample"
+        )
+    asked.expect_heeded(model)
     for name in ("gaps", "collapse"):
         if getattr(asked, name):
             fitted.expect_guide(f"--{name}")
     if (asked.ais or asked.bdmc) and not fitted.explicit and asked.epsilon is None:
         raise ValueError(f"{model} has no likelihood for --ais or --bdmc; say --epsilon 0.1, and it has one")
     judging_samples.expect_enough(fitted, asked)
+    if asked.two_sample and asked.permutations < _FEWEST:
+        raise ValueError(f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {asked.permutations}")
+    for dataset in (fitted.data.a, fitted.data.b) if fitted.translates else (fitted.data,):
+        expect_features(asked.features, dataset)
 
 
 def _weighted(subject: Subject, judged: Judged) -> None:
@@ -216,7 +229,7 @@ def _under_noise(subject: Subject, judged: Judged) -> None:
     asked, fitted = subject.asked, subject.fitted
     epsilon = asked.epsilon or 0.0
     program = Observed(fitted.program, Gaussian(epsilon)).to(fitted.device)
-    grey = build.grey(fitted.config).to(fitted.device).test.fixed(0, asked.subset)
+    grey = build.grey(fitted.config).to(fitted.device).test.fixed(0, len(subject.x_first))
     given, options = fitted.context(grey), subject.annealing | {"guide": None}
     found, first = ais(program, grey.x, *given, **options), f"noise of {epsilon:g}, first {len(grey)} grey"
     judged.row(f"AIS under {first}", found)

@@ -65,7 +65,7 @@ def two_sample(subject: Subject, judged: Judged) -> None:
     """Distances between draws and test data with errors and p-values, fidelity and diversity."""
     drawn, data, chosen = _samples(subject)
     asked = subject.asked
-    found = rows(drawn, data, chosen, asked.permutations, asked.seed)
+    found = rows(drawn, data, chosen, asked.permutations, asked.seed, subject.progress)
     judged.tables.append(table(found, f"{len(drawn)} draws and {len(data)} test data"))
     if not asked.moments:
         judged.words.append(_said(subject, drawn, chosen))
@@ -75,8 +75,8 @@ def two_sample(subject: Subject, judged: Judged) -> None:
         "permutations": asked.permutations,
         **{row.name: row.asdict() for row in found},
     }
-    tested = {row.name: (float(row.estimate.value), row.null) for row in found if row.null is not None}
-    subject.save(judged, "two_sample.png", plots_samples.nulls(tested, title=subject.fitted.name))
+    tests = {row.name: row.test for row in found if row.test is not None}
+    subject.save(judged, "two_sample.png", plots_samples.nulls(tests, title=subject.fitted.name))
 
 
 def information(subject: Subject, judged: Judged) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots_adversarial
+from ppl_gen.app import plots_samples
 from ppl_gen.app.judged import Judged, Subject, pair
 from ppl_gen.app.judging_samples import confusions
 from ppl_gen.app.samples_table import MOST, choose, rows, table
@@ -18,6 +19,7 @@ from ppl_gen.calling import evaluating
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference import cycle_errors
 from ppl_gen.inference.features import Classifier
+from ppl_gen.inference.moments import moments
 
 
 class _Way(NamedTuple):
@@ -52,13 +54,25 @@ def _judge(subject: Subject, judged: Judged, way: _Way) -> None:
     asked = subject.asked
     with evaluating(way.translator):
         there = torch.cat([way.translator(part) for part in way.source.x.split(500)])
-    chosen = choose(asked.features, way.target, asked.seed)
-    found = rows(there, way.reached.x, chosen, asked.permutations, asked.seed)
-    title = f"{way.name.replace('_', ' ')}: translations and test data of {way.target.name}"
-    judged.tables.append(table(found, title))
-    judged.words.append(f"{way.name.replace('_', ' ')}: features {chosen.words}")
-    result: dict[str, Any] = {"features": chosen.words, **{row.name: row.asdict() for row in found}}
+    chosen, said = choose(asked.features, way.target, asked.seed), way.name.replace("_", " ")
+    judged.words.append(f"{said}: features {chosen.words}")
+    result: dict[str, Any] = {"features": chosen.words}
     judged.result[way.name] = result
+    if asked.moments:
+        compared = moments(there, way.reached.x, chosen.features)
+        judged.words.append(f"{said}: {compared.verdict}")
+        result["moments"] = {
+            "compared": compared.count,
+            "worst": compared.worst._asdict(),
+            "matched": compared.matched,
+            "verdict": compared.verdict,
+        }
+        figure = plots_samples.moments(compared, title=f"{said}: {way.target.name}")
+        subject.save(judged, f"moments_{way.name}.png", figure)
+    if asked.two_sample:
+        found = rows(there, way.reached.x, chosen, asked.permutations, asked.seed, subject.progress)
+        judged.tables.append(table(found, f"{said}: translations and test data of {way.target.name}"))
+        result |= {row.name: row.asdict() for row in found}
     if isinstance(chosen.features, Classifier) and way.source.y is not None:
         _read(subject, judged, way, there, chosen.features, way.source.y, result)
 

@@ -48,6 +48,5 @@ def _panel(models: tuple[str, ...]) -> str | None:
 
 
 def given(context: Any) -> set[str]:
-    """The names of the options of a configuration that were given on the command line."""
-    names = (each.name for each in Config.options())
-    return {name for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}
+    """The names of the options that were given on the command line."""
+    return {name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")}

@@ -117,12 +117,17 @@ def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | No
     rows = torch.arange(count, device=fitted.device) // _IN_A_ROW
     classes = given.classes if given is not None else None
     captions = given.captions if given is not None else None
-    if label is not None and not classes:
-        raise ValueError(f"expected a CVAE or CGAN of labels for --label, got a {config.model} of {data.name}")
+    choices = config.categories if config.model == "infogan" else classes
+    if label is not None and not choices:
+        raise ValueError(
+            f"expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got {config.model} on {data.name}"
+        )
     if caption is not None and captions is None:
-        raise ValueError(f"expected a cgan fitted with --condition caption for --caption, got a {config.model}")
-    if label is not None and classes and not 0 <= label < classes:
-        raise ValueError(f"expected --label from 0 to {classes - 1}, got {label}")
+        raise ValueError(f"expected a cgan fitted with --condition caption for --caption, got {config.model}")
+    if label is not None and choices and not 0 <= label < choices:
+        raise ValueError(f"expected --label from 0 to {choices - 1}, got {label}")
+    if caption is not None and captions is not None:
+        captions.expect_sentence(caption)
     if classes:
         y = rows % classes if label is None else torch.full_like(rows, label)
         return _Asked([y], {}, [str(int(k)) for k in y[::_IN_A_ROW]])
@@ -134,8 +139,9 @@ def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | No
     if given is not None:
         return _Asked(fitted.context(data.test.fixed(0, count)), {}, [])
     if config.model == "infogan":
-        codes = F.one_hot(rows % config.categories, config.categories).float()
-        return _Asked([], {"c": codes}, [f"code {int(k)}" for k in (rows % config.categories)[::_IN_A_ROW]])
+        codes = rows % config.categories if label is None else torch.full_like(rows, label)
+        chosen = F.one_hot(codes, config.categories).float()
+        return _Asked([], {"c": chosen}, [f"code {int(k)}" for k in codes[::_IN_A_ROW]])
     return _Asked([], {}, [])
 
 

@@ -12,21 +12,21 @@ from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.inference.moments import Moments
+from ppl_gen.inference.two_sample import TwoSample
 
 
 def moments(found: Moments, title: str = "") -> Figure:
     """Each kind of moment in the data (across) and in the sample (up), those that are off at the level in red."""
     kinds = [kind for kind in found.kinds if bool(kind.counted.any())]
     figure = Figure(figsize=(2.6 * len(kinds), 2.9), layout="constrained", dpi=150)
-    limit = -float(torch.special.ndtri(torch.tensor((1 - found.level) / (2 * found.count), dtype=torch.float64)))
     for i, kind in enumerate(kinds):
         axes = figure.add_subplot(1, len(kinds), i + 1)
         data, sample, z = (t[kind.counted].cpu() for t in (kind.data, kind.sample, kind.z))
-        colours = ["#c0392b" if off else "#4c72b0" for off in (z.abs() > limit).tolist()]
+        colours = ["#c0392b" if off else "#4c72b0" for off in (z.abs() > found.limit).tolist()]
         axes.scatter(data.numpy(), sample.numpy(), s=6, c=colours, alpha=0.6, linewidths=0)
         ends = torch.cat([data, sample]).aminmax()
         axes.axline((float(ends.min), float(ends.min)), slope=1, color="#888888", linewidth=0.8)
-        axes.set_title(f"{kind.name}: {int((z.abs() > limit).sum())} of {len(z)} off", fontsize=8)
+        axes.set_title(f"{kind.name}: {int((z.abs() > found.limit).sum())} of {len(z)} off", fontsize=8)
         axes.set_xlabel("data", fontsize=8)
         axes.set_ylabel("sample" if i == 0 else "", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -34,13 +34,13 @@ def moments(found: Moments, title: str = "") -> Figure:
     return figure
 
 
-def nulls(tested: Mapping[str, tuple[float, Tensor]], title: str = "") -> Figure:
+def nulls(tests: Mapping[str, TwoSample], title: str = "") -> Figure:
     """For each statistic its values after permutations, and its value on the samples as they are, as a line."""
-    figure = Figure(figsize=(2.6 * len(tested), 2.4), layout="constrained", dpi=150)
-    for i, (name, (value, null)) in enumerate(tested.items()):
-        axes = figure.add_subplot(1, len(tested), i + 1)
-        axes.hist(null.cpu().numpy(), bins=30, color="#9aa7b8")
-        axes.axvline(value, color="#c0392b")
+    figure = Figure(figsize=(2.6 * len(tests), 2.4), layout="constrained", dpi=150)
+    for i, (name, test) in enumerate(tests.items()):
+        axes = figure.add_subplot(1, len(tests), i + 1)
+        axes.hist(test.null.cpu().numpy(), bins=30, color="#9aa7b8")
+        axes.axvline(test.statistic, color="#c0392b")
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=6)
         axes.set_yticks([])

@@ -17,7 +17,8 @@ from ppl_gen.domains import Domains, UnpairedBatches
 from ppl_gen.inference import Record
 
 NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}  # in nats
-PLAYED = ("critic", "generator", "cycle", "discrepancy", "spread")  # what is shown of a model without a likelihood
+# What is shown of a model without a likelihood.
+PLAYED = ("critic", "generator", "auxiliary", "cycle", "discrepancy", "spread")
 
 
 class Live:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Run", "vacant", "write_atomically"]
+__all__ = ["Run", "expect_vacant", "vacant", "write_atomically", "write_json"]
 
 import io
 import json
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ PRODUCTS = (  # but for config.json
     *("samples.png", "reconstructions.png", "translations.png", "training.png"),
     *("evidence.png", "sandwich.png", "gaps.png", "collapse.png"),
     *("moments.png", "two_sample.png", "confusion.png", "confusion_a_to_b.png", "confusion_b_to_a.png"),
+    *("moments_a_to_b.png", "moments_b_to_a.png"),
 )
 
 
@@ -74,13 +76,12 @@ class Run:
             ) from error
 
     def save_config(self) -> None:
-        text = json.dumps(self.config.asked(), indent=2) + "\n"
-        write_atomically(self.folder / "config.json", lambda file: file.write(text.encode()))
+        write_json(self.folder / "config.json", self.config.asked())
 
     def log(self, record: Record) -> None:
         """Appends one line to metrics.jsonl."""
         with open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(_line(record))
 
     def records(self, last_epoch: int | None = None) -> list[Record]:
         """The records so far; later ones than `last_epoch`, and a line cut short, are left out."""
@@ -88,10 +89,11 @@ class Run:
         for line in path.read_text().splitlines() if path.is_file() else []:
             try:
                 record = Record(**json.loads(line))
-            except (TypeError, ValueError):
+                metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
+            except (TypeError, ValueError, AttributeError):
                 break
             if last_epoch is None or record.epoch <= last_epoch:
-                records.append(record)
+                records.append(replace(record, metrics=metrics))
         return records
 
     def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
@@ -186,9 +188,9 @@ class Run:
 
     def rewind(self, epoch: int) -> None:
         """Forgets the metrics of epochs after the checkpoint's, and the score of weights that are about to change."""
-        if epoch < self.config.epochs:
+        if epoch < self.config.passes:
             (self.folder / "evaluation.json").unlink(missing_ok=True)
-        lines = "".join(json.dumps(asdict(r)) + "\n" for r in self.records(epoch))
+        lines = "".join(map(_line, self.records(epoch)))
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
 
 
@@ -198,11 +200,8 @@ def vacant(folder: Path, overwrite: bool) -> None:
     Raises:
         ValueError: If the folder exists and may not be overwritten, or is not that of a run.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; say another place with --out")
-    if not any(folder.iterdir()):
+    expect_vacant(folder, True, ())
+    if not folder.exists() or not any(folder.iterdir()):
         return
     try:
         Run.open(folder)
@@ -212,6 +211,46 @@ def vacant(folder: Path, overwrite: bool) -> None:
         raise ValueError(
             f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say another --out"
         )
+
+
+def expect_vacant(folder: Path, overwrite: bool, products: Iterable[str] | None = None, option: str = "--out") -> None:
+    """Says at once when results would be written over.
+
+    Args:
+        folder: Where they are to go.
+        overwrite: Whether they may be.
+        products: The names that will be written; None for any.
+        option: What says another place.
+
+    Raises:
+        ValueError: If the folder is a file, or holds a product, or anything where any may come, and must not be written over.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; say another place with {option}")
+    held = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    there = held if products is None else [name for name in products if name in held]
+    if there and not overwrite:
+        what = "is not empty" if products is None else f"has results ({', '.join(there)})"
+        raise ValueError(f"{folder} {what}; say --overwrite, or another place with {option}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file that any reader of JSON takes, whole or not at all: a number that is not finite is null."""
+    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(_plain(asdict(record)), allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """With None for numbers that are not finite, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

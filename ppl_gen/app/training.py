@@ -22,6 +22,8 @@ from ppl_gen.app.runs import Run, vacant
 from ppl_gen.inference import NotFinite, iterate
 from ppl_gen.inference.engine import plan
 
+_FEW = 2000  # steps
+
 
 class _Training(NamedTuple):
     """A run about to begin or to go on, everything on its device."""
@@ -66,11 +68,12 @@ def fit(
         training = _begun(folder, config, device, overwrite, download)
     run = training.run
     engine = f", engine {run.config.engine}" if run.config.model in EXPLICIT else ""
-    console.print(f"{run.config.model} on {report.describe(training.data)}; {device}{engine}", soft_wrap=True)
-    if training.fitting.remark:
-        console.print(training.fitting.remark, soft_wrap=True)
+    length = f"{run.config.passes} epochs of {len(training.fitting.batches)} steps"
+    said = f"{run.config.model} on {report.describe(training.data)}; {length}; {device}{engine}"
+    for line in filter(None, (said, _short(training), training.fitting.remark)):
+        console.print(line, soft_wrap=True)
     _train(training, device, console)
-    fitting, done = training.fitting, run.config.epochs
+    fitting, done = training.fitting, run.config.passes
     pictures.draw_all(Fitted(run, fitting.shown, training.data, fitting.condition, device, done), console)
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
 
@@ -79,10 +82,11 @@ def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download:
     """A new run, its folder made once all that could be wrong has been looked at."""
     data = build.dataset(config, download=download).to(device)
     fingerprint = build.fingerprint(data)
+    config = build.settled(config, data)
     fitting = prepare(config, data, device)
     # Decided once and written down: a run that goes on is the same run.
     if config.model in EXPLICIT:
-        config = replace(config, engine=plan(config.epochs * len(fitting.batches), config.engine))  # type: ignore[arg-type]
+        config = replace(config, engine=plan(config.passes * len(fitting.batches), config.engine))  # type: ignore[arg-type]
     run = Run.create(folder, config, overwrite)
     run.checkpoint(0, fitting, device, fingerprint)
     return _Training(run, fitting, data, fingerprint, 0)
@@ -96,13 +100,24 @@ def _resumed(run: Run, device: Any, download: bool) -> _Training:
     # A run that was stopped before its first checkpoint begins where that one would have been.
     started = (run.folder / "checkpoint.pt").exists()
     done = run.resume(fitting, device, fingerprint) if started else 0
-    if run.config.epochs < done:
+    if run.config.passes < done:
         raise ValueError(
-            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.epochs}"
+            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.passes}"
         )
     run.rewind(done)
     run.save_config()
     return _Training(run, fitting, data, fingerprint, done)
+
+
+def _short(training: _Training) -> str:
+    """A remark on a training of too few steps for a model without a likelihood; empty if there are enough."""
+    config, an_epoch = training.run.config, len(training.fitting.batches)
+    if config.model in EXPLICIT or config.passes * an_epoch >= _FEW:
+        return ""
+    return (
+        f"{config.passes * an_epoch} steps: GANs and moment matching of this size want some thousands; "
+        f"--epochs {-(-build.ENOUGH // an_epoch)}"
+    )
 
 
 def _train(training: _Training, device: Any, console: Console) -> None:
@@ -111,8 +126,9 @@ def _train(training: _Training, device: Any, console: Console) -> None:
     try:
         step = fitting.begin(done * len(fitting.batches), run.config.engine)  # type: ignore[arg-type]
         fitting.pace(done + 1)
-        with _warnings_as_lines(console), report.Live(console, fitting.batches, done, run.config.epochs) as live:
-            for record in iterate(step, live, run.config.epochs, first_epoch=done + 1):
+        epochs = run.config.passes
+        with _warnings_as_lines(console), report.Live(console, fitting.batches, done, epochs) as live:
+            for record in iterate(step, live, epochs, first_epoch=done + 1):
                 if not fitting.is_finite():
                     what = "the ELBO of test data is" if run.config.model in EXPLICIT else "weights or draws are"
                     raise NotFinite(f"after epoch {record.epoch} {what} not finite; lower the learning rate")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["compare"]
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from ppl_gen.app import build, plots_samples
 from ppl_gen.app.fitted import Fitted
 from ppl_gen.app.judged import Asked
-from ppl_gen.app.runs import write_atomically
+from ppl_gen.app.runs import expect_vacant, write_json
 from ppl_gen.app.samples_table import MOST, Chosen, choose, compared
 from ppl_gen.calling import evaluating, forked
 from ppl_gen.data import Split
@@ -47,7 +46,8 @@ def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool,
 
     Args:
         runs: Two or more, of one data set.
-        asked: The options; `limit`, `features`, `epsilon`, `chains`, `temperatures`, `subset` and `seed` are heeded.
+        asked: The options; `limit`, `features`, `epsilon`, `chains`, `temperatures`, `subset` and `seed` are heeded, and
+            `Asked.expect_for` refuses the others.
         out: Where results go; beside the first run if left out.
         overwrite: Whether earlier results may be written over.
         console: Where it is said.
@@ -57,7 +57,7 @@ def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool,
             would be written over.
     """
     folder = out or runs[0].run.folder.parent / "comparison"
-    _expect_vacant(folder, overwrite)
+    expect_vacant(folder, overwrite, PRODUCTS)
     ground = _ground(runs, asked)
     names = _names(runs)
     found: dict[str, dict[str, Any]] = {}
@@ -68,9 +68,10 @@ def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool,
         found[name], pictures[name] = _judged(fitted, ground, asked)
         if not console.is_terminal:
             console.print(f"{name}: judged", soft_wrap=True)
-    _print(found, ground, asked, console)
+    given = {name: fitted.given for name, fitted in zip(names, runs, strict=True)}
+    _print(found, given, ground, asked, console)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(found, ground, asked, folder)
+    _write(found, given, ground, asked, folder)
     plots_samples.runs(pictures, f"test data and draws, {runs[0].config.data}").savefig(folder / "comparison.png")
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return found
@@ -130,9 +131,12 @@ def _names(runs: list[Fitted]) -> list[str]:
     return names
 
 
-def _print(found: dict[str, dict[str, Any]], ground: _Ground, asked: Asked, console: Console) -> None:
+def _print(
+    found: dict[str, dict[str, Any]], given: dict[str, str], ground: _Ground, asked: Asked, console: Console
+) -> None:
     columns = list(next(iter(found.values())))
-    table = Table("", *found, title=f"on {len(ground.data)} test data, as many draws", title_justify="left")
+    heads = [f"{name}, {given[name]}" if given[name] else name for name in found]
+    table = Table("", *heads, title=f"on {len(ground.data)} test data, as many draws", title_justify="left")
     for column in columns:
         table.add_row(column, *(_cell(values[column]) for values in found.values()))
     Console(file=console.file, width=max(console.width, 110)).print(table)
@@ -140,9 +144,15 @@ def _print(found: dict[str, dict[str, Any]], ground: _Ground, asked: Asked, cons
     console.print(
         f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log density of the first {subset} test "
         f"data, grey, under noise of {ground.epsilon:g}, by AIS from the prior, {asked.chains} chains of {asked.temperatures} "
-        f"temperatures. Small are good: MMD², KID, Fréchet; near 1: precision, recall, density, coverage; near ½: C2ST",
+        f"temperatures. Small are good: both MMD², Fréchet; near 1: precision, recall, density, coverage; near ½: C2ST",
         soft_wrap=True,
     )
+    if len(set(given.values())) > 1:
+        console.print(
+            "not all runs are given the same: more nats given more do not make a better model; draws are given what the test "
+            "data are",
+            soft_wrap=True,
+        )
 
 
 def _cell(value: Estimate | int) -> str:
@@ -151,7 +161,9 @@ def _cell(value: Estimate | int) -> str:
     return f"{float(value.value):.4g} ± {float(value.standard_error):.2g}"
 
 
-def _write(found: dict[str, dict[str, Any]], ground: _Ground, asked: Asked, folder: Path) -> None:
+def _write(
+    found: dict[str, dict[str, Any]], given: dict[str, str], ground: _Ground, asked: Asked, folder: Path
+) -> None:
     def plain(value: Estimate | int) -> Any:
         if isinstance(value, int):
             return value
@@ -165,15 +177,10 @@ def _write(found: dict[str, dict[str, Any]], ground: _Ground, asked: Asked, fold
         "chains": asked.chains,
         "temperatures": asked.temperatures,
         "seed": asked.seed,
-        "runs": {run: {name: plain(value) for name, value in columns.items()} for run, columns in found.items()},
+        "runs": {
+            run: {"given": given[run].removeprefix("given the ") or None}
+            | {name: plain(value) for name, value in columns.items()}
+            for run, columns in found.items()
+        },
     }
-    text = json.dumps(result, indent=2) + "\n"
-    write_atomically(folder / "comparison.json", lambda file: file.write(text.encode()))
-
-
-def _expect_vacant(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise ValueError(f"{folder} is a file; say another place with --out")
-    there = [name for name in PRODUCTS if (folder / name).exists()]
-    if there and not overwrite:
-        raise ValueError(f"{folder} has results ({', '.join(there)}); say --overwrite, or another place with --out")
+    write_json(folder / "comparison.json", result)
