@@ -96,7 +96,7 @@ def line_game(
     With η and κ kept at these, v does not end on the data: it is pulled along w, passes u, and jumps to and fro across the
     axis x₁, where |x₂| has its kink, between 6° and 29° off. For at v = u the critic should be undecided, w = 0, but it is
     rescaled to unit length: it then stands across the data and goes on pushing v with full force. Once v has passed, the critic
-    ought to turn round, and is pushed to, but only by some 0.4 times the angle between v and u: unless κ is above the inverse of
+    ought to turn round, and is pushed to, but by only 0.4 times the angle between v and u: unless κ is above the inverse of
     that, it stays. Shorter steps of v do not help: with η = 0.1 it stays at the axis, 10° off. A critic's step that grows does:
     with κ = √t and η = 0.8/√t, v comes back from the axis and is within 1° of u from turn 37 on. In the end the critic flips
     between u and −u, all real or all fake, and pushes along v, where rescaling undoes it. From other beginnings v may end on a
