@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/ppl-gen evaluate runs/demo
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
@@ -26,6 +26,7 @@ benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/step_speed.py
 	$(BIN)/python tests/benchmarks/sampler_speed.py
 	$(BIN)/python tests/benchmarks/evidence_speed.py
+	$(BIN)/python tests/benchmarks/adversarial_speed.py
 
 # mypy reads the package as it is installed: it cannot see through the import hook of an editable install.
 lint: $(READY)

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from ppl_gen.calling import forked
@@ -74,6 +70,10 @@ def classifier_test(
     """
     expect_permutations(permutations)
     if classifier is None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     if not hasattr(classifier, "predict_proba"):
         raise ValueError(
@@ -98,6 +98,8 @@ def classifier_test(
 
 def _fitted(classifier: Any, x: Tensor, half: int) -> Any:
     """A copy, trained to tell the first `half` from the rest; its random numbers come from torch's generator."""
+    from sklearn.base import clone
+
     model = clone(classifier)
     state = int(torch.randint(2**31 - 1, ()))
     model.set_params(**{name: state for name in model.get_params() if name.split("__")[-1] == "random_state"})

@@ -178,7 +178,7 @@ def test_eight_modes_on_a_ring_are_all_found(seed: int) -> None:
     program, critic = gan((2,), 2, hidden=(128, 128)), mlp_critic((2,), hidden=(128, 128))
     average = moving_average(program)
     step = adversarial_step(program, critic, adam(program), adam(critic), r1=0.1, average=average)
-    for _ in range(4000):
+    for _ in range(3000):
         step(ring(256)[0])
     found = modes_covered(simulate(average.module, 4000))
     assert found.modes == 8
