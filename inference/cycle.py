@@ -121,29 +121,28 @@ def cycle_step(
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial networks, section 3 and 5.
     """
-    for name, weight in (("cycle", cycle), ("identity", identity), ("semantic_weight", semantic_weight)):
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
+    _expect_weights(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
     opponents = [
         Opponent(critic, optimizer, loss, r1, name=f"critic of {name}")
         for critic, optimizer, name in zip(critics, critic_optimizers, "ab", strict=True)
     ]
     still = [*critics, *([] if semantic is None else [semantic])]
+    weights = {"generator": 1.0, "cycle": 2 * cycle, "identity": 2 * identity, "semantic": semantic_weight}
     steps, held = 0, pools
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         in_b, in_a = program.to_b(a), program.to_a(b)
-        metrics = {"generator": loss[1](critics[0](in_a)) + loss[1](critics[1](in_b))}
-        metrics["cycle"] = (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2
-        total = metrics["generator"] + 2 * cycle * metrics["cycle"]
+        losses = {
+            "generator": loss[1](critics[0](in_a)) + loss[1](critics[1](in_b)),
+            "cycle": (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2,
+        }
         if identity:
-            metrics["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
-            total = total + 2 * identity * metrics["identity"]
+            losses["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
         if semantic is not None:
-            metrics["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
-            total = total + semantic_weight * metrics["semantic"]
+            losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
+        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         descend(generator_optimizer, total, "translators", steps)
-        return in_a.detach(), in_b.detach(), {name: value.detach() for name, value in metrics.items()}
+        return in_a.detach(), in_b.detach(), {name: value.detach() for name, value in losses.items()}
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps, held
@@ -210,6 +209,12 @@ def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:
             error(a, a.mean(0)),
             error(b, b.mean(0)),
         )
+
+
+def _expect_weights(**weights: float) -> None:
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
 
 
 def _expect_domains(

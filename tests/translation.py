@@ -67,7 +67,6 @@ def translate(
 ) -> Translated:
     """Trains a CycleGAN as `ppl-gen fit cycle-gan` does, and has test images of both domains read, at most 2000 of each."""
     a, b = (domains.load(name) for name in (name_a, name_b))
-    judges = {"b": readers(b), "a": readers(a)}
     torch.manual_seed(seed)
     program = cycle_gan(a.train.x, b.train.x, alike=identity > 0)
     critics = conv_critic(a.shape, width=width), conv_critic(b.shape, width=width)
@@ -94,16 +93,20 @@ def translate(
             done += 1
             if done == steps:
                 break
-    x, y = ({"a": a.test.x[:2000], "b": b.test.x[:2000]}, {"a": a.test.y[:2000], "b": b.test.y[:2000]})
-    with torch.no_grad():
-        there = {"b": program.to_b(x["a"]), "a": program.to_a(x["b"])}
+    return Translated(_read(program, a, b), cycle_errors(program, a.test.x[:2000], b.test.x[:2000]), program)
+
+
+def _read(program: Any, a: Any, b: Any) -> dict[tuple[str, str], Read]:
+    """Test images of each domain read by the other's classifiers, before and after translation."""
     found = {}
-    for source, target in (("a", "b"), ("b", "a")):
-        truth = y[source].numpy()
-        for reader, judge in judges[target].items():
-            before, after = judge(x[source]) == truth, judge(there[target]) == truth
+    for way, source, target, there in (("a → b", a, b, program.to_b), ("b → a", b, a, program.to_a)):
+        x, truth = source.test.x[:2000], source.test.y[:2000].numpy()
+        with torch.no_grad():
+            translated = there(x)
+        for reader, judge in readers(target).items():
+            before, after = judge(x) == truth, judge(translated) == truth
             gained = after.astype(float) - before
             error = float(gained.std(ddof=1) / len(gained) ** 0.5)
-            matrix = torch.as_tensor(confusion_matrix(truth, judge(there[target]), labels=range(10)))
-            found[f"{source} → {target}", reader] = Read(before.mean(), after.mean(), error, matrix)
-    return Translated(found, cycle_errors(program, x["a"], x["b"]), program)
+            matrix = confusion_matrix(truth, judge(translated), labels=range(10))
+            found[way, reader] = Read(before.mean(), after.mean(), error, torch.as_tensor(matrix))
+    return found
