@@ -132,16 +132,11 @@ def cycle_step(
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         in_b, in_a = program.to_b(a), program.to_a(b)
-        losses = {
-            "generator": loss[1](critics[0](in_a)) + loss[1](critics[1](in_b)),
-            "cycle": (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2,
-        }
-        if identity:
-            losses["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
-        if semantic is not None:
-            losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
-        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        descend(generator_optimizer, total, "translators", steps)
+        fooling = loss[1](critics[0](in_a)) + loss[1](critics[1](in_b))
+        losses = {"generator": fooling, **_consistency(program, a, b, in_a, in_b, identity > 0, semantic)}
+        descend(
+            generator_optimizer, torch.stack([weights[k] * v for k, v in losses.items()]).sum(), "translators", steps
+        )
         return in_a.detach(), in_b.detach(), {name: value.detach() for name, value in losses.items()}
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
@@ -162,6 +157,24 @@ def cycle_step(
         return both | metrics | {"spread": both["spread"] / 2}
 
     return step
+
+
+def _consistency(
+    program: Translators,
+    a: Tensor,
+    b: Tensor,
+    in_a: Tensor,
+    in_b: Tensor,
+    identity: bool,
+    semantic: Callable[[Tensor], Tensor] | None,
+) -> dict[str, Tensor]:
+    """What binds a translation to its original: the way back, what is there already, and what is read."""
+    losses = {"cycle": (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2}
+    if identity:
+        losses["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
+    if semantic is not None:
+        losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
+    return losses
 
 
 class CycleErrors(NamedTuple):

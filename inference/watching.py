@@ -14,6 +14,15 @@ LOST = 1e-3  # of the critic's loss: some 3.5 logits between data and draws, eve
 VANISHED = 0.05  # of the standard deviation of data
 _LOOK = 50  # steps between two looks: a look waits for the device
 
+NO_CONTEST = (
+    f"the critic tells all draws from data (its loss has been below {LOST:g} for {PATIENCE} steps): the generator learns "
+    f"nothing more; penalise the critic's gradient (r1=1), lower its learning rate, or give it fewer steps"
+)
+ALIKE = (
+    f"the draws are all alike (their standard deviation has been below {VANISHED:.0%} of that of data for {PATIENCE} steps): "
+    f"the generator has collapsed; raise r1, lower the generator's learning rate, or take larger batches"
+)
+
 
 class Watch:
     """Follows the critic's loss and the spread of draws, and warns once of each that has collapsed.
@@ -30,8 +39,8 @@ class Watch:
         self.perfect = perfect
         self.steps = 0
         self.highest: Tensor | None = None  # of the critic's loss and of the spread since they were last looked at
-        self.idle = [0, 0]
-        self.warned = [False, False]
+        self.idle = {NO_CONTEST: 0, ALIKE: 0}  # steps that each has been true for
+        self.said: set[str] = set()
 
     def __call__(self, critic: Tensor, drawn: Tensor, data: Tensor) -> dict[str, Tensor]:
         """The metric "spread" of a step; 1 for a batch of one, or of equal data, which tell nothing."""
@@ -45,27 +54,13 @@ class Watch:
         return {"spread": spread}
 
     def _look(self, critic: float, spread: float) -> None:
+        """Warns, once each, of what has been true for so long."""
         lost = self.perfect is not None and critic < self.perfect + LOST
-        for i, (bad, message) in enumerate(
-            (
-                (
-                    lost,
-                    f"the critic tells all draws from data (its loss has been below {LOST:g} for {PATIENCE} steps): the "
-                    f"generator learns nothing more; penalise the critic's gradient (r1=1), lower its learning rate, or give "
-                    f"it fewer steps",
-                ),
-                (
-                    spread < VANISHED,
-                    f"the draws are all alike (their standard deviation has been below {VANISHED:.0%} of that of data for "
-                    f"{PATIENCE} steps): the generator has collapsed; raise r1, lower the generator's learning rate, or take "
-                    f"larger batches",
-                ),
-            )
-        ):
-            self.idle[i] = self.idle[i] + _LOOK if bad else 0
-            if self.idle[i] >= PATIENCE and not self.warned[i]:
-                self.warned[i] = True
-                warnings.warn(message, RuntimeWarning, stacklevel=4)
+        for said, bad in ((NO_CONTEST, lost), (ALIKE, spread < VANISHED)):
+            self.idle[said] = self.idle[said] + _LOOK if bad else 0
+            if self.idle[said] >= PATIENCE and said not in self.said:
+                self.said.add(said)
+                warnings.warn(said, RuntimeWarning, stacklevel=4)
 
 
 def _spread(drawn: Tensor, data: Tensor) -> Tensor:

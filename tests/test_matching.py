@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -106,9 +107,14 @@ class TestTheStep:
         assert program.decoder.weight.grad[1].tolist() == [0, 0]
         assert float(program.decoder.weight.grad[0].abs().max()) > 0
 
-    def test_labels_that_the_program_does_not_take_are_left_out(self) -> None:
-        program = Implicit(nn.Linear(2, 2))
-        moment_step(program, sgd(program))(torch.randn(30, 2), torch.arange(30))
+    @pytest.mark.parametrize("wrap", [lambda program: program, lambda program: Observed(program, Dirac())])
+    def test_labels_that_the_program_does_not_take_are_left_out(self, wrap: Callable[[Any], Any]) -> None:
+        program, x = wrap(Implicit(nn.Linear(2, 2))), torch.randn(30, 2)
+        found = []
+        for batch in ((x,), (x, torch.arange(30))):
+            torch.manual_seed(1)
+            found.append(float(moment_step(program, sgd(program))(*batch)["discrepancy"]))
+        assert found[0] == found[1]
 
     def test_the_mode_stays(self) -> None:
         program = Implicit(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
