@@ -3,39 +3,40 @@
 if __name__ != "ppl_gen.inference":
     raise ImportError("import ppl_gen.inference, not inference: the bare name makes a second copy of every class")
 
-from ppl_gen.inference.adversarial import adversarial_step, moving_average
-from ppl_gen.inference.ais import ais
-from ppl_gen.inference.arviz_export import to_arviz
-from ppl_gen.inference.bdmc import Sandwich, bdmc
-from ppl_gen.inference.calibration import Calibration, sbc
-from ppl_gen.inference.classifier_test import ClassifierTest, classifier_test
-from ppl_gen.inference.collapse import Collapse, collapse
-from ppl_gen.inference.compare import Comparison, compare
-from ppl_gen.inference.coverage import PrecisionRecall, precision_recall
-from ppl_gen.inference.cycle import CycleErrors, cycle_errors, cycle_step
-from ppl_gen.inference.distances import (
+from ppl_gen.inference.comparison.compare import Comparison, compare
+from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
+from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
+from ppl_gen.inference.diagnosis.sbc import Calibration, sbc
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.evidence.ais import ais
+from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
+from ppl_gen.inference.evidence.importance import elbo, log_evidence
+from ppl_gen.inference.fitting import losses, objectives
+from ppl_gen.inference.fitting.adversarial import adversarial_step, moving_average
+from ppl_gen.inference.fitting.cycle import CycleErrors, cycle_errors, cycle_step
+from ppl_gen.inference.fitting.information import code_information, information_loss
+from ppl_gen.inference.fitting.loop import Record, fit, iterate
+from ppl_gen.inference.fitting.losses import AdversarialLoss
+from ppl_gen.inference.fitting.moment_matching import moment_step
+from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
+from ppl_gen.inference.fitting.svi import NotFinite, svi_step
+from ppl_gen.inference.mcmc.draws import Draws
+from ppl_gen.inference.mcmc.hmc import hmc
+from ppl_gen.inference.mcmc.nuts import nuts
+from ppl_gen.inference.prediction.arviz_export import to_arviz
+from ppl_gen.inference.samples.classifier_test import ClassifierTest, classifier_test
+from ppl_gen.inference.samples.distances import (
     energy_distance,
     frechet_distance,
     mmd,
     polynomial_mmd,
     sliced_wasserstein,
 )
-from ppl_gen.inference.draws import Draws
-from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.features import PCA, Classifier, classifier_features, inception_features
-from ppl_gen.inference.fit import Record, fit, iterate
-from ppl_gen.inference.gaps import Gaps, gaps
-from ppl_gen.inference.hmc import hmc
-from ppl_gen.inference.importance import elbo, log_evidence
-from ppl_gen.inference.information import code_information, information_loss
-from ppl_gen.inference.losses import AdversarialLoss
-from ppl_gen.inference.matching import moment_step
-from ppl_gen.inference.moments import Moments, moments
-from ppl_gen.inference.nuts import nuts
-from ppl_gen.inference.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
+from ppl_gen.inference.samples.features import PCA, Classifier, classifier_features, inception_features
+from ppl_gen.inference.samples.moments import Moments, moments
+from ppl_gen.inference.samples.permutation import TwoSample, two_sample_test
+from ppl_gen.inference.samples.precision_recall import PrecisionRecall, precision_recall
 from ppl_gen.inference.shares import Share
-from ppl_gen.inference.svi import NotFinite, svi_step
-from ppl_gen.inference.two_sample import TwoSample, two_sample_test
 
 __all__ = [
     "IWAE",
@@ -81,11 +82,13 @@ __all__ = [
     "information_loss",
     "iterate",
     "log_evidence",
+    "losses",
     "mmd",
     "moment_step",
     "moments",
     "moving_average",
     "nuts",
+    "objectives",
     "polynomial_mmd",
     "precision_recall",
     "sbc",

@@ -15,7 +15,7 @@ from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.calling import evaluating, expect_context, forked, owner
+from ppl_gen.contexts import evaluating, expect_context, forked, owner
 from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 from ppl_gen.protocols import Guide, Program
 

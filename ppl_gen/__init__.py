@@ -9,7 +9,11 @@ import importlib
 import importlib.util
 from types import ModuleType
 
+from ppl_gen.moved import MOVED, MovedFinder
+
 __all__ = [
+    "contexts",
+    "critics",
     "data",
     "distributions",
     "guides",
@@ -28,8 +32,10 @@ __version__ = "0.1.0"
 if importlib.util.find_spec("ppl_gen.models") is None:
     raise ImportError("ppl_gen is a source checkout that is not installed: run `pip install -e .` in its top folder")
 
+MovedFinder.install()
+
 
 def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+    if name in __all__ or f"ppl_gen.{name}" in MOVED:
         return importlib.import_module(f"ppl_gen.{name}")
     raise AttributeError(f"module 'ppl_gen' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
-from ppl_gen.calling import forked
+from ppl_gen.contexts import forked
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.program import register
 from ppl_gen.protocols import Distribution, Guide, Program

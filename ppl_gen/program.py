@@ -35,7 +35,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.calling import evaluating, expect_context, guide_of, takes
+from ppl_gen.contexts import evaluating, expect_context, guide_of, takes
 from ppl_gen.protocols import Conditional, Distribution, Guide, Program
 
 _names: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -15,7 +15,7 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
-from ppl_gen.calling import evaluating, forked, guide_of, owner
+from ppl_gen.contexts import evaluating, forked, guide_of, owner
 from ppl_gen.inference import log_evidence
 from ppl_gen.inference.checks import check
 from ppl_gen.program import log_density, propose, simulate

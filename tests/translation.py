@@ -12,8 +12,8 @@ from sklearn.metrics import confusion_matrix
 from sklearn.svm import SVC
 from torch import Tensor
 
-from ppl_gen import domains
 from ppl_gen.critics import conv_critic
+from ppl_gen.data import domains
 from ppl_gen.inference import Classifier, CycleErrors, classifier_features, cycle_errors, cycle_step, losses
 from ppl_gen.models import cycle_gan
 

@@ -72,9 +72,9 @@ def fit(
 ) -> None:
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
     with one_line_errors():
-        from ppl_gen.app import training
-        from ppl_gen.app.build import configure
-        from ppl_gen.domains import parse
+        from ppl_gen.app.commands import fit as fit_command
+        from ppl_gen.app.recipes.build import configure
+        from ppl_gen.data.domains import parse
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
@@ -83,7 +83,7 @@ def fit(
         data = [options["data"], *([options["data_b"]] if options["data_b"] else [])]
         named = [part for place, suffixes in map(parse, data) for part in (Path(place).stem, *suffixes)]
         folder = out or Path("runs") / "-".join([model, *named])
-        training.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
+        fit_command.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
 
 
 @app.command()
@@ -117,9 +117,10 @@ def evaluate(
 ) -> None:
     """Score a run on its test data: log evidence with standard error; by its draws if it has none; or compare runs."""
     with one_line_errors():
-        from ppl_gen.app import judging, versus
-        from ppl_gen.app.fitted import Fitted
-        from ppl_gen.app.judged import Asked
+        from ppl_gen.app.commands import evaluate as evaluate_command
+        from ppl_gen.app.commands import evaluate_runs
+        from ppl_gen.app.evaluation.findings import Asked
+        from ppl_gen.app.run.opened import Fitted
 
         asked = Asked(
             *(particles, limit, ais, bdmc, gaps, collapse, moments, two_sample),
@@ -130,9 +131,9 @@ def evaluate(
         asked.expect_for(len(run_folders))
         runs = [Fitted.open(folder, device) for folder in run_folders]
         if len(runs) == 1:
-            judging.evaluate(runs[0], asked, console)
+            evaluate_command.evaluate(runs[0], asked, console)
         else:
-            versus.compare(runs, asked, out, overwrite, console)
+            evaluate_runs.compare(runs, asked, out, overwrite, console)
 
 
 @app.command()
@@ -149,10 +150,10 @@ def sample(
 ) -> None:
     """Draw samples of a run into samples.png."""
     with one_line_errors():
-        from ppl_gen.app import pictures, report
-        from ppl_gen.app.fitted import Fitted
+        from ppl_gen.app.run import pictures, progress
+        from ppl_gen.app.run.opened import Fitted
 
-        report.expect_count(count)
+        progress.expect_count(count)
         path = pictures.sample(Fitted.open(run_folder, device), count, label, caption, seed)
         console.print(f"written to {path}", soft_wrap=True)
 
@@ -161,10 +162,10 @@ def sample(
 def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto") -> None:
     """Draw test data beside their reconstructions into reconstructions.png."""
     with one_line_errors():
-        from ppl_gen.app import pictures, report
-        from ppl_gen.app.fitted import Fitted
+        from ppl_gen.app.run import pictures, progress
+        from ppl_gen.app.run.opened import Fitted
 
-        report.expect_count(count)
+        progress.expect_count(count)
         fitted = Fitted.open(run_folder, device)
         fitted.expect_guide("reconstructions")
         path = pictures.reconstruct(fitted, fitted.data.test.fixed(0, count))
@@ -186,11 +187,11 @@ def translate(
 ) -> None:
     """Translate images into the other domain of a cycle-gan."""
     with one_line_errors():
-        from ppl_gen.app import translating
-        from ppl_gen.app.fitted import Fitted
+        from ppl_gen.app.commands import translate as translate_command
+        from ppl_gen.app.run.opened import Fitted
 
         fitted = Fitted.open(run_folder, device)
-        translating.translate(fitted, side, images, to, image_size, overwrite, console)
+        translate_command.translate(fitted, side, images, to, image_size, overwrite, console)
 
 
 @app.command()
@@ -215,11 +216,13 @@ def compare(
 ) -> None:
     """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures, posterior.nc."""
     with one_line_errors():
-        from ppl_gen.app import comparing
-        from ppl_gen.app.fitted import Fitted
+        from ppl_gen.app.commands import compare as compare_command
+        from ppl_gen.app.run.opened import Fitted
 
-        asked = comparing.Asked(what, sampler, guide, chains, draws, warmup, steps, limit, engine, seed, out, overwrite)
-        comparing.run(asked, lambda folder: Fitted.open(folder, device), console)
+        asked = compare_command.Asked(
+            what, sampler, guide, chains, draws, warmup, steps, limit, engine, seed, out, overwrite
+        )
+        compare_command.run(asked, lambda folder: Fitted.open(folder, device), console)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class Config:
 
 def resolve(kind: str, name: str, known: Iterable[str]) -> str:
     """The name itself, or a ValueError with the nearest one."""
-    from ppl_gen.sources import nearest  # brings torch with it
+    from ppl_gen.data.sources import nearest  # brings torch with it
 
     known = list(known)
     if name not in known:

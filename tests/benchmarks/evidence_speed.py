@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ppl_gen.inference.ais import Settings, annealed_log_weights
-from ppl_gen.inference.schedules import sigmoid
+from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights
+from ppl_gen.inference.evidence.temperatures import sigmoid
 from ppl_gen.models import VAE, vae
 
 ROUNDS, IMAGES, CHAINS, TEMPERATURES, LEAPFROGS = 5, 100, 16, 20, 5

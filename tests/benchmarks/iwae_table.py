@@ -17,7 +17,7 @@ from pyro.infer import ELBO, Trace_ELBO
 
 from ppl_gen import data
 from ppl_gen.inference import Estimate, elbo, log_evidence, svi_step
-from ppl_gen.inference.objectives import IWAE, DReG
+from ppl_gen.inference.fitting.objectives import IWAE, DReG
 from ppl_gen.models import VAE, vae
 
 STAGES = 8

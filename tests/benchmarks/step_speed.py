@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ppl_gen import data
 from ppl_gen.inference import svi_step
-from ppl_gen.inference.engine import Engine
+from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.models import vae
 
 ROUNDS = 9

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from translation import READERS, translate
 
-from ppl_gen import plots_adversarial
+from ppl_gen import plots
 
 UNLIKE = {"identity": 0.0, "cycle": 10.0, "width": 32, "steps": 1000}
 GAMES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
@@ -51,7 +51,7 @@ def main() -> None:
             if asked.pictures and seed == 0:
                 for way, file in (("a → b", "to_b"), ("b → a", "to_a")):
                     matrix = done.read[way, "network"].confusion
-                    figure = plots_adversarial.confusion(matrix, [str(i) for i in range(10)], f"{name}: {way}")
+                    figure = plots.games.confusion(matrix, [str(i) for i in range(10)], f"{name}: {way}")
                     figure.savefig(asked.pictures / f"{name.replace(', ', '_').replace(' ', '_')}_{file}.png")
 
 

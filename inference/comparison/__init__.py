@@ -1,0 +1,1 @@
+"""A guide beside MCMC beside the exact posterior."""

@@ -1,0 +1,1 @@
+"""Ways to fit: the loop, and the steps that plug into it."""

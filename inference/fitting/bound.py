@@ -1,0 +1,172 @@
+"""What objectives have in common that bound the evidence datum by datum: particles, scales, and the interface of Pyro's."""
+
+from __future__ import annotations
+
+__all__ = ["Draw", "PerDatum", "Sites", "latent_sites", "with_values"]
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from torch import Tensor
+
+from ppl_gen.contexts import evaluating, forked
+from ppl_gen.program import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
+
+Sites = dict[str, Any]
+
+
+class Draw(NamedTuple):
+    """z ~ q(z | x) with particles on the left, and the sites of guide and model there.
+
+    Attributes:
+        guide: By name, the guide's sites.
+        model: By name, the model's latent sites.
+        log_likelihood: log p(x | z), (K, N).
+        scale: What the observed data are weighed with: N/n for a subsample of n in a plate of N.
+        nesting: The number of axes that the plates take, without that of the particles.
+    """
+
+    guide: Sites
+    model: Sites
+    log_likelihood: Tensor
+    scale: Any
+    nesting: int
+
+    def log_prob(self, sites: Sites) -> Tensor:
+        """The log density of latent sites, (K, N), each weighed by β: its scale, in units of that of the data."""
+        return sum(
+            (self.beta(site) * log_prob_per_datum(site, self.nesting) for site in sites.values()),
+            torch.zeros_like(self.log_likelihood),
+        )
+
+    def beta(self, site: Any) -> Any:
+        """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than the data."""
+        return _ratio(site["scale"], self.scale)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log w = log p(x | z) + β (log p(z) − log q(z | x)), (K, N)."""
+        return self.log_likelihood + self.log_prob(self.model) - self.log_prob(self.guide)
+
+
+class PerDatum(ELBO):
+    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data"; the scale sᵢ of its subsampling stays outside of Lᵢ.
+
+    Args:
+        num_particles: K, the number of draws z ~ q(z | x) per datum, all at once on an axis on the left.
+        max_plate_nesting: How many axes the plates of model and guide take; found by running both once if left out.
+
+    Raises:
+        ValueError: If K is below 1; when it is first called, if a site lies outside the plate "data", has no
+            reparameterised draws or is in one of model and guide only.
+    """
+
+    metric: ClassVar[str] = "elbo"
+    max_plate_nesting: float
+
+    def __init__(self, num_particles: int = 1, *, max_plate_nesting: float = math.inf) -> None:
+        if num_particles < 1:
+            raise ValueError(f"expected num_particles of at least 1, got {num_particles}")
+        super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
+
+    @abstractmethod
+    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+        """Lᵢ of each datum, (N,); `rerun` gives the guide's sites at other values of its latents."""
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss, for autograd; a sum over data, as Pyro's are."""
+        self._find_nesting(model, guide, args, kwargs)
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        self._expect_fit(model_trace, guide_trace)
+        draw = self._draw(model_trace, guide_trace)
+
+        def rerun(values: Mapping[str, Tensor]) -> Sites:
+            moved = self._in_particles(poutine.replay(guide, trace=with_values(guide_trace, values)), args, kwargs)
+            return {name: site for name, site in stochastic_sites(moved).items() if name in draw.guide}
+
+        return -(draw.scale * self.bound(draw, rerun)).sum()
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The loss as a number, its gradient left in the parameters."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        return float(loss.detach())
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+        guide_trace = self._guide_trace(guide, args, kwargs)
+        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs), guide_trace
+
+    def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
+        """The guide's trace, as the model is to see it."""
+        return self._in_particles(guide, args, kwargs)
+
+    def _in_particles(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
+        with pyro.plate("_particles", self.num_particles, dim=-1 - int(self.max_plate_nesting)):
+            return poutine.trace(guide).get_trace(*args, **kwargs)
+
+    def _find_nesting(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
+        """Runs both once, leaving no trace of it."""
+        if self.max_plate_nesting < math.inf:
+            return
+        device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
+        with evaluating(model, guide), forked(device, None), poutine.block():
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        self._expect_fit(model_trace, guide_trace)
+        self.max_plate_nesting = max(plate_nesting(model_trace), plate_nesting(guide_trace))
+
+    def _expect_fit(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> None:
+        latents = set(latent_sites(model_trace))
+        proposed = {name for name, site in latent_sites(guide_trace).items() if not is_auxiliary(site)}
+        if not latents:
+            raise ValueError("expected a program with latents, got none; its log density is its evidence")
+        if latents != proposed:
+            raise ValueError(
+                f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; give the "
+                f"sites the same names in both (sites to be enumerated need TraceEnum_ELBO)"
+            )
+        for name, site in latent_sites(guide_trace).items():
+            if not site["fn"].has_rsample:
+                raise ValueError(
+                    f"expected reparameterised draws of {name!r} for {type(self).__name__}, got {type(site['fn']).__name__}, "
+                    f"which has none; take Trace_ELBO, TraceGraph_ELBO, or TraceEnum_ELBO where it can be summed out"
+                )
+
+    def _draw(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Draw:
+        nesting = int(self.max_plate_nesting)
+        sites, latents = stochastic_sites(model_trace), latent_sites(model_trace)
+        observed = [site for name, site in sites.items() if name not in latents]
+        scale = sites["x"]["scale"] if "x" in sites else observed[0]["scale"] if observed else 1.0
+        first = next(iter(latent_sites(guide_trace).values()))
+        zero = first["value"].new_zeros(self.num_particles, 1)
+        likelihood = sum((log_prob_per_datum(s, nesting) * _ratio(s["scale"], scale) for s in observed), zero)
+        return Draw(latent_sites(guide_trace), latents, likelihood, scale, nesting)
+
+
+def latent_sites(trace: poutine.Trace) -> Sites:
+    """The latent sites of a trace, by name."""
+    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+
+
+def with_values(trace: poutine.Trace, values: Mapping[str, Tensor]) -> poutine.Trace:
+    """A copy of a trace with other values at some sites."""
+    moved = trace.copy()
+    for name, value in values.items():
+        moved.nodes[name] = {**moved.nodes[name], "value": value}
+    return moved
+
+
+def _ratio(scale: Any, unit: Any) -> Any:
+    return 1.0 if scale is unit else scale / unit

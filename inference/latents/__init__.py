@@ -1,0 +1,1 @@
+"""The latents of a program as one flat vector of unconstrained numbers."""

@@ -1,0 +1,1 @@
+"""Markov chains that sample a posterior, and what tells whether they have."""

@@ -1,0 +1,1 @@
+"""Predictive densities from draws, and draws for ArviZ."""

@@ -1,0 +1,189 @@
+"""Do two samples come from one distribution? The permutation test of any statistic."""
+
+from __future__ import annotations
+
+__all__ = ["Statistic", "TwoSample", "two_sample_test"]
+
+import functools
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from ppl_gen.contexts import forked
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.samples.discrepancies import (
+    directions,
+    squared_energy,
+    squared_frechet,
+    squared_mmd,
+    squared_sliced_wasserstein,
+    squared_wasserstein,
+)
+from ppl_gen.inference.samples.distances import (
+    energy_distance,
+    frechet_distance,
+    mmd,
+    polynomial_mmd,
+    sliced_wasserstein,
+)
+from ppl_gen.inference.samples.kernels import Kernel, NegativeDistance, Polynomial, blocks, default_kernel
+from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
+
+Statistic = Callable[..., Estimate | Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TwoSample:
+    """The outcome of a permutation test.
+
+    Attributes:
+        statistic: Of the samples as they are.
+        p_value: (1 + #{null ≥ statistic}) / (1 + permutations): the chance of such a statistic, or a larger one, if both
+            samples were of one distribution.
+        null: The statistic after each permutation, (permutations,).
+    """
+
+    statistic: float
+    p_value: float
+    null: Tensor
+
+    def __str__(self) -> str:
+        return f"{self.statistic:.4g}, p = {self.p_value:.3g} by {len(self.null)} permutations"
+
+
+def two_sample_test(
+    x: Tensor,
+    y: Tensor,
+    statistic: Statistic = mmd,
+    permutations: int = 500,
+    features: Features | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> TwoSample:
+    """p = (1 + #{T_π ≥ T}) / (1 + P) over P random reassignments π of the pooled points to two samples of the same sizes.
+
+    The level is exact for any statistic and any sample size: if both samples are of one distribution, p ≤ α with a
+    probability of at most α. Averages over pairs (`mmd`, `polynomial_mmd`, `energy_distance`) take one matrix of the pooled
+    sample and one matrix product for all permutations; `sliced_wasserstein` sorts each direction once for all. Other statistics
+    are called once for each, always with the same random numbers of their own. The bandwidth of a kernel that is not given is
+    that of the pooled sample.
+
+    Args:
+        x: A sample (n, *shape).
+        y: Another one (m, *shape).
+        statistic: From (n, D) and (m, D) to an `Estimate` or a number, large where the samples differ: an estimator of
+            `ppl_gen.inference.samples.distances`, a `functools.partial` of one, or any other function.
+        permutations: P, at least 19.
+        features: From (N, *shape) to (N, D); None takes the flattened data. Not fitted on x or y.
+        seed: Seeds the permutations and leaves the global generator as it was.
+        progress: Whether to show a progress bar, unless all permutations are taken at once.
+
+    Raises:
+        ValueError: If there are fewer than 4 points or 19 permutations, shapes differ, values are not finite, or the statistic
+            is not a number.
+
+    Reference:
+        Gretton et al. (2012), A kernel two-sample test; Phipson and Smyth (2010), Permutation p-values should never be zero.
+    """
+    expect_permutations(permutations)
+    x, y = as_vectors(x, y, features, least=4)
+    count = len(x) + len(y)
+    with nullcontext() if seed is None else forked(x.device, seed), torch.no_grad():
+        orders = torch.rand(permutations, count, device=x.device).argsort(1)
+        orders = torch.cat([torch.arange(count, device=x.device)[None], orders])
+        values = _drawn(statistic, x, y, orders, progress)
+    observed, null = values[0], values[1:]
+    # Equal values may differ in their last digits, by the order of summation.
+    reached = null >= observed - 1e-10 * values.abs().max()
+    return TwoSample(float(observed), (1 + int(reached.sum())) / (1 + permutations), null)
+
+
+def _drawn(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:
+    """The statistic after each order of the pooled points, by the quickest way that there is for it."""
+    function, given = _unwrapped(statistic)
+    pooled, n = torch.cat([x, y]), len(x)
+    if (kernel := _kernel(statistic, x, y)) is not None:
+        return _at_once(kernel, pooled, orders, n)
+
+    def shown(parts: Iterable[Any], count: int) -> Iterable[Any]:
+        return track(parts, "permuting", total=count, disable=not progress, transient=True)
+
+    if function in (sliced_wasserstein, squared_sliced_wasserstein) and given.keys() <= {"projections", "seed"}:
+        return _sliced(pooled, shown(orders, len(orders)), n, **given)
+    if function in (frechet_distance, squared_frechet) and not given:
+        parts = list(blocks(len(orders), pooled.numel()))
+        at_once = torch.vmap(squared_frechet)
+        halves = ((pooled[orders[part, :n]], pooled[orders[part, n:]]) for part in shown(parts, len(parts)))
+        return torch.cat([at_once(*pair) for pair in halves])
+    return _one_by_one(statistic, pooled, shown(orders, len(orders)), n)
+
+
+def _unwrapped(statistic: Any) -> tuple[Any, dict[str, Any]]:
+    """A function and the options that a `functools.partial` gives it."""
+    if isinstance(statistic, functools.partial) and not statistic.args:
+        return statistic.func, statistic.keywords
+    return statistic, {}
+
+
+def _kernel(statistic: Statistic, x: Tensor, y: Tensor) -> Kernel | None:
+    """The kernel of an average over pairs; None of any other statistic."""
+    function, given = _unwrapped(statistic)
+    if function in (mmd, squared_mmd) and given.keys() <= {"kernel"}:
+        kernel = given.get("kernel")
+        return default_kernel(x, y) if kernel is None else kernel
+    if given:
+        return None
+    if function in (energy_distance, squared_energy):
+        return NegativeDistance()
+    return Polynomial() if function is polynomial_mmd else None
+
+
+def _at_once(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
+    """All U-statistics from 1ᵀK1 over the first sample, since K without its diagonal has the same total in each."""
+    m = len(pooled) - n
+    member = pooled.new_zeros(len(pooled), len(orders))
+    member.scatter_(0, orders[:, :n].T, 1.0)
+    inside, touched, total = member.new_zeros(len(orders)), member.new_zeros(len(orders)), pooled.new_zeros(())
+    for part in blocks(len(pooled), len(pooled)):
+        block = kernel(pooled[part], pooled).clone()
+        block.diagonal(part.start).zero_()
+        rows = block.sum(1)
+        inside += (member[part] * (block @ member)).sum(0)
+        touched += rows @ member[part]
+        total = total + rows.sum()
+    across = touched - inside
+    return inside / (n * (n - 1)) + (total - 2 * touched + inside) / (m * (m - 1)) - 2 * across / (n * m)
+
+
+def _sliced(
+    pooled: Tensor, orders: Iterable[Tensor], n: int, projections: int = 128, seed: int | None = None
+) -> Tensor:
+    """All from one sorting of the pooled points, of which those of either sample are in order as well."""
+    with nullcontext() if seed is None else forked(pooled.device, seed):
+        theta = directions(pooled, projections)
+    values, places = (t.T.contiguous() for t in (pooled @ theta).sort(0))
+    found = []
+    for order in orders:
+        member = torch.zeros_like(order, dtype=torch.bool).index_fill(0, order[:n], True)[places]
+        x, y = (values[chosen].view(projections, -1).T for chosen in (member, ~member))
+        found.append(squared_wasserstein(x, y).mean())
+    return torch.stack(found)
+
+
+def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Iterable[Tensor], n: int) -> Tensor:
+    """Each with the same random numbers of its own, so that all are one function of the permuted points."""
+    seed = int(torch.randint(2**31, ()))
+    values = []
+    with forked(pooled.device, None):
+        for order in orders:
+            torch.manual_seed(seed)
+            value = statistic(pooled[order[:n]], pooled[order[n:]])
+            values.append(torch.as_tensor(value.value if isinstance(value, Estimate) else value).double())
+    if any(v.numel() != 1 or not bool(torch.isfinite(v).all()) for v in values):
+        raise ValueError(f"expected a statistic that is a finite number, got {values[0]}; see that it is defined")
+    return torch.stack([v.reshape(()).to(pooled.device) for v in values])

@@ -1,0 +1,1 @@
+"""What `ppl-gen evaluate` asks of a run, and what it finds."""

@@ -1,0 +1,1 @@
+"""Everything that the command knows about each model."""

@@ -1,0 +1,1 @@
+"""A run: its folder, its weights, its progress and its pictures."""

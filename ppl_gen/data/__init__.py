@@ -1,0 +1,47 @@
+"""Data as programs see them: data sets and how they are loaded, pairs of domains, attributes and captions of images."""
+
+from ppl_gen.data.attributes import edges, slant, thickness
+from ppl_gen.data.captions import Captions, TextEncoder
+from ppl_gen.data.domains import (
+    SUFFIXES,
+    Domains,
+    Unpaired,
+    UnpairedBatches,
+    central,
+    coloured,
+    in_colour,
+    inverted,
+    parse,
+    prepared,
+    rotated,
+)
+from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit, load
+from ppl_gen.data.toys import Coverage, modes_covered, ring
+
+__all__ = [
+    "BINARIZATIONS",
+    "SUFFIXES",
+    "Batches",
+    "Captions",
+    "Coverage",
+    "Dataset",
+    "Domains",
+    "Split",
+    "StreamedSplit",
+    "TextEncoder",
+    "Unpaired",
+    "UnpairedBatches",
+    "central",
+    "coloured",
+    "edges",
+    "in_colour",
+    "inverted",
+    "load",
+    "modes_covered",
+    "parse",
+    "prepared",
+    "ring",
+    "rotated",
+    "slant",
+    "thickness",
+]

@@ -1,0 +1,192 @@
+"""Captions from measured attributes, "a thick slanted seven", and an encoder that reads them."""
+
+from __future__ import annotations
+
+__all__ = ["DIGITS", "WORDS", "Captions", "TextEncoder"]
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.data.attributes import slant, thickness
+from ppl_gen.data.sources import nearest
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+THICKNESS = ("thin", "", "thick")
+SLANT = ("left-leaning", "upright", "slanted")
+PADDING, LONGEST = "", 4
+WORDS = ("a", "an", *filter(None, THICKNESS), *SLANT)  # which no class can be named
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What is said of an image: "a" or "an", its thickness unless it is middling, its slant, and its class.
+
+    The words compare an image with a data set: the lower, middle and upper third of its thickness and slant.
+
+    Attributes:
+        thickness: Two thresholds, in pixels: below the first an image is "thin", above the second "thick".
+        slant: Two thresholds, in columns per row: "left-leaning" below, "upright" between, "slanted" (to the right) above.
+        names: A word for each class: lower-case, and none of `WORDS`.
+        missing: The word for a class that is not known, −1.
+
+    Raises:
+        ValueError: If a name is not such a word, or two are the same.
+    """
+
+    thickness: tuple[float, float]
+    slant: tuple[float, float]
+    names: tuple[str, ...] = DIGITS
+    missing: str = "digit"
+
+    def __post_init__(self) -> None:
+        words = (*self.names, self.missing)
+        for i, word in enumerate(words):
+            if word.lower().split() != [word]:
+                raise ValueError(f"expected names of one lower-case word each, got {word!r}; join words by hyphens")
+            if word in WORDS:
+                raise ValueError(f"expected names other than {', '.join(WORDS)}, which say other things, got {word!r}")
+            if word in words[:i]:
+                raise ValueError(f"expected different names, got {word!r} twice; rename one")
+
+    @classmethod
+    def fitted(cls, x: Tensor, names: Sequence[str] = DIGITS) -> Captions:
+        """With the thirds of a data set as thresholds.
+
+        Args:
+            x: Images (N, C, H, W), such as all training data.
+            names: A word for each class.
+
+        Raises:
+            ValueError: If there are fewer than three images, all are alike in thickness or slant, or a name is no such word.
+        """
+        if len(x) < 3:
+            raise ValueError(f"expected at least 3 images, whose thirds are taken, got {len(x)}; give some hundreds")
+        thirds = []
+        for measure in (thickness, slant):
+            low, high = torch.quantile(measure(x).double().cpu(), torch.tensor([1 / 3, 2 / 3]).double()).tolist()
+            if not low < high:
+                raise ValueError(
+                    f"expected images that differ in {measure.__name__}, got thirds of {low:.3g} and {high:.3g}"
+                )
+            thirds.append((low, high))
+        return cls(thirds[0], thirds[1], tuple(names))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All words, by their number; number 0 is the padding."""
+        return (PADDING, *WORDS, *self.names, self.missing)
+
+    @property
+    def sentences(self) -> frozenset[str]:
+        """All captions that `of` may say."""
+        said = itertools.product(THICKNESS, SLANT, (*self.names, self.missing))
+        return frozenset(map(_sentence, said))
+
+    def expect_sentence(self, caption: str) -> None:
+        """Says when a caption, though of known words, is none that an image is ever given.
+
+        Raises:
+            ValueError: Then, or as `encode` does.
+        """
+        self.encode([caption])
+        if " ".join(caption.lower().split()) not in self.sentences:
+            things = (*self.names, self.missing)
+            raise ValueError(
+                f'expected a caption such as "{_sentence(("thick", "slanted", things[0]))}" (a or an; thin, thick or '
+                f"neither; {', '.join(SLANT[:-1])} or {SLANT[-1]}; {things[0]} to {things[-1]}), got {caption!r}"
+            )
+
+    def of(self, x: Tensor, y: Tensor) -> list[str]:
+        """The caption of each image.
+
+        Args:
+            x: Images (N, C, H, W).
+            y: Labels, Long (N,), −1 where missing.
+
+        Raises:
+            ValueError: If there is not one label for each image, or one is out of range.
+        """
+        if y.shape != x.shape[:1] or y.is_floating_point():
+            raise ValueError(f"expected {len(x)} labels, one for each image, got {y.dtype} of shape {tuple(y.shape)}")
+        if not bool(((y >= -1) & (y < len(self.names))).all()):
+            last = len(self.names) - 1
+            raise ValueError(
+                f"expected labels in 0, …, {last}, or −1 where missing, got {int(y.min())} to {int(y.max())}"
+            )
+        thick, lean = (
+            torch.bucketize(
+                measure(x).double(), torch.tensor(thresholds, dtype=torch.float64, device=x.device)
+            ).tolist()
+            for measure, thresholds in ((thickness, self.thickness), (slant, self.slant))
+        )
+        named = (*self.names, self.missing)
+        return [_sentence([THICKNESS[i], SLANT[j], named[k]]) for i, j, k in zip(thick, lean, y.tolist(), strict=True)]
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Numbers of words, Long (N, L), with 0 after the end; L is 4, or the longest caption's length if that is more.
+
+        Args:
+            captions: Sentences of words of the vocabulary.
+
+        Raises:
+            ValueError: If a word is unknown, or a caption has no words.
+        """
+        numbers = {word: i for i, word in enumerate(self.vocabulary)}
+        sentences = [caption.lower().split() for caption in captions]
+        for caption, words in zip(captions, sentences, strict=True):
+            if not words:
+                raise ValueError(f"expected captions with at least a word, got {caption!r}")
+            for word in words:
+                if word not in numbers:
+                    raise ValueError(f"no word {word!r}, of {caption!r}; {nearest(word, self.vocabulary[1:])}")
+        length = max([LONGEST, *map(len, sentences)])
+        padded = [[*(numbers[word] for word in words), *[0] * (length - len(words))] for words in sentences]
+        return torch.tensor(padded, dtype=torch.long).reshape(-1, length)
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """The captions of tokens (N, L), as `encode` made them."""
+        vocabulary = self.vocabulary
+        return [" ".join(vocabulary[i] for i in row if i) for row in tokens.tolist()]
+
+
+class TextEncoder(nn.Module):
+    """e = W GRU(E t₁, …, E t_L) at the last word: a sentence as a vector that knows the order of its words.
+
+    Args:
+        vocabulary_size: The number of words, with the padding, whose number is 0.
+        dim: The size of e.
+        hidden: The size of a word's embedding and of the GRU's state.
+
+    Raises:
+        ValueError: If there are fewer than two words, or a size is below 1.
+
+    Reference:
+        Cho et al. (2014), Learning phrase representations using RNN encoder-decoder.
+    """
+
+    def __init__(self, vocabulary_size: int, dim: int, hidden: int = 32) -> None:
+        super().__init__()
+        if vocabulary_size < 2 or dim < 1 or hidden < 1:
+            raise ValueError(
+                f"expected at least 2 words and sizes of at least 1, got {vocabulary_size} words, dim {dim} and hidden {hidden}"
+            )
+        self.embedding = nn.Embedding(vocabulary_size, hidden, padding_idx=0)
+        self.recurrent = nn.GRU(hidden, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """From Long (*leading, L), with 0 after the end, to (*leading, dim)."""
+        flat = tokens.reshape(-1, tokens.shape[-1])
+        states, _ = self.recurrent(self.embedding(flat))
+        last = ((flat != 0).sum(-1) - 1).clamp(min=0)
+        ends = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
+        return self.head(ends).unflatten(0, tokens.shape[:-1])
+
+
+def _sentence(words: Sequence[str]) -> str:
+    said = [word for word in words if word]
+    return " ".join(["an" if said[0][0] in "aeiou" else "a", *said])

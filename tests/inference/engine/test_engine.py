@@ -1,0 +1,447 @@
+"""The engine: a replayed graph gives what the program gives, and notices when the program has become another one."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import ELBO, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoDiagonalNormal
+from torch import Tensor, nn
+
+from ppl_gen import data
+from ppl_gen.guides import DiagonalGaussian, automatic
+from ppl_gen.inference import NotFinite, log_evidence, svi_step
+from ppl_gen.inference.engine.graphs import trace
+from ppl_gen.inference.engine.replay import Engine, Replay, plan
+from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding
+from ppl_gen.likelihoods import Bernoulli
+from ppl_gen.models import VAE, conv_vae, cvae, vae
+from ppl_gen.nn import mlp
+from ppl_gen.priors import StandardNormal
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "vae": lambda: vae((1, 8, 8), 3, hidden=(16,)),
+    "cvae": lambda: cvae((1, 8, 8), 3, classes=10, hidden=(16,)),
+    "conv-vae": lambda: conv_vae((1, 8, 8), 3),
+}
+OBJECTIVES: dict[str, tuple[Callable[[], ELBO], dict[str, Any]]] = {
+    "ELBO": (Trace_ELBO, {}),
+    "ELBO, analytic KL": (TraceMeanField_ELBO, {}),
+    "ELBO, 4 particles": (lambda: Trace_ELBO(num_particles=4), {}),
+    "ELBO, 4 particles at once": (
+        lambda: Trace_ELBO(num_particles=4, vectorize_particles=True, max_plate_nesting=1),
+        {},
+    ),
+    "β = 4": (Trace_ELBO, {"beta": 4.0}),
+    "β in steps": (Trace_ELBO, {"beta": lambda i: 0.5 + i}),
+    "clipped": (Trace_ELBO, {"clip": 0.1}),
+    "IWAE": (lambda: IWAE(num_particles=3), {}),
+    "DReG": (lambda: DReG(num_particles=3), {}),
+    "sticking the landing": (StickingTheLanding, {}),
+    "free bits": (lambda: FreeBits(0.1), {}),
+    "IWAE, β = ½": (lambda: IWAE(num_particles=3), {"beta": 0.5}),
+}
+PAIRS = [(m, o) for m in MODELS for o in OBJECTIVES]
+# One row for each model and one for each objective: compiling takes seconds.
+COMPILED = [("vae", o) for o in OBJECTIVES] + [(m, "ELBO") for m in MODELS if m != "vae"]
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+
+
+def batch(count: int = 6) -> tuple[Tensor, Tensor]:
+    digits = data.load("digits", binarize="threshold").train
+    return digits.x[:count], digits.y[:count]
+
+
+def step_from(
+    model: str, objective: str, engine: Engine, optimizer: Callable[..., Any], steps: int = 1
+) -> tuple[nn.Module, Any, list[dict[str, Tensor]]]:
+    torch.manual_seed(0)
+    program = MODELS[model]()
+    elbo, options = OBJECTIVES[objective]
+    used = optimizer(program.parameters())
+    step = svi_step(program, used, elbo(), engine=engine, **options)
+    torch.manual_seed(1)
+    return program, used, [dict(step(*batch())) for _ in range(steps)]
+
+
+sgd = partial(torch.optim.SGD, lr=0.1)
+adam = partial(torch.optim.Adam, lr=1e-2)
+
+
+@pytest.mark.parametrize(("model", "objective"), PAIRS)
+def test_traced_gradients_are_the_untraced_ones_bit_for_bit(model: str, objective: str) -> None:
+    expected, _, said = step_from(model, objective, "eager", sgd)
+    program, _, got = step_from(model, objective, "fx", sgd)
+    torch.testing.assert_close(got, said)
+    for p, q in zip(program.parameters(), expected.parameters(), strict=True):
+        assert p.grad is not None
+        assert torch.equal(p.grad, q.grad)
+        assert torch.equal(p, q)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("model", "objective"), COMPILED)
+def test_compiled_gradients_are_the_untraced_ones_to_rounding(model: str, objective: str) -> None:
+    """The same random numbers, so the same loss; sums may be taken in another order."""
+    expected, _, said = step_from(model, objective, "eager", sgd)
+    program, _, got = step_from(model, objective, "inductor", sgd)
+    torch.testing.assert_close(got, said)
+    for p, q in zip(program.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5)
+
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "Adam": adam,
+    "Adam, L2": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1),
+    "AdamW, fused": partial(torch.optim.AdamW, lr=1e-2, betas=(0.5, 0.9), eps=1e-4, fused=True),
+    "Adam, two groups": lambda p: torch.optim.Adam([{"params": [q], "lr": 1e-2 / (i + 1)} for i, q in enumerate(p)]),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_the_compiled_update_is_torch_s(name: str) -> None:
+    expected, reference, _ = step_from("vae", "clipped", "eager", OPTIMISERS[name], steps=4)
+    program, optimizer, _ = step_from("vae", "clipped", "inductor", OPTIMISERS[name], steps=4)
+    for p, q in zip(program.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+    for a, b in zip(optimizer.state.values(), reference.state.values(), strict=True):
+        assert a["step"] == b["step"] == 4
+        torch.testing.assert_close(a["exp_avg_sq"], b["exp_avg_sq"], rtol=1e-3, atol=1e-8)
+
+
+@needs_compiler
+def test_the_compiled_update_follows_a_schedule_and_a_restored_state() -> None:
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    optimizer = adam(program.parameters())
+    step = svi_step(program, optimizer, engine="inductor")
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: float(i < 2))
+    with warnings.catch_warnings(action="error"):
+        for _ in range(2):
+            step(*batch())
+            schedule.step()
+    before = [p.detach().clone() for p in program.parameters()]
+    step(*batch())
+    assert all(torch.equal(p, q) for p, q in zip(program.parameters(), before, strict=True))  # the rate is zero
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    step(*batch())
+    assert {float(s["step"]) for s in optimizer.state.values()} == {4.0}
+    optimizer.state.clear()
+    step(*batch())
+    assert {float(s["step"]) for s in optimizer.state.values()} == {1.0}
+    called = []
+    optimizer.register_step_post_hook(lambda *args: called.append(args))
+    step(*batch())
+    assert len(called) == 1
+
+
+@needs_compiler
+def test_a_step_that_is_not_finite_changes_nothing() -> None:
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    optimizer = adam(program.parameters())
+    step = svi_step(program, optimizer, engine="inductor")
+    step(*batch())
+    with torch.no_grad():
+        next(program.decoder.parameters()).fill_(torch.nan)
+    before = [p.detach().clone() for p in program.parameters()]
+    with pytest.raises(NotFinite, match="at step 1"):
+        step(*batch())
+    for p, q in zip(program.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), q, rtol=0, atol=0, equal_nan=True)
+    assert {float(s["step"]) for s in optimizer.state.values()} == {1.0}
+
+
+@pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
+def test_any_batch_size(engine: Engine) -> None:
+    """A last batch of another size, and sizes that agree with other sizes, get the loss that they should."""
+    program = vae((1, 8, 8), 3, hidden=(16,))
+    steps = {e: svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e) for e in ("eager", engine)}
+    for count in (6, 5, 16, 3, 1, 6, 64):
+        seen = []
+        for step in steps.values():
+            torch.manual_seed(count)
+            seen.append(step(*batch(count)))
+        torch.testing.assert_close(seen[1], seen[0])
+
+
+@pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
+def test_buffers_are_updated_as_they_are_untraced(engine: Engine) -> None:
+    programs = []
+    for e in ("eager", engine):
+        torch.manual_seed(0)
+        normed = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+        program = VAE(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(normed))
+        step = svi_step(program, sgd(program.parameters()), engine=e)
+        torch.manual_seed(1)
+        for _ in range(3):
+            step(torch.ones(8, 4).bernoulli(0.5))
+        programs.append(program)
+    torch.testing.assert_close(programs[1].state_dict(), programs[0].state_dict(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_an_objective_does_at_its_first_call_is_no_part_of_the_graph() -> None:
+    """Pyro's vectorised particles run the model once to count its plates, and draw random numbers doing so."""
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    step = svi_step(
+        program, sgd(program.parameters()), Trace_ELBO(num_particles=2, vectorize_particles=True), engine="fx"
+    )
+    with warnings.catch_warnings(action="error"):
+        for _ in range(4):
+            assert step(*batch())["elbo"].isfinite()
+
+
+def test_modules_that_are_shared_and_tied_parameters() -> None:
+    """The guide is the program's, the decoder's weight that of the encoder: each is trained once, and stays what it was."""
+    programs = []
+    for engine in ("eager", "fx"):
+        torch.manual_seed(0)
+        encoder, decoder = nn.Linear(4, 4), nn.Linear(2, 4)
+        decoder.bias = encoder.bias
+        program = VAE(StandardNormal(2), decoder, Bernoulli(), DiagonalGaussian(encoder))
+        held = [id(p) for p in program.parameters()]
+        step = svi_step(program, sgd(program.parameters()), guide=program.guide, engine=engine)
+        torch.manual_seed(1)
+        for _ in range(3):
+            step(torch.ones(8, 4))
+        assert [id(p) for p in program.parameters()] == held
+        programs.append(program)
+    torch.testing.assert_close(programs[1].state_dict(), programs[0].state_dict())
+
+
+def test_a_number_that_the_program_holds_may_change() -> None:
+    """A temperature annealed in Python is baked into a graph: the change is seen at the next comparison, and told."""
+
+    class Tempered(VAE):
+        temperature = 1.0
+
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else x.shape[0]):
+                z = pyro.sample("z", self.prior())
+                logits = self.decoder(z) / self.temperature
+                return pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+    program = Tempered(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(mlp([4, 4])))
+    step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="fx")
+    eager = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="eager")
+    x = torch.ones(8, 4)
+    step(x)
+    program.temperature = 0.01
+    with pytest.warns(RuntimeWarning, match="the objective has changed since it was traced"):
+        torch.manual_seed(0)
+        got = step(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(got, eager(x))
+
+
+def test_a_number_that_changes_all_the_time_leaves_the_engine() -> None:
+    class Tempered(VAE):
+        temperature = 1.0
+
+        def __init__(self) -> None:
+            super().__init__(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(mlp([4, 4])))
+            self.temperature = 1.0
+
+        def guide(self, x: Tensor) -> Tensor:
+            with pyro.plate("data", x.shape[0]):
+                return pyro.sample("z", dist.Normal(torch.zeros(2), self.temperature).to_event(1))
+
+    program = Tempered()
+    steps = [svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e) for e in ("fx", "eager")]
+    with pytest.warns(RuntimeWarning, match="numbers of the program or the optimiser change all the time"):
+        for i in range(12):
+            program.temperature = 1.0 + i
+            seen = []
+            for step in steps:
+                torch.manual_seed(i)
+                seen.append(step(torch.ones(8, 4)))
+            torch.testing.assert_close(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("engine", ["eager", "fx"])
+def test_other_parameters_than_the_step_was_built_with_are_refused(engine: Engine) -> None:
+    for change in ("group", "weight"):
+        program = vae((1, 8, 8), 2, hidden=(8,))
+        optimizer = sgd(program.encoder.parameters())
+        step = svi_step(program, optimizer, engine=engine)
+        step(*batch())
+        if change == "group":
+            optimizer.add_param_group({"params": list(program.decoder.parameters())})
+        else:
+            program.load_state_dict(vae((1, 8, 8), 2, hidden=(8,)).state_dict(), assign=True)
+        with pytest.raises(ValueError, match="expected the parameters that the step was built with"):
+            step(*batch())
+
+
+def test_a_buffer_that_is_replaced_in_forward_runs_eagerly() -> None:
+    class Averaged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 4)
+            self.register_buffer("average", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.average = 0.5 * self.average + x.mean()
+            return self.net(x) + self.average
+
+    programs = []
+    for engine in ("eager", "fx"):
+        torch.manual_seed(0)
+        program = VAE(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(Averaged()))
+        step = svi_step(program, sgd(program.parameters()), engine=engine)
+        torch.manual_seed(1)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                step(torch.ones(8, 4))
+        assert [("another tensor" in str(w.message)) for w in told] == ([True] if engine == "fx" else [])
+        programs.append(program)
+    torch.testing.assert_close(programs[1].encoder.net.net.weight, programs[0].encoder.net.net.weight)
+
+
+def test_batches_of_one_shape_and_other_strides() -> None:
+    program = vae((8, 8), 2, hidden=(8,))
+    step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="fx")
+    x = torch.rand(6, 8, 8).round()
+    step(x)
+    torch.manual_seed(0)
+    expected = step(x.transpose(1, 2).contiguous())
+    torch.manual_seed(0)
+    torch.testing.assert_close(step(x.transpose(1, 2)), expected)
+
+
+def test_a_plain_pyro_model_is_a_program() -> None:
+    def model(y: Tensor) -> None:
+        loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", y.shape[0]):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    y = torch.ones(5)
+    guide = automatic(AutoDiagonalNormal, model, y)
+    step = svi_step(model, adam(guide.parameters()), guide=guide, engine="fx")
+    assert step(y)["elbo"].isfinite()
+
+
+def test_the_mode_of_a_module_is_part_of_the_graph() -> None:
+    net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 4))
+    program = VAE(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(net))
+    step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="fx")
+    eager = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine="eager")
+    for mode in (True, False, True):
+        program.train(mode)
+        seen = []
+        for s in (eager, step):
+            torch.manual_seed(0)
+            seen.append(s(torch.ones(8, 4)))
+        torch.testing.assert_close(seen[1], seen[0])
+
+
+def test_a_frozen_parameter_gets_no_gradient() -> None:
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    step = svi_step(program, adam(program.parameters()), engine="fx")
+    step(*batch())
+    frozen = program.decoder.requires_grad_(False)
+    before = [p.detach().clone() for p in frozen.parameters()]
+    step(*batch())
+    assert all(p.grad is None for p in frozen.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(frozen.parameters(), before, strict=True))
+
+
+class TestTheLadder:
+    def test_auto_climbs_as_calls_pay(self) -> None:
+        assert [plan(n) for n in (1, 100, 3999, 4000)] == ["eager", "fx", "fx", "inductor"]
+        assert [plan(10**6, e) for e in ("eager", "fx", "inductor")] == ["eager", "fx", "inductor"]
+        replay = Replay()
+        rungs = []
+        for _ in range(101):
+            replay(lambda x: (x + 1,), torch.ones(2))
+            rungs.append(replay.rung)
+        assert rungs == ["eager"] * 99 + ["fx"] * 2
+
+    def test_what_cannot_be_traced_runs_eagerly_and_says_why_once(self) -> None:
+        replay = Replay("fx", what="sum")
+        with pytest.warns(RuntimeWarning, match="the sum cannot be traced and runs eagerly: .*") as told:
+            for i in range(3):
+                assert replay(lambda x: (x * float(x.sum().item()),), torch.full((2,), float(i)))[0].sum() == 4 * i**2
+        assert len(told) == 1
+
+    def test_without_a_compiler_the_graph_is_replayed_uncompiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(*args: Any, **options: Any) -> Any:
+            def fail(*inputs: Tensor) -> None:
+                raise RuntimeError("No working C++ compiler found")
+
+            return fail
+
+        monkeypatch.setattr(torch, "compile", missing)
+        program = vae((1, 8, 8), 2, hidden=(8,))
+        step = svi_step(program, adam(program.parameters()), engine="inductor")
+        with pytest.warns(RuntimeWarning, match="replayed uncompiled: No working C\\+\\+ compiler") as told:
+            for _ in range(4):
+                step(*batch())
+        assert len([w for w in told if w.category is RuntimeWarning]) == 1
+
+    def test_an_objective_without_a_differentiable_loss_runs_eagerly(self) -> None:
+        program = vae((1, 8, 8), 2, hidden=(8,))
+        with pytest.warns(RuntimeWarning, match="RenyiELBO cannot be traced"):
+            step = svi_step(program, adam(program.parameters()), pyro.infer.RenyiELBO(num_particles=2), engine="fx")
+        assert step(*batch())["elbo"].isfinite()
+
+    def test_parameters_of_the_param_store_run_eagerly(self) -> None:
+        """They are no module's, so no graph can take them as inputs."""
+
+        class Stored:
+            def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+                loc = pyro.param("loc", torch.zeros(2))
+                with pyro.plate("data", n if x is None else x.shape[0]):
+                    z = pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+                    return pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+            def guide(self, x: Tensor) -> None:
+                with pyro.plate("data", x.shape[0]):
+                    pyro.sample("z", dist.Normal(x / 2, 1.0).to_event(1))
+
+        program = Stored()
+        program.model(None)
+        loc = pyro.get_param_store()._params["loc"]
+        with pytest.warns(UserWarning, match="no module of program and guide"):
+            step = svi_step(program, torch.optim.SGD([loc], 0.1), engine="fx")
+        step(torch.ones(5, 2))
+        assert float(loc.detach().abs().max()) > 0
+
+    def test_an_unknown_engine(self) -> None:
+        with pytest.raises(ValueError, match="expected an engine of 'auto', 'inductor', 'fx', 'eager', got 'xla'"):
+            svi_step(vae((4,), 1), torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1), engine="xla")  # type: ignore
+
+
+class TestTracing:
+    def test_one_tensor_given_twice_is_two_inputs(self) -> None:
+        x = torch.ones(2)
+        graph = trace(lambda a, b: (a + 2 * b,), [x, x])
+        assert torch.equal(graph(torch.zeros(2), x)[0], 2 * x)
+
+    def test_validation_pyro_and_the_generator_are_as_they_were(self) -> None:
+        found = (pyro.infer.trace_elbo.torch_item, pyro.ops.special._SafeLog, torch.linalg.cholesky)
+        state = torch.get_rng_state()
+        trace(lambda x: (torch.randn(2) + x,), [torch.ones(2)])
+        assert found == (pyro.infer.trace_elbo.torch_item, pyro.ops.special._SafeLog, torch.linalg.cholesky)
+        assert pyro.distributions.is_validation_enabled()
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
+def test_the_evidence_does_not_depend_on_the_engine(engine: Engine) -> None:
+    program = cvae((1, 8, 8), 3, classes=10, hidden=(16,))
+    x, y = batch(7)
+    options = {"particles": 50, "chunk": 100, "seed": 0}
+    expected = log_evidence(program, None, x, y, engine="eager", **options)
+    got = log_evidence(program, None, x, y, engine=engine, **options)
+    torch.testing.assert_close(got.value, expected.value, rtol=1e-5, atol=1e-5)

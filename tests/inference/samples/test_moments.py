@@ -1,0 +1,210 @@
+"""Moments: z-scores are standard normal under the null, and the moment that was moved is the one that is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ppl_gen import data
+from ppl_gen.inference.samples.moments import moments
+
+N, M = 3000, 2000
+
+
+def gamma(n: int, shape: float = 4.0) -> Tensor:
+    """Unit variance, mean 2, skewness 1, kurtosis 1.5."""
+    return torch.distributions.Gamma(shape, shape**0.5).sample((n, 1))
+
+
+def coins(n: int, dim: int) -> Tensor:
+    return torch.randint(2, (n, dim)).float()
+
+
+def halves_of_digits() -> tuple[Tensor, Tensor]:
+    """Of all 1797, binarised, at random; 64 pixels, of which some never or seldom are 1."""
+    both = data.load("digits", binarize="threshold")
+    x = torch.cat([both.train.x, both.test.x])[torch.randperm(1797)]
+    return x[:898], x[898:]
+
+
+BINARY: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+    "one coin": lambda: (coins(1000, 1), coins(1000, 1)),
+    "balanced exactly": lambda: (torch.tensor([0.0, 1.0]).repeat(500)[:, None], coins(1000, 1)),
+    "coins that are each other's": lambda: (doubled(coins(500, 4)), doubled(coins(700, 4))),
+    "digits": halves_of_digits,
+}
+
+
+def doubled(x: Tensor) -> Tensor:
+    return torch.cat([x, 1 - x], 1)
+
+
+class TestNull:
+    def test_z_scores_are_standard_normal(self) -> None:
+        """Of correlated features, some skewed: over R = 300 repetitions, mean 0 ± 1/√R and mean square 1 ± sd(z²)/√R."""
+        mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
+        found = {"mean": [], "covariance": [], "skewness": [], "kurtosis": []}
+        for _ in range(300):
+            y, x = (torch.cat([torch.randn(n, 2), gamma(n, 20.0)], 1) @ mix for n in (M, N))
+            for kind in moments(y, x).kinds:
+                found[kind.name].append(kind.z[kind.counted])
+        for name, parts in found.items():
+            z = torch.stack(parts)
+            assert float(z.mean(0).abs().max()) < 4 / 300**0.5, name
+            squares = z.square()
+            assert bool(((squares.mean(0) - 1).abs() < 4 * squares.std(0) / 300**0.5).all()), name
+
+    def test_the_verdict_errs_at_its_level(self) -> None:
+        """Bonferroni: at most 5 % of 300 repetitions, and not far less, beside a standard error of √(0.05 · 0.95 / 300)."""
+        off = sum(not moments(torch.randn(M, 3), torch.randn(N, 3)).matched for _ in range(300))
+        assert 0 < off / 300 < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
+
+    @pytest.mark.parametrize("name", list(BINARY))
+    def test_nor_does_it_err_on_binary_data(self, name: str) -> None:
+        """At most 5 % of 200 repetitions, beside the standard error; with variances, 30 to 100 % of them were rejected."""
+        off = 0
+        for _ in range(200):
+            found = moments(*BINARY[name]())
+            off += not found.matched
+        assert off / 200 < 0.05 + 4 * (0.05 * 0.95 / 200) ** 0.5
+        assert not bool(found.skewness.counted.any() | found.covariance.counted.diagonal().any())
+
+    def test_errors_of_covariances_are_exact_also_where_the_first_order_vanishes(self) -> None:
+        """V = 2v²/N(N − 1) of each side, v = ¼, for a fair coin, whose first-order error is 0; R = 400 repetitions."""
+        found = [moments(coins(60, 2) + 1e-3 * torch.randn(60, 2), coins(90, 2)).covariance for _ in range(400)]
+        differences = torch.stack([f.sample - f.data for f in found])
+        stated = torch.stack([f.standard_error.square() for f in found]).mean(0)
+        exact = (1 / 16) * (2 / (60 * 59) + 2 / (90 * 89))
+        seen = differences[:, 0, 0].square()
+        assert abs(float(seen.mean()) - exact) < 4 * float(seen.std()) / 400**0.5
+        # Three times that: the first-order term, estimated where it is 0, has an expectation of its own.
+        assert exact < float(stated[0, 0]) < 4 * exact
+
+    def test_intervals(self) -> None:
+        found = moments(torch.randn(M, 4) + 0.5, torch.randn(N, 4), level=0.9)
+        low, high = found.mean.difference.interval(found.level)
+        reach = 1.645 * (1 / M + 1 / N) ** 0.5
+        torch.testing.assert_close(high - low, torch.full((4,), 2 * reach).double(), rtol=0.1, atol=0)
+
+
+class TestWhichIsOff:
+    def test_a_binary_pixel_by_its_mean(self) -> None:
+        y = coins(M, 3)
+        y[:, 1] = (torch.rand(M) < 0.6).float()
+        found = moments(y, coins(N, 3))
+        assert found.worst.name == "mean[1]"
+        assert found.count == 3 + 3
+        assert list(found.table().index) == ["mean", "covariance"]
+
+    def test_the_limit_is_bonferroni_s(self) -> None:
+        """Of 9 moments, a tail of 0.05/18 on each side."""
+        found = moments(torch.randn(M, 2), torch.randn(N, 2))
+        assert found.count == 9
+        assert 2 * 9 * float(torch.special.ndtr(torch.tensor(-found.limit))) == pytest.approx(0.05, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("sample", "name"),
+        [
+            (torch.tensor([0.0, 0.0, 0.3]), "mean[2]"),
+            (torch.tensor([1.0, 1.3, 1.0]), "variance[1]"),
+        ],
+    )
+    def test_means_and_variances(self, sample: Tensor, name: str) -> None:
+        noise = torch.randn(M, 3)
+        found = moments(noise + sample if name == "mean[2]" else noise * sample, torch.randn(N, 3))
+        assert found.worst.name == name
+        assert found.worst.z > 5
+        assert not found.matched
+        assert f"the farthest is {name}" in found.verdict
+
+    def test_a_covariance(self) -> None:
+        y = torch.randn(M, 3)
+        y[:, 2] = 0.4 * y[:, 0] + (1 - 0.16) ** 0.5 * y[:, 2]
+        worst = moments(y, torch.randn(N, 3)).worst
+        assert worst.name == "covariance[0, 2]"
+        assert worst.sample == pytest.approx(0.4, abs=4 * (1.16 / M) ** 0.5)
+        assert worst.data == pytest.approx(0, abs=4 / N**0.5)
+
+    def test_skewness_under_equal_means_and_variances(self) -> None:
+        x = torch.randn(N, 2)
+        y = torch.cat([torch.randn(M, 1), gamma(M) - 2], 1)
+        found = moments(y, x)
+        assert found.worst.name == "skewness[1]"
+        assert abs(float(found.skewness.sample[1]) - 1) < 4 * float(found.skewness.standard_error[1])
+
+    def test_kurtosis_under_equal_variances(self) -> None:
+        y = torch.distributions.Laplace(0, 0.5**0.5).sample((M, 2))
+        found = moments(y, torch.randn(N, 2))
+        assert found.worst.name.startswith("kurtosis")
+        assert bool(((found.kurtosis.sample - 3).abs() < 4 * found.kurtosis.standard_error).all())
+
+    def test_pixels_are_named_by_their_place(self) -> None:
+        y = torch.randn(M, 1, 4, 4)
+        y[:, 0, 2, 3] += 0.5
+        assert moments(y, torch.randn(N, 1, 4, 4)).worst.name == "mean[0, 2, 3]"
+        y[:, 0, 2, 3] = 0.9 * y[:, 0, 0, 1] + 0.19**0.5 * torch.randn(M)
+        assert moments(y, torch.randn(N, 1, 4, 4)).worst.name == "covariance of [0, 0, 1] and [0, 2, 3]"
+
+    def test_features(self) -> None:
+        y = torch.randn(M, 1, 2, 2)
+        found = moments(y + 0.3, torch.randn(N, 1, 2, 2), features=lambda x: x.flatten(1).sum(1, keepdim=True))
+        assert found.worst.name == "mean[0]"
+        assert found.count == 4
+
+    def test_the_table(self) -> None:
+        found = moments(torch.randn(M, 3) + torch.tensor([0.0, 0.5, 0.0]), torch.randn(N, 3))
+        table = found.table()
+        assert list(table.index) == ["mean", "covariance", "skewness", "kurtosis"]
+        assert table["compared"].tolist() == [3, 6, 3, 3]
+        assert table.loc["mean", "off"] == 1
+        assert table.loc["mean", "low"] < 0.5 < table.loc["mean", "high"]
+        assert "mean[1]" in str(found)
+        assert found.verdict in str(found)
+
+
+class TestConstants:
+    def test_equal_in_both_are_carried_as_equal(self) -> None:
+        border = torch.full((N, 2), 0.1)
+        with_border = moments(torch.cat([torch.randn(M, 3), border[:M]], 1), torch.cat([torch.randn(N, 3), border], 1))
+        assert with_border.count == 3 + 6 + 3 + 3
+        assert with_border.mean.difference.value[3:].tolist() == [0, 0]
+        assert with_border.frozen == {"sample": 0, "data": 0}
+        assert "Constant" not in with_border.verdict
+
+    def test_in_one_alone_is_compared_and_said(self) -> None:
+        y = torch.cat([torch.randn(M, 2), torch.zeros(M, 1)], 1)
+        found = moments(y, torch.randn(N, 3))
+        assert found.worst.name == "variance[2]"
+        assert "Constant in the sample alone: 1 of 3 features." in found.verdict
+        assert found.count == 3 + 6 + 2 + 2
+        assert math.isnan(float(found.kurtosis.z[2]))
+
+    def test_at_different_values(self) -> None:
+        y, x = torch.randn(M, 3), torch.randn(N, 3)
+        y[:, 1], x[:, 1] = 0.5, 0.7
+        with pytest.raises(
+            ValueError, match=r"zero variance in both samples, at different values, in 1 of 3: \[1\]; drop"
+        ):
+            moments(y, x)
+
+    def test_all(self) -> None:
+        with pytest.raises(ValueError, match=r"zero variance in all 2 features; drop them.*features=PCA"):
+            moments(torch.ones(9, 2), torch.ones(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("sample", "data", "options", "said"),
+    [
+        (torch.randn(7, 2), torch.randn(9, 2), {}, "at least 8 points in each sample, got 7 and 9"),
+        (torch.randn(9, 2), torch.randn(9, 3), {}, "of one shape"),
+        (torch.randn(9, 2), torch.randn(9, 2) / 0, {}, "finite samples"),
+        (torch.randn(9, 2), torch.randn(9, 2), {"level": 95.0}, "level between 0 and 1, got 95"),
+    ],
+)
+def test_bad_input(sample: Tensor, data: Tensor, options: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        moments(sample, data, **options)
