@@ -1,7 +1,11 @@
-"""Ways to fit and to judge any program, one per file. They know the contract, never a particular model."""
+"""Ways to fit and to judge any program, one per file. They know the contract, never a particular
+model.
+"""
 
 if __name__ != "ppl_gen.inference":
-    raise ImportError("import ppl_gen.inference, not inference: the bare name makes a second copy of every class")
+    raise ImportError(
+        "import ppl_gen.inference, not inference: the bare name makes a second copy of every class"
+    )
 
 from ppl_gen.inference.comparison.compare import Comparison, compare
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
@@ -32,7 +36,12 @@ from ppl_gen.inference.samples.distances import (
     polynomial_mmd,
     sliced_wasserstein,
 )
-from ppl_gen.inference.samples.features import PCA, Classifier, classifier_features, inception_features
+from ppl_gen.inference.samples.features import (
+    PCA,
+    Classifier,
+    classifier_features,
+    inception_features,
+)
 from ppl_gen.inference.samples.moments import Moments, moments
 from ppl_gen.inference.samples.permutation import TwoSample, two_sample_test
 from ppl_gen.inference.samples.precision_recall import PrecisionRecall, precision_recall

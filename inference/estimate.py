@@ -19,11 +19,13 @@ class Estimate:
     Attributes:
         value: The estimate, in nats per datum for an evidence.
         standard_error: Its Monte Carlo standard error: what more particles would shrink.
-        ess: Effective sample size (Σw)² / Σw², from 1 to the number of particles; None where there are no weights.
-        k_hat: Pareto shape of the weights' upper tail. Above min(1 − 1/log₁₀ K, 0.7), for K particles, the estimate and its
-            error are not to be trusted (Vehtari et al. 2024, Pareto smoothed importance sampling). None where there are no
-            weights, or too few.
-        sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would shrink.
+        ess: Effective sample size (Σw)² / Σw², from 1 to the number of particles; None where there
+            are no weights.
+        k_hat: Pareto shape of the weights' upper tail. Above min(1 − 1/log₁₀ K, 0.7), for K
+            particles, the estimate and its error are not to be trusted (Vehtari et al. 2024, Pareto
+            smoothed importance sampling). None where there are no weights, or too few.
+        sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would
+            shrink.
 
     Example:
         >>> print(Estimate(torch.tensor([-1.0, -3.0]), torch.tensor([0.03, 0.04])).mean())
@@ -37,7 +39,9 @@ class Estimate:
     sampling_error: Tensor | None = None
 
     def mean(self) -> Estimate:
-        """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂ among the data."""
+        """The average over data: standard error √(Σ sᵢ²) / N, the smallest ESS and the largest k̂
+        among the data.
+        """
         value = self.value.double()
         n = value.numel()
         return Estimate(
@@ -49,7 +53,8 @@ class Estimate:
         )
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
-        """value ± z s, the normal interval that holds the truth with probability `level`, entry by entry.
+        """value ± z s, the normal interval that holds the truth with probability `level`, entry by
+        entry.
 
         Args:
             level: Between 0 and 1.
@@ -71,4 +76,6 @@ class Estimate:
         error = float(mean.standard_error)
         # Three decimals suit nats; a smaller error is shown with two digits of its own.
         decimals = 1 - math.floor(math.log10(error)) if 1e-12 < error < 5e-4 else 3
-        return f"{float(mean.value):.{decimals}f} ± " + ("unknown" if math.isnan(error) else f"{error:.{decimals}f}")
+        return f"{float(mean.value):.{decimals}f} ± " + (
+            "unknown" if math.isnan(error) else f"{error:.{decimals}f}"
+        )

@@ -35,7 +35,8 @@ class Share(Estimate):
         return cls(p, (p * (1 - p) / len(hits)).sqrt(), count=len(hits))
 
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
-        """Wilson's (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n), with n the points that would have such an error.
+        """Wilson's (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n), with n the points that
+        would have such an error.
 
         n = q (1 − q)/s² and N at most, with q = (Np + ½)/(N + 1), which is neither 0 nor 1.
 

@@ -1,7 +1,11 @@
-"""Generative stories, one per file, each a plain Pyro program written in full. They know nothing of inference."""
+"""Generative stories, one per file, each a plain Pyro program written in full. They know nothing of
+inference.
+"""
 
 if __name__ != "ppl_gen.models":
-    raise ImportError("import ppl_gen.models, not models: the bare name makes a second copy of every class")
+    raise ImportError(
+        "import ppl_gen.models, not models: the bare name makes a second copy of every class"
+    )
 
 from ppl_gen.models import toy
 from ppl_gen.models.cgan import CGAN, cgan

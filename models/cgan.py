@@ -1,4 +1,6 @@
-"""The conditional GAN: z ~ p(z | y), x = decoder(z, y), for labels, attributes, images or captions y."""
+"""The conditional GAN: z ~ p(z | y), x = decoder(z, y), for labels, attributes, images or captions
+y.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ class CGAN(nn.Module):
         decoder: Maps z (*batch, D) and y (N, ...) to x.
 
     Reference:
-        Mirza and Osindero (2014), Conditional generative adversarial nets; for y an image or a text, Isola et al. (2017)
-        and Reed et al. (2016).
+        Mirza and Osindero (2014), Conditional generative adversarial nets; for y an image or a
+        text, Isola et al. (2017) and Reed et al. (2016).
     """
 
     def __init__(self, prior: Conditional, decoder: nn.Module) -> None:
@@ -40,7 +42,9 @@ class CGAN(nn.Module):
         prior = self.prior(y)
         with pyro.plate("data", y.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", per_datum(dist.Delta(self.decoder(z, y)), z.dim() - prior.event_dim), obs=x)
+            return pyro.sample(
+                "x", per_datum(dist.Delta(self.decoder(z, y)), z.dim() - prior.event_dim), obs=x
+            )
 
 
 def cgan(
@@ -67,9 +71,15 @@ def cgan(
         prior: StandardNormal(latent_dim) if left out.
 
     Raises:
-        ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without `attributes`.
+        ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without
+            `attributes`.
     """
     width = context_width(classes, attributes, embed, needed=True) or 0
     ends = [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(mlp([latent_dim + width, *hidden, math.prod(shape)], activation), *ends, Shape(shape))
-    return CGAN(StandardNormal(latent_dim) if prior is None else prior, Condition(decoder, classes, embed=embed))
+    decoder = nn.Sequential(
+        mlp([latent_dim + width, *hidden, math.prod(shape)], activation), *ends, Shape(shape)
+    )
+    return CGAN(
+        StandardNormal(latent_dim) if prior is None else prior,
+        Condition(decoder, classes, embed=embed),
+    )

@@ -25,7 +25,8 @@ def conv_vae(
     likelihood: Conditional | None = None,
     prior: Conditional | None = None,
 ) -> VAE:
-    """A VAE of strided convolutions, for images of 8 to 64 pixels a side with any number of channels.
+    """A VAE of strided convolutions, for images of 8 to 64 pixels a side with any number of
+    channels.
 
     Args:
         shape: (C, H, W).
@@ -40,10 +41,14 @@ def conv_vae(
     """
     likelihood = Bernoulli() if likelihood is None else likelihood
     parameters = parameters_per_value(likelihood)
-    encoder = nn.Sequential(conv_features(shape, hidden, activation), nn.Linear(hidden, 2 * latent_dim))
+    encoder = nn.Sequential(
+        conv_features(shape, hidden, activation), nn.Linear(hidden, 2 * latent_dim)
+    )
     return VAE(
         StandardNormal(latent_dim) if prior is None else prior,
-        conv_decoder(latent_dim, shape, hidden=hidden, parameters=parameters, activation=activation),
+        conv_decoder(
+            latent_dim, shape, hidden=hidden, parameters=parameters, activation=activation
+        ),
         likelihood,
         DiagonalGaussian(encoder),
     )

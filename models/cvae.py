@@ -28,10 +28,13 @@ class CVAE(nn.Module):
         encoder: `encoder(x, y)` is q(z | x, y).
 
     Reference:
-        Sohn, Lee and Yan (2015), Learning structured output representation using deep conditional generative models.
+        Sohn, Lee and Yan (2015), Learning structured output representation using deep conditional
+        generative models.
     """
 
-    def __init__(self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional) -> None:
+    def __init__(
+        self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional
+    ) -> None:
         super().__init__()
         self.prior = prior
         self.decoder = decoder
@@ -39,12 +42,18 @@ class CVAE(nn.Module):
         self.encoder = encoder
 
     def model(self, x: Tensor | None, y: Tensor, *, n: int | None = None) -> Tensor:
-        """x of shape (N, *shape) is scored given y (N,) or (N, A); with x = None, one datum is drawn per row of y."""
+        """x of shape (N, *shape) is scored given y (N,) or (N, A); with x = None, one datum is
+        drawn per row of y.
+        """
         register(self)
         prior = self.prior(y)
         with pyro.plate("data", y.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", per_datum(self.likelihood(self.decoder(z, y)), z.dim() - prior.event_dim), obs=x)
+            return pyro.sample(
+                "x",
+                per_datum(self.likelihood(self.decoder(z, y)), z.dim() - prior.event_dim),
+                obs=x,
+            )
 
     def guide(self, x: Tensor, y: Tensor) -> Tensor:
         """z ~ q(z | x, y), of shape (*particles, N, D)."""
@@ -84,10 +93,13 @@ def cvae(
     size, parameters = math.prod(shape), parameters_per_value(likelihood)
     encoder = mlp([size + width, *hidden, 2 * latent_dim], activation)
     decoder = nn.Sequential(
-        mlp([latent_dim + width, *reversed(hidden), size * parameters], activation), Shape(shape, parameters)
+        mlp([latent_dim + width, *reversed(hidden), size * parameters], activation),
+        Shape(shape, parameters),
     )
     if prior is None:
-        prior = ConditionalNormal(Condition(mlp([width, *hidden[-1:], 2 * latent_dim], activation), classes))
+        prior = ConditionalNormal(
+            Condition(mlp([width, *hidden[-1:], 2 * latent_dim], activation), classes)
+        )
     return CVAE(
         prior,
         Condition(decoder, classes),

@@ -1,4 +1,6 @@
-"""The deep convolutional GAN: a GAN whose decoder is a pile of transposed convolutions with batch normalisation."""
+"""The deep convolutional GAN: a GAN whose decoder is a pile of transposed convolutions with batch
+normalisation.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from ppl_gen.priors import StandardNormal
 from ppl_gen.protocols import Conditional
 
 
-def dcgan(shape: Sequence[int], latent_dim: int = 100, *, width: int = 64, prior: Conditional | None = None) -> GAN:
+def dcgan(
+    shape: Sequence[int],
+    latent_dim: int = 100,
+    *,
+    width: int = 64,
+    prior: Conditional | None = None,
+) -> GAN:
     """A GAN of `dcgan_decoder`, for images of 8 to 64 pixels a side with any number of channels.
 
     Args:
@@ -28,17 +36,21 @@ def dcgan(shape: Sequence[int], latent_dim: int = 100, *, width: int = 64, prior
         ValueError: If the shape is not that of such an image.
 
     Reference:
-        Radford, Metz and Chintala (2016), Unsupervised representation learning with deep convolutional generative
-        adversarial networks, figure 1 and section 3.
+        Radford, Metz and Chintala (2016), Unsupervised representation learning with deep
+        convolutional generative adversarial networks, figure 1 and section 3.
     """
-    return GAN(StandardNormal(latent_dim) if prior is None else prior, dcgan_decoder(latent_dim, shape, width=width))
+    return GAN(
+        StandardNormal(latent_dim) if prior is None else prior,
+        dcgan_decoder(latent_dim, shape, width=width),
+    )
 
 
 def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.Sequential:
-    """Transposed 4 × 4 convolutions, each doubling the image: (*leading, inputs) → (*leading, C, H, W) in [0, 1].
+    """Transposed 4 × 4 convolutions, each doubling the image: (*leading, inputs) → (*leading, C, H,
+    W) in [0, 1].
 
-    All layers but the last have batch normalisation and a ReLU. The last is (tanh + 1)/2, that is a sigmoid. Weights are
-    drawn from N(0, 0.02²).
+    All layers but the last have batch normalisation and a ReLU. The last is (tanh + 1)/2, that is a
+    sigmoid. Weights are drawn from N(0, 0.02²).
 
     Args:
         inputs: The size of the latent (plus that of its context).
@@ -69,7 +81,9 @@ def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.S
 
 
 class Crop(nn.Module):
-    """Images cut to (H, W) from the top left corner: doubling overshoots sides that are not 2ᵏ times the smallest one."""
+    """Images cut to (H, W) from the top left corner: doubling overshoots sides that are not 2ᵏ
+    times the smallest one.
+    """
 
     def __init__(self, size: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""The generative adversarial network: z ~ p(z), x = decoder(z). It has draws and no density: an implicit model."""
+"""The generative adversarial network: z ~ p(z), x = decoder(z). It has draws and no density: an
+implicit model.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,16 @@ from ppl_gen.protocols import Conditional
 class GAN(nn.Module):
     """p(x, z) = p(z) δ(x − decoder(z)): the same kind of object as a VAE, under a Dirac.
 
-    It is fitted by `ppl_gen.inference.adversarial_step`, with a critic, or by `moment_step`, without one.
-    `Observed(gan, Gaussian(ε))` is the density ∫ N(x; decoder(z), ε²I) p(z) dz.
+    It is fitted by `ppl_gen.inference.adversarial_step`, with a critic, or by `moment_step`,
+    without one. `Observed(gan, Gaussian(ε))` is the density ∫ N(x; decoder(z), ε²I) p(z) dz.
 
     Args:
         prior: `prior()` is p(z); over vectors, or over anything that the decoder takes.
         decoder: Maps z (*batch, D) to x; the field's generator.
 
     Reference:
-        Goodfellow et al. (2014), Generative adversarial nets; Mohamed and Lakshminarayanan (2016), Learning in implicit
-        generative models.
+        Goodfellow et al. (2014), Generative adversarial nets; Mohamed and Lakshminarayanan (2016),
+        Learning in implicit generative models.
     """
 
     def __init__(self, prior: Conditional, decoder: nn.Module) -> None:
@@ -43,7 +45,9 @@ class GAN(nn.Module):
         prior = self.prior()
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", per_datum(dist.Delta(self.decoder(z)), z.dim() - prior.event_dim), obs=x)
+            return pyro.sample(
+                "x", per_datum(dist.Delta(self.decoder(z)), z.dim() - prior.event_dim), obs=x
+            )
 
 
 def gan(
@@ -54,7 +58,8 @@ def gan(
     activation: Activation = nn.ReLU,
     prior: Conditional | None = None,
 ) -> GAN:
-    """A GAN of a multilayer perceptron: latent_dim – hidden – shape; images (C, H, W) end in a sigmoid, in [0, 1].
+    """A GAN of a multilayer perceptron: latent_dim – hidden – shape; images (C, H, W) end in a
+    sigmoid, in [0, 1].
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
@@ -64,5 +69,7 @@ def gan(
         prior: StandardNormal(latent_dim) if left out.
     """
     ends = [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(mlp([latent_dim, *hidden, math.prod(shape)], activation), *ends, Shape(shape))
+    decoder = nn.Sequential(
+        mlp([latent_dim, *hidden, math.prod(shape)], activation), *ends, Shape(shape)
+    )
     return GAN(StandardNormal(latent_dim) if prior is None else prior, decoder)

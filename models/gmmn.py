@@ -14,9 +14,14 @@ from ppl_gen.priors import Uniform
 
 
 def gmmn(
-    shape: Sequence[int], latent_dim: int, *, hidden: Sequence[int] = (256, 256), activation: Activation = nn.ReLU
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: Sequence[int] = (256, 256),
+    activation: Activation = nn.ReLU,
 ) -> GAN:
-    """z ~ U[−1, 1]ᴰ, x = decoder(z), for `ppl_gen.inference.moment_step`: the perceptron of `gan` with a uniform prior.
+    """z ~ U[−1, 1]ᴰ, x = decoder(z), for `ppl_gen.inference.moment_step`: the perceptron of `gan`
+    with a uniform prior.
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).

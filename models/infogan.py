@@ -1,4 +1,6 @@
-"""InfoGAN: z ~ p(z), c ~ p(c), x = decoder(z, c), with a posterior head that reads the codes c off x."""
+"""InfoGAN: z ~ p(z), c ~ p(c), x = decoder(z, c), with a posterior head that reads the codes c off
+x.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ class InfoGAN(nn.Module):
         features: From x (N, *shape) to vectors that all heads see.
 
     Reference:
-        Chen et al. (2016), InfoGAN: interpretable representation learning by information maximizing generative adversarial
-        nets.
+        Chen et al. (2016), InfoGAN: interpretable representation learning by information maximizing
+        generative adversarial nets.
     """
 
     def __init__(
@@ -90,7 +92,8 @@ def infogan(
     hidden: Sequence[int] = (256, 256),
     activation: Activation = nn.ReLU,
 ) -> InfoGAN:
-    """An InfoGAN of multilayer perceptrons: a discrete code "c", and a code "u" uniform on [−1, 1]ᵁ if asked for.
+    """An InfoGAN of multilayer perceptrons: a discrete code "c", and a code "u" uniform on [−1, 1]ᵁ
+    if asked for.
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
@@ -106,6 +109,10 @@ def infogan(
         codes["u"] = Uniform(continuous)
         heads["u"] = DiagonalGaussian(nn.Linear(hidden[0], 2 * continuous))
     size, ends = math.prod(shape), [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(mlp([latent_dim + categories + continuous, *hidden, size], activation), *ends, Shape(shape))
-    features = nn.Sequential(nn.Flatten(-len(shape)), mlp([size, *reversed(hidden)], activation), activation())
+    decoder = nn.Sequential(
+        mlp([latent_dim + categories + continuous, *hidden, size], activation), *ends, Shape(shape)
+    )
+    features = nn.Sequential(
+        nn.Flatten(-len(shape)), mlp([size, *reversed(hidden)], activation), activation()
+    )
     return InfoGAN(StandardNormal(latent_dim), codes, Condition(decoder), heads, features)

@@ -31,7 +31,9 @@ class VAE(nn.Module):
         Kingma and Welling (2014), Auto-encoding variational Bayes.
     """
 
-    def __init__(self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional) -> None:
+    def __init__(
+        self, prior: Conditional, decoder: nn.Module, likelihood: Conditional, encoder: Conditional
+    ) -> None:
         super().__init__()
         self.prior = prior
         self.decoder = decoder
@@ -44,7 +46,9 @@ class VAE(nn.Module):
         prior = self.prior()
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", per_datum(self.likelihood(self.decoder(z)), z.dim() - prior.event_dim), obs=x)
+            return pyro.sample(
+                "x", per_datum(self.likelihood(self.decoder(z)), z.dim() - prior.event_dim), obs=x
+            )
 
     def guide(self, x: Tensor) -> Tensor:
         """z ~ q(z | x), of shape (*particles, N, D)."""
@@ -67,15 +71,17 @@ def vae(
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
         latent_dim: The dimension of z.
-        hidden: The widths from data to latent; the decoder has them in reverse. The defaults are those of Burda et al.
-            (2016), Importance weighted autoencoders.
+        hidden: The widths from data to latent; the decoder has them in reverse. The defaults are
+            those of Burda et al. (2016), Importance weighted autoencoders.
         activation: Makes the module between two layers.
         likelihood: Bernoulli() if left out.
         prior: StandardNormal(latent_dim) if left out.
     """
     likelihood = Bernoulli() if likelihood is None else likelihood
     size, parameters = math.prod(shape), parameters_per_value(likelihood)
-    encoder = nn.Sequential(nn.Flatten(-len(shape)), mlp([size, *hidden, 2 * latent_dim], activation))
+    encoder = nn.Sequential(
+        nn.Flatten(-len(shape)), mlp([size, *hidden, 2 * latent_dim], activation)
+    )
     decoder = mlp([latent_dim, *reversed(hidden), size * parameters], activation)
     return VAE(
         StandardNormal(latent_dim) if prior is None else prior,

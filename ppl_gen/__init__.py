@@ -1,8 +1,8 @@
 """Deep generative models as probabilistic programs on Pyro, judged in nats.
 
-The vocabulary (priors, likelihoods, guides, networks, data) lies in this package, the generative stories in
-`ppl_gen.models`, the ways to fit and to judge them in `ppl_gen.inference`. Everything is imported when it is first
-asked for, so that `import ppl_gen` and the command's help cost nothing.
+The vocabulary (priors, likelihoods, guides, networks, data) lies in this package, the generative
+stories in `ppl_gen.models`, the ways to fit and to judge them in `ppl_gen.inference`. Everything is
+imported when it is first asked for, so that `import ppl_gen` and the command's help cost nothing.
 """
 
 import importlib
@@ -30,7 +30,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 if importlib.util.find_spec("ppl_gen.models") is None:
-    raise ImportError("ppl_gen is a source checkout that is not installed: run `pip install -e .` in its top folder")
+    raise ImportError(
+        "ppl_gen is a source checkout that is not installed: run `pip install -e .` in its top "
+        "folder"
+    )
 
 MovedFinder.install()
 

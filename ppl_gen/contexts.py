@@ -30,7 +30,8 @@ from ppl_gen.protocols import Guide, Program
 
 @contextmanager
 def evaluating(*parts: Any) -> Iterator[None]:
-    """Evaluation mode without gradients or validation; every submodule's own mode comes back afterwards.
+    """Evaluation mode without gradients or validation; every submodule's own mode comes back
+    afterwards.
 
     Args:
         *parts: Programs and guides; the modules of `modules_of` are put in evaluation mode.
@@ -54,12 +55,20 @@ def in_evaluation_mode(*parts: Any) -> Iterator[None]:
 
 
 def modules_of(*parts: Any) -> list[nn.Module]:
-    """The modules that programs and guides are, hold, are methods of, or, for functions, close over; with all inside them."""
+    """The modules that programs and guides are, hold, are methods of, or, for functions, close
+    over; with all inside them.
+    """
     held: list[Any] = []
     for part in map(owner, parts):
-        cells = [cell.cell_contents for cell in getattr(part, "__closure__", None) or () if _is_filled(cell)]
+        cells = [
+            cell.cell_contents
+            for cell in getattr(part, "__closure__", None) or ()
+            if _is_filled(cell)
+        ]
         held += [part, *getattr(part, "__dict__", {}).values(), *cells]
-    return list(dict.fromkeys(m for part in held if isinstance(part, nn.Module) for m in part.modules()))
+    return list(
+        dict.fromkeys(m for part in held if isinstance(part, nn.Module) for m in part.modules())
+    )
 
 
 def _is_filled(cell: Any) -> bool:
@@ -71,7 +80,9 @@ def _is_filled(cell: Any) -> bool:
 
 @contextmanager
 def forked(device: torch.device, seed: int | None) -> Iterator[None]:
-    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first if asked to."""
+    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first
+    if asked to.
+    """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)
@@ -91,7 +102,9 @@ def store_kept() -> Iterator[None]:
 
 
 def owner(part: Any) -> Any:
-    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`, also inside a `partial`."""
+    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`, also
+    inside a `partial`.
+    """
     while isinstance(part, functools.partial):
         part = part.func
     return getattr(part, "__self__", part)
@@ -106,13 +119,15 @@ def guide_of(program: Program, guide: Guide | None = None) -> Guide:
     guide = getattr(program, "guide", None) if guide is None else guide
     if guide is None:
         raise ValueError(
-            f"{type(program).__name__} has no guide of its own: pass one (guide=...); guides.from_prior(program) is one"
+            f"{type(program).__name__} has no guide of its own: pass one (guide=...); "
+            "guides.from_prior(program) is one"
         )
     return guide
 
 
 def takes(model: Callable[..., Any]) -> int | None:
-    """The number of tensors (x, *context) that a model or guide can be called with; None if any number.
+    """The number of tensors (x, *context) that a model or guide can be called with; None if any
+    number.
 
     Of a program seen under another likelihood, `Observed`, that which the program itself can.
     """
@@ -123,7 +138,9 @@ def takes(model: Callable[..., Any]) -> int | None:
 
 
 def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Those of a model; where it hands any number on to the program that it wraps, those of that program's model."""
+    """Those of a model; where it hands any number on to the program that it wraps, those of that
+    program's model.
+    """
     parameters = list(inspect.signature(model).parameters.values())
     wrapped = getattr(getattr(owner(model), "program", None), "model", None)
     if wrapped is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -132,7 +149,9 @@ def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def simulates(model: Callable[..., Any]) -> bool:
-    """Whether a model keeps the contract of programs, `model(x, *context, n=)`, or is a Pyro model of any other kind."""
+    """Whether a model keeps the contract of programs, `model(x, *context, n=)`, or is a Pyro model
+    of any other kind.
+    """
     parameters = inspect.signature(model).parameters.values()
     return any(p.name == "n" or p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -149,5 +168,6 @@ def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
     optional = sum(p.default is not p.empty for p in _parameters(program.model)[1:most])
     if not most - 1 - optional <= len(context) <= most - 1:
         raise ValueError(
-            f"expected {most - 1} context tensors (labels or attributes) for {type(program).__name__}, got {len(context)}"
+            f"expected {most - 1} context tensors (labels or attributes) for "
+            f"{type(program).__name__}, got {len(context)}"
         )

@@ -1,4 +1,6 @@
-"""Distributions that Pyro does not have: a normal by its log scale, masses on a grid in [0, 1], and stored points."""
+"""Distributions that Pyro does not have: a normal by its log scale, masses on a grid in [0, 1], and
+stored points.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from torch.nn import functional as F
 
 
 class LogScaleNormal(dist.Normal):
-    """N(x; μ, exp(η)²), with μ and η of one shape: what a network puts out is used as it is, never the log of an exp."""
+    """N(x; μ, exp(η)²), with μ and η of one shape: what a network puts out is used as it is, never
+    the log of an exp.
+    """
 
     def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
         self.log_scale = log_scale
@@ -68,7 +72,9 @@ class Grid(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.logits.exp() @ torch.linspace(0, 1, self.levels, dtype=self.logits.dtype, device=self.logits.device)
+        return self.logits.exp() @ torch.linspace(
+            0, 1, self.levels, dtype=self.logits.dtype, device=self.logits.device
+        )
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Grid:
         return Grid(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
@@ -80,15 +86,21 @@ class Grid(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         index = (value * (self.levels - 1)).round().long()
         shape = torch.broadcast_shapes(index.shape, self.batch_shape)
-        return self.logits.expand((*shape, self.levels)).gather(-1, index.expand(shape)[..., None])[..., 0]
+        return self.logits.expand((*shape, self.levels)).gather(-1, index.expand(shape)[..., None])[
+            ..., 0
+        ]
 
 
 class DiscretizedLogistic(TorchDistribution):
-    """A logistic of location μ and scale s, rounded to K evenly spaced values in [0, 1]; the ends take the tails."""
+    """A logistic of location μ and scale s, rounded to K evenly spaced values in [0, 1]; the ends
+    take the tails.
+    """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
-    def __init__(self, loc: Tensor, scale: Tensor, levels: int, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, loc: Tensor, scale: Tensor, levels: int, validate_args: bool | None = None
+    ) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         self.levels = levels
         super().__init__(self.loc.shape, validate_args=validate_args)
@@ -102,7 +114,9 @@ class DiscretizedLogistic(TorchDistribution):
         """δ Σₖ P(x ≥ kδ) = δ Σₖ σ((μ − (k − ½)δ) / s), k = 1, …, K − 1, with δ = 1/(K − 1)."""
         exceeded = torch.zeros_like(self.loc)
         for k in range(1, self.levels):
-            exceeded = exceeded + torch.sigmoid((self.loc - (k - 0.5) / (self.levels - 1)) / self.scale)
+            exceeded = exceeded + torch.sigmoid(
+                (self.loc - (k - 0.5) / (self.levels - 1)) / self.scale
+            )
         return exceeded / (self.levels - 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
@@ -111,7 +125,11 @@ class DiscretizedLogistic(TorchDistribution):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
-            u = torch.rand(self._extended_shape(Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
+            u = torch.rand(
+                self._extended_shape(Size(sample_shape)),
+                dtype=self.loc.dtype,
+                device=self.loc.device,
+            )
             x = self.loc + self.scale * u.logit(eps=torch.finfo(u.dtype).eps)
             return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
 
@@ -119,20 +137,27 @@ class DiscretizedLogistic(TorchDistribution):
         half = 0.5 / (self.levels - 1)
         upper = (value + half - self.loc) / self.scale
         lower = (value - half - self.loc) / self.scale
-        # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of near-equal numbers, in either tail.
+        # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of near-equal numbers, in either
+        # tail.
         width = 2 * half / self.scale
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
         return torch.where(
-            value < half, F.logsigmoid(upper), torch.where(value > 1 - half, F.logsigmoid(-lower), inside)
+            value < half,
+            F.logsigmoid(upper),
+            torch.where(value > 1 - half, F.logsigmoid(-lower), inside),
         )
 
 
 class NoDensity(NotImplementedError, ValueError):
-    """A density was asked of what has none: torch's word for it, and a ValueError as all bad input is here."""
+    """A density was asked of what has none: torch's word for it, and a ValueError as all bad input
+    is here.
+    """
 
 
 class StoredPoints(TorchDistribution):
-    """(1/N) Σᵢ δ(z − xᵢ), xᵢ of shape *shape being one event; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ, ε²I), a density."""
+    """(1/N) Σᵢ δ(z − xᵢ), xᵢ of shape *shape being one event; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ,
+    ε²I), a density.
+    """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
@@ -150,7 +175,9 @@ class StoredPoints(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        return (self.points.var(0, correction=0) + (self.jitter or 0.0) ** 2).expand(self._extended_shape())
+        return (self.points.var(0, correction=0) + (self.jitter or 0.0) ** 2).expand(
+            self._extended_shape()
+        )
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> StoredPoints:
         return StoredPoints(self.points, self.jitter, batch_shape)
@@ -164,15 +191,20 @@ class StoredPoints(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self.jitter is None:
             raise NoDensity(
-                "stored points have draws and no density: judge what is drawn (moments, two-sample tests), or smooth them "
-                "(Empirical(x, jitter=0.1))"
+                "stored points have draws and no density: judge what is drawn (moments, "
+                "two-sample tests), or smooth them (Empirical(x, jitter=0.1))"
             )
         size = self.points[0].numel()
         flat = value.reshape(*value.shape[: value.dim() - len(self.event_shape)], size)
-        # Differences, not products: at a stored point itself a product leaves rounding errors that jitter² magnifies.
+        # Differences, not products: at a stored point itself a product leaves rounding errors that
+        # jitter² magnifies.
         exact = "donot_use_mm_for_euclid_dist"
-        distances = torch.cdist(flat.reshape(-1, size), self.points.reshape(-1, size), compute_mode=exact)
+        distances = torch.cdist(
+            flat.reshape(-1, size), self.points.reshape(-1, size), compute_mode=exact
+        )
         scores = -0.5 * (distances / self.jitter).square()
-        normaliser = math.log(len(self.points)) + size * math.log(self.jitter * math.sqrt(2 * math.pi))
+        normaliser = math.log(len(self.points)) + size * math.log(
+            self.jitter * math.sqrt(2 * math.pi)
+        )
         log_prob = (scores.logsumexp(-1) - normaliser).reshape(flat.shape[:-1])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))

@@ -1,4 +1,6 @@
-"""q(z | x, context): families of approximate posteriors, each a Conditional, and Pyro's automatic guides, kept apart."""
+"""q(z | x, context): families of approximate posteriors, each a Conditional, and Pyro's automatic
+guides, kept apart.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class DiagonalGaussian(nn.Module):
     """q(z | c) = N(z; μ(c), diag exp(η(c))²), with (μ, η) = net(c).
 
     Args:
-        net: Maps the context to (*batch, 2D), the D means followed by the D log standard deviations.
+        net: Maps the context to (*batch, 2D), the D means followed by the D log standard
+            deviations.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -39,9 +42,11 @@ class DiagonalGaussian(nn.Module):
 
 
 def from_prior(program: Program) -> Guide:
-    """q(z | x, context) = p(z | context): the program without its data, for one that has no guide of its own.
+    """q(z | x, context) = p(z | context): the program without its data, for one that has no guide
+    of its own.
 
-    `log_evidence(gan, from_prior(gan), x)` is simple Monte Carlo, which a few latents stand; `ais` begins there by itself.
+    `log_evidence(gan, from_prior(gan), x)` is simple Monte Carlo, which a few latents stand; `ais`
+    begins there by itself.
 
     Args:
         program: Any program.
@@ -59,22 +64,27 @@ def automatic(
     *args: Any,
     seed: int | None = None,
 ) -> AutoGuide:
-    """q(z) of one of Pyro's automatic families over the latents of a model, with parameters of its own.
+    """q(z) of one of Pyro's automatic families over the latents of a model, with parameters of its
+    own.
 
-    Pyro keeps the parameters of automatic guides in its global store under the name of their class, so that two of one
-    class share them, under torch optimisers too, unless built and called inside
-    `pyro.settings.context(module_local_params=True)`. This guide goes there by itself at every call. Its parameters exist
-    when it is returned; `register` shows them to a listening `pyro.infer.SVI`, and the store is otherwise left as found.
+    Pyro keeps the parameters of automatic guides in its global store under the name of their class,
+    so that two of one class share them, under torch optimisers too, unless built and called inside
+    `pyro.settings.context(module_local_params=True)`. This guide goes there by itself at every
+    call. Its parameters exist when it is returned; `register` shows them to a listening
+    `pyro.infer.SVI`, and the store is otherwise left as found.
 
     Args:
-        family: `AutoNormal`, `AutoMultivariateNormal`, ... of pyro.infer.autoguide, or any function from a model to a
-            guide, `functools.partial(AutoLowRankMultivariateNormal, rank=3)` for one.
+        family: `AutoNormal`, `AutoMultivariateNormal`, ... of pyro.infer.autoguide, or any function
+            from a model to a guide, `functools.partial(AutoLowRankMultivariateNormal, rank=3)` for
+            one.
         model: A Pyro program. Its sites to be enumerated are hidden from the guide.
-        *args: What the model is called with; it is run on them to find its latents and where to begin.
+        *args: What the model is called with; it is run on them to find its latents and where to
+            begin.
         seed: Of the draws that it begins from; torch's generators are then left as found.
 
     Returns:
-        The guide that `family` makes, with its `.median()`, `.quantiles()`, `.get_posterior()` and `.parameters()`.
+        The guide that `family` makes, with its `.median()`, `.quantiles()`, `.get_posterior()` and
+        `.parameters()`.
 
     Raises:
         ValueError: If the family makes no AutoGuide.
@@ -91,11 +101,20 @@ def automatic(
     device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
     store = pyro.get_param_store()
     with nullcontext() if seed is None else forked(device, seed), torch.no_grad():
-        with pyro.settings.context(module_local_params=True), store.scope(store.get_state()), poutine.block():
+        with (
+            pyro.settings.context(module_local_params=True),
+            store.scope(store.get_state()),
+            poutine.block(),
+        ):
             guide = family(poutine.block(model, hide_fn=_is_enumerated))
             if not isinstance(guide, AutoGuide):
-                raise ValueError(f"expected a family that makes an AutoGuide, got {type(guide).__name__} from {family}")
-            guide._setup_prototype(*args)  # outside of its own call, whose store must not take the model's parameters
+                raise ValueError(
+                    f"expected a family that makes an AutoGuide, got {type(guide).__name__} from "
+                    f"{family}"
+                )
+            guide._setup_prototype(
+                *args
+            )  # outside of its own call, whose store must not take the model's parameters
         kind: Any = type(guide)
         guide.__class__ = _apart(kind)
         with poutine.block():
@@ -114,8 +133,12 @@ def _apart(kind: type[AutoGuide]) -> type[AutoGuide]:
     def call(self: AutoGuide, *args: Any, **options: Any) -> Any:
         with pyro.settings.context(module_local_params=True), poutine.block(hide_types=["param"]):
             result = kind.__call__(self, *args, **options)
-        register(self)  # after the call, which takes its own weak references off all parameters in the store
+        register(
+            self
+        )  # after the call, which takes its own weak references off all parameters in the store
         return result
 
     body = {"__call__": call, "__doc__": kind.__doc__}
-    return types.new_class(f"{kind.__name__}Apart", (kind,), exec_body=lambda namespace: namespace.update(body))
+    return types.new_class(
+        f"{kind.__name__}Apart", (kind,), exec_body=lambda namespace: namespace.update(body)
+    )

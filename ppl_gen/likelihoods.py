@@ -1,8 +1,9 @@
-"""p(x | parameters): what the output of a decoder means. Every one is a Conditional; a function of your own does as well.
+"""p(x | parameters): what the output of a decoder means. Every one is a Conditional; a function of
+your own does as well.
 
-A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a likelihood that takes P
-numbers per value (`parameters_per_value`); builders ask the likelihood how many it wants. Densities are in nats, summed
-over *shape by the model.
+A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a
+likelihood that takes P numbers per value (`parameters_per_value`); builders ask the likelihood how
+many it wants. Densities are in nats, summed over *shape by the model.
 """
 
 from __future__ import annotations
@@ -47,10 +48,12 @@ class Bernoulli(nn.Module):
 
 
 class ContinuousBernoulli(nn.Module):
-    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with the constant C that makes it a density.
+    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with the constant C that makes it a
+    density.
 
     Reference:
-        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in variational autoencoders.
+        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
+        variational autoencoders.
     """
 
     def forward(self, logits: Tensor) -> Distribution:
@@ -66,7 +69,9 @@ class _LocationScale(nn.Module):
         super().__init__()
         for name, value in (("scale", scale), ("initial_scale", initial_scale)):
             if value is not None and not value > 0:
-                raise ValueError(f"expected a positive {name}, got {value}; leave scale out to have it learned")
+                raise ValueError(
+                    f"expected a positive {name}, got {value}; leave scale out to have it learned"
+                )
         if scale is None:
             self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         else:
@@ -99,7 +104,8 @@ class Gaussian(_LocationScale):
 
 
 class Laplace(_LocationScale):
-    """p(x | μ) = exp(−|x − μ| / s) / 2s, with s fixed or, when `scale` is left out, learned and shared.
+    """p(x | μ) = exp(−|x − μ| / s) / 2s, with s fixed or, when `scale` is left out, learned and
+    shared.
 
     Args:
         scale: s in the unit of x; None has it learned.
@@ -110,20 +116,26 @@ class Laplace(_LocationScale):
 
 
 class DiscretizedLogistic(_LocationScale):
-    """P(x | μ) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) on the grid x = 0, δ, 2δ, …, 1; the ends take the tails.
+    """P(x | μ) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) on the grid x = 0, δ, 2δ, …, 1; the ends
+    take the tails.
 
-    A probability mass, for images as stored: its nats are comparable with those of other discrete likelihoods only.
+    A probability mass, for images as stored: its nats are comparable with those of other discrete
+    likelihoods only.
 
     Args:
         scale: s in the unit of x; None has it learned.
-        levels: The number of grid values, 1/δ + 1: 256 for 8-bit images, 17 for scikit-learn's digits.
+        levels: The number of grid values, 1/δ + 1: 256 for 8-bit images, 17 for scikit-learn's
+            digits.
         initial_scale: Where a learned s starts.
 
     Reference:
-        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow, appendix.
+        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow,
+        appendix.
     """
 
-    def __init__(self, scale: float | None = None, levels: int = 256, initial_scale: float = 0.1) -> None:
+    def __init__(
+        self, scale: float | None = None, levels: int = 256, initial_scale: float = 0.1
+    ) -> None:
         super().__init__(scale, initial_scale)
         self.levels = levels
 
@@ -132,10 +144,12 @@ class DiscretizedLogistic(_LocationScale):
 
 
 class HeteroscedasticGaussian(nn.Module):
-    """p(x | μ, η) = N(x; μ, (s₀ + exp η)²), with μ and η for every value: decoder output (*batch, *shape, 2).
+    """p(x | μ, η) = N(x; μ, (s₀ + exp η)²), with μ and η for every value: decoder output (*batch,
+    *shape, 2).
 
     Args:
-        minimum_scale: s₀ in the unit of x. Without it the evidence would be unbounded where a value can be predicted exactly.
+        minimum_scale: s₀ in the unit of x. Without it the evidence would be unbounded where a value
+            can be predicted exactly.
 
     Raises:
         ValueError: If s₀ is not positive.
@@ -155,9 +169,11 @@ class HeteroscedasticGaussian(nn.Module):
 
 
 class Categorical(nn.Module):
-    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1]: decoder output (*batch, *shape, K).
+    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1]: decoder output (*batch,
+    *shape, K).
 
-    For classes that are not a grid, a function is enough: `lambda logits: dist.Categorical(logits=logits)`.
+    For classes that are not a grid, a function is enough: `lambda logits:
+    dist.Categorical(logits=logits)`.
 
     Args:
         levels: K, the number of grid values.
@@ -172,7 +188,9 @@ class Categorical(nn.Module):
 
 
 class Dirac(nn.Module):
-    """p(x | μ) = δ(x − μ): the likelihood of an implicit model. It has no density; `Observed` gives it one."""
+    """p(x | μ) = δ(x − μ): the likelihood of an implicit model. It has no density; `Observed` gives
+    it one.
+    """
 
     def forward(self, loc: Tensor) -> Distribution:
         return dist.Delta(loc)

@@ -1,4 +1,6 @@
-"""Modules under the names that they had before they moved into rooms, so that imports written then still work."""
+"""Modules under the names that they had before they moved into rooms, so that imports written then
+still work.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# Former name -> present name. `ppl_gen.inference.hmc` and others of a function's name are that function, and not here.
+# Former name -> present name. `ppl_gen.inference.hmc` and others of a function's name are that
+# function, and not here.
 MOVED = {
     "ppl_gen.attributes": "ppl_gen.data.attributes",
     "ppl_gen.calling": "ppl_gen.contexts",
@@ -51,7 +54,9 @@ MOVED = {
 
 
 class MovedFinder(MetaPathFinder, Loader):
-    """Finds a module under its former name: the same object as under its present one, so that no class exists twice."""
+    """Finds a module under its former name: the same object as under its present one, so that no
+    class exists twice.
+    """
 
     def __init__(self) -> None:
         self._own_spec: dict[str, ModuleSpec | None] = {}
@@ -62,7 +67,9 @@ class MovedFinder(MetaPathFinder, Loader):
         if not any(type(finder).__name__ == cls.__name__ for finder in sys.meta_path):
             sys.meta_path.append(cls())
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """The specification of a moved module; None for any other."""
         if name not in MOVED:
             return None

@@ -54,7 +54,8 @@ class Uniform(nn.Module):
 
 
 class OneHot(nn.Module):
-    """p(c) = 1/K for each of the K unit vectors: a discrete code in one-hot form, the same under every context.
+    """p(c) = 1/K for each of the K unit vectors: a discrete code in one-hot form, the same under
+    every context.
 
     Args:
         categories: K.
@@ -73,7 +74,8 @@ class OneHot(nn.Module):
 
 
 class ConditionalNormal(DiagonalGaussian):
-    """p(z | y) = N(z; μ(y), diag exp(η(y))²), with (μ, η) = net(y): the diagonal Gaussian, in the place of a prior.
+    """p(z | y) = N(z; μ(y), diag exp(η(y))²), with (μ, η) = net(y): the diagonal Gaussian, in the
+    place of a prior.
 
     Args:
         net: Maps y to (N, 2D); `Condition(mlp([classes, ..., 2 * D]), classes)` takes labels.
@@ -83,15 +85,17 @@ class ConditionalNormal(DiagonalGaussian):
 class Empirical(nn.Module):
     """p(z) = (1/N) Σᵢ δ(z − xᵢ): stored data as a prior, the same under every context.
 
-    A translator between domains is a program with such a prior: z drawn from one domain's data, x made of it. The data move
-    with the module and stay out of its `state_dict`.
+    A translator between domains is a program with such a prior: z drawn from one domain's data, x
+    made of it. The data move with the module and stay out of its `state_dict`.
 
     Args:
         x: Data (N, *shape), of a floating dtype; one datum is one event.
-        jitter: ε, in the units of x: smooths each point to N(xᵢ, ε²I), which gives z a density; None draws stored rows.
+        jitter: ε, in the units of x: smooths each point to N(xᵢ, ε²I), which gives z a density;
+            None draws stored rows.
 
     Raises:
-        ValueError: If there are no data, they are scalars or of no floating dtype, or ε is not positive.
+        ValueError: If there are no data, they are scalars or of no floating dtype, or ε is not
+            positive.
 
     Example:
         >>> prior = Empirical(torch.rand(50, 1, 8, 8))()
@@ -104,9 +108,15 @@ class Empirical(nn.Module):
     def __init__(self, x: Tensor, *, jitter: float | None = None) -> None:
         super().__init__()
         if x.dim() < 2 or 0 in x.shape or not x.is_floating_point():
-            raise ValueError(f"expected data (N, *shape) of a floating dtype, got {x.dtype} of shape {tuple(x.shape)}")
+            raise ValueError(
+                f"expected data (N, *shape) of a floating dtype, got {x.dtype} of shape "
+                f"{tuple(x.shape)}"
+            )
         if jitter is not None and not 0 < jitter < float("inf"):
-            raise ValueError(f"expected a positive, finite jitter, got {jitter}; leave it out to draw stored rows")
+            raise ValueError(
+                f"expected a positive, finite jitter, got {jitter}; leave it out to draw stored "
+                "rows"
+            )
         self.register_buffer("x", x.detach(), persistent=False)
         self.jitter = jitter
 

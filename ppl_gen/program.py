@@ -1,4 +1,6 @@
-"""Programs as objects to compute with: show their parameters, draw from them, read their density datum by datum."""
+"""Programs as objects to compute with: show their parameters, draw from them, read their density
+datum by datum.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,10 @@ _serial = itertools.count()
 def register(module: nn.Module) -> None:
     """Shows the parameters of a module to a listening `pyro.infer.SVI`, under names of their own.
 
-    `pyro.module` names parameters by their place in the module, so that a second model of the same shape trains nothing.
-    Here a name belongs to one parameter object. Where nobody listens (no handler on Pyro's stack has `param_only`) this
-    does nothing, and the global param store is left alone.
+    `pyro.module` names parameters by their place in the module, so that a second model of the same
+    shape trains nothing. Here a name belongs to one parameter object. Where nobody listens (no
+    handler on Pyro's stack has `param_only`) this does nothing, and the global param store is left
+    alone.
 
     Args:
         module: Any module; parameters without `requires_grad` are passed over.
@@ -64,17 +67,20 @@ def register(module: nn.Module) -> None:
             _names[parameter] = f"{path}@{next(_serial)}"
         if pyro.param(_names[parameter], parameter).data_ptr() != parameter.data_ptr():
             raise ValueError(
-                f"expected contiguous parameters, got {path} with strides {parameter.stride()}: Pyro would train a copy; "
-                f"set `parameter.data = parameter.data.contiguous()`, or fit with ppl_gen.inference.svi_step"
+                f"expected contiguous parameters, got {path} with strides {parameter.stride()}: "
+                "Pyro would train a copy; set `parameter.data = parameter.data.contiguous()`, or "
+                "fit with ppl_gen.inference.svi_step"
             )
 
 
 def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
-    """Turns every batch axis right of the first `batch_dims` into an event axis: one log density per datum.
+    """Turns every batch axis right of the first `batch_dims` into an event axis: one log density
+    per datum.
 
     Args:
         distribution: Any Pyro distribution, of batch shape (*batch, *rest).
-        batch_dims: The number of axes in *batch: one for the data plate and one for each particle or chain axis.
+        batch_dims: The number of axes in *batch: one for the data plate and one for each particle
+            or chain axis.
 
     Raises:
         ValueError: If the distribution is not Pyro's, or has fewer batch axes than `batch_dims`.
@@ -86,15 +92,16 @@ def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
     """
     if not isinstance(distribution, Distribution):
         raise ValueError(
-            f"expected a distribution of pyro.distributions, got {type(distribution).__module__}."
-            f"{type(distribution).__name__}; the same names are in `import pyro.distributions as dist`"
+            "expected a distribution of pyro.distributions, got "
+            f"{type(distribution).__module__}.{type(distribution).__name__}; the same names are "
+            "in `import pyro.distributions as dist`"
         )
     surplus = len(distribution.batch_shape) - batch_dims
     if surplus < 0:
         raise ValueError(
             f"expected a likelihood with at least {batch_dims} batch axes, got batch shape "
-            f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}; its `.to_event` takes "
-            f"the data axis too"
+            f"{tuple(distribution.batch_shape)} and event shape "
+            f"{tuple(distribution.event_shape)}; its `.to_event` takes the data axis too"
         )
     return distribution.to_event(surplus) if surplus else distribution
 
@@ -108,7 +115,8 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
         *context: What the program is conditioned on, each of length n.
 
     Raises:
-        ValueError: If n is below 1 or not the length of the context, or if a label or parameter is out of range.
+        ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
+            out of range.
     """
     _expect_length(program, n, context)
     with evaluating(program), pyro.validation_enabled(True):
@@ -116,7 +124,8 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
 
 
 def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]:
-    """Draws (z, x)₁, …, (z, x)ₙ ~ p(z, x | context): the sites of one trace by name, "x" among them.
+    """Draws (z, x)₁, …, (z, x)ₙ ~ p(z, x | context): the sites of one trace by name, "x" among
+    them.
 
     The latents are exact draws from the posterior of the data that were drawn with them.
 
@@ -126,7 +135,8 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
         *context: As in `simulate`.
 
     Raises:
-        ValueError: As `simulate` does; or if there are no latents, no site "x", or other observed sites.
+        ValueError: As `simulate` does; or if there are no latents, no site "x", or other observed
+            sites.
     """
     _expect_length(program, n, context)
     with evaluating(program), pyro.validation_enabled(True):
@@ -134,11 +144,14 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
     sites = {name: site for name, site in sites.items() if not site["infer"].get("_deterministic")}
     if seen := sorted(name for name, site in sites.items() if site["is_observed"]):
         raise ValueError(
-            f"expected a program whose data are all at the site 'x', got observed sites {seen} without data: latents drawn "
-            f"with them are no draws from a posterior; make them part of x or of the context"
+            f"expected a program whose data are all at the site 'x', got observed sites {seen} "
+            "without data: latents drawn with them are no draws from a posterior; make them part "
+            "of x or of the context"
         )
     if not sites.keys() > {"x"}:
-        raise ValueError(f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}")
+        raise ValueError(
+            f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}"
+        )
     return sites
 
 
@@ -148,10 +161,15 @@ def _expect_length(program: Program, n: int, context: tuple[Tensor, ...]) -> Non
     expect_context(program, context)
     for c in context:
         if c.shape[0] != n:
-            raise ValueError(f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per draw")
+            raise ValueError(
+                f"expected a context of length n = {n}, got {c.shape[0]}; repeat it, one row per "
+                "draw"
+            )
 
 
-def reconstruct(program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None) -> Tensor:
+def reconstruct(
+    program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None
+) -> Tensor:
     """x̂ = E[x | z, context] at one z ~ q(z | x, context) per datum, of the shape of x.
 
     Args:
@@ -163,11 +181,15 @@ def reconstruct(program: Program, x: Tensor, *context: Tensor, guide: Guide | No
     guide = guide_of(program, guide)
     with evaluating(program, guide):
         trace = poutine.trace(guide).get_trace(x, *context)
-        return poutine.replay(Observed(program, dist.Delta).model, trace=trace)(None, *context, n=x.shape[0])
+        return poutine.replay(Observed(program, dist.Delta).model, trace=trace)(
+            None, *context, n=x.shape[0]
+        )
 
 
 class LogDensity(NamedTuple):
-    """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum, each of shape (*particles, N)."""
+    """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum, each of shape
+    (*particles, N).
+    """
 
     prior: Tensor
     likelihood: Tensor
@@ -179,39 +201,51 @@ class LogDensity(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """Latents z ~ q(z | x), each of shape (particles, N, *event), and log q(z | x) of shape (particles, N)."""
+    """Latents z ~ q(z | x), each of shape (particles, N, *event), and log q(z | x) of shape
+    (particles, N).
+    """
 
     latents: dict[str, Tensor]
     log_prob: Tensor
 
 
-def log_density(model: Callable[..., Any], latents: Mapping[str, Tensor], x: Tensor, *context: Tensor) -> LogDensity:
+def log_density(
+    model: Callable[..., Any], latents: Mapping[str, Tensor], x: Tensor, *context: Tensor
+) -> LogDensity:
     """log p(z | context) and log p(x | z, context), datum by datum, by tracing the model once.
 
-    Plates other than "data" are summed over, masks are kept, and scales (`poutine.scale`, subsampling) are ignored: what
-    comes out is a density, never a weighted objective. Differentiable in the latents and the parameters.
+    Plates other than "data" are summed over, masks are kept, and scales (`poutine.scale`,
+    subsampling) are ignored: what comes out is a density, never a weighted objective.
+    Differentiable in the latents and the parameters.
 
     Args:
         model: The model of any program, hierarchical ones included.
-        latents: A value for each latent site, of shape (*particles, N, *event) with any number of leading axes.
+        latents: A value for each latent site, of shape (*particles, N, *event) with any number of
+            leading axes.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on.
 
     Raises:
-        ValueError: If a latent site has no value, a value has no site, or a site lies outside the plate "data".
+        ValueError: If a latent site has no value, a value has no site, or a site lies outside the
+            plate "data".
     """
     trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x, *context)
     sites = stochastic_sites(trace)
     if surplus := latents.keys() - sites.keys():
         raise ValueError(
-            f"expected values for the model's sites {sorted(sites)}, got one for {sorted(surplus)} as well"
+            f"expected values for the model's sites {sorted(sites)}, got one for "
+            f"{sorted(surplus)} as well"
         )
     for name, site in sites.items():
         if not site["is_observed"]:
-            raise ValueError(f"expected a value for every latent site of the model, got none for {name!r}")
+            raise ValueError(
+                f"expected a value for every latent site of the model, got none for {name!r}"
+            )
     nesting = plate_nesting(trace)
     prior = [log_prob_per_datum(site, nesting) for name, site in sites.items() if name in latents]
-    likelihood = [log_prob_per_datum(site, nesting) for name, site in sites.items() if name not in latents]
+    likelihood = [
+        log_prob_per_datum(site, nesting) for name, site in sites.items() if name not in latents
+    ]
     zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
     return LogDensity(sum(prior, zero), sum(likelihood, zero))
 
@@ -222,21 +256,31 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
     Args:
         guide: Any guide; it sees x once and is asked for all particles in a plate on the left.
         particles: K, the number of draws per datum.
-        nesting: The number of axes that the program's own plates take (1 where "data" is the only one).
+        nesting: The number of axes that the program's own plates take (1 where "data" is the only
+            one).
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on.
     """
     with pyro.plate("_particles", particles, dim=-1 - nesting):
         trace = poutine.trace(guide).get_trace(x, *context)
-    sites = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+    sites = {
+        name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
+    }
     shape = (particles, x.shape[0])
-    log_prob = sum((log_prob_per_datum(site, nesting) for site in sites.values()), torch.zeros(shape, device=x.device))
-    return Proposal({name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob)
+    log_prob = sum(
+        (log_prob_per_datum(site, nesting) for site in sites.values()),
+        torch.zeros(shape, device=x.device),
+    )
+    return Proposal(
+        {name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob
+    )
 
 
 def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
     """The sample statements of a trace, without the subsampling of its plates."""
-    return {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)}
+    return {
+        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)
+    }
 
 
 def data_axis(site: Mapping[str, Any]) -> int:
@@ -249,8 +293,8 @@ def data_axis(site: Mapping[str, Any]) -> int:
         if frame.name == "data":
             return frame.dim - len(site["fn"].event_shape)
     raise ValueError(
-        f"expected every latent inside the plate 'data', got {site['name']!r} outside it, shared by all data; sample it "
-        f"inside, or keep it as a parameter"
+        f"expected every latent inside the plate 'data', got {site['name']!r} outside it, shared "
+        "by all data; sample it inside, or keep it as a parameter"
     )
 
 
@@ -266,7 +310,8 @@ def plate_nesting(trace: poutine.Trace) -> int:
 
 
 def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
-    """The log density of a site of a trace, summed over its own plates but for "data", of shape (*particles, N).
+    """The log density of a site of a trace, summed over its own plates but for "data", of shape
+    (*particles, N).
 
     Masks are kept, scales are not.
 
@@ -276,8 +321,9 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
     plates = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
     if "data" not in plates:
         raise ValueError(
-            f"expected every site inside the plate 'data', got {site['name']!r} outside it: a latent shared by all data has "
-            f"no density per datum; keep it as a parameter, or sample it by MCMC"
+            f"expected every site inside the plate 'data', got {site['name']!r} outside it: a "
+            "latent shared by all data has no density per datum; keep it as a parameter, or "
+            "sample it by MCMC"
         )
     log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
     log_prob = log_prob.reshape((1,) * (nesting - log_prob.dim()) + log_prob.shape)
@@ -301,9 +347,9 @@ class _ReplaceLikelihood(Messenger):
 class Observed(nn.Module):
     """The same program seen under another likelihood: x ~ likelihood(E[x | z]).
 
-    The mean is that of the program's own distribution of x: the probabilities of a Bernoulli VAE, the point that a GAN's
-    generator puts out. `Observed(gan, Gaussian(0.1))` gives an implicit model the density ∫ N(x; g(z), ε²I) p(z) dz;
-    `Observed(vae, Dirac())` draws noiseless pictures.
+    The mean is that of the program's own distribution of x: the probabilities of a Bernoulli VAE,
+    the point that a GAN's generator puts out. `Observed(gan, Gaussian(0.1))` gives an implicit
+    model the density ∫ N(x; g(z), ε²I) p(z) dz; `Observed(vae, Dirac())` draws noiseless pictures.
 
     Args:
         program: Any program with a site "x".
@@ -320,7 +366,9 @@ class Observed(nn.Module):
         if isinstance(self.likelihood, nn.Module):
             register(self.likelihood)
         with _ReplaceLikelihood(self.likelihood):
-            return self.program.model(x, *self._asked_for(context), n=n if x is None else x.shape[0])
+            return self.program.model(
+                x, *self._asked_for(context), n=n if x is None else x.shape[0]
+            )
 
     def guide(self, x: Tensor, *context: Tensor) -> Any:
         """The program's own guide.

@@ -14,24 +14,28 @@ from torch import Tensor
 class Conditional(Protocol):
     """p(· | context): any callable that returns a Pyro distribution.
 
-    A prior `prior(*context)`, a likelihood `likelihood(decoder(z, *context))` and an encoder `encoder(x, *context)` are
-    all of this kind, be they a function, a lambda or an `nn.Module`.
+    A prior `prior(*context)`, a likelihood `likelihood(decoder(z, *context))` and an encoder
+    `encoder(x, *context)` are all of this kind, be they a function, a lambda or an `nn.Module`.
     """
 
     def __call__(self, *context: Tensor) -> Distribution: ...
 
 
 class Guide(Protocol):
-    """q(z | x, context): a Pyro program that samples every latent site of the model inside the plate "data"."""
+    """q(z | x, context): a Pyro program that samples every latent site of the model inside the
+    plate "data".
+    """
 
     def __call__(self, x: Tensor, *context: Tensor) -> Any: ...
 
 
 class Program(Protocol):
-    """p(x, z | context): a plain Pyro model that any Bayesian modeller can read and hand to Pyro unchanged.
+    """p(x, z | context): a plain Pyro model that any Bayesian modeller can read and hand to Pyro
+    unchanged.
 
-    `model(x, *context)` scores x of shape (N, *shape); `model(None, *context, n=N)` draws it. Inside the plate "data" it
-    samples the latents ("z") and the data ("x"). An explicit program also has a `guide(x, *context)`.
+    `model(x, *context)` scores x of shape (N, *shape); `model(None, *context, n=N)` draws it.
+    Inside the plate "data" it samples the latents ("z") and the data ("x"). An explicit program
+    also has a `guide(x, *context)`.
     """
 
     @property

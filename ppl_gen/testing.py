@@ -1,4 +1,6 @@
-"""The laws that every explicit program obeys, to hold one of your own against: `check_program(my_vae, x)`."""
+"""The laws that every explicit program obeys, to hold one of your own against:
+`check_program(my_vae, x)`.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class _Case:
         return propose(self.guide, particles, self.nesting, self.x, *self.context).latents
 
     def score(self, latents: Mapping[str, Tensor], rows: slice = slice(None)) -> Tensor:
-        return log_density(self.program.model, latents, self.x[rows], *(c[rows] for c in self.context)).joint
+        return log_density(
+            self.program.model, latents, self.x[rows], *(c[rows] for c in self.context)
+        ).joint
 
 
 def _draws_have_the_shape_of_data(case: _Case) -> None:
@@ -64,16 +68,25 @@ def _data_do_not_see_each_other(case: _Case) -> None:
     with evaluating(case.program, case.guide):
         latents = case.propose(1)
         alone = case.score({k: v[:, :1] for k, v in latents.items()}, slice(0, 1))
-        _close("the log density of a datum alone and among others", alone, case.score(latents)[:, :1])
+        _close(
+            "the log density of a datum alone and among others", alone, case.score(latents)[:, :1]
+        )
 
 
 def _gradients_reach_every_parameter(case: _Case) -> None:
-    named = {name: p for module in case.modules for name, p in module.named_parameters() if p.requires_grad}
+    named = {
+        name: p
+        for module in case.modules
+        for name, p in module.named_parameters()
+        if p.requires_grad
+    }
     loss = Trace_ELBO().differentiable_loss(case.program.model, case.guide, case.x, *case.context)
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True) if named else ()
     for name, gradient in zip(named, gradients, strict=True):
         if gradient is None or not bool(torch.isfinite(gradient).all()):
-            raise AssertionError(f"the gradient of the ELBO reaches {name}: expected finite numbers, got {gradient}")
+            raise AssertionError(
+                f"the gradient of the ELBO reaches {name}: expected finite numbers, got {gradient}"
+            )
 
 
 def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
@@ -89,7 +102,9 @@ def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
         original = log_density(program.model, latents, case.x, *case.context)
         restored = log_density(twin.model, latents, case.x, *case.context)
     _same(
-        "the log density after a state_dict round trip", [t.tolist() for t in restored], [t.tolist() for t in original]
+        "the log density after a state_dict round trip",
+        [t.tolist() for t in restored],
+        [t.tolist() for t in original],
     )
 
 
@@ -101,18 +116,28 @@ def _evaluation_leaves_no_trace(case: _Case) -> None:
     after = [v for module in case.modules for v in module.state_dict().values()]
     for (key, old), new in zip(before, after, strict=True):
         _same(f"{key} after an evaluation", bool(torch.equal(old, new)), True)
-    _same("the modes after an evaluation", [m.training for module in case.modules for m in module.modules()], modes)
+    _same(
+        "the modes after an evaluation",
+        [m.training for module in case.modules for m in module.modules()],
+        modes,
+    )
     _same("the global param store after an evaluation", set(pyro.get_param_store().keys()), names)
 
 
 def _more_particles_are_a_tighter_bound(case: _Case) -> None:
-    bounds = [log_evidence(case.program, case.guide, case.x, *case.context, particles=k).value for k in (1, 8, 64)]
+    bounds = [
+        log_evidence(case.program, case.guide, case.x, *case.context, particles=k).value
+        for k in (1, 8, 64)
+    ]
     for loose, tight in itertools.pairwise(bounds):
         gain = tight - loose
-        margin = 4 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 4 * float(gain.abs())
+        margin = (
+            4 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 4 * float(gain.abs())
+        )
         if not float(gain.mean()) >= -margin - 1e-4 * float(tight.abs().mean()):
             raise AssertionError(
-                f"ELBO ≤ IWAE₈ ≤ IWAE₆₄: expected a gain of at least 0, got {gain.mean():.4f} ± {margin / 4:.4f}"
+                f"ELBO ≤ IWAE₈ ≤ IWAE₆₄: expected a gain of at least 0, got {gain.mean():.4f} ± "
+                f"{margin / 4:.4f}"
             )
 
 
@@ -127,8 +152,11 @@ LAWS: dict[str, Callable[[_Case], None]] = {
 }
 
 
-def check_program(program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None, seed: int = 0) -> None:
-    """Holds a program and its guide against every law in `LAWS`, on some data; random numbers come from `seed`.
+def check_program(
+    program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None, seed: int = 0
+) -> None:
+    """Holds a program and its guide against every law in `LAWS`, on some data; random numbers come
+    from `seed`.
 
     Args:
         program: A program of your own, with a density.
@@ -159,5 +187,6 @@ def _same(what: str, got: object, expected: object) -> None:
 def _close(what: str, got: Tensor, expected: Tensor) -> None:
     if not torch.allclose(got, expected, rtol=1e-4, atol=1e-3):
         raise AssertionError(
-            f"{what}: expected equal numbers, got a difference of {(got - expected).abs().max():.3g} nats"
+            f"{what}: expected equal numbers, got a difference of "
+            f"{(got - expected).abs().max():.3g} nats"
         )

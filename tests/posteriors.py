@@ -17,7 +17,9 @@ def rough(program: toy.PPCA) -> Guide:
     def guide(x: Tensor) -> Tensor:
         posterior = program.exact_posterior(x)
         with pyro.plate("data", x.shape[0]):
-            return pyro.sample("z", dist.Normal(posterior.mean + 0.1, 1.5 * posterior.stddev).to_event(1))
+            return pyro.sample(
+                "z", dist.Normal(posterior.mean + 0.1, 1.5 * posterior.stddev).to_event(1)
+            )
 
     return guide
 

@@ -21,7 +21,9 @@ Made = tuple[nn.Module, Tensor, list[Tensor]]
 
 
 class TwoLayers(nn.Module):
-    """A hierarchical program: z2 ~ N(0, I), z1 ~ N(f(z2), I), x ~ Bernoulli(g(z1)); the guide goes from x up."""
+    """A hierarchical program: z2 ~ N(0, I), z1 ~ N(f(z2), I), x ~ Bernoulli(g(z1)); the guide goes
+    from x up.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +46,9 @@ class TwoLayers(nn.Module):
 
 
 class PixelPlate(nn.Module):
-    """A program whose pixels stand in a plate of their own, left of the data plate: nothing is in an event axis."""
+    """A program whose pixels stand in a plate of their own, left of the data plate: nothing is in
+    an event axis.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +89,12 @@ def _grey(count: int = 6) -> Tensor:
 
 
 def _linear() -> nn.Module:
-    return VAE(StandardNormal(3), nn.Linear(3, 64), likelihoods.Gaussian(), DiagonalGaussian(nn.Linear(64, 6)))
+    return VAE(
+        StandardNormal(3),
+        nn.Linear(3, 64),
+        likelihoods.Gaussian(),
+        DiagonalGaussian(nn.Linear(64, 6)),
+    )
 
 
 def _with(likelihood: nn.Module, x: Callable[[], Tensor] = _grey) -> Callable[[], Made]:
@@ -132,20 +141,34 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "vae, Gaussian of fixed scale": _with(likelihoods.Gaussian(0.2)),
     "vae, heteroscedastic Gaussian": _with(likelihoods.HeteroscedasticGaussian()),
     "vae, Laplace": _with(likelihoods.Laplace()),
-    "vae, discretised logistic": _with(likelihoods.DiscretizedLogistic(levels=17), lambda: digits().x[:6]),
+    "vae, discretised logistic": _with(
+        likelihoods.DiscretizedLogistic(levels=17), lambda: digits().x[:6]
+    ),
     "vae, categorical": _with(likelihoods.Categorical(17), lambda: digits().x[:6]),
     "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
     "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
-    "vae, vectors": lambda: (vae((2,), 1, likelihood=likelihoods.Gaussian()), torch.randn(6, 2), []),
+    "vae, vectors": lambda: (
+        vae((2,), 1, likelihood=likelihoods.Gaussian()),
+        torch.randn(6, 2),
+        [],
+    ),
     "conv-vae, 8 × 8": lambda: (conv_vae((1, 8, 8), 3), _binary(), []),
-    "conv-vae, 3 × 13 × 10": lambda: (conv_vae((3, 13, 10), 3), torch.rand(4, 3, 13, 10).round(), []),
+    "conv-vae, 3 × 13 × 10": lambda: (
+        conv_vae((3, 13, 10), 3),
+        torch.rand(4, 3, 13, 10).round(),
+        [],
+    ),
     "conv-vae, heteroscedastic": lambda: (
         conv_vae((3, 9, 8), 2, likelihood=likelihoods.HeteroscedasticGaussian()),
         torch.rand(4, 3, 9, 8),
         [],
     ),
     "cvae, labels": lambda: (cvae((1, 8, 8), 3, classes=10, hidden=(16,)), _binary(), _labels()),
-    "cvae, attributes": lambda: (cvae((1, 8, 8), 3, attributes=4, hidden=(16,)), _binary(), [torch.rand(6, 4)]),
+    "cvae, attributes": lambda: (
+        cvae((1, 8, 8), 3, attributes=4, hidden=(16,)),
+        _binary(),
+        [torch.rand(6, 4)],
+    ),
     "cvae, prior without label": lambda: (
         cvae((1, 8, 8), 3, classes=10, hidden=(16,), prior=StandardNormal(3)),
         _binary(),
@@ -163,14 +186,22 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "dcgan of a uniform code, observed": lambda: _observed(
         dcgan((3, 13, 10), 3, width=4, prior=Uniform(3)), torch.rand(4, 3, 13, 10)
     ),
-    "cgan of labels, observed": lambda: _observed(cgan((1, 8, 8), 3, classes=10, hidden=(16,)), _grey(), *_labels()),
+    "cgan of labels, observed": lambda: _observed(
+        cgan((1, 8, 8), 3, classes=10, hidden=(16,)), _grey(), *_labels()
+    ),
     "cgan of images, observed": lambda: _observed(
-        cgan((1, 8, 8), 3, attributes=64, embed=nn.Flatten(), hidden=(16,)), _grey(), torch.rand(6, 1, 8, 8)
+        cgan((1, 8, 8), 3, attributes=64, embed=nn.Flatten(), hidden=(16,)),
+        _grey(),
+        torch.rand(6, 1, 8, 8),
     ),
     "gmmn, observed": lambda: _observed(gmmn((1, 8, 8), 3, hidden=(16,)), _grey()),
     "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),
     "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),
     "toy PPCA": lambda: (toy.PPCA(torch.randn(5, 2), torch.zeros(5), 0.5), torch.randn(6, 5), []),
-    "toy mixture": lambda: (toy.GaussianMixture(torch.ones(3), torch.randn(3, 2), 0.5), torch.randn(6, 2), []),
+    "toy mixture": lambda: (
+        toy.GaussianMixture(torch.ones(3), torch.randn(3, 2), 0.5),
+        torch.randn(6, 2),
+        [],
+    ),
     "toy curve": _toy_curve,
 }

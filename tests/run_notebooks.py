@@ -19,7 +19,10 @@ def run(path: Path, write: bool) -> str:
     start = time.perf_counter()
     try:
         NotebookClient(
-            notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(NOTEBOOKS)}},
         ).execute()
     except CellExecutionError as error:
         return str(error)
@@ -36,7 +39,9 @@ def run(path: Path, write: bool) -> str:
 
 def main() -> None:
     failures = {
-        path.name: said for path in sorted(NOTEBOOKS.glob("*.ipynb")) if (said := run(path, "--write" in sys.argv))
+        path.name: said
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if (said := run(path, "--write" in sys.argv))
     }
     for name, said in failures.items():
         print(f"{name} failed:\n{said}", file=sys.stderr)

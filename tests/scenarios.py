@@ -1,4 +1,6 @@
-"""Posteriors that every sampler is held against: name -> toy with a reference; and the laws of a sampler's draws."""
+"""Posteriors that every sampler is held against: name -> toy with a reference; and the laws of a
+sampler's draws.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ REFERENCE_DRAWS = {"eight schools": 10_000}
 def check_draws(name: str, posterior: toy.Posterior, draws: Draws) -> None:
     """Means and standard deviations within 4 standard errors, R̂ below 1.01.
 
-    The funnel's x has a density so heavy-tailed that no standard error of its own holds: v and x_raw stand for it.
+    The funnel's x has a density so heavy-tailed that no standard error of its own holds: v and
+    x_raw stand for it.
     """
     assert draws.max_r_hat < 1.01, f"R̂ {draws.max_r_hat:.4f}"
     own = REFERENCE_DRAWS.get(name)
@@ -37,7 +40,8 @@ def check_draws(name: str, posterior: toy.Posterior, draws: Draws) -> None:
             continue
         sd = moments.sd.double()
         mean_error = _joint(draws.mcse[site], sd / own**0.5 if own else 0 * sd)
-        # A standard deviation of n draws is off by about sd √((κ − 1) / 4n), with κ the kurtosis, 3 for a Gaussian.
+        # A standard deviation of n draws is off by about sd √((κ − 1) / 4n), with κ the kurtosis, 3
+        # for a Gaussian.
         sd_error = _joint(draws.mcse_sd[site], sd * (5 / (4 * own)) ** 0.5 if own else 0 * sd)
         _within(f"mean of {site}", draws.mean[site], moments.mean, mean_error)
         _within(f"standard deviation of {site}", draws.sd[site], moments.sd, sd_error)

@@ -12,7 +12,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
 
 def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     """The loop is shortened; everything else is taken to the letter."""
-    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL)).replace("epochs=60", "epochs=20")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL)).replace(
+        "epochs=60", "epochs=20"
+    )
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "epoch 20: ELBO -2" in printed
@@ -23,4 +25,6 @@ def test_every_file_it_speaks_of_exists() -> None:
     top = Path(__file__).parents[1]
     named = re.findall(r"[`(]((?:notebooks|tests|ppl_gen|models|inference)/[\w/.]*)", README)
     assert named
-    assert all((top / name).exists() for name in named), [name for name in named if not (top / name).exists()]
+    assert all((top / name).exists() for name in named), [
+        name for name in named if not (top / name).exists()
+    ]

@@ -37,7 +37,10 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*TOP.glob("ppl_gen/*.py"), *TOP.glob("models/**/*.py"), *TOP.glob("inference/**/*.py")])
+    "path",
+    sorted(
+        [*TOP.glob("ppl_gen/*.py"), *TOP.glob("models/**/*.py"), *TOP.glob("inference/**/*.py")]
+    ),
 )
 def test_the_arrows_point_to_the_core(path: Path) -> None:
     relative = path.relative_to(TOP).as_posix()
@@ -50,22 +53,30 @@ def test_the_arrows_point_to_the_core(path: Path) -> None:
 @pytest.mark.parametrize("name", ["models", "inference"])
 def test_the_bare_name_is_refused(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"import {name}"], cwd=TOP, capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"import {name}"],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert f"ImportError: import ppl_gen.{name}, not {name}" in done.stderr
 
 
 def test_a_checkout_that_is_not_installed_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "ppl_gen").symlink_to(TOP / "ppl_gen")
-    bare = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ppl_gen"]
+    bare = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ppl_gen",
+    ]
     done = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert "not installed: run `pip install -e .`" in done.stderr
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, ppl_gen, ppl_gen.app.cli; print([m for m in ('torch', 'pyro', 'matplotlib') if m in sys.modules])"
-    )
+    code = "import sys, ppl_gen, ppl_gen.app.cli; print([m for m in ('torch', 'pyro', 'matplotlib') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
@@ -75,7 +86,9 @@ def modules() -> list[str]:
         "ppl_gen.models.": models.__path__,
         "ppl_gen.inference.": inference.__path__,
     }
-    found = (m.name for prefix, path in packages.items() for m in pkgutil.walk_packages(path, prefix))
+    found = (
+        m.name for prefix, path in packages.items() for m in pkgutil.walk_packages(path, prefix)
+    )
     return sorted({"ppl_gen.models", "ppl_gen.inference", *found} - {"ppl_gen.__main__"})
 
 
@@ -98,7 +111,9 @@ def test_the_examples_in_docstrings_hold() -> None:
 def test_every_folder_has_its_place() -> None:
     if not (TOP / ".git").exists():
         pytest.skip("not a git checkout")
-    listed = subprocess.run(["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert listed
     folders = {name.split("/")[0] for name in listed if "/" in name and not name.startswith(".")}
     assert folders <= {"ppl_gen", "models", "inference", "tests", "notebooks"}

@@ -1,4 +1,6 @@
-"""A translation between two domains of digits, trained and read by a classifier of the target: for tests and benchmarks."""
+"""A translation between two domains of digits, trained and read by a classifier of the target: for
+tests and benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from torch import Tensor
 
 from ppl_gen.critics import conv_critic
 from ppl_gen.data import domains
-from ppl_gen.inference import Classifier, CycleErrors, classifier_features, cycle_errors, cycle_step, losses
+from ppl_gen.inference import (
+    Classifier,
+    CycleErrors,
+    classifier_features,
+    cycle_errors,
+    cycle_step,
+    losses,
+)
 from ppl_gen.models import cycle_gan
 
 READERS = ("network", "support vectors")
@@ -22,7 +31,8 @@ READERS = ("network", "support vectors")
 
 @dataclass(frozen=True)
 class Read:
-    """How often a classifier of the target domain is right, and by how much a translation changes that.
+    """How often a classifier of the target domain is right, and by how much a translation changes
+    that.
 
     Attributes:
         before: On untranslated images.
@@ -51,7 +61,10 @@ def readers(domain: Any) -> dict[str, Callable[[Tensor], np.ndarray]]:
     x, y = domain.train.x[:10_000], domain.train.y[:10_000]
     network: Classifier = classifier_features(x, y, 10, seed=0)
     machine = SVC(C=5.0).fit(x.flatten(1), y)
-    return {"network": lambda v: network.predict(v).numpy(), "support vectors": lambda v: machine.predict(v.flatten(1))}
+    return {
+        "network": lambda v: network.predict(v).numpy(),
+        "support vectors": lambda v: machine.predict(v.flatten(1)),
+    }
 
 
 def translate(
@@ -65,12 +78,16 @@ def translate(
     identity: float = 1.0,
     semantic: float = 0.0,
 ) -> Translated:
-    """Trains a CycleGAN as `ppl-gen fit cycle-gan` does, and has test images of both domains read, at most 2000 of each."""
+    """Trains a CycleGAN as `ppl-gen fit cycle-gan` does, and has test images of both domains read,
+    at most 2000 of each.
+    """
     a, b = (domains.load(name) for name in (name_a, name_b))
     torch.manual_seed(seed)
     program = cycle_gan(a.train.x, b.train.x, alike=identity > 0)
     critics = conv_critic(a.shape, width=width), conv_critic(b.shape, width=width)
-    optimizers = [torch.optim.Adam(m.parameters(), 1e-3, (0.0, 0.9), fused=True) for m in (program, *critics)]
+    optimizers = [
+        torch.optim.Adam(m.parameters(), 1e-3, (0.0, 0.9), fused=True) for m in (program, *critics)
+    ]
     step = cycle_step(
         program,
         critics,
@@ -79,7 +96,9 @@ def translate(
         losses.non_saturating,
         cycle=cycle,
         identity=identity,
-        semantic=classifier_features(a.train.x, a.train.y, 10, seed=seed).log_prob if semantic else None,
+        semantic=classifier_features(a.train.x, a.train.y, 10, seed=seed).log_prob
+        if semantic
+        else None,
         semantic_weight=semantic or 1.0,
         r1=0.1,
     )
@@ -93,13 +112,18 @@ def translate(
             done += 1
             if done == steps:
                 break
-    return Translated(_read(program, a, b), cycle_errors(program, a.test.x[:2000], b.test.x[:2000]), program)
+    return Translated(
+        _read(program, a, b), cycle_errors(program, a.test.x[:2000], b.test.x[:2000]), program
+    )
 
 
 def _read(program: Any, a: Any, b: Any) -> dict[tuple[str, str], Read]:
     """Test images of each domain read by the other's classifiers, before and after translation."""
     found = {}
-    for way, source, target, there in (("a → b", a, b, program.to_b), ("b → a", b, a, program.to_a)):
+    for way, source, target, there in (
+        ("a → b", a, b, program.to_b),
+        ("b → a", b, a, program.to_a),
+    ):
         x, truth = source.test.x[:2000], source.test.y[:2000].numpy()
         with torch.no_grad():
             translated = there(x)

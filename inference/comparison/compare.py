@@ -1,4 +1,6 @@
-"""Variational inference, MCMC and, where it is known, the exact posterior, side by side on the same data."""
+"""Variational inference, MCMC and, where it is known, the exact posterior, side by side on the same
+data.
+"""
 
 from __future__ import annotations
 
@@ -53,27 +55,34 @@ def compare(
     on_draw: Callable[[Progress], None] | None = None,
     engine: Engine = "auto",
 ) -> Comparison:
-    """How far is q(z) from p(z | x)? Moments, intervals, SW₂(q, p), KL(q ‖ p), KL(p ‖ q), evidence and prediction of both.
+    """How far is q(z) from p(z | x)? Moments, intervals, SW₂(q, p), KL(q ‖ p), KL(p ‖ q), evidence
+    and prediction of both.
 
-    KL(q ‖ p) = log p(x) − ELBO and KL(p ‖ q) = E_p[log p(x, z) − log q(z)] − log p(x), with log p(x) exact where it is known
-    and importance-weighted elsewhere. All densities are those of the flat unconstrained latents of a `Potential`; moments and
-    intervals are also taken of the sites as they are.
+    KL(q ‖ p) = log p(x) − ELBO and KL(p ‖ q) = E_p[log p(x, z) − log q(z)] − log p(x), with log
+    p(x) exact where it is known and importance-weighted elsewhere. All densities are those of the
+    flat unconstrained latents of a `Potential`; moments and intervals are also taken of the sites
+    as they are.
 
     Args:
-        program: Any program, or the model itself; discrete latents of finite support are summed out.
+        program: Any program, or the model itself; discrete latents of finite support are summed
+            out.
         guide: q(z), called with the same data; `program.guide` if None.
-        *data: What the model is called with, (x, *context) for a program; nothing for one without data.
-        sampler: `hmc`, `nuts` or any function of the same keywords; one that knows no `local` samples jointly.
+        *data: What the model is called with, (x, *context) for a program; nothing for one without
+            data.
+        sampler: `hmc`, `nuts` or any function of the same keywords; one that knows no `local`
+            samples jointly.
         draws: The draws of each chain.
         chains: The number of chains.
         warmup: The iterations before, in which the sampler adapts.
         guide_draws: The draws of the guide that are kept.
-        particles: The draws of the guide whose weights give evidence, ELBO and k̂; those kept if None.
-        local: Whether each datum has a posterior of its own; None finds out: if all latents of model and guide lie in the plate
-            "data".
-        exact: The true posterior: a distribution of the only latent site, or (mean, sd) by site. None asks the program
-            (`exact_posterior`, else `reference` where these are its data).
-        seed: Seeds all draws and leaves the global generator as it was; None draws from the global generator.
+        particles: The draws of the guide whose weights give evidence, ELBO and k̂; those kept if
+            None.
+        local: Whether each datum has a posterior of its own; None finds out: if all latents of
+            model and guide lie in the plate "data".
+        exact: The true posterior: a distribution of the only latent site, or (mean, sd) by site.
+            None asks the program (`exact_posterior`, else `reference` where these are its data).
+        seed: Seeds all draws and leaves the global generator as it was; None draws from the global
+            generator.
         progress: Whether to show a progress bar while sampling.
         on_draw: Called now and then with the state of the sampler.
         engine: How the sampler computes its steps, see `ppl_gen.inference.engine.Replay`.
@@ -82,14 +91,17 @@ def compare(
         A `Comparison`.
 
     Raises:
-        ValueError: If a count is below 1, data are not finite, the guide's latent sites are not the model's, or as `Potential`
-            says; before sampling starts.
+        ValueError: If a count is below 1, data are not finite, the guide's latent sites are not the
+            model's, or as `Potential` says; before sampling starts.
 
     Reference:
-        Yao, Vehtari, Simpson and Gelman (2018), Yes, but did it work? Evaluating variational inference.
+        Yao, Vehtari, Simpson and Gelman (2018), Yes, but did it work? Evaluating variational
+        inference.
     """
     particles = guide_draws if particles is None else particles
-    expect_counts(draws=draws, warmup=warmup, chains=chains, guide_draws=guide_draws, particles=particles)
+    expect_counts(
+        draws=draws, warmup=warmup, chains=chains, guide_draws=guide_draws, particles=particles
+    )
     model, guide = getattr(program, "model", program), guide_of(program, guide)
     with store_kept(), evaluating(program, guide):
         with forked(torch.device("cpu"), 0):
@@ -97,14 +109,17 @@ def compare(
             potential = Potential(model, data, local=local)
             approximation = Approximation(guide, potential, data)
         known = Exact.of(program, exact, data, potential)
-        mcmc = _sampled(sampler, model, data, local, draws, chains, warmup, seed, progress, on_draw, engine)
+        mcmc = _sampled(
+            sampler, model, data, local, draws, chains, warmup, seed, progress, on_draw, engine
+        )
         with nullcontext() if seed is None else forked(potential.device, seed + 1):
             return _compared(potential, approximation, known, mcmc, guide_draws, particles)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A guide beside MCMC beside the exact posterior. Where something could not be computed, `unavailable` says why.
+    """A guide beside MCMC beside the exact posterior. Where something could not be computed,
+    `unavailable` says why.
 
     Blocks B are the data where the posterior is local, else there is one.
 
@@ -114,13 +129,17 @@ class Comparison:
         exact_samples: Draws of the exact posterior, where there are any.
         marginals: Moments and intervals of every coordinate of every site.
         unconstrained: The same of the flat unconstrained latents, in which verdicts are given.
-        correlations: Of the unconstrained latents, (B, D, D), under "guide", "mcmc" and, where it is known, "exact".
+        correlations: Of the unconstrained latents, (B, D, D), under "guide", "mcmc" and, where it
+            is known, "exact".
         distance: SW₂ between guide and MCMC in units of the MCMC standard deviations, (B,).
-        distance_baseline: The same between two halves of the MCMC draws: the distance that is only noise.
-        evidence: log p(x) and its bounds in nats, by name, each (B,): "elbo" below, "importance" (with k̂), "upper" from MCMC
-            above, "exact"; other estimators may join.
-        divergence: "KL(q‖p)", "KL(p‖q)" and "KL(q‖p) + KL(p‖q)", which needs no evidence; in nats, each (B,).
-        outside: Share of MCMC draws in the outermost 1 % of the guide or beyond it, (B,); 0.01 where q = p.
+        distance_baseline: The same between two halves of the MCMC draws: the distance that is only
+            noise.
+        evidence: log p(x) and its bounds in nats, by name, each (B,): "elbo" below, "importance"
+            (with k̂), "upper" from MCMC above, "exact"; other estimators may join.
+        divergence: "KL(q‖p)", "KL(p‖q)" and "KL(q‖p) + KL(p‖q)", which needs no evidence; in nats,
+            each (B,).
+        outside: Share of MCMC draws in the outermost 1 % of the guide or beyond it, (B,); 0.01
+            where q = p.
         elpd: Expected log predictive density by "mcmc" and "guide".
         seconds: "mcmc", "mcmc preparation" and "guide".
         unavailable: What could not be computed, and why.
@@ -154,10 +173,11 @@ class Comparison:
     def tags(self) -> tuple[str, ...]:
         """The verdict in short, for programs to read.
 
-        Of the guide: "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking", "extra-mode", "correlations",
-        "heavy-tails" (with "good-moments" where nothing else is wrong), "no-density". Of MCMC: "divergences",
-        "not-converged", "stuck-chains", "off-reference". Where nothing speaks against the guide but MCMC is not to be
-        trusted: "undecided".
+        Of the guide: "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking",
+        "extra-mode", "correlations", "heavy-tails" (with "good-moments" where nothing else is
+        wrong), "no-density". Of MCMC: "divergences", "not-converged", "stuck-chains",
+        "off-reference". Where nothing speaks against the guide but MCMC is not to be trusted:
+        "undecided".
         """
         return tuple(dict.fromkeys(f.tag for f in self.findings))
 
@@ -172,7 +192,9 @@ class Comparison:
         return self.draws.min_ess / self.draws.seconds
 
     def table(self) -> pandas.DataFrame:
-        """A row for each coordinate: guide, MCMC with the error of its mean, exact, ratio of sds with error, R̂ and ESS."""
+        """A row for each coordinate: guide, MCMC with the error of its mean, exact, ratio of sds
+        with error, R̂ and ESS.
+        """
         import pandas
 
         m = self.marginals
@@ -189,11 +211,17 @@ class Comparison:
             "r_hat": torch.cat([self.draws.r_hat[name].flatten() for name in self._sites]),
             "ess": torch.cat([self.draws.ess[name].flatten() for name in self._sites]),
         }
-        return pandas.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}, index=m.names)
+        return pandas.DataFrame(
+            {name: column.cpu().numpy() for name, column in columns.items()}, index=m.names
+        )
 
     def arrays(self) -> tuple[list[str], Tensor, Tensor]:
-        """What `ppl_gen.plots.posterior` draws: K names, draws of the guide (M, K) and of MCMC (chains, draws, K)."""
-        return self.marginals.names, *_beside(self.guide_samples, {n: self.draws.samples[n] for n in self._sites})
+        """What `ppl_gen.plots.posterior` draws: K names, draws of the guide (M, K) and of MCMC
+        (chains, draws, K).
+        """
+        return self.marginals.names, *_beside(
+            self.guide_samples, {n: self.draws.samples[n] for n in self._sites}
+        )
 
     @property
     def _sites(self) -> list[str]:
@@ -204,14 +232,25 @@ class Comparison:
         blocks = self.distance.numel()
         lines = [f"{len(self.marginals.names)} coordinates: " + ", ".join(self.tags)]
         lines += [f"- {sentence}" for sentence in self.verdict]
-        numbers = ", ".join(f"{name} {estimate}" for name, estimate in {**self.evidence, **self.divergence}.items())
-        lines += [f"nats{f' per datum, mean of {blocks}' if blocks > 1 else ''}: {numbers}"] if numbers else []
-        lines += [f"expected log predictive density ({name}), nats in all: {elpd}" for name, elpd in self.elpd.items()]
+        numbers = ", ".join(
+            f"{name} {estimate}" for name, estimate in {**self.evidence, **self.divergence}.items()
+        )
+        lines += (
+            [f"nats{f' per datum, mean of {blocks}' if blocks > 1 else ''}: {numbers}"]
+            if numbers
+            else []
+        )
+        lines += [
+            f"expected log predictive density ({name}), nats in all: {elpd}"
+            for name, elpd in self.elpd.items()
+        ]
         return "\n".join(lines)
 
 
 def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:
-    """Whether all latents of model and guide lie in the plate "data", whose axis is the first of the first argument."""
+    """Whether all latents of model and guide lie in the plate "data", whose axis is the first of
+    the first argument.
+    """
     if not data or not torch.is_tensor(data[0]) or data[0].dim() == 0:
         return False
     for part in (model, guide):
@@ -229,7 +268,13 @@ def _sampled(
     seed: int | None, progress: bool, on_draw: Callable[[Progress], None] | None, engine: Engine,
 ) -> Draws:  # fmt: skip
     """The sampler's draws, asked for in the keywords that it knows."""
-    wanted: dict[str, Any] = {"local": local, "progress": progress, "on_draw": on_draw, "engine": engine, "seed": seed}
+    wanted: dict[str, Any] = {
+        "local": local,
+        "progress": progress,
+        "on_draw": on_draw,
+        "engine": engine,
+        "seed": seed,
+    }
     parameters = inspect.signature(sampler).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     options = {k: v for k, v in wanted.items() if takes_all or k in parameters}
@@ -237,13 +282,22 @@ def _sampled(
 
 
 def _compared(
-    potential: Potential, approximation: Approximation, known: Exact, mcmc: Draws, guide_draws: int, particles: int
+    potential: Potential,
+    approximation: Approximation,
+    known: Exact,
+    mcmc: Draws,
+    guide_draws: int,
+    particles: int,
 ) -> Comparison:
     """Everything, once the draws of MCMC are there."""
     unavailable = dict(known.unavailable)
     began = time.perf_counter()
     q, log_q = approximation.draw(max(guide_draws, particles))
-    seconds = {"mcmc": mcmc.seconds, "mcmc preparation": mcmc.preparation_seconds, "guide": time.perf_counter() - began}
+    seconds = {
+        "mcmc": mcmc.seconds,
+        "mcmc preparation": mcmc.preparation_seconds,
+        "guide": time.perf_counter() - began,
+    }
     guide_samples = potential.constrain(q[:guide_draws])
     p = potential.flatten(mcmc.samples)
     densities = Densities(potential, approximation, known, q, log_q, p, particles)
@@ -258,7 +312,11 @@ def _compared(
     )
     kept, unconstrained = q[:guide_draws], _unconstrained(potential, q[:guide_draws], p)
     scale = p.flatten(0, 1).double().std(0)
-    first, second = ((p[::2], p[1::2]) if p.shape[0] > 1 else p.chunk(2, 1)) if p.shape[:2].numel() > 1 else (p, p)
+    first, second = (
+        ((p[::2], p[1::2]) if p.shape[0] > 1 else p.chunk(2, 1))
+        if p.shape[:2].numel() > 1
+        else (p, p)
+    )
     correlations: dict[str, Tensor] = {}
     if p.shape[-1] <= _MOST_CORRELATIONS:
         correlations = {
@@ -267,7 +325,9 @@ def _compared(
             **known.correlation(potential),
         }
     else:
-        unavailable["correlations"] = f"{p.shape[-1]} coordinates are too many to list those of all pairs"
+        unavailable["correlations"] = (
+            f"{p.shape[-1]} coordinates are too many to list those of all pairs"
+        )
     elpd = predicted(potential, approximation, mcmc.samples, guide_samples, densities, unavailable)
     comparison = Comparison(
         mcmc, guide_samples, known.draws(guide_draws), marginals, unconstrained, correlations,
@@ -275,7 +335,9 @@ def _compared(
         sliced_wasserstein(first.flatten(0, 1), second.flatten(0, 1), scale),
         densities.evidence, densities.divergence, densities.outside, elpd, seconds, unavailable, particles,
     )  # fmt: skip
-    return replace(comparison, findings=judged(comparison, kept.flatten(1).cpu(), p.flatten(2).cpu()))
+    return replace(
+        comparison, findings=judged(comparison, kept.flatten(1).cpu(), p.flatten(2).cpu())
+    )
 
 
 def _beside(guide: Mapping[str, Tensor], mcmc: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -298,7 +360,10 @@ def _unconstrained(potential: Potential, q: Tensor, p: Tensor) -> Marginals:
     for name, value in potential.sites(origin).items():
         shape = potential.layout.places[name].shape
         note = "" if bool((value == 0).all()) else " (unconstrained)"
-        per_row = [r + note for r in coordinates(name, torch.Size([rows, *shape]) if potential.local else shape)]
+        per_row = [
+            r + note
+            for r in coordinates(name, torch.Size([rows, *shape]) if potential.local else shape)
+        ]
         labels.append([per_row[i * shape.numel() : (i + 1) * shape.numel()] for i in range(rows)])
     every = [row for i in range(rows) for label in labels for row in label[i]]
     block = torch.arange(rows).repeat_interleave(q.shape[-1])

@@ -17,7 +17,8 @@ from ppl_gen.inference.prediction.loo import Elpd, Predictive
 
 
 class Densities:
-    """log p(x, z) and log q(z) at draws of both, and what follows from them: evidence, its bounds, and divergences.
+    """log p(x, z) and log q(z) at draws of both, and what follows from them: evidence, its bounds,
+    and divergences.
 
     Args:
         potential: Of the model, with blocks B.
@@ -45,10 +46,14 @@ class Densities:
         self.outside: Tensor | None = None
         self.log_p, self.log_q = log_joint(potential, q).double(), log_q
         if known.log_evidence is not None:
-            self.evidence["exact"] = Estimate(known.log_evidence, torch.zeros_like(known.log_evidence))
+            self.evidence["exact"] = Estimate(
+                known.log_evidence, torch.zeros_like(known.log_evidence)
+            )
         if log_q is None:
             why = approximation.own_reason
-            self.unavailable |= dict.fromkeys(("importance", "elbo", "k_hat", "KL(q‖p)", "KL(p‖q)"), why)
+            self.unavailable |= dict.fromkeys(
+                ("importance", "elbo", "k_hat", "KL(q‖p)", "KL(p‖q)"), why
+            )
             return
         weights = (self.log_p - log_q.double())[:particles]
         self.evidence["importance"], self.evidence["elbo"] = summarised(weights)
@@ -58,7 +63,11 @@ class Densities:
         else:
             log_q_there = approximation.log_prob(p.flatten(0, 1)).double()
             self._from_mcmc(log_joint(potential, p.flatten(0, 1)).double(), log_q_there, p.shape[0])
-            self.outside = (log_q_there < log_q.double().kthvalue(max(1, len(log_q) // 100), 0).values).double().mean(0)
+            self.outside = (
+                (log_q_there < log_q.double().kthvalue(max(1, len(log_q) // 100), 0).values)
+                .double()
+                .mean(0)
+            )
 
     @property
     def reference(self) -> str:
@@ -68,7 +77,9 @@ class Densities:
     def _from_guide(self, weights: Tensor) -> None:
         known, elbo = self.evidence[self.reference], self.evidence["elbo"]
         error = elbo.standard_error
-        if self.reference == "importance" and len(weights) > 1:  # from the same draws: the errors are not independent
+        if (
+            self.reference == "importance" and len(weights) > 1
+        ):  # from the same draws: the errors are not independent
             relative = (weights - self.evidence["importance"].value).exp()
             error = (relative - weights).std(0) / len(weights) ** 0.5
         self.divergence["KL(q‖p)"] = Estimate(known.value - elbo.value, error)
@@ -88,7 +99,8 @@ def predicted(
     potential: Potential, approximation: Approximation, mcmc: dict[str, Tensor], guide_samples: dict[str, Tensor],
     densities: Densities, unavailable: dict[str, str],
 ) -> dict[str, Elpd]:  # fmt: skip
-    """ELPD by leaving out one datum; the evidence of each datum where nothing is shared between data.
+    """ELPD by leaving out one datum; the evidence of each datum where nothing is shared between
+    data.
 
     Args:
         potential: Of the model.
@@ -105,9 +117,15 @@ def predicted(
             best = densities.evidence.get(densities.reference)
             if best is not None and potential.local:
                 how = f"log evidence of each datum ({densities.reference}), since all latents are local"
-                return {"mcmc": Elpd.of(best.value, best.k_hat, float(best.standard_error.max()), how)}
-            value, error = predictive.log_likelihood({"": torch.zeros(1, device=potential.device)}, 100_000)
-            how = "log evidence of each datum (averaged over the prior), since all latents are local"
+                return {
+                    "mcmc": Elpd.of(best.value, best.k_hat, float(best.standard_error.max()), how)
+                }
+            value, error = predictive.log_likelihood(
+                {"": torch.zeros(1, device=potential.device)}, 100_000
+            )
+            how = (
+                "log evidence of each datum (averaged over the prior), since all latents are local"
+            )
             return {"mcmc": Elpd.of(value[0], None, error, how)}
         found["mcmc"] = predictive.loo(mcmc)
     except ValueError as error:
@@ -117,7 +135,9 @@ def predicted(
         if densities.log_q is None:
             raise ValueError(approximation.own_reason)
         count = len(next(iter(guide_samples.values())))
-        found["guide"] = predictive.loo_of_guide(guide_samples, densities.log_p[:count, 0], densities.log_q[:count, 0])
+        found["guide"] = predictive.loo_of_guide(
+            guide_samples, densities.log_p[:count, 0], densities.log_q[:count, 0]
+        )
     except ValueError as error:
         unavailable["elpd of the guide"] = str(error)
     return found

@@ -1,4 +1,6 @@
-"""What is known exactly about a posterior: moments, draws, correlations, and the evidence by Bayes' rule."""
+"""What is known exactly about a posterior: moments, draws, correlations, and the evidence by Bayes'
+rule.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +42,22 @@ class Exact:
         """What was given, or else what the program says.
 
         Args:
-            program: Asked for `exact_log_evidence`, `exact_posterior` and `reference`, if it has them.
+            program: Asked for `exact_log_evidence`, `exact_posterior` and `reference`, if it has
+                them.
             exact: A distribution of the only latent site, (mean, sd) by site, or None.
             data: What the model is called with.
             potential: Of the model on these data.
 
         Raises:
-            ValueError: If what was given is of another kind, names other sites, or has other shapes.
+            ValueError: If what was given is of another kind, names other sites, or has other
+                shapes.
         """
         evidence = _evidence(program, data, potential)
         if isinstance(exact, Mapping):
             if unknown := sorted(exact.keys() - potential.dims.keys()):
                 raise ValueError(
-                    f"expected exact moments of sites among {sorted(potential.dims)}, got some of {unknown}"
+                    f"expected exact moments of sites among {sorted(potential.dims)}, got some of "
+                    f"{unknown}"
                 )
             return cls({name: _pair(name, m) for name, m in exact.items()}, None, evidence)
         given = exact is not None
@@ -63,18 +68,30 @@ class Exact:
         if not hasattr(program, "reference"):
             return cls({}, None, evidence)
         own = program.data
-        if len(own) != len(data) or not all(torch.equal(a, b) for a, b in zip(own, data, strict=True)):
-            return cls({}, None, evidence, unavailable={"exact": "the program's reference is that of other data"})
+        if len(own) != len(data) or not all(
+            torch.equal(a, b) for a, b in zip(own, data, strict=True)
+        ):
+            return cls(
+                {},
+                None,
+                evidence,
+                unavailable={"exact": "the program's reference is that of other data"},
+            )
         try:
-            return cls({name: _pair(name, m) for name, m in program.reference().items()}, None, evidence)
+            return cls(
+                {name: _pair(name, m) for name, m in program.reference().items()}, None, evidence
+            )
         except ValueError as error:
             return cls({}, None, evidence, unavailable={"exact": str(error)})
 
     @classmethod
-    def _of_distribution(cls, exact: Any, given: bool, evidence: Tensor | None, potential: Potential) -> Exact:
+    def _of_distribution(
+        cls, exact: Any, given: bool, evidence: Tensor | None, potential: Potential
+    ) -> Exact:
         if not isinstance(exact, Distribution):
             raise ValueError(
-                f"expected exact to be a distribution of pyro.distributions or (mean, sd) by site, got {type(exact).__name__}"
+                "expected exact to be a distribution of pyro.distributions or (mean, sd) by "
+                f"site, got {type(exact).__name__}"
             )
         origin = torch.zeros(1, *potential.shape, dtype=potential.dtype, device=potential.device)
         shapes = {name: value.shape[1:] for name, value in potential.sites(origin).items()}
@@ -83,15 +100,18 @@ class Exact:
             if not given:
                 return cls({}, None, evidence)
             raise ValueError(
-                f"expected exact to be a distribution of the model's only latent site, got shape {tuple(exact.mean.shape)} for "
-                f"{ {name: tuple(shape) for name, shape in shapes.items()} }; give (mean, sd) by site instead"
+                "expected exact to be a distribution of the model's only latent site, got shape "
+                f"{tuple(exact.mean.shape)} for "
+                f"{ {name: tuple(shape) for name, shape in shapes.items()} }; give (mean, sd) by "
+                "site instead"
             )
         if evidence is None and not isinstance(exact, dist.Empirical):
             evidence = _by_bayes(exact, site, potential)
         return cls({site: (exact.mean, exact.variance.sqrt())}, exact, evidence, site)
 
     def flat(self, shapes: Mapping[str, torch.Size]) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations of all entries of these sites, (K,), NaN where they are not known.
+        """Means and standard deviations of all entries of these sites, (K,), NaN where they are not
+        known.
 
         Raises:
             ValueError: If those of a site have another shape.
@@ -102,7 +122,8 @@ class Exact:
             mean, sd = self.moments.get(name, (nothing, nothing))
             if mean.shape != shape or sd.shape != shape:
                 raise ValueError(
-                    f"expected the exact moments of {name!r} to be of shape {tuple(shape)}, got {tuple(mean.shape)}"
+                    f"expected the exact moments of {name!r} to be of shape {tuple(shape)}, got "
+                    f"{tuple(mean.shape)}"
                 )
             means.append(mean.detach().double().cpu().flatten())
             sds.append(sd.detach().double().cpu().flatten())
@@ -110,7 +131,11 @@ class Exact:
 
     def draws(self, count: int) -> dict[str, Tensor] | None:
         """Draws (count, *shape) by site; None where there is no distribution."""
-        return None if self.distribution is None else {self.site: self.distribution.sample((count,)).detach()}
+        return (
+            None
+            if self.distribution is None
+            else {self.site: self.distribution.sample((count,)).detach()}
+        )
 
     def correlation(self, potential: Potential) -> dict[str, Tensor]:
         """{"exact": (B, D, D)} where the posterior has a covariance matrix."""
@@ -128,7 +153,9 @@ def _pair(name: str, moments: Any) -> tuple[Tensor, Tensor]:
     try:
         mean, sd = moments
     except (TypeError, ValueError) as error:
-        raise ValueError(f"expected exact[{name!r}] to be (mean, sd), got {type(moments).__name__}") from error
+        raise ValueError(
+            f"expected exact[{name!r}] to be (mean, sd), got {type(moments).__name__}"
+        ) from error
     return torch.as_tensor(mean), torch.as_tensor(sd)
 
 
@@ -148,5 +175,13 @@ def _by_bayes(exact: Distribution, site: str, potential: Potential) -> Tensor | 
         log_posterior = exact.log_prob(z).double()
     except (NotImplementedError, RuntimeError):
         return None
-    log_posterior = log_posterior if potential.local else log_posterior.reshape(9, -1).sum(-1, keepdim=True)
-    return (log_joint(potential, q) - potential.log_jacobian(q)).double().sub(log_posterior).median(0).values
+    log_posterior = (
+        log_posterior if potential.local else log_posterior.reshape(9, -1).sum(-1, keepdim=True)
+    )
+    return (
+        (log_joint(potential, q) - potential.log_jacobian(q))
+        .double()
+        .sub(log_posterior)
+        .median(0)
+        .values
+    )

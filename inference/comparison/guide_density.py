@@ -1,4 +1,6 @@
-"""A guide as a density of the flat vector that samplers move in: draws, and log q at given points where it can be had."""
+"""A guide as a density of the flat vector that samplers move in: draws, and log q at given points
+where it can be had.
+"""
 
 from __future__ import annotations
 
@@ -32,24 +34,32 @@ def log_joint(potential: Potential, q: Tensor) -> Tensor:
 
 
 def _at_each(function: Callable[..., Any], points: Sequence[Tensor], width: int) -> Any:
-    """function(*point) for each entry of the first axes, a bounded number of them at once by vmap; else one by one."""
+    """function(*point) for each entry of the first axes, a bounded number of them at once by vmap;
+    else one by one.
+    """
     try:
         with drawing():
-            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(*points)
+            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(
+                *points
+            )
     except Exception:  # whatever keeps vmap from following
         each = [function(*point) for point in zip(*points, strict=True)]
     if torch.is_tensor(each[0]):
         return torch.stack(each)
     values, log_probs = zip(*each, strict=True)
-    return {name: torch.stack([v[name] for v in values]) for name in values[0]}, torch.stack(log_probs)
+    return {name: torch.stack([v[name] for v in values]) for name in values[0]}, torch.stack(
+        log_probs
+    )
 
 
 class Approximation:
-    """q(z) of a guide, as draws of the flat vector q (M, B, D) of a `Potential`, and log q(q) there, of shape (M, B).
+    """q(z) of a guide, as draws of the flat vector q (M, B, D) of a `Potential`, and log q(q)
+    there, of shape (M, B).
 
-    The density is that of the unconstrained q, log q(z) + log |∂z/∂q|, so that log weights are differences of densities of the
-    same space. Pyro's automatic Gaussians and flows are densities of a flat vector of their own, whose order and transforms
-    are compared with the potential's; other guides are traced with their sites conditioned.
+    The density is that of the unconstrained q, log q(z) + log |∂z/∂q|, so that log weights are
+    differences of densities of the same space. Pyro's automatic Gaussians and flows are densities
+    of a flat vector of their own, whose order and transforms are compared with the potential's;
+    other guides are traced with their sites conditioned.
 
     Args:
         guide: Any guide over the latents of the potential.
@@ -64,7 +74,9 @@ class Approximation:
         ValueError: If the guide's latent sites are not the model's, by name or by shape.
     """
 
-    def __init__(self, guide: Callable[..., Any], potential: Potential, args: Sequence[Any]) -> None:
+    def __init__(
+        self, guide: Callable[..., Any], potential: Potential, args: Sequence[Any]
+    ) -> None:
         self.guide, self.potential, self.args = guide, potential, tuple(args)
         self.reason = self.own_reason = ""
         self._flat: Any = None
@@ -76,7 +88,9 @@ class Approximation:
             self._check_traced(sites)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Points q (M, B, D), and log q (M, B) there; None for the latter where there is no density."""
+        """Points q (M, B, D), and log q (M, B) there; None for the latter where there is no
+        density.
+        """
         if self._flat is not None:
             latent = self._flat.sample((count,))
             log_prob = None if self.own_reason else self._flat_log_prob(latent)
@@ -93,7 +107,9 @@ class Approximation:
             ValueError: If there is a `reason` why not.
         """
         if self.reason:
-            raise ValueError(f"expected a guide with a density at given points, got none: {self.reason}")
+            raise ValueError(
+                f"expected a guide with a density at given points, got none: {self.reason}"
+            )
         if self._flat is not None:
             latent = q.new_empty(q.shape[0], self._places.numel())
             latent[:, self._places.flatten()] = q.flatten(1)
@@ -101,28 +117,40 @@ class Approximation:
         width = max(1, q[0].numel()) * 8
         values = self.potential.sites(q)
         names = list(values)
-        log_prob = _at_each(lambda *each: self._run(dict(zip(names, each, strict=True)))[1], [*values.values()], width)
+        log_prob = _at_each(
+            lambda *each: self._run(dict(zip(names, each, strict=True)))[1],
+            [*values.values()],
+            width,
+        )
         return log_prob + self.potential.log_jacobian(q)
 
     def _run(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The latents of one run of the guide, some of them given, and log q of them, by block (B,)."""
+        """The latents of one run of the guide, some of them given, and log q of them, by block
+        (B,).
+        """
         trace = poutine.trace(poutine.condition(self.guide, data=values)).get_trace(*self.args)
-        sites = {n: s for n, s in stochastic_sites(trace).items() if n in values or not s["is_observed"]}
-        total = torch.zeros(self.potential.shape[0], dtype=self.potential.dtype, device=self.potential.device)
+        sites = {
+            n: s for n, s in stochastic_sites(trace).items() if n in values or not s["is_observed"]
+        }
+        total = torch.zeros(
+            self.potential.shape[0], dtype=self.potential.dtype, device=self.potential.device
+        )
         for site in sites.values():
             log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
             if self.potential.local:
                 axis = next((f.dim for f in site["cond_indep_stack"] if f.name == "data"), None)
                 if axis is None:
                     raise ValueError(
-                        f"expected a guide with every site inside the plate 'data' for local=True, got {site['name']!r} "
-                        f"outside it; compare with local=False"
+                        "expected a guide with every site inside the plate 'data' for "
+                        f"local=True, got {site['name']!r} outside it; compare with local=False"
                     )
                 others = [a for a in range(-log_prob.dim(), 0) if a != axis]
                 total = total + (log_prob.sum(others) if others else log_prob)
             else:
                 total = total + log_prob.sum()
-        return {name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, total
+        return {
+            name: site["value"] for name, site in sites.items() if not is_auxiliary(site)
+        }, total
 
     def _check_sites(self) -> dict[str, Any]:
         """The guide's sites, once its latents are those of the potential."""
@@ -133,16 +161,19 @@ class Approximation:
         wanted = self.potential.names
         if not set(wanted) <= latents.keys() <= model:
             raise ValueError(
-                f"expected the guide to sample the model's latent sites {sorted(wanted)}, got {sorted(latents)}; "
-                f"give the sites the same names in both"
+                f"expected the guide to sample the model's latent sites {sorted(wanted)}, got "
+                f"{sorted(latents)}; give the sites the same names in both"
             )
-        origin = torch.zeros(1, *self.potential.shape, dtype=self.potential.dtype, device=self.potential.device)
+        origin = torch.zeros(
+            1, *self.potential.shape, dtype=self.potential.dtype, device=self.potential.device
+        )
         for name, values in self.potential.sites(origin).items():
             value = values[0]
             if value.shape != latents[name]["value"].shape:
                 raise ValueError(
-                    f"expected the guide to sample {name!r} of shape {tuple(value.shape)}, as the model does, got "
-                    f"{tuple(latents[name]['value'].shape)}; make the guide for these data"
+                    f"expected the guide to sample {name!r} of shape {tuple(value.shape)}, as the "
+                    f"model does, got {tuple(latents[name]['value'].shape)}; make the guide for "
+                    "these data"
                 )
         return sites
 
@@ -153,15 +184,13 @@ class Approximation:
         more = sorted(sites.keys() - set(self.potential.names) - set(auxiliary))
         lists = self.guide.modules() if isinstance(self.guide, torch.nn.Module) else ()
         if points and (not auxiliary or any(isinstance(part, AutoDelta) for part in lists)):
-            self.own_reason = f"the guide is a point mass at {', '.join(map(repr, points))} and has no density"
+            self.own_reason = (
+                f"the guide is a point mass at {', '.join(map(repr, points))} and has no density"
+            )
         elif more:
-            self.own_reason = (
-                f"the guide also samples {', '.join(map(repr, more))}, which the posterior here is without"
-            )
+            self.own_reason = f"the guide also samples {', '.join(map(repr, more))}, which the posterior here is without"
         elif auxiliary and not points:
-            self.own_reason = (
-                f"the guide's auxiliary sites {', '.join(map(repr, auxiliary))} would have to be integrated out"
-            )
+            self.own_reason = f"the guide's auxiliary sites {', '.join(map(repr, auxiliary))} would have to be integrated out"
         self.reason = self.own_reason
         if auxiliary and not self.reason:
             self.reason = f"the guide computes its latents from the auxiliary sites {', '.join(map(repr, auxiliary))}"
@@ -170,17 +199,21 @@ class Approximation:
         try:
             q, _ = self.draw(2)
             self.log_prob(q)
-        except Exception as error:  # a density that is known at its own draws only, as of one-way flows
-            self.reason = (
-                f"log q cannot be computed at given values: {str(error).splitlines()[0] or type(error).__name__}"
-            )
+        except (
+            Exception
+        ) as error:  # a density that is known at its own draws only, as of one-way flows
+            self.reason = f"log q cannot be computed at given values: {str(error).splitlines()[0] or type(error).__name__}"
 
     def _layout(self, guide: AutoContinuous | AutoNormal) -> tuple[Tensor, Any]:
-        """Where each coordinate of the potential lies in the guide's flat vector, (B, D), and the distribution of that."""
+        """Where each coordinate of the potential lies in the guide's flat vector, (B, D), and the
+        distribution of that.
+        """
         locs, scales, places, start = [], [], {}, 0
         for name, site in guide.prototype_trace.iter_stochastic_nodes():
             shape = biject_to(site["fn"].support).inv(site["value"]).shape
-            places[name] = torch.arange(start, start + shape.numel(), device=self.potential.device).reshape(shape)
+            places[name] = torch.arange(
+                start, start + shape.numel(), device=self.potential.device
+            ).reshape(shape)
             start += shape.numel()
             if isinstance(guide, AutoNormal):
                 loc, scale = guide._get_loc_and_scale(name)
@@ -193,15 +226,17 @@ class Approximation:
         return flat, guide.get_posterior(*self.args)
 
     def _check_flat(self, guide: AutoContinuous | AutoNormal) -> None:
-        """Finds out whether the guide's flat vector is the potential's, and whether it has a density by block."""
+        """Finds out whether the guide's flat vector is the potential's, and whether it has a
+        density by block.
+        """
         base = _innermost(self._flat)
-        gaussian = isinstance(base, dist.Normal | dist.MultivariateNormal | dist.LowRankMultivariateNormal)
+        gaussian = isinstance(
+            base, dist.Normal | dist.MultivariateNormal | dist.LowRankMultivariateNormal
+        )
         if isinstance(base, dist.Delta):
             self.own_reason = "the guide is a point mass and has no density"
         elif self.potential.local and not gaussian:
-            self.own_reason = (
-                f"{type(guide).__name__} is one density over all data, not one for each; compare with local=False"
-            )
+            self.own_reason = f"{type(guide).__name__} is one density over all data, not one for each; compare with local=False"
         self.reason = self.own_reason
         latent = self._flat.sample((2,))
         ours = self.potential.sites(latent[..., self._places])
@@ -213,8 +248,9 @@ class Approximation:
             start += shape.numel()
             if not torch.allclose(ours[name], theirs, rtol=1e-4, atol=1e-6):
                 raise ValueError(
-                    f"expected the site {name!r} to have a support that other latents do not change, got one that does; "
-                    f"sample it on a fixed interval and scale it with pyro.deterministic"
+                    f"expected the site {name!r} to have a support that other latents do not "
+                    "change, got one that does; sample it on a fixed interval and scale it with "
+                    "pyro.deterministic"
                 )
 
     def _flat_log_prob(self, latent: Tensor) -> Tensor:
@@ -224,7 +260,9 @@ class Approximation:
         if isinstance(base, dist.Normal):
             return base.log_prob(latent)[:, self._places].sum(-1)
         covariance = base.covariance_matrix[self._places[:, :, None], self._places[:, None, :]]
-        return dist.MultivariateNormal(base.loc[self._places], covariance).log_prob(latent[:, self._places])
+        return dist.MultivariateNormal(base.loc[self._places], covariance).log_prob(
+            latent[:, self._places]
+        )
 
 
 def _innermost(fn: Any) -> Any:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Pairs of a draw and a datum, whose log q the mutual information takes: some seconds.
 _PAIRS = 2**26
-# Numbers held at once meanwhile, and the data among them: few, so that the guide's network sees each seldom.
+# Numbers held at once meanwhile, and the data among them: few, so that the guide's network sees
+# each seldom.
 _NUMBERS, _COLUMNS = 2**22, 64
 
 
@@ -41,36 +42,44 @@ def collapse(
     chunk: int | None = None,
     seed: int | None = None,
 ) -> Collapse:
-    """Which latents vary with the data, A_u = Var_x(E_q[u]) / Var_p(u); KL(q(z | x) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)).
+    """Which latents vary with the data, A_u = Var_x(E_q[u]) / Var_p(u); KL(q(z | x) ‖ p(z)) =
+    I_q(x; z) + KL(q(z) ‖ p(z)).
 
-    Expectations over x are averages over the N data, and q(z) = (1/N) Σⱼ q(z | xⱼ) is their aggregate posterior, so that I_q is
-    at most log N. For a conditional program it is the information that z holds on x and context together.
+    Expectations over x are averages over the N data, and q(z) = (1/N) Σⱼ q(z | xⱼ) is their
+    aggregate posterior, so that I_q is at most log N. For a conditional program it is the
+    information that z holds on x and context together.
 
-    Moments come from the mean and variance of the distributions that guide and prior sample from, averaged over the draws that
-    these depend on; of draws alone where a distribution has none, as a flow. They are exact where there is one latent site.
+    Moments come from the mean and variance of the distributions that guide and prior sample from,
+    averaged over the draws that these depend on; of draws alone where a distribution has none, as a
+    flow. They are exact where there is one latent site.
 
     Args:
-        program: Any program with continuous latents in the plate "data", hierarchical ones included; in evaluation mode.
+        program: Any program with continuous latents in the plate "data", hierarchical ones
+            included; in evaluation mode.
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape), at least two. Time grows with N²: some thousands are enough.
         *context: What the program is conditioned on, each of length N.
-        particles: K, the number of draws per datum, at least 2. The mutual information takes as many as make 2²⁶ pairs of a
-            draw and a datum, but at least two.
+        particles: K, the number of draws per datum, at least 2. The mutual information takes as
+            many as make 2²⁶ pairs of a draw and a datum, but at least two.
         threshold: The activity above which a latent is active.
-        chunk: How many (draw, datum) pairs go through the program at once; None chooses by the size of x and the device.
-        seed: Seeds the draws and leaves the global generator as it was; None draws from the global generator.
+        chunk: How many (draw, datum) pairs go through the program at once; None chooses by the size
+            of x and the device.
+        seed: Seeds the draws and leaves the global generator as it was; None draws from the global
+            generator.
 
     Returns:
         A `Collapse`.
 
     Raises:
-        ValueError: If there are fewer than two data or particles, chunk is below 1, threshold is negative, a latent is
-            discrete, the guide has auxiliary sites or point masses, or as `ppl_gen.inference.checks.check` says.
+        ValueError: If there are fewer than two data or particles, chunk is below 1, threshold is
+            negative, a latent is discrete, the guide has auxiliary sites or point masses, or as
+            `ppl_gen.inference.checks.check` says.
 
     Reference:
-        Burda et al. (2016), Importance weighted autoencoders, for A_u; Hoffman and Johnson (2016), ELBO surgery; for collapse
-        Bowman et al. (2016), Generating sentences from a continuous space, and Kingma et al. (2016), Improved variational
-        inference with inverse autoregressive flow.
+        Burda et al. (2016), Importance weighted autoencoders, for A_u; Hoffman and Johnson (2016),
+        ELBO surgery; for collapse Bowman et al. (2016), Generating sentences from a continuous
+        space, and Kingma et al. (2016), Improved variational inference with inverse autoregressive
+        flow.
     """
     guide = guide_of(program, guide)
     _check_input(guide, x, particles, threshold, chunk)
@@ -82,7 +91,9 @@ def collapse(
         slices = [slice(i, i + rows) for i in range(0, len(x), rows)]
         part = _Part.joined([layout.part(program, guide, particles, data, some) for some in slices])
         kept = min(particles, max(2, _PAIRS // len(x) ** 2))
-        log_aggregate = layout.aggregate(guide, {name: z[:kept] for name, z in part.latents.items()}, data)
+        log_aggregate = layout.aggregate(
+            guide, {name: z[:kept] for name, z in part.latents.items()}, data
+        )
     shared = torch.allclose(part.log_prior[:1], part.elsewhere, rtol=1e-5, atol=1e-5)
     posterior, prior = part.posterior, part.prior.pooled() if shared else part.prior
     kl, activity = posterior.against(prior)
@@ -111,14 +122,19 @@ class Collapse:
         sds: √Var_q(u | x), of each datum (N, D).
         prior_mean: E_p[u], (D,), or (N, D) where the prior depends on the context.
         prior_sd: √Var_p(u), of the same shape.
-        kl: KL(N(m, s²) ‖ N(m₀, s₀²)) of each latent, with the moments above, averaged over data, in nats (D,). Exact for
-            Gaussians with independent entries; for others it is that of Gaussians with the same moments.
-        activity: A_u = Var_x((m − m₀) / s₀), (D,): the variance of posterior means, in units of the prior's variance.
+        kl: KL(N(m, s²) ‖ N(m₀, s₀²)) of each latent, with the moments above, averaged over data, in
+            nats (D,). Exact for Gaussians with independent entries; for others it is that of
+            Gaussians with the same moments.
+        activity: A_u = Var_x((m − m₀) / s₀), (D,): the variance of posterior means, in units of the
+            prior's variance.
         active: Whether A_u is above the threshold, (D,).
-        rate: E_q[log q(z | x) − log p(z)], per datum (N,), in nats; its mean is E KL(q(z | x) ‖ p(z)).
-        mutual_information: E_q[log q(z | x) − log q(z)], per datum (N,), in nats; its mean is I_q(x; z).
-        marginal_kl: E_q[log q(z) − log p(z)], per datum (N,), in nats; its mean is KL(q(z) ‖ p(z)). None where the prior
-            depends on the context: the difference of the two above is no divergence then.
+        rate: E_q[log q(z | x) − log p(z)], per datum (N,), in nats; its mean is E KL(q(z | x) ‖
+            p(z)).
+        mutual_information: E_q[log q(z | x) − log q(z)], per datum (N,), in nats; its mean is
+            I_q(x; z).
+        marginal_kl: E_q[log q(z) − log p(z)], per datum (N,), in nats; its mean is KL(q(z) ‖ p(z)).
+            None where the prior depends on the context: the difference of the two above is no
+            divergence then.
     """
 
     names: list[str]
@@ -140,15 +156,21 @@ class Collapse:
 
     @property
     def nats(self) -> float:
-        """What the latents tell of a datum beyond its context, at most, on average: mutual information or rate, if less."""
-        return min(float(estimate.mean().value) for estimate in (self.mutual_information, self.rate))
+        """What the latents tell of a datum beyond its context, at most, on average: mutual
+        information or rate, if less.
+        """
+        return min(
+            float(estimate.mean().value) for estimate in (self.mutual_information, self.rate)
+        )
 
     @property
     def collapsed(self) -> bool:
-        """Whether the latents as a whole are as good as unused: they tell less than 0.1 nats of a datum.
+        """Whether the latents as a whole are as good as unused: they tell less than 0.1 nats of a
+        datum.
 
-        Their number decides nothing: of 50 latents on 8 × 8 digits a good VAE uses 5, which tell 3.6 nats. On the same digits
-        10 latents tell 3 nats when trained at β = 1, 0.8 at β = 2 and 0.02 or less from β = 3 on: there is little in between.
+        Their number decides nothing: of 50 latents on 8 × 8 digits a good VAE uses 5, which tell
+        3.6 nats. On the same digits 10 latents tell 3 nats when trained at β = 1, 0.8 at β = 2 and
+        0.02 or less from β = 3 on: there is little in between.
         """
         return self.nats < 0.1
 
@@ -157,12 +179,21 @@ class Collapse:
         """What that means, in plain words, with remedies."""
         count, most = len(self.names), math.log(len(self.means))
         used = f"{count - self.dead} of {count} latents are active and tell {self.nats:.2g} nats of a datum"
-        unused = f"partly unused: {used}; the others cost nothing: take fewer or, to use more, {_REMEDY}"
-        found = [f"collapsed: {used}; {_REMEDY}" if self.collapsed else unused if self.dead else f"in use: {used}"]
+        unused = (
+            f"partly unused: {used}; the others cost nothing: take fewer or, to use more, {_REMEDY}"
+        )
+        found = [
+            f"collapsed: {used}; {_REMEDY}"
+            if self.collapsed
+            else unused
+            if self.dead
+            else f"in use: {used}"
+        ]
         if self.marginal_kl is not None and self.nats > most - 1:
             ceiling = f"its ceiling, log {len(self.means)} = {most:.2g} nats"
             found.append(
-                f"the mutual information is near {ceiling}: more data would raise it, and lower KL(q(z) ‖ p(z))"
+                f"the mutual information is near {ceiling}: more data would raise it, and lower "
+                "KL(q(z) ‖ p(z))"
             )
         return found
 
@@ -177,22 +208,33 @@ class Collapse:
             "sd of means": self.means.std(0),
             "mean of sds": self.sds.mean(0),
         }
-        return pandas.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}, index=self.names)
+        return pandas.DataFrame(
+            {name: column.cpu().numpy() for name, column in columns.items()}, index=self.names
+        )
 
     def __str__(self) -> str:
-        parts = {"rate": self.rate, "I(x; z)": self.mutual_information, "KL(q(z)‖p(z))": self.marginal_kl}
-        numbers = ", ".join(f"{name} {estimate}" for name, estimate in parts.items() if estimate is not None)
+        parts = {
+            "rate": self.rate,
+            "I(x; z)": self.mutual_information,
+            "KL(q(z)‖p(z))": self.marginal_kl,
+        }
+        numbers = ", ".join(
+            f"{name} {estimate}" for name, estimate in parts.items() if estimate is not None
+        )
         return "\n".join([*self.verdict, f"nats per datum: {numbers}"])
 
 
 _REMEDY = (
-    "anneal the KL term from 0 (svi_step(..., beta=annealed(...)) of ppl_gen.inference.fitting.objectives), leave it free nats "
-    "(FreeBits of the same module), lower β, or weaken the decoder"
+    "anneal the KL term from 0 (svi_step(..., beta=annealed(...)) of "
+    "ppl_gen.inference.fitting.objectives), leave it free nats (FreeBits of the same module), "
+    "lower β, or weaken the decoder"
 )
 
 
 class _Moments(NamedTuple):
-    """Of each latent given each datum, (N, D): mean, variance, and the variance of this mean as an estimate."""
+    """Of each latent given each datum, (N, D): mean, variance, and the variance of this mean as an
+    estimate.
+    """
 
     mean: Tensor
     variance: Tensor
@@ -206,10 +248,14 @@ class _Moments(NamedTuple):
 
     def pooled(self) -> _Moments:
         """Those of a distribution that is the same for all data, (1, D)."""
-        return _Moments(*(part.mean(0, keepdim=True) for part in self))._replace(noise=torch.zeros_like(self.mean[:1]))
+        return _Moments(*(part.mean(0, keepdim=True) for part in self))._replace(
+            noise=torch.zeros_like(self.mean[:1])
+        )
 
     def against(self, prior: _Moments) -> tuple[Tensor, Tensor]:
-        """KL divergence of Gaussians with these moments, averaged over data, and activity; each (D,)."""
+        """KL divergence of Gaussians with these moments, averaged over data, and activity; each
+        (D,).
+        """
         scale = prior.variance
         noise = (self.noise + prior.noise) / scale
         shift = (self.mean - prior.mean) / scale.sqrt()
@@ -233,57 +279,82 @@ class _Part(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[_Part]) -> _Part:
-        latents = {name: torch.cat([part.latents[name] for part in parts], 1) for name in parts[0].latents}
-        log_q, log_prior, elsewhere = (torch.cat(c, 1) for c in zip(*(p[1:4] for p in parts), strict=True))
+        latents = {
+            name: torch.cat([part.latents[name] for part in parts], 1) for name in parts[0].latents
+        }
+        log_q, log_prior, elsewhere = (
+            torch.cat(c, 1) for c in zip(*(p[1:4] for p in parts), strict=True)
+        )
         posterior, prior = (
-            _Moments(*map(torch.cat, zip(*c, strict=True))) for c in zip(*(p[4:] for p in parts), strict=True)
+            _Moments(*map(torch.cat, zip(*c, strict=True)))
+            for c in zip(*(p[4:] for p in parts), strict=True)
         )
         return cls(latents, log_q, log_prior, elsewhere, posterior, prior)
 
 
 class _Layout(NamedTuple):
-    """Where things are: the axis of the data in each latent site, counted from the right, and the shape of the rest."""
+    """Where things are: the axis of the data in each latent site, counted from the right, and the
+    shape of the rest.
+    """
 
     nesting: int
     axes: dict[str, int]
     shapes: dict[str, torch.Size]
 
     @classmethod
-    def of(cls, program: Program, guide: Guide, nesting: int, x: Tensor, *context: Tensor) -> _Layout:
+    def of(
+        cls, program: Program, guide: Guide, nesting: int, x: Tensor, *context: Tensor
+    ) -> _Layout:
         trace = poutine.trace(program.model).get_trace(x, *context)
-        sites = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+        sites = {
+            name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
+        }
         proposed = stochastic_sites(poutine.trace(guide).get_trace(x, *context))
-        if discrete := sorted(name for name, site in sites.items() if site["fn"].support.is_discrete):
+        if discrete := sorted(
+            name for name, site in sites.items() if site["fn"].support.is_discrete
+        ):
             raise ValueError(
-                f"expected continuous latents, got the discrete sites {discrete}, without mean and variance; hold the entropy "
-                f"of q(z | x) against that of its average over data"
+                f"expected continuous latents, got the discrete sites {discrete}, without mean "
+                "and variance; hold the entropy of q(z | x) against that of its average over data"
             )
-        if bad := sorted(name for name, site in proposed.items() if is_auxiliary(site) or _is_point(site["fn"])):
+        if bad := sorted(
+            name for name, site in proposed.items() if is_auxiliary(site) or _is_point(site["fn"])
+        ):
             raise ValueError(
-                f"expected a guide whose density is known at any z, got auxiliary sites or point masses at {bad}; sample the "
-                f"latents directly, from distributions with a density (DiagonalGaussian)"
+                "expected a guide whose density is known at any z, got auxiliary sites or point "
+                f"masses at {bad}; sample the latents directly, from distributions with a density "
+                "(DiagonalGaussian)"
             )
         axes = {name: data_axis(site) for name, site in sites.items()}
-        shapes = {name: site["value"].movedim(axes[name], 0).shape[1:] for name, site in sites.items()}
+        shapes = {
+            name: site["value"].movedim(axes[name], 0).shape[1:] for name, site in sites.items()
+        }
         return cls(nesting, axes, shapes)
 
     @property
     def names(self) -> list[str]:
         return [row for name, shape in self.shapes.items() for row in coordinates(name, shape)]
 
-    def part(self, program: Program, guide: Guide, particles: int, data: tuple[Tensor, ...], rows: slice) -> _Part:
+    def part(
+        self, program: Program, guide: Guide, particles: int, data: tuple[Tensor, ...], rows: slice
+    ) -> _Part:
         x, *context = (t[rows] for t in data)
         z, log_q, posterior = self.drawn(guide, particles, x, *context)
         _, _, prior = self.drawn(program.model, particles, x, *context)
         log_prior = self.log_latents(program.model, z, x, *context)
-        first, others = {name: value[:1] for name, value in z.items()}, (t.roll(-1, 0)[rows] for t in data[1:])
+        first, others = (
+            {name: value[:1] for name, value in z.items()},
+            (t.roll(-1, 0)[rows] for t in data[1:]),
+        )
         elsewhere = self.log_latents(program.model, first, x, *others)
         return _Part(z, log_q, log_prior, elsewhere, posterior, prior)
 
     def drawn(
         self, sampled: Any, particles: int, x: Tensor, *context: Tensor
     ) -> tuple[dict[str, Tensor], Tensor, _Moments]:
-        """Draws by site, (K, n, *rest), of a guide or of the prior in a model; their log density, and their moments."""
+        """Draws by site, (K, n, *rest), of a guide or of the prior in a model; their log density,
+        and their moments.
+        """
         with poutine.trace() as recorder:
             proposal = propose(sampled, particles, self.nesting, x, *context)
         moments = []
@@ -293,7 +364,9 @@ class _Layout(NamedTuple):
                 pair = (fn.mean, fn.variance)
             except NotImplementedError:
                 pair = (z, torch.zeros_like(z))
-            moments.append([self.moved(name, part, x).double().reshape(particles, len(x), -1) for part in pair])
+            moments.append(
+                [self.moved(name, part, x).double().reshape(particles, len(x), -1) for part in pair]
+            )
         latents = {name: self.moved(name, proposal.latents[name], x) for name in self.axes}
         centres, variances = (torch.cat(parts, -1) for parts in zip(*moments, strict=True))
         return latents, proposal.log_prob.double(), _Moments.of(centres, variances)
@@ -302,7 +375,9 @@ class _Layout(NamedTuple):
         """With the axis of the data second, (K, n, *rest)."""
         return value.movedim(self.axes[name], 1).reshape(len(value), len(x), *self.shapes[name])
 
-    def log_latents(self, model: Any, z: Mapping[str, Tensor], x: Tensor, *context: Tensor) -> Tensor:
+    def log_latents(
+        self, model: Any, z: Mapping[str, Tensor], x: Tensor, *context: Tensor
+    ) -> Tensor:
         """Log density of the latents of a model or guide, (K, n), at z (K, n, *rest)."""
         placed = {name: value.movedim(1, self.axes[name]) for name, value in z.items()}
         return log_density(model, placed, x, *context).prior.reshape(-1, len(x)).double()
@@ -317,7 +392,10 @@ class _Layout(NamedTuple):
         for j in range(0, n, _COLUMNS):
             x, *context = (t[j : j + _COLUMNS] for t in data)
             for i in range(0, count * n, size):
-                pairs = {name: v[i : i + size, None].expand(-1, len(x), *self.shapes[name]) for name, v in flat.items()}
+                pairs = {
+                    name: v[i : i + size, None].expand(-1, len(x), *self.shapes[name])
+                    for name, v in flat.items()
+                }
                 seen = self.log_latents(guide, pairs, x, *context).logsumexp(-1)
                 total[i : i + size] = torch.logaddexp(total[i : i + size], seen)
         return total.reshape(count, n) - math.log(n)
@@ -334,16 +412,24 @@ def _is_point(fn: Any) -> bool:
     return isinstance(fn, dist.Delta)
 
 
-def _check_input(guide: Guide, x: Tensor, particles: int, threshold: float, chunk: int | None) -> None:
-    for name, number, least in (("particles", particles, 2), ("chunk", 1 if chunk is None else chunk, 1)):
+def _check_input(
+    guide: Guide, x: Tensor, particles: int, threshold: float, chunk: int | None
+) -> None:
+    for name, number, least in (
+        ("particles", particles, 2),
+        ("chunk", 1 if chunk is None else chunk, 1),
+    ):
         if number < least:
             raise ValueError(f"expected {name} of at least {least}, got {number}")
     if x.dim() and len(x) == 1:
-        raise ValueError("expected at least 2 data, whose posterior means can differ, got 1; give some hundreds")
+        raise ValueError(
+            "expected at least 2 data, whose posterior means can differ, got 1; give some hundreds"
+        )
     if not 0 <= threshold < math.inf:
         raise ValueError(f"expected a finite threshold of at least 0, got {threshold}")
     if needs_all_data(guide):
         raise ValueError(
-            f"expected a guide that is a function of the data, got {type(guide).__name__}, which holds a posterior for each of "
-            f"those it was fitted to; give an amortised guide (DiagonalGaussian)"
+            f"expected a guide that is a function of the data, got {type(guide).__name__}, which "
+            "holds a posterior for each of those it was fitted to; give an amortised guide "
+            "(DiagonalGaussian)"
         )

@@ -1,4 +1,6 @@
-"""Where the nats between ELBO and evidence go: to the family of q, or to the network that amortises it."""
+"""Where the nats between ELBO and evidence go: to the family of q, or to the network that amortises
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from torch import Tensor
 
 from ppl_gen.contexts import forked, guide_of
 from ppl_gen.inference.checks import check
-from ppl_gen.inference.diagnosis.refitting import Family, Refitted, full_covariance, refit, same_family
+from ppl_gen.inference.diagnosis.refitting import (
+    Family,
+    Refitted,
+    full_covariance,
+    refit,
+    same_family,
+)
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.ais import ais
@@ -38,10 +46,12 @@ def gaps(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Gaps:
-    """log p(x) − ELBO(q) = [log p(x) − ELBO(q*)] + [ELBO(q*) − ELBO(q)], the gaps of approximation and of amortisation.
+    """log p(x) − ELBO(q) = [log p(x) − ELBO(q*)] + [ELBO(q*) − ELBO(q)], the gaps of approximation
+    and of amortisation.
 
-    q* is the best of the guide's family for each datum by itself, found from where the guide is by SVI on parameters of its
-    own. With a richer family the first gap is split once more, into what that family gains and what is left.
+    q* is the best of the guide's family for each datum by itself, found from where the guide is by
+    SVI on parameters of its own. With a richer family the first gap is split once more, into what
+    that family gains and what is left.
 
     Args:
         program: Any program with a density and reparameterised latents.
@@ -54,7 +64,8 @@ def gaps(
         particles: K, the number of draws that each ELBO is measured with.
         steps: The number of SVI steps of each refit.
         rate: The first learning rate of a refit, in units of unconstrained parameters.
-        seed: Seeds all draws and leaves the global generator as it was; None draws from the global generator.
+        seed: Seeds all draws and leaves the global generator as it was; None draws from the global
+            generator.
         progress: Whether to show a progress bar.
         engine: See `ppl_gen.inference.engine.Replay`.
 
@@ -62,8 +73,9 @@ def gaps(
         `Gaps`, in nats per datum with standard errors.
 
     Raises:
-        ValueError: If a count is below 1, the evidence is of other data, the guide's sites depend on each other or have no
-            parameters for each datum, or as `ppl_gen.inference.checks.check` says.
+        ValueError: If a count is below 1, the evidence is of other data, the guide's sites depend
+            on each other or have no parameters for each datum, or as
+            `ppl_gen.inference.checks.check` says.
 
     Reference:
         Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders.
@@ -72,7 +84,10 @@ def gaps(
     expect_counts(particles=particles, steps=steps)
     check(program, guide, x, *context)
     if evidence is not None and evidence.value.shape != x.shape[:1]:
-        raise ValueError(f"expected the evidence of {len(x)} data, got values of shape {tuple(evidence.value.shape)}")
+        raise ValueError(
+            f"expected the evidence of {len(x)} data, got values of shape "
+            f"{tuple(evidence.value.shape)}"
+        )
     families = [family] if richer is None else [family, richer]
     for kind in families:
         Refitted(guide, kind, x, *context)  # says what is wrong before work starts
@@ -85,16 +100,29 @@ def gaps(
         for kind in families:
             advance = partial(bar.advance, task)
             guides.append(
-                refit(program, guides[-1], kind, x, *context, steps=steps, rate=rate, engine=engine, tick=advance)
+                refit(
+                    program,
+                    guides[-1],
+                    kind,
+                    x,
+                    *context,
+                    steps=steps,
+                    rate=rate,
+                    engine=engine,
+                    tick=advance,
+                )
             )
         bounds = [elbo(program, q, x, *context, particles=particles, engine=engine) for q in guides]
     if evidence is None:
-        evidence = ais(program, x, *context, guide=guide, seed=seed, progress=progress, engine=engine)
+        evidence = ais(
+            program, x, *context, guide=guide, seed=seed, progress=progress, engine=engine
+        )
     found = Gaps(evidence, *bounds)
     worst = found.amortisation.mean()
     if float(worst.value) < -4 * float(worst.standard_error):
         warnings.warn(
-            f"the refitted guide is worse than the amortised one by {-float(worst.value):.3f} nats: raise steps, or lower rate",
+            f"the refitted guide is worse than the amortised one by {-float(worst.value):.3f} "
+            "nats: raise steps, or lower rate",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -119,7 +147,9 @@ class Gaps:
 
     @property
     def inference(self) -> Estimate:
-        """log p̂(x) − ELBO(q), the sum of `approximation` and `amortisation`; KL(q(z | x) ‖ p(z | x))."""
+        """log p̂(x) − ELBO(q), the sum of `approximation` and `amortisation`; KL(q(z | x) ‖ p(z |
+        x)).
+        """
         return _difference(self.evidence, self.elbo)
 
     @property
@@ -157,20 +187,26 @@ class Gaps:
     @property
     def verdict(self) -> str:
         """Which gap is the larger, and what to do about it."""
-        approximation, amortisation = (float(part.mean().value) for part in (self.approximation, self.amortisation))
+        approximation, amortisation = (
+            float(part.mean().value) for part in (self.approximation, self.amortisation)
+        )
         if amortisation > approximation:
             return (
-                f"the network loses more ({amortisation:.2f} nats) than its family ({approximation:.2f}): train "
-                f"longer, or take a larger encoder"
+                f"the network loses more ({amortisation:.2f} nats) than its family "
+                f"({approximation:.2f}): train longer, or take a larger encoder"
             )
         return (
-            f"the family loses more ({approximation:.2f} nats) than the network ({amortisation:.2f}): take a richer guide, or "
-            f"train with IWAE"
+            f"the family loses more ({approximation:.2f} nats) than the network "
+            f"({amortisation:.2f}): take a richer guide, or train with IWAE"
         )
 
     def __str__(self) -> str:
-        return "\n".join([*(f"{name}: {part} nats" for name, part in self.parts.items()), self.verdict])
+        return "\n".join(
+            [*(f"{name}: {part} nats" for name, part in self.parts.items()), self.verdict]
+        )
 
 
 def _difference(a: Estimate, b: Estimate) -> Estimate:
-    return Estimate(a.value - b.value, (a.standard_error.square() + b.standard_error.square()).sqrt())
+    return Estimate(
+        a.value - b.value, (a.standard_error.square() + b.standard_error.square()).sqrt()
+    )

@@ -1,4 +1,6 @@
-"""Simulation-based calibration: whether a guide or a sampler gives the posterior of the program, from simulated data alone."""
+"""Simulation-based calibration: whether a guide or a sampler gives the posterior of the program,
+from simulated data alone.
+"""
 
 from __future__ import annotations
 
@@ -44,35 +46,42 @@ def sbc(
     seed: int | None = None,
     progress: bool = False,
 ) -> Calibration:
-    """Ranks r = #{l : zₗ < z*} in 0, …, L of the truth, with (z*, x) ~ p(z, x | c) and z₁, …, z_L ~ q(z | x, c), n times.
+    """Ranks r = #{l : zₗ < z*} in 0, …, L of the truth, with (z*, x) ~ p(z, x | c) and z₁, …, z_L ~
+    q(z | x, c), n times.
 
-    If q(z | x) is the posterior, z* and the zₗ are exchangeable and every rank is uniform. Coordinates alone do not see a guide
-    that ignores the data, q(z | x) = p(z): the rank of log p(x | z*) among log p(x | zₗ) does. Ties are broken at random.
+    If q(z | x) is the posterior, z* and the zₗ are exchangeable and every rank is uniform.
+    Coordinates alone do not see a guide that ignores the data, q(z | x) = p(z): the rank of log p(x
+    | z*) among log p(x | zₗ) does. Ties are broken at random.
 
     Args:
-        program: Any program with a density, hierarchical or with discrete latents; evaluated in evaluation mode.
-        n: The number of simulated pairs, at least 20; two hundred show a standard deviation that is a quarter off.
+        program: Any program with a density, hierarchical or with discrete latents; evaluated in
+            evaluation mode.
+        n: The number of simulated pairs, at least 20; two hundred show a standard deviation that is
+            a quarter off.
         *context: What the program is conditioned on, each of length n.
         guide: q(z | x); `program.guide` if neither guide nor sampler is given.
-        sampler: Judged instead of a guide: called as `sampler(program.model, x, *context)`, it returns `Draws` of the n
-            posteriors, for example `functools.partial(hmc, local=True, chains=16, draws=100)`. Of its draws, L evenly spaced
-            ones are taken, chain after chain.
+        sampler: Judged instead of a guide: called as `sampler(program.model, x, *context)`, it
+            returns `Draws` of the n posteriors, for example `functools.partial(hmc, local=True,
+            chains=16, draws=100)`. Of its draws, L evenly spaced ones are taken, chain after chain.
         draws: L, the number of draws of each posterior, at least 9.
         chunk: How many data are ranked at once; None chooses by their size and the device.
-        seed: Seeds simulation and draws, and leaves the global generator as it was; None draws from the global generator.
+        seed: Seeds simulation and draws, and leaves the global generator as it was; None draws from
+            the global generator.
         progress: Whether to show a progress bar.
 
     Returns:
         A `Calibration`.
 
     Raises:
-        ValueError: If n, draws or chunk is too small, guide and sampler are both given or both missing, a context is not of
-            length n, the guide belongs to given data, draws are missing or NaN, or as `ppl_gen.inference.checks.check` says.
+        ValueError: If n, draws or chunk is too small, guide and sampler are both given or both
+            missing, a context is not of length n, the guide belongs to given data, draws are
+            missing or NaN, or as `ppl_gen.inference.checks.check` says.
 
     Reference:
-        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference algorithms with
-        simulation-based calibration. Modrák, Moon, Kim, Bürkner, Huurre, Faltejsková, Gelman and Vehtari (2023),
-        Simulation-based calibration checking for Bayesian computation: the choice of test quantities shapes sensitivity.
+        Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference
+        algorithms with simulation-based calibration. Modrák, Moon, Kim, Bürkner, Huurre,
+        Faltejsková, Gelman and Vehtari (2023), Simulation-based calibration checking for Bayesian
+        computation: the choice of test quantities shapes sensitivity.
     """
     if guide is not None and sampler is not None:
         raise ValueError("expected a guide or a sampler, got both; call once for each")
@@ -83,7 +92,9 @@ def sbc(
         pairs = _Pairs.simulated(program, n, context)
         stand_in = poutine.block(program.model, hide=["x"])
         nesting, width, _ = check(program, stand_in if guide is None else guide, pairs.x, *context)
-        rows = chunk or max(1, (2**26 if device.type == "cuda" else 2**21) // (max(width, 256) * (draws + 1)))
+        rows = chunk or max(
+            1, (2**26 if device.type == "cuda" else 2**21) // (max(width, 256) * (draws + 1))
+        )
         samples: dict[str, Tensor] = {}
         remarks: tuple[str, ...] = ()
         if sampler is not None:
@@ -93,10 +104,17 @@ def sbc(
         with evaluating(program, guide):
             for start in track(range(0, n, rows), "ranking", disable=not progress, transient=True):
                 now = slice(start, start + rows)
-                part, z = pairs.part(now), {name: values[:, now] for name, values in samples.items()}
-                for name, ranks in part.ranks(program, z if guide is None else part.proposed(guide, draws, nesting)):
+                part, z = (
+                    pairs.part(now),
+                    {name: values[:, now] for name, values in samples.items()},
+                )
+                for name, ranks in part.ranks(
+                    program, z if guide is None else part.proposed(guide, draws, nesting)
+                ):
                     parts.setdefault(name, []).append(ranks)
-    return Calibration({name: torch.cat(ranks).cpu() for name, ranks in parts.items()}, draws, remarks)
+    return Calibration(
+        {name: torch.cat(ranks).cpu() for name, ranks in parts.items()}, draws, remarks
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +133,16 @@ class Calibration:
 
     @cached_property
     def p_values(self) -> dict[str, Tensor]:
-        """χ² tests of uniform ranks by site, of its shape, in 4 to 20 bins: of ten pairs or more, from 40 pairs on."""
+        """χ² tests of uniform ranks by site, of its shape, in 4 to 20 bins: of ten pairs or more,
+        from 40 pairs on.
+        """
         return {name: _uniformity(ranks, self.draws) for name, ranks in self.ranks.items()}
 
     @property
     def p_value(self) -> float:
-        """The smallest of all p-values times their number (Bonferroni), at most 1: a test of all coordinates together."""
+        """The smallest of all p-values times their number (Bonferroni), at most 1: a test of all
+        coordinates together.
+        """
         return float(_holm(self._flat).min())
 
     @property
@@ -131,10 +153,14 @@ class Calibration:
     @property
     def names(self) -> list[str]:
         """Of all coordinates: "z[0]", "z[1]", …, "log p(x | z)"."""
-        return [row for name, ranks in self.ranks.items() for row in coordinates(name, ranks.shape[1:])]
+        return [
+            row for name, ranks in self.ranks.items() for row in coordinates(name, ranks.shape[1:])
+        ]
 
     def passes(self, level: float = _LEVEL) -> bool:
-        """Whether the ranks could be uniform: false for a right posterior with probability `level` at most."""
+        """Whether the ranks could be uniform: false for a right posterior with probability `level`
+        at most.
+        """
         return self.p_value > level
 
     @cached_property
@@ -143,28 +169,38 @@ class Calibration:
 
     @cached_property
     def _shapes(self) -> tuple[Tensor, Tensor]:
-        """By coordinate: mean of the ranks and mean square about the middle, in standard errors from those of uniform ranks."""
+        """By coordinate: mean of the ranks and mean square about the middle, in standard errors
+        from those of uniform ranks.
+        """
         square = ((torch.arange(self.draws + 1).double() + 0.5) / (self.draws + 1) - 0.5).square()
         ranks = torch.cat([r.reshape(len(r), -1) for r in self.ranks.values()], 1)
         u = (ranks.double() + 0.5) / (self.draws + 1) - 0.5
         slope = u.mean(0) / (square.mean() / len(u)).sqrt()
-        return slope, (u.square().mean(0) - square.mean()) / (square.var(correction=0) / len(u)).sqrt()
+        return slope, (u.square().mean(0) - square.mean()) / (
+            square.var(correction=0) / len(u)
+        ).sqrt()
 
     @cached_property
     def _failing(self) -> dict[str, list[str]]:
-        """The coordinates that fail at the 1 % level by Holm's procedure, by the tag of their histogram's shape."""
+        """The coordinates that fail at the 1 % level by Holm's procedure, by the tag of their
+        histogram's shape.
+        """
         found: dict[str, list[str]] = {}
         adjusted = _holm(self._flat).tolist()
-        for name, p, slope, spread in zip(self.names, adjusted, *(s.tolist() for s in self._shapes), strict=True):
+        for name, p, slope, spread in zip(
+            self.names, adjusted, *(s.tolist() for s in self._shapes), strict=True
+        ):
             if p <= _LEVEL:
                 found.setdefault(_shape(slope, spread, name == LIKELIHOOD), []).append(name)
         return found
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The verdict in short: "calibrated", or the ways in which coordinates fail at the 1 % level.
+        """The verdict in short: "calibrated", or the ways in which coordinates fail at the 1 %
+        level.
 
-        "too-narrow", "too-wide", "biased-up", "biased-down", "misshapen", and of log p(x | z) "data-unused", "data-overused".
+        "too-narrow", "too-wide", "biased-up", "biased-down", "misshapen", and of log p(x | z)
+        "data-unused", "data-overused".
         """
         return tuple(self._failing) or ("calibrated",)
 
@@ -175,21 +211,26 @@ class Calibration:
         fine = f"calibrated as far as {n} simulations show: p = {self.p_value:.2g} for {count} quantities together"
         sentences = []
         for tag, names in self._failing.items():
-            listed = ", ".join(names[:4]) + (f", … ({len(names)} of {count} quantities)" if len(names) > 4 else "")
+            listed = ", ".join(names[:4]) + (
+                f", … ({len(names)} of {count} quantities)" if len(names) > 4 else ""
+            )
             sentences.append(f"{listed}: {_WORDS[tag]}")
         return [*(sentences or [fine]), *self.remarks]
 
     def table(self) -> pandas.DataFrame:
-        """A row for each coordinate: its p_value, and slope and spread of its ranks, in standard errors from uniform ones.
+        """A row for each coordinate: its p_value, and slope and spread of its ranks, in standard
+        errors from uniform ones.
 
-        A slope above 0, of the mean, is a posterior that lies too low; a spread above 0, of the mean square about the middle,
-        is one that is too narrow.
+        A slope above 0, of the mean, is a posterior that lies too low; a spread above 0, of the
+        mean square about the middle, is one that is too narrow.
         """
         import pandas
 
         slope, spread = self._shapes
         columns = {"p_value": self._flat, "slope": slope, "spread": spread}
-        return pandas.DataFrame({name: column.numpy() for name, column in columns.items()}, index=self.names)
+        return pandas.DataFrame(
+            {name: column.numpy() for name, column in columns.items()}, index=self.names
+        )
 
     def __str__(self) -> str:
         return "\n".join(self.verdict)
@@ -198,18 +239,25 @@ class Calibration:
 _LEARN = "train the guide longer or give its network more units, or run longer chains"
 _ENRICH = "take a richer family (full covariance, flow), or longer chains"
 _WORDS = {
-    "too-narrow": f"too narrow, the truth is often at either end of the draws (∪): too small standard deviations; {_ENRICH}",
-    "too-wide": f"too wide, the truth is often amid the draws (∩): too large standard deviations; {_LEARN}",
+    "too-narrow": "too narrow, the truth is often at either end of the draws (∪): too small "
+    f"standard deviations; {_ENRICH}",
+    "too-wide": "too wide, the truth is often amid the draws (∩): too large standard "
+    f"deviations; {_LEARN}",
     "biased-up": f"biased upwards, the truth lies below the draws too often; {_LEARN}",
     "biased-down": f"biased downwards, the truth lies above the draws too often; {_LEARN}",
-    "misshapen": f"neither biased nor wrong in scale, yet of another shape: skewness, tails or modes; {_ENRICH}",
-    "data-unused": f"draws explain the data worse than the truth does, so that too little is learnt from them; {_LEARN}",
-    "data-overused": f"draws explain the data better than the truth does: too narrow, or without the prior; {_ENRICH}",
+    "misshapen": "neither biased nor wrong in scale, yet of another shape: skewness, tails or "
+    f"modes; {_ENRICH}",
+    "data-unused": "draws explain the data worse than the truth does, so that too little is "
+    f"learnt from them; {_LEARN}",
+    "data-overused": "draws explain the data better than the truth does: too narrow, or without "
+    f"the prior; {_ENRICH}",
 }
 
 
 def _shape(slope: float, spread: float, of_likelihood: bool) -> str:
-    """The tag of a histogram. All ranks at one end have a spread 1.3 times their slope, and are not a ∪."""
+    """The tag of a histogram. All ranks at one end have a spread 1.3 times their slope, and are not
+    a ∪.
+    """
     if max(abs(slope), abs(spread)) < 3:
         return "misshapen"
     if abs(spread) > 1.5 * abs(slope):
@@ -220,17 +268,27 @@ def _shape(slope: float, spread: float, of_likelihood: bool) -> str:
 
 
 def _uniformity(ranks: Tensor, draws: int) -> Tensor:
-    """P(χ² ≥ Σ_b (O_b − E_b)² / E_b) of ranks (n, *shape) in bins, with E_b in proportion to the ranks that a bin holds."""
+    """P(χ² ≥ Σ_b (O_b − E_b)² / E_b) of ranks (n, *shape) in bins, with E_b in proportion to the
+    ranks that a bin holds.
+    """
     n, bins = len(ranks), max(4, min(20, draws + 1, len(ranks) // 10))
-    expected = n / (draws + 1) * torch.bincount(torch.arange(draws + 1) * bins // (draws + 1)).double()
+    expected = (
+        n / (draws + 1) * torch.bincount(torch.arange(draws + 1) * bins // (draws + 1)).double()
+    )
     where = (ranks.reshape(n, -1) * bins // (draws + 1)).T
-    counts = torch.zeros(len(where), bins, dtype=torch.float64).scatter_add(1, where, torch.ones(where.shape).double())
+    counts = torch.zeros(len(where), bins, dtype=torch.float64).scatter_add(
+        1, where, torch.ones(where.shape).double()
+    )
     statistic = ((counts - expected).square() / expected).sum(1)
-    return torch.special.gammaincc(torch.full_like(statistic, (bins - 1) / 2), statistic / 2).reshape(ranks.shape[1:])
+    return torch.special.gammaincc(
+        torch.full_like(statistic, (bins - 1) / 2), statistic / 2
+    ).reshape(ranks.shape[1:])
 
 
 def _holm(p: Tensor) -> Tensor:
-    """Holm's adjusted p-values: those below α may be rejected together, wrong in any with probability α at most."""
+    """Holm's adjusted p-values: those below α may be rejected together, wrong in any with
+    probability α at most.
+    """
     ordered, order = p.sort()
     adjusted = (ordered * torch.arange(len(p), 0, -1)).clamp(max=1).cummax(0).values
     return torch.empty_like(p).scatter(0, order, adjusted)
@@ -240,7 +298,8 @@ def _holm(p: Tensor) -> Tensor:
 class _Pairs:
     """Simulated data with the latents z* that they came from, (n, *rest) by site.
 
-    The program has the axis of the data elsewhere in a site's value: at `axes`, counted from the right.
+    The program has the axis of the data elsewhere in a site's value: at `axes`, counted from the
+    right.
     """
 
     x: Tensor
@@ -253,7 +312,12 @@ class _Pairs:
         sites = simulate_sites(program, n, *context)
         x = sites.pop("x")["value"]
         axes = {name: data_axis(site) for name, site in sites.items()}
-        return cls(x, context, {name: site["value"].movedim(axes[name], 0) for name, site in sites.items()}, axes)
+        return cls(
+            x,
+            context,
+            {name: site["value"].movedim(axes[name], 0) for name, site in sites.items()},
+            axes,
+        )
 
     def part(self, rows: slice) -> _Pairs:
         truth = {name: z[rows] for name, z in self.truth.items()}
@@ -271,35 +335,52 @@ class _Pairs:
         total = found.chains * found.draws
         if total < draws:
             have = f"{found.chains} × {found.draws}"
-            raise ValueError(f"expected the sampler to give {draws} draws or more, got {have}; ask it for more")
+            raise ValueError(
+                f"expected the sampler to give {draws} draws or more, got {have}; ask it for more"
+            )
         for name, axis in self.axes.items():
-            want, got = self.truth[name].movedim(0, axis).shape, getattr(found.samples.get(name), "shape", (0, 0))[2:]
+            want, got = (
+                self.truth[name].movedim(0, axis).shape,
+                getattr(found.samples.get(name), "shape", (0, 0))[2:],
+            )
             if want != got:
                 raise ValueError(
-                    f"expected the sampler to draw {name!r} of shape {tuple(want)} behind chains and draws, got "
-                    f"{tuple(got)}; let it sample all latents of all data"
+                    f"expected the sampler to draw {name!r} of shape {tuple(want)} behind chains "
+                    f"and draws, got {tuple(got)}; let it sample all latents of all data"
                 )
         kept = torch.linspace(0, total - 1, draws).round().long().to(self.x.device)
-        return {name: found.samples[name].flatten(0, 1)[kept].movedim(axis, 1) for name, axis in self.axes.items()}
+        return {
+            name: found.samples[name].flatten(0, 1)[kept].movedim(axis, 1)
+            for name, axis in self.axes.items()
+        }
 
     def remarks(self, found: Draws, draws: int) -> tuple[str, ...]:
-        """What is to be said where the L draws cannot be independent: that alone makes ranks pile up at the ends."""
+        """What is to be said where the L draws cannot be independent: that alone makes ranks pile
+        up at the ends.
+        """
         every = max(1, sum(z.numel() for z in self.truth.values()) // _SOME)
-        some = {name: found.samples[name].movedim(axis, 2)[:, :, ::every] for name, axis in self.axes.items()}
+        some = {
+            name: found.samples[name].movedim(axis, 2)[:, :, ::every]
+            for name, axis in self.axes.items()
+        }
         ess = torch.cat([e.flatten() for e in replace(found, samples=some).ess.values()])
         median = float(ess.nan_to_num(0.0).median())
         if median >= draws:
             return ()
         remark = (
-            f"the median effective sample size, {median:.0f}, is below the {draws} draws that are ranked: ranks at either end "
-            f"may only mean too few; ask the sampler for {math.ceil(1.5 * draws / max(median, 1))} times as many draws"
+            f"the median effective sample size, {median:.0f}, is below the {draws} draws that are "
+            "ranked: ranks at either end may only mean too few; ask the sampler for "
+            f"{math.ceil(1.5 * draws / max(median, 1))} times as many draws"
         )
         warnings.warn(remark, RuntimeWarning, stacklevel=3)
         return (remark,)
 
-    def ranks(self, program: Program, samples: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def ranks(
+        self, program: Program, samples: Mapping[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
         """Ranks by site, (n, *rest), and those of the log likelihood, (n,)."""
-        # Truth and draws are scored in one call, so that equal latents have equal densities but for rounding.
+        # Truth and draws are scored in one call, so that equal latents have equal densities but for
+        # rounding.
         both = {name: torch.cat([truth[None], samples[name]]) for name, truth in self.truth.items()}
         yield from ((name, _ranks(name, z)) for name, z in both.items())
         placed = {name: z.movedim(1, self.axes[name]) for name, z in both.items()}
@@ -309,9 +390,13 @@ class _Pairs:
 
 
 def _ranks(name: str, values: Tensor, tolerance: float = 0.0) -> Tensor:
-    """The rank of the first among the others, along the first axis; of ties, a random number counts as below."""
+    """The rank of the first among the others, along the first axis; of ties, a random number counts
+    as below.
+    """
     if bool(values.isnan().any()):
-        raise ValueError(f"expected draws that can be ranked, got NaN for {name}; look at the parameters for NaN")
+        raise ValueError(
+            f"expected draws that can be ranked, got NaN for {name}; look at the parameters for NaN"
+        )
     truth, others = values[0], values[1:]
     tied = others == truth
     if tolerance:
@@ -321,11 +406,16 @@ def _ranks(name: str, values: Tensor, tolerance: float = 0.0) -> Tensor:
 
 
 def _check_input(n: int, guide: Guide | None, draws: int, chunk: int | None) -> None:
-    for name, number, least in (("n", n, 20), ("draws", draws, 9), ("chunk", 1 if chunk is None else chunk, 1)):
+    for name, number, least in (
+        ("n", n, 20),
+        ("draws", draws, 9),
+        ("chunk", 1 if chunk is None else chunk, 1),
+    ):
         if number < least:
             raise ValueError(f"expected {name} of at least {least}, got {number}")
     if guide is not None and needs_all_data(guide):
         raise ValueError(
-            f"expected a guide that is a function of the data, got {type(guide).__name__}, which belongs to those that it was "
-            f"fitted to; give an amortised guide, or a sampler that fits one anew"
+            f"expected a guide that is a function of the data, got {type(guide).__name__}, which "
+            "belongs to those that it was fitted to; give an amortised guide, or a sampler that "
+            "fits one anew"
         )

@@ -1,5 +1,12 @@
 """A program traced once and replayed, compiled."""
 
-from ppl_gen.inference.engine.replay import COMPILE_AFTER, TRACE_AFTER, Engine, Replay, expect_engine, plan
+from ppl_gen.inference.engine.replay import (
+    COMPILE_AFTER,
+    TRACE_AFTER,
+    Engine,
+    Replay,
+    expect_engine,
+    plan,
+)
 
 __all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", "plan"]

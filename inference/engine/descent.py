@@ -1,4 +1,6 @@
-"""One descent step as a graph: loss, gradients and, where it pays to compile, the optimiser's update with them."""
+"""One descent step as a graph: loss, gradients and, where it pays to compile, the optimiser's
+update with them.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,18 @@ Loss = Callable[..., Tensor]
 
 
 class Descent:
-    """θ ← θ − update(∇ loss(θ)): the gradient by an engine, the update by torch's optimiser, or by the same graph.
+    """θ ← θ − update(∇ loss(θ)): the gradient by an engine, the update by torch's optimiser, or by
+    the same graph.
 
     Args:
         loss: From (batch, weight) to a scalar; weight is a tensor or None.
         parts: The programs, guides and objectives whose modules hold the parameters.
-        optimizer: A torch optimiser. The update of Adam and AdamW is compiled together with the gradient.
+        optimizer: A torch optimiser. The update of Adam and AdamW is compiled together with the
+            gradient.
         replay: The engine of loss and gradient.
         clip: The largest norm of the gradient.
-        eager: From (batch, weight) to the loss, leaving gradients in the parameters; the lowest rung.
+        eager: From (batch, weight) to the loss, leaving gradients in the parameters; the lowest
+            rung.
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class Descent:
         if len(self.places) < len(self.parameters):
             if replay.engine not in ("auto", "eager"):
                 warnings.warn(
-                    "the optimiser holds parameters that no module of program and guide has: eager", stacklevel=4
+                    "the optimiser holds parameters that no module of program and guide has: eager",
+                    stacklevel=4,
                 )
             replay.engine = "eager"
         self.adam = Adam.of(optimizer)
@@ -70,7 +76,8 @@ class Descent:
         return self.compiled.rung if self.compiled.rung != "eager" else self.replay.rung
 
     def gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> tuple[Tensor, Tensor]:
-        """The loss and the norm of its gradient; in the compiled case the update has been made, if both are finite.
+        """The loss and the norm of its gradient; in the compiled case the update has been made, if
+        both are finite.
 
         Raises:
             ValueError: If the optimiser has other parameters than when this was made.
@@ -78,7 +85,10 @@ class Descent:
         self.calls += 1
         held = self.pure.tensors
         self._expect_the_same_parameters(held)
-        kind: dict[str, Any] = {"dtype": self.parameters[0].dtype, "device": self.parameters[0].device}
+        kind: dict[str, Any] = {
+            "dtype": self.parameters[0].dtype,
+            "device": self.parameters[0].device,
+        }
         weights = () if weight is None else (torch.as_tensor(weight, **kind),)
         needed = tuple([p.requires_grad for p in self.parameters])
         compiles = self._compiles()
@@ -91,8 +101,12 @@ class Descent:
             self.compiled.rows = rows
             step = partial(self._descend, needed, len(batch), len(inputs))
             tensors = self.adam.inputs(needed)
-            found = self.compiled(step, *inputs, *tensors, eager=lambda *_: (), key=(static, shapes(batch)))
-            if self.compiled.highest != "inductor":  # what it could not do, the gradient alone could not do either
+            found = self.compiled(
+                step, *inputs, *tensors, eager=lambda *_: (), key=(static, shapes(batch))
+            )
+            if (
+                self.compiled.highest != "inductor"
+            ):  # what it could not do, the gradient alone could not do either
                 self.replay.engine = self.compiled.highest
             if found:
                 self.pending = False
@@ -113,34 +127,45 @@ class Descent:
 
     def _expect_the_same_parameters(self, held: list[Tensor]) -> None:
         now = [p for group in self.optimizer.param_groups for p in group["params"]]
-        same = len(now) == len(self.parameters) and all(p is q for p, q in zip(now, self.parameters, strict=True))
+        same = len(now) == len(self.parameters) and all(
+            p is q for p, q in zip(now, self.parameters, strict=True)
+        )
         traceable = len(self.places) == len(self.parameters)
-        if not same or (traceable and any(held[i] is not p for i, p in zip(self.places, now, strict=True))):
+        if not same or (
+            traceable and any(held[i] is not p for i, p in zip(self.places, now, strict=True))
+        ):
             raise ValueError(
-                "expected the parameters that the step was built with, got others, in the optimiser or in the program; "
-                "build the optimiser and the step anew"
+                "expected the parameters that the step was built with, got others, in the "
+                "optimiser or in the program; build the optimiser and the step anew"
             )
 
     def _numbered(self, static: Hashable) -> int:
-        """A number for what a graph takes for granted, so that it is hashed where it changes and not at every step.
+        """A number for what a graph takes for granted, so that it is hashed where it changes and
+        not at every step.
 
         Where it changes at every step, as a temperature in Python does, the steps run eagerly.
         """
         if static == self._last_static:
             return self._number
-        self._last_static, self._number = static, self._statics.setdefault(static, len(self._statics))
+        self._last_static, self._number = (
+            static,
+            self._statics.setdefault(static, len(self._statics)),
+        )
         if len(self._statics) > 8 and self.replay.engine != "eager":
             self.replay.engine = "eager"
             warnings.warn(
-                "numbers of the program or the optimiser change all the time, and each would need a graph of its own: "
-                "the steps run eagerly; hold what is annealed in a tensor (a buffer) to keep the engine",
+                "numbers of the program or the optimiser change all the time, and each would "
+                "need a graph of its own: the steps run eagerly; hold what is annealed in a "
+                "tensor (a buffer) to keep the engine",
                 RuntimeWarning,
                 stacklevel=4,
             )
         return self._number
 
     def show_gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> None:
-        """Leaves gradients in the parameters where the compiled step has not, to say which are not finite."""
+        """Leaves gradients in the parameters where the compiled step has not, to say which are not
+        finite.
+        """
         if not self.pending:
             self.eager(batch, weight)
 
@@ -152,12 +177,21 @@ class Descent:
             self.optimizer.step()
 
     def _compiles(self) -> bool:
-        """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser is one that is known."""
+        """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser
+        is one that is known.
+        """
         replay = self.replay
         due = replay.engine == "inductor" or max(self.calls, replay.calls or 0) >= COMPILE_AFTER
-        return due and replay.engine in ("auto", "inductor") and self.adam is not None and self.adam.usable
+        return (
+            due
+            and replay.engine in ("auto", "inductor")
+            and self.adam is not None
+            and self.adam.usable
+        )
 
-    def _differentiate(self, needed: Sequence[bool], width: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def _differentiate(
+        self, needed: Sequence[bool], width: int, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         """(loss, norm, *gradients) as a pure function of parameters, buffers, batch and weight."""
         first = len(self.pure.tensors)
         tensors, rest = list(inputs[:first]), inputs[first:]
@@ -172,19 +206,31 @@ class Descent:
         gradients = [g for g in found if g is not None]
         if not gradients:
             raise _NoGradient
-        return (loss.detach(), torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm(), *gradients)
+        return (
+            loss.detach(),
+            torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm(),
+            *gradients,
+        )
 
-    def _descend(self, needed: Sequence[bool], width: int, count: int, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """(loss, norm), with Adam's update made in place; nothing is changed where either is not finite."""
+    def _descend(
+        self, needed: Sequence[bool], width: int, count: int, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        """(loss, norm), with Adam's update made in place; nothing is changed where either is not
+        finite.
+        """
         loss, norm, *gradients = self._differentiate(needed, width, *inputs[:count])
         if self.clip is not None:
             gradients = [g * (self.clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
         assert self.adam is not None
         parameters = [inputs[self.places[i]] for i in self.used]
-        self.adam.apply(self.used, parameters, gradients, inputs[count:], torch.isfinite(loss + norm))
+        self.adam.apply(
+            self.used, parameters, gradients, inputs[count:], torch.isfinite(loss + norm)
+        )
         return loss, norm
 
-    def _eager(self, batch: tuple[Tensor, ...], weight: float | None, *_: Tensor) -> tuple[Tensor, ...]:
+    def _eager(
+        self, batch: tuple[Tensor, ...], weight: float | None, *_: Tensor
+    ) -> tuple[Tensor, ...]:
         for p in self.parameters:
             p.grad = None
         loss = self.eager(batch, weight)
@@ -197,16 +243,18 @@ class Descent:
 class _NoGradient(ValueError):
     def __init__(self) -> None:
         super().__init__(
-            "expected a gradient for the optimiser's parameters, got none: they are not those of this program and guide; "
-            "build the optimiser from program.parameters()"
+            "expected a gradient for the optimiser's parameters, got none: they are not those of "
+            "this program and guide; build the optimiser from program.parameters()"
         )
 
 
 class Adam:
-    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − η m̂ / (√v̂ + ε), on the state of a `torch.optim.Adam` or AdamW.
+    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − η m̂ / (√v̂ + ε), on the state of a
+    `torch.optim.Adam` or AdamW.
 
     Reference:
-        Kingma and Ba (2015), Adam, algorithm 1; Loshchilov and Hutter (2019), Decoupled weight decay regularization.
+        Kingma and Ba (2015), Adam, algorithm 1; Loshchilov and Hutter (2019), Decoupled weight
+        decay regularization.
     """
 
     def __init__(self, optimizer: torch.optim.Adam) -> None:
@@ -219,7 +267,10 @@ class Adam:
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
         """None where the optimiser is another one."""
-        if isinstance(optimizer, torch.optim.Adam) and type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+        if isinstance(optimizer, torch.optim.Adam) and type(optimizer) in (
+            torch.optim.Adam,
+            torch.optim.AdamW,
+        ):
             return cls(optimizer)
         return None
 
@@ -228,24 +279,41 @@ class Adam:
         """Whether the optimiser has no option or hook that this formula leaves out."""
         options = ("amsgrad", "maximize", "capturable", "differentiable")
         odd = any(group.get(option) for group in self.optimizer.param_groups for option in options)
-        return not (odd or self.optimizer._optimizer_step_pre_hooks or self.optimizer._optimizer_step_post_hooks)
+        return not (
+            odd
+            or self.optimizer._optimizer_step_pre_hooks
+            or self.optimizer._optimizer_step_post_hooks
+        )
 
     @property
     def settings(self) -> Hashable:
         """What a graph takes from the optimiser as constants."""
         return tuple(
-            (group["betas"], group["eps"], group["weight_decay"], group.get("decoupled_weight_decay"))
+            (
+                group["betas"],
+                group["eps"],
+                group["weight_decay"],
+                group.get("decoupled_weight_decay"),
+            )
             for group in self.optimizer.param_groups
         )
 
     def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
-        """Step, m and v of each parameter and its learning rate, made where they are missing, as torch makes them."""
+        """Step, m and v of each parameter and its learning rate, made where they are missing, as
+        torch makes them.
+        """
         vars(self.optimizer)["_opt_called"] = True  # what a learning-rate schedule asks after
         state = self.optimizer.state
         known = (needed, tuple([float(group["lr"]) for group in self.optimizer.param_groups]))
-        moved = any(state[p].get("exp_avg") is not m for (p, _), m in zip(self.members, self._moments, strict=False))
+        moved = any(
+            state[p].get("exp_avg") is not m
+            for (p, _), m in zip(self.members, self._moments, strict=False)
+        )
         if moved or known != self._known:
-            self._known, self._inputs = known, [t for p, g in self.members for t in self._tensors(p, g)]
+            self._known, self._inputs = (
+                known,
+                [t for p, g in self.members for t in self._tensors(p, g)],
+            )
             self._moments = [state[p].get("exp_avg") for p, _ in self.members]
         return self._inputs
 
@@ -253,9 +321,16 @@ class Adam:
         state = self.optimizer.state[p]
         rate = torch.tensor(float(group["lr"]), dtype=p.dtype, device=p.device)
         if p.requires_grad and not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if group["fused"] else None)
+            state["step"] = torch.zeros(
+                (), dtype=torch.float32, device=p.device if group["fused"] else None
+            )
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-        return [state.get("step", rate), state.get("exp_avg", rate), state.get("exp_avg_sq", rate), rate]
+        return [
+            state.get("step", rate),
+            state.get("exp_avg", rate),
+            state.get("exp_avg_sq", rate),
+            rate,
+        ]
 
     def apply(
         self,

@@ -25,7 +25,9 @@ Function = Callable[..., tuple[Tensor, ...]]
 
 
 class _SafeLog(torch.autograd.Function):
-    """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can follow."""
+    """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can
+    follow.
+    """
 
     generate_vmap_rule = True
 
@@ -52,7 +54,8 @@ def _or_nan(attempt: Callable[..., Any]) -> Callable[..., Tensor]:
     return replacement
 
 
-# By their names in torch.linalg. A chain whose matrix is not positive definite has an energy of NaN, and counts as divergent.
+# By their names in torch.linalg. A chain whose matrix is not positive definite has an energy of
+# NaN, and counts as divergent.
 _LINALG: dict[str, Callable[..., Tensor]] = {
     "cholesky": _or_nan(torch.linalg.cholesky_ex),
     "inv": _or_nan(torch.linalg.inv_ex),
@@ -62,7 +65,9 @@ _LINALG: dict[str, Callable[..., Tensor]] = {
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from following."""
+    """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from
+    following.
+    """
     if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
         yield
         return
@@ -74,9 +79,12 @@ def tracing() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
-        # The switch of validation does not reach distributions that were made, or expanded, while it was on.
+        # The switch of validation does not reach distributions that were made, or expanded, while
+        # it was on.
         stack.enter_context(
-            patch.object(torch.distributions.Distribution, "_validate_sample", lambda self, value: None)
+            patch.object(
+                torch.distributions.Distribution, "_validate_sample", lambda self, value: None
+            )
         )
         for name, replacement in _LINALG.items():
             stack.enter_context(patch.object(torch.linalg, name, replacement))
@@ -92,9 +100,13 @@ def tracing() -> Iterator[None]:
 def drawing() -> Iterator[None]:
     """Lets vmap follow Pyro where it draws and enumerates.
 
-    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`: vmap refuses both.
+    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`:
+    vmap refuses both.
     """
-    original, post_sample = torch.distributions.utils._standard_normal, EnumMessenger._pyro_post_sample
+    original, post_sample = (
+        torch.distributions.utils._standard_normal,
+        EnumMessenger._pyro_post_sample,
+    )
 
     def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.randn(shape, dtype=dtype, device=device)
@@ -102,51 +114,68 @@ def drawing() -> Iterator[None]:
     def shape_only(self: EnumMessenger, msg: Any) -> None:
         value = msg["value"]
         post_sample(
-            self, {**msg, "value": SimpleNamespace(data=value, dim=value.dim)} if torch.is_tensor(value) else msg
+            self,
+            {**msg, "value": SimpleNamespace(data=value, dim=value.dim)}
+            if torch.is_tensor(value)
+            else msg,
         )
 
     with ExitStack() as stack, tracing():
         for name, module in list(sys.modules.items()):
-            if name.startswith(("pyro.", "torch.distributions.")) and vars(module).get("_standard_normal") is original:
+            if (
+                name.startswith(("pyro.", "torch.distributions."))
+                and vars(module).get("_standard_normal") is original
+            ):
                 stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
         stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
         yield
 
 
 def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()) -> fx.GraphModule:
-    """The graph of tensor operations that `function(*inputs)` is; its gradients, if it takes any, are part of it.
+    """The graph of tensor operations that `function(*inputs)` is; its gradients, if it takes any,
+    are part of it.
 
     Args:
-        function: From tensors to a flat tuple of tensors. Other tensors that it holds are kept by reference.
+        function: From tensors to a flat tuple of tensors. Other tensors that it holds are kept by
+            reference.
         inputs: What it is traced at; the graph serves all inputs of these shapes.
-        rows: The inputs whose first axis is the data. With any, the graph serves every number of data, so long as the
-            function reads that number as `x.shape[0]`.
+        rows: The inputs whose first axis is the data. With any, the graph serves every number of
+            data, so long as the function reads that number as `x.shape[0]`.
     """
-    distinct = [t.detach().clone() for t in inputs]  # one tensor given for two inputs would be merged into one
+    distinct = [
+        t.detach().clone() for t in inputs
+    ]  # one tensor given for two inputs would be merged into one
     if rows:
         # As many rows as no other axis has: sizes that happen to agree would be taken for one size.
         taken = {size for t in inputs for size in t.shape}
         count = next(n for n in range(5, 10_000) if n not in taken and n % 2)
         for i in rows:
-            distinct[i] = distinct[i][torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]]
-    symbolic: dict[str, Any] = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
+            distinct[i] = distinct[i][
+                torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]
+            ]
+    symbolic: dict[str, Any] = (
+        {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
+    )
     with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
         return make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
 
 
 class Functional:
-    """A call of programs as a pure function of tensors: parameters and buffers of their modules become inputs.
+    """A call of programs as a pure function of tensors: parameters and buffers of their modules
+    become inputs.
 
     Args:
         call: What is to be called.
-        *parts: Programs, guides, objectives; the modules that they are, or are methods of, give up their tensors.
+        *parts: Programs, guides, objectives; the modules that they are, or are methods of, give up
+            their tensors.
     """
 
     def __init__(self, call: Callable[..., Any], *parts: Any) -> None:
         self._call = call
         owners = [m for m in map(owner, parts) if isinstance(m, nn.Module)]
         self._modules = list(dict.fromkeys(m for part in owners for m in part.modules()))
-        # Each tensor once, with all the places that hold it: modules may be shared, and parameters tied.
+        # Each tensor once, with all the places that hold it: modules may be shared, and parameters
+        # tied.
         places: dict[int, tuple[Tensor, list[tuple[dict[str, Any], str]]]] = {}
         for module in self._modules:
             for held in (module._parameters, module._buffers):
@@ -174,9 +203,14 @@ class Functional:
         try:
             self._put(tensors)
             result = self._call(*arguments)
-            if any(held[name] is not t for where, t in zip(self._places, tensors, strict=True) for held, name in where):
+            if any(
+                held[name] is not t
+                for where, t in zip(self._places, tensors, strict=True)
+                for held, name in where
+            ):
                 raise RuntimeError(
-                    "a module puts another tensor in the place of a parameter or buffer while it is called"
+                    "a module puts another tensor in the place of a parameter or buffer while it "
+                    "is called"
                 )
             return result
         finally:

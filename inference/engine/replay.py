@@ -1,8 +1,10 @@
-"""One engine under all that calls a program many times: trace a function of tensors once, replay its graph, compiled.
+"""One engine under all that calls a program many times: trace a function of tensors once, replay
+its graph, compiled.
 
-A Pyro program run under its handlers is Python around a graph of tensor operations. `make_fx` records that graph, gradients
-included; replayed, it gives the same numbers without the Python, and inductor compiles it. The ladder is inductor → fx →
-eager, and a rung that fails says why, once, and hands over to the next.
+A Pyro program run under its handlers is Python around a graph of tensor operations. `make_fx`
+records that graph, gradients included; replayed, it gives the same numbers without the Python, and
+inductor compiles it. The ladder is inductor → fx → eager, and a rung that fails says why, once, and
+hands over to the next.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from ppl_gen.inference.engine.graphs import Function, shapes, trace, tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 
-# What a graph saves is Python's share of a call, about a millisecond whatever the network; what it costs is a tenth of a
-# second to trace and some five seconds to compile.
+# What a graph saves is Python's share of a call, about a millisecond whatever the network; what it
+# costs is a tenth of a second to trace and some five seconds to compile.
 TRACE_AFTER = 100
 COMPILE_AFTER = 4000
 
@@ -44,22 +46,29 @@ def expect_engine(engine: str) -> None:
         ValueError: Then.
     """
     if engine not in get_args(Engine):
-        raise ValueError(f"expected an engine of {', '.join(map(repr, get_args(Engine)))}, got {engine!r}")
+        raise ValueError(
+            f"expected an engine of {', '.join(map(repr, get_args(Engine)))}, got {engine!r}"
+        )
 
 
 class Replay:
-    """A function's graphs, one for each shape of its inputs, each on the highest rung that it has been seen to bear.
+    """A function's graphs, one for each shape of its inputs, each on the highest rung that it has
+    been seen to bear.
 
-    A graph is compared with the function before its first use, and now and then afterwards, from the same random state: what
-    a closure held when it was traced may have been replaced meanwhile. Then it is traced anew, with a warning.
+    A graph is compared with the function before its first use, and now and then afterwards, from
+    the same random state: what a closure held when it was traced may have been replaced meanwhile.
+    Then it is traced anew, with a warning.
 
     Args:
-        engine: "eager" calls the function; "fx" replays its graph, with the same random numbers, gradients bit for bit and
-            the rest to rounding; "inductor" compiles it, with the same random numbers. "auto" goes up the ladder as the
-            calls to come pay for it: fx from 100 calls on, inductor from 4000 on.
-        calls: How many calls are to come, where that is known; else "auto" judges by those that were made.
+        engine: "eager" calls the function; "fx" replays its graph, with the same random numbers,
+            gradients bit for bit and the rest to rounding; "inductor" compiles it, with the same
+            random numbers. "auto" goes up the ladder as the calls to come pay for it: fx from 100
+            calls on, inductor from 4000 on.
+        calls: How many calls are to come, where that is known; else "auto" judges by those that
+            were made.
         rows: The inputs whose first axis is the data, so that one graph may serve every batch size.
-        watch: Whether to compare graph and function again by itself, at calls 2, 4, 8, … and every thousandth.
+        watch: Whether to compare graph and function again by itself, at calls 2, 4, 8, … and every
+            thousandth.
         what: The name of the function in messages.
     """
 
@@ -90,7 +99,9 @@ class Replay:
         return "eager" if self._lowest else "fx" if self._uncompiled else "inductor"
 
     def wanted(self, calls: int, first: bool) -> Engine:
-        """The rung for inputs that were seen so often; shapes after the first, as last batches have, count for themselves."""
+        """The rung for inputs that were seen so often; shapes after the first, as last batches
+        have, count for themselves.
+        """
         if self.engine == "eager" or self._lowest:
             return "eager"
         rung = plan(max(calls, self.calls or 0) if first else calls, self.engine)
@@ -124,7 +135,9 @@ class Replay:
         if wanted == "eager":
             entry.rung, entry.run = "eager", None
             return (eager or function)(*inputs)
-        due = verify or (self.watch and (entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0))
+        due = verify or (
+            self.watch and (entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0)
+        )
         if entry.graph is not None and due and not self._agrees(entry.graph, function, inputs):
             self._forget()
         if entry.graph is None and not self._lowest:
@@ -137,19 +150,34 @@ class Replay:
             return entry.run(*inputs)
 
     def _forget(self) -> None:
-        """Drops all graphs, since the function is not what it was; one that keeps changing is left to run eagerly."""
+        """Drops all graphs, since the function is not what it was; one that keeps changing is left
+        to run eagerly.
+        """
         self._any_size = None
         for entry in self._entries.values():
             entry.graph = entry.run = None
         self._changes += 1
         self._lowest = self.watch and self._changes > 1
-        then = "it runs eagerly from now on, since it changed before" if self._lowest else "traced anew"
-        _warn(f"the {self.what} has changed since it was traced (a number or tensor that it holds): {then}")
+        then = (
+            "it runs eagerly from now on, since it changed before"
+            if self._lowest
+            else "traced anew"
+        )
+        _warn(
+            f"the {self.what} has changed since it was traced (a number or tensor that it holds): "
+            f"{then}"
+        )
 
-    def _traced(self, function: Function, inputs: Sequence[Tensor], first: bool) -> fx.GraphModule | None:
-        """A graph that agrees with the function at these inputs; None where there is none, and the reason is told."""
+    def _traced(
+        self, function: Function, inputs: Sequence[Tensor], first: bool
+    ) -> fx.GraphModule | None:
+        """A graph that agrees with the function at these inputs; None where there is none, and the
+        reason is told.
+        """
         self._any_size = None if first else self._any_size
-        reason = "its graph gives other numbers than it does: it draws on something outside its inputs"
+        reason = (
+            "its graph gives other numbers than it does: it draws on something outside its inputs"
+        )
         for symbolic in (True, False) if self.rows and not first else (False,):
             try:
                 known = self._any_size if symbolic else None
@@ -167,13 +195,17 @@ class Replay:
         return None
 
     def _agrees(self, graph: Function, function: Function, inputs: Sequence[Tensor]) -> bool:
-        """Whether graph and function give the same from the same random state; neither leaves a trace."""
+        """Whether graph and function give the same from the same random state; neither leaves a
+        trace.
+        """
         results = []
         for run in (function, graph):
             copies = [t.detach().clone() for t in inputs]
             try:
                 with forked(inputs[0].device, None), tracing(), torch.no_grad():
-                    results.append([*run(*copies), *copies])  # what it changes in place counts as well
+                    results.append(
+                        [*run(*copies), *copies]
+                    )  # what it changes in place counts as well
             except Exception:
                 if run is function:
                     raise
@@ -186,8 +218,9 @@ class Replay:
         entry.rung, entry.run = wanted, entry.graph
         with torch.no_grad():
             if wanted == "inductor":
-                # The same random numbers as the other rungs draw: the engine never changes what comes out, but for rounding.
-                # Guards are left out, since `_entries` are by shape already.
+                # The same random numbers as the other rungs draw: the engine never changes what
+                # comes out, but for rounding. Guards are left out, since `_entries` are by shape
+                # already.
                 options: dict[str, Any] = {
                     "fallback_random": True,
                     "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
@@ -201,7 +234,10 @@ class Replay:
                         entry.run, result = compiled, compiled(*_apart(inputs))
                     return result
                 except Exception as error:
-                    _warn(f"the {self.what} cannot be compiled and is replayed uncompiled: {_reason(error)}")
+                    _warn(
+                        f"the {self.what} cannot be compiled and is replayed uncompiled: "
+                        f"{_reason(error)}"
+                    )
                     self._uncompiled, entry.rung, entry.run = True, "fx", entry.graph
             return entry.run(*inputs)
 
@@ -216,11 +252,15 @@ class _Entry:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal to rounding, entry by entry, since a change may be in the smallest; NaN where the other is."""
+    """Equal to rounding, entry by entry, since a change may be in the smallest; NaN where the other
+    is.
+    """
     if a.dtype != b.dtype or not a.is_floating_point():
         return torch.equal(a, b)
     rounding = 64 * torch.finfo(a.dtype).eps
-    return torch.allclose(a, b, rtol=rounding, atol=rounding if a.dim() == 0 else 0.0, equal_nan=True)
+    return torch.allclose(
+        a, b, rtol=rounding, atol=rounding if a.dim() == 0 else 0.0, equal_nan=True
+    )
 
 
 def _apart(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -234,7 +274,9 @@ def _apart(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[
+        :300
+    ]
 
 
 def _warn(message: str) -> None:

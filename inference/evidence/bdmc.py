@@ -1,4 +1,6 @@
-"""Bidirectional Monte Carlo: on data that the program itself has drawn, its evidence from below and from above."""
+"""Bidirectional Monte Carlo: on data that the program itself has drawn, its evidence from below and
+from above.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from ppl_gen.protocols import Guide, Program
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Stochastic bounds of log p(x) on simulated data, in nats per datum: E[lower] ≤ log p(x) ≤ E[upper].
+    """Stochastic bounds of log p(x) on simulated data, in nats per datum: E[lower] ≤ log p(x) ≤
+    E[upper].
 
     Attributes:
         lower: By forward AIS, (N,).
@@ -45,7 +48,9 @@ class Sandwich:
 
     @property
     def mean_gap(self) -> Estimate:
-        """The average gap. Its standard error is the spread over data, which has the chance of those latents in it."""
+        """The average gap. Its standard error is the spread over data, which has the chance of
+        those latents in it.
+        """
         gap = self.gap.mean()
         assert gap.sampling_error is not None
         return replace(gap, standard_error=gap.sampling_error)
@@ -69,12 +74,14 @@ def bdmc(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Sandwich:
-    """log (1/C) Σ w_c ≤ log p(x) ≤ −log (1/C) Σ 1/w′_c in expectation, with w of AIS and w′ of AIS run backwards.
+    """log (1/C) Σ w_c ≤ log p(x) ≤ −log (1/C) Σ 1/w′_c in expectation, with w of AIS and w′ of AIS
+    run backwards.
 
-    (z, x) are drawn from the program, so that z is an exact draw of p(z | x): from there the chains of w′ first part under the
-    posterior, and then follow the path of `ais` back to its base. A small gap says that AIS may be trusted on data like these,
-    with as many temperatures. Chains of one datum begin at one z, whose chance the upper bound's standard error leaves out; the
-    spread of the gap over data (`mean_gap`) has it.
+    (z, x) are drawn from the program, so that z is an exact draw of p(z | x): from there the chains
+    of w′ first part under the posterior, and then follow the path of `ais` back to its base. A
+    small gap says that AIS may be trusted on data like these, with as many temperatures. Chains of
+    one datum begin at one z, whose chance the upper bound's standard error leaves out; the spread
+    of the gap over data (`mean_gap`) has it.
 
     Args:
         program: As in `ais`.
@@ -95,15 +102,20 @@ def bdmc(
         ValueError: If n is below 1 or not the length of the context, or as `ais` does.
 
     Reference:
-        Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional Monte Carlo; Wu et al.
-        (2017), for decoders of images.
+        Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional
+        Monte Carlo; Wu et al. (2017), for decoders of images.
     """
     device = device_of(program.model, context)
     with store_kept(), nullcontext() if seed is None else forked(device, seed):
-        latents = {name: site["value"] for name, site in simulate_sites(program, n, *context).items()}
+        latents = {
+            name: site["value"] for name, site in simulate_sites(program, n, *context).items()
+        }
     x = latents.pop("x")
-    settings = Settings(chains, temperatures, leapfrogs, schedule, target_accept, chunk, seed, progress, engine)
-    # Other seeds than that of the data, or the chains would begin at the latents that the data were drawn with.
+    settings = Settings(
+        chains, temperatures, leapfrogs, schedule, target_accept, chunk, seed, progress, engine
+    )
+    # Other seeds than that of the data, or the chains would begin at the latents that the data were
+    # drawn with.
     forth, back = (settings._replace(seed=None if seed is None else seed + i) for i in (1, 2))
     lower = annealed_log_weights(program, guide, (x, *context), forth)
     upper = annealed_log_weights(program, guide, (x, *context), back, latents)

@@ -32,26 +32,31 @@ def log_evidence(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Estimate:
-    """log p̂(x | c) = log (1/K) Σₖ wₖ with wₖ = p(x, zₖ | c) / q(zₖ | x, c) and zₖ ~ q(z | x, c), for every datum.
+    """log p̂(x | c) = log (1/K) Σₖ wₖ with wₖ = p(x, zₖ | c) / q(zₖ | x, c) and zₖ ~ q(z | x, c),
+    for every datum.
 
-    p̂ is unbiased, so its logarithm is biased low, by about s²/2 with s the standard error. That error is
-    √((K/ESS − 1) / (K − 1)), the delta method on the mean of the weights. Weights, ESS and k̂ are those of each datum, never
-    joint over the batch.
+    p̂ is unbiased, so its logarithm is biased low, by about s²/2 with s the standard error. That
+    error is √((K/ESS − 1) / (K − 1)), the delta method on the mean of the weights. Weights, ESS and
+    k̂ are those of each datum, never joint over the batch.
 
     Args:
-        program: Any program with a density, hierarchical latents included; evaluated in evaluation mode.
+        program: Any program with a density, hierarchical latents included; evaluated in evaluation
+            mode.
         guide: The proposal q; None takes `program.guide`.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
         particles: K, the number of importance samples per datum.
-        chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x and the device.
-        seed: Seeds the draws and leaves the global generator as it was; None draws from the global generator.
+        chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x
+            and the device.
+        seed: Seeds the draws and leaves the global generator as it was; None draws from the global
+            generator.
         progress: Whether to show a progress bar.
-        engine: How the weights are computed, see `ppl_gen.inference.engine.Replay`; all draw the same random numbers.
+        engine: How the weights are computed, see `ppl_gen.inference.engine.Replay`; all draw the
+            same random numbers.
 
     Returns:
-        An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle), ESS and Pareto k̂ (from
-        21 particles on).
+        An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle),
+        ESS and Pareto k̂ (from 21 particles on).
 
     Raises:
         ValueError: If particles or chunk are below 1, or as `ppl_gen.inference.checks.check` says.
@@ -73,9 +78,11 @@ def elbo(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Estimate:
-    """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, the bound that SVI ascends, for every datum; unbiased.
+    """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, the bound that SVI ascends, for every datum;
+    unbiased.
 
-    Its standard error is the standard deviation of log w over √K. The distance to `log_evidence` is KL(q(z | x) ‖ p(z | x)).
+    Its standard error is the standard deviation of log w over √K. The distance to `log_evidence` is
+    KL(q(z | x) ‖ p(z | x)).
 
     Args:
         program: As in `log_evidence`.
@@ -97,7 +104,9 @@ def elbo(
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
     """
-    return _estimate(_LogWeights, program, guide, x, context, particles, chunk, seed, progress, engine)
+    return _estimate(
+        _LogWeights, program, guide, x, context, particles, chunk, seed, progress, engine
+    )
 
 
 def _estimate(
@@ -122,7 +131,8 @@ def _estimate(
     whole = needs_all_data(guide)
     per_draw = min(particles, max(1, pairs // x.shape[0]) if whole else pairs)
     rows = x.shape[0] if whole else max(1, pairs // per_draw)
-    # Filled in place: small results kept from each chunk would pin the heap, and the process would grow with the data.
+    # Filled in place: small results kept from each chunk would pin the heap, and the process would
+    # grow with the data.
     columns: dict[str, Tensor] = {}
     seeded = nullcontext() if seed is None else forked(x.device, seed)
     starts = range(0, x.shape[0], rows)
@@ -135,14 +145,18 @@ def _estimate(
                 seen = seen.add(draw.log_weights(min(per_draw, particles - done), data).double())
             for name, part in vars(seen.estimate(particles)).items():
                 if part is not None:
-                    columns.setdefault(name, part.new_empty(x.shape[0]))[start : start + rows] = part
+                    columns.setdefault(name, part.new_empty(x.shape[0]))[start : start + rows] = (
+                        part
+                    )
     return Estimate(**columns)
 
 
 class _Draw:
     """log p(x, z) − log q(z | x) at fresh z, by an engine."""
 
-    def __init__(self, program: Program, guide: Guide, nesting: int, engine: Engine, calls: int) -> None:
+    def __init__(
+        self, program: Program, guide: Guide, nesting: int, engine: Engine, calls: int
+    ) -> None:
         self.program, self.guide, self.nesting = program, guide, nesting
         self.pure = Functional(self._weigh, program, guide)
         self.replay = Replay(engine, calls, watch=False, what="importance weights")
@@ -166,12 +180,15 @@ class _Draw:
     def _weigh(self, particles: int, *data: Tensor) -> Tensor:
         proposal = propose(self.guide, particles, self.nesting, *data)
         joint = log_density(self.program.model, proposal.latents, *data).joint
-        # A guide with more plates than the model leaves axes of size one between particles and data.
+        # A guide with more plates than the model leaves axes of size one between particles and
+        # data.
         return joint.reshape(-1, joint.shape[-1]) - proposal.log_prob
 
 
 class _Weights(NamedTuple):
-    """Of all log weights (K, n) seen so far: log Σw and log Σw², and the largest ones, for the tail."""
+    """Of all log weights (K, n) seen so far: log Σw and log Σw², and the largest ones, for the
+    tail.
+    """
 
     log_sum: Tensor
     log_sum_square: Tensor
@@ -191,13 +208,19 @@ class _Weights(NamedTuple):
 
     def estimate(self, particles: int) -> Estimate:
         ess = (2 * self.log_sum - self.log_sum_square).exp()
-        variance = (particles / ess - 1).clamp(min=0) / (particles - 1) if particles > 1 else ess * torch.nan
+        variance = (
+            (particles / ess - 1).clamp(min=0) / (particles - 1)
+            if particles > 1
+            else ess * torch.nan
+        )
         k_hat = _pareto_shape(self.tail) if _tail_length(particles) > 4 else None
         return Estimate(self.log_sum - math.log(particles), variance.sqrt(), ess, k_hat)
 
 
 class _LogWeights(NamedTuple):
-    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations, merged pairwise."""
+    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations,
+    merged pairwise.
+    """
 
     seen: int
     mean: Tensor
@@ -213,7 +236,9 @@ class _LogWeights(NamedTuple):
         shift = new.mean(0) - self.mean
         within = (new - new.mean(0)).square().sum(0)
         between = shift.square() * self.seen * len(new) / seen
-        return _LogWeights(seen, self.mean + shift * len(new) / seen, self.squares + within + between)
+        return _LogWeights(
+            seen, self.mean + shift * len(new) / seen, self.squares + within + between
+        )
 
     def estimate(self, particles: int) -> Estimate:
         variance = self.squares / (particles - 1) if particles > 1 else self.squares * torch.nan
@@ -225,9 +250,9 @@ def summarised(log_weights: Tensor) -> tuple[Estimate, Estimate]:
     particles, n = log_weights.shape
     log_weights = log_weights.double()
     weights = _Weights.empty(n, particles, log_weights.device).add(log_weights)
-    return weights.estimate(particles), _LogWeights.empty(n, particles, log_weights.device).add(log_weights).estimate(
-        particles
-    )
+    return weights.estimate(particles), _LogWeights.empty(n, particles, log_weights.device).add(
+        log_weights
+    ).estimate(particles)
 
 
 def _tail_length(particles: int) -> int:
@@ -236,11 +261,13 @@ def _tail_length(particles: int) -> int:
 
 
 def _pareto_shape(tail: Tensor) -> Tensor:
-    """k̂ of a generalised Pareto fitted to the excess of the largest weights (M, n) over the (M + 1)-th, column by column.
+    """k̂ of a generalised Pareto fitted to the excess of the largest weights (M, n) over the (M +
+    1)-th, column by column.
 
-    The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method for the generalized Pareto
-    distribution, shrunk towards 1/2 with the weight of ten observations (Vehtari et al. 2024, Pareto smoothed importance
-    sampling). Minus infinity where a quarter of the tail's weights are equal, infinity where the largest dwarfs them.
+    The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method
+    for the generalized Pareto distribution, shrunk towards 1/2 with the weight of ten observations
+    (Vehtari et al. 2024, Pareto smoothed importance sampling). Minus infinity where a quarter of
+    the tail's weights are equal, infinity where the largest dwarfs them.
     """
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
@@ -254,8 +281,9 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     theta = (theta * likelihood.softmax(-1)).sum(-1, keepdim=True)
     shape = torch.log1p(-theta * excess).mean(-1)
     shrunk = (count * shape + 10 * 0.5) / (count + 10)
-    # No quartile to fit: either the tail is of a few equal weights, as discrete latents give, and bounded; or the smaller
-    # weights are lost beside the largest, by some 10³⁰⁰, and no tail is heavier.
+    # No quartile to fit: either the tail is of a few equal weights, as discrete latents give, and
+    # bounded; or the smaller weights are lost beside the largest, by some 10³⁰⁰, and no tail is
+    # heavier.
     ascending = tail.flip(0)
     bounded = (ascending[int(count / 4 + 0.5)] == ascending[0]) | (largest[:, 0] == 0)
     lost = (quartile[:, 0] == 0) | shrunk.isnan()

@@ -1,4 +1,6 @@
-"""The path from a base to the posterior, and chains that are moved along it: what AIS and BDMC have in common."""
+"""The path from a base to the posterior, and chains that are moved along it: what AIS and BDMC have
+in common.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from torch import Tensor
 from ppl_gen.guides import from_prior
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Replay
-from ppl_gen.inference.evidence.temperatures import Schedule, evened, joined, rising, sigmoid, smoothed
+from ppl_gen.inference.evidence.temperatures import (
+    Schedule,
+    evened,
+    joined,
+    rising,
+    sigmoid,
+    smoothed,
+)
 from ppl_gen.inference.latents.layout import Layout
 from ppl_gen.inference.latents.prototype import continuous_sites, prototype_of
 from ppl_gen.inference.mcmc.leapfrog import log_uniform
@@ -26,7 +35,9 @@ _SCALE_DRAWS = 64  # of the base, for the scales of the coordinates
 
 
 class _State(NamedTuple):
-    """Chains at q (C, N, D) and discrete values, with log π₀ and log p(x, z) (C, N) there, and their gradients in q."""
+    """Chains at q (C, N, D) and discrete values, with log π₀ and log p(x, z) (C, N) there, and
+    their gradients in q.
+    """
 
     q: Tensor
     base: Tensor
@@ -44,9 +55,10 @@ class _State(NamedTuple):
 class Path:
     """f_β(z) = π₀(z)^(1 − β) p(x, z)^β for each datum, with transitions that leave it invariant.
 
-    A transition is `leapfrogs` steps of HMC in unconstrained coordinates, scaled by the standard deviation of the base, with
-    an accept step. Where there are discrete latents, a fresh draw of all latents from the base is offered first, and taken
-    with probability min(1, (w′/w)^β), w = p(x, z) / π₀(z).
+    A transition is `leapfrogs` steps of HMC in unconstrained coordinates, scaled by the standard
+    deviation of the base, with an accept step. Where there are discrete latents, a fresh draw of
+    all latents from the base is offered first, and taken with probability min(1, (w′/w)^β), w =
+    p(x, z) / π₀(z).
 
     Args:
         program: Any program with a density.
@@ -58,7 +70,8 @@ class Path:
         replays: The engine of steps and accept steps.
 
     Raises:
-        ValueError: If there are no latents, or one is outside of the plate "data" or has a support that hangs on others.
+        ValueError: If there are no latents, or one is outside of the plate "data" or has a support
+            that hangs on others.
     """
 
     def __init__(
@@ -75,9 +88,16 @@ class Path:
         self.nesting, self.chains, self.leapfrogs = nesting, chains, leapfrogs
         self._base = from_prior(program) if guide is None else guide
         prototype = prototype_of(program.model, data)
-        hidden = {name: site for name, site in stochastic_sites(prototype).items() if not site["is_observed"]}
+        hidden = {
+            name: site
+            for name, site in stochastic_sites(prototype).items()
+            if not site["is_observed"]
+        }
         if not hidden:
-            raise ValueError("expected a program with latents to anneal, got none; its evidence is its log density")
+            raise ValueError(
+                "expected a program with latents to anneal, got none; its evidence is its log "
+                "density"
+            )
         self._discrete = [name for name, site in hidden.items() if site["fn"].support.is_discrete]
         continuous: Mapping[str, Any] = {}
         if len(self._discrete) < len(hidden):
@@ -87,7 +107,9 @@ class Path:
         self.layout = Layout(continuous, transforms, data[0].shape[0], remedy)
         self._step, self._accept = replays
         self._pure = Functional(self._evaluate, program, guide)
-        self._fresh = True  # at the first transition the engine compares its graphs with these functions
+        self._fresh = (
+            True  # at the first transition the engine compares its graphs with these functions
+        )
         self.scale = self._scale()
 
     def draw(self) -> _State:
@@ -96,7 +118,9 @@ class Path:
 
     def posterior(self, latents: Mapping[str, Tensor]) -> _State:
         """All chains of a datum at its latents, each of shape (N, *event)."""
-        return self._at({name: value.expand(self.chains, *value.shape) for name, value in latents.items()})
+        return self._at(
+            {name: value.expand(self.chains, *value.shape) for name, value in latents.items()}
+        )
 
     def transition(self, state: _State, beta: Tensor, step: Tensor) -> tuple[_State, Tensor]:
         """The state after a transition under f_β, and the acceptance probability of its HMC (C, N).
@@ -118,7 +142,16 @@ class Path:
         given = (*state.discrete, *self._pure.tensors, *self.data)
         key = (len(state.discrete), self.leapfrogs, shapes((q, *given)))
         for _ in range(self.leapfrogs):
-            moved = self._step(self._leapfrog, *moved, size, self.scale, weight, *given, key=key, verify=self._fresh)
+            moved = self._step(
+                self._leapfrog,
+                *moved,
+                size,
+                self.scale,
+                weight,
+                *given,
+                key=key,
+                verify=self._fresh,
+            )
             self._fresh = False
         log_u = log_uniform(state.base)
         *new, acceptance = self._accept(_accepted, *state[:5], momentum, *moved, log_u, weight)
@@ -127,7 +160,11 @@ class Path:
     def _at(self, latents: Mapping[str, Tensor]) -> _State:
         n, size = self.layout.shape
         some = next(iter(latents.values()))
-        q = self.layout.flatten(latents) if size else torch.zeros(some.shape[0], n, 0, device=some.device)
+        q = (
+            self.layout.flatten(latents)
+            if size
+            else torch.zeros(some.shape[0], n, 0, device=some.device)
+        )
         discrete = tuple([latents[name] for name in self._discrete])
         return _State._make((q, *self._evaluate(q, discrete, self.data), discrete))
 
@@ -151,35 +188,53 @@ class Path:
         discrete = tuple([chosen(a, b) for a, b in zip(new.discrete, state.discrete, strict=True)])
         return _State._make((*kept, discrete))
 
-    def _evaluate(self, q: Tensor, discrete: Sequence[Tensor], data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _evaluate(
+        self, q: Tensor, discrete: Sequence[Tensor], data: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
         """log π₀ and log p(x, z) at q, both with log |∂z/∂q|, and their gradients."""
         with torch.enable_grad():
             point = q.detach().requires_grad_()
-            latents = {**self.layout.sites(point), **dict(zip(self._discrete, discrete, strict=True))}
+            latents = {
+                **self.layout.sites(point),
+                **dict(zip(self._discrete, discrete, strict=True)),
+            }
             density = log_density(self.program.model, latents, *data)
-            base = density.prior if self.guide is None else log_density(self.guide, latents, *data).prior
+            base = (
+                density.prior
+                if self.guide is None
+                else log_density(self.guide, latents, *data).prior
+            )
             jacobian = self.layout.log_jacobian(point)
-            # A guide with more plates than the model leaves axes of size one between chains and data.
+            # A guide with more plates than the model leaves axes of size one between chains and
+            # data.
             parts = [part.reshape(q.shape[:2]) + jacobian for part in (base, density.joint)]
             if not q.shape[-1]:
                 return (*[part.detach() for part in parts], q, q)
-            gradients = [torch.autograd.grad(part.sum(), point, retain_graph=True)[0] for part in parts]
+            gradients = [
+                torch.autograd.grad(part.sum(), point, retain_graph=True)[0] for part in parts
+            ]
         return (*[part.detach() for part in parts], *gradients)
 
     def _leapfrog(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """One step: (q, p, log π₀, log p, their gradients, ε, s, β, *discrete, *tensors, *data) → the first six, moved."""
+        """One step: (q, p, log π₀, log p, their gradients, ε, s, β, *discrete, *tensors, *data) →
+        the first six, moved.
+        """
         q, p, _, _, base_gradient, target_gradient, step, scale, beta, *given = inputs
         discrete, given = given[: len(self._discrete)], given[len(self._discrete) :]
         count = len(self._pure.tensors)
         p = p + 0.5 * step * scale * torch.lerp(base_gradient, target_gradient, beta)
         q = q + step * scale * p
-        base, target, base_gradient, target_gradient = self._pure(given[:count], q, discrete, given[count:])
+        base, target, base_gradient, target_gradient = self._pure(
+            given[:count], q, discrete, given[count:]
+        )
         p = p + 0.5 * step * scale * torch.lerp(base_gradient, target_gradient, beta)
         return q, p, base, target, base_gradient, target_gradient
 
 
 def _accepted(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """min(1, exp(H − H′)) of H = −log f_β + ½ |p|²: from both states, momenta, log u and β to the state after."""
+    """min(1, exp(H − H′)) of H = −log f_β + ½ |p|²: from both states, momenta, log u and β to the
+    state after.
+    """
     (q0, *rest0), p0 = inputs[:5], inputs[5]
     (q1, p1, *rest1), (log_u, beta) = inputs[6:12], inputs[12:]
     before, after = (torch.lerp(rest[0], rest[1], beta) for rest in (rest0, rest1))
@@ -196,9 +251,10 @@ def _accepted(*inputs: Tensor) -> tuple[Tensor, ...]:
 class Anneal:
     """Annealed log weights of chains, forwards from the base or backwards from the posterior.
 
-    Step sizes, one for each datum and temperature, are learned on a pilot run of a tenth of the temperatures, and then left as
-    they are: the weights of a sampler that still learns would not be unbiased. So is the schedule, unless one is given: half of
-    the temperatures are spread by `sigmoid`, half so that log w varies as much from each to the next.
+    Step sizes, one for each datum and temperature, are learned on a pilot run of a tenth of the
+    temperatures, and then left as they are: the weights of a sampler that still learns would not be
+    unbiased. So is the schedule, unless one is given: half of the temperatures are spread by
+    `sigmoid`, half so that log w varies as much from each to the next.
 
     Args:
         path_of: From a chunk of data to its `Path`.
@@ -225,8 +281,12 @@ class Anneal:
         self.pilot = min(max(temperatures // 10, 50), 200)
         self.acceptance: list[Tensor] = []
 
-    def log_weights(self, data: Sequence[Tensor], posterior: Mapping[str, Tensor] | None = None) -> Tensor:
-        """log w (C, N) in float64: E[w] = p(x); backwards, from latents of p(z | x), E[1/w] = 1/p(x)."""
+    def log_weights(
+        self, data: Sequence[Tensor], posterior: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """log w (C, N) in float64: E[w] = p(x); backwards, from latents of p(z | x), E[1/w] =
+        1/p(x).
+        """
         path = self.path_of(data)
         betas, steps = self._learned(path)
         gaps = betas.diff()
@@ -238,7 +298,9 @@ class Anneal:
                 state = self._moved(path, state, beta, step)
             return total
         state = path.posterior(posterior)
-        for _ in range(self.pilot):  # so that the chains, which begin at one point, are draws of their own
+        for _ in range(
+            self.pilot
+        ):  # so that the chains, which begin at one point, are draws of their own
             state = self._moved(path, state, betas[-1], steps[-1])
         total = torch.zeros_like(state.log_weight)
         for gap, beta, step in zip(gaps.flip(0), betas[1:].flip(0), steps[1:].flip(0), strict=True):
@@ -253,21 +315,30 @@ class Anneal:
         return state
 
     def _learned(self, path: Path) -> tuple[Tensor, Tensor]:
-        """βₜ (T + 1,), and εₜ for each datum (T + 1, N), in units of the base's standard deviations."""
+        """βₜ (T + 1,), and εₜ for each datum (T + 1, N), in units of the base's standard
+        deviations.
+        """
         n, size = path.layout.shape
         last = len(self.betas) - 1
         at = torch.linspace(0, last, self.pilot, dtype=torch.float64)
         betas = joined(at.clamp(min=0.5), self.betas)
         state = path.draw()
-        log_step = torch.full((n,), math.log(0.5 * max(size, 1) ** -0.25), dtype=torch.float64, device=state.q.device)
+        log_step = torch.full(
+            (n,), math.log(0.5 * max(size, 1) ** -0.25), dtype=torch.float64, device=state.q.device
+        )
         known, spread = [], []
         for beta in betas:
             state, acceptance = path.transition(state, beta, log_step.exp())
             error = acceptance.double().mean(0) - self.target_accept
-            # What all data have in common, the narrowing of the path, is followed closely; what differs is averaged over time.
+            # What all data have in common, the narrowing of the path, is followed closely; what
+            # differs is averaged over time.
             log_step = log_step + 0.5 * error + (1 - 1 / n) * error.mean()
             known.append(log_step)
-            spread.append(state.log_weight.std(0).nan_to_num(0.0, 0.0, 0.0).mean() if path.chains > 1 else beta * 0)
+            spread.append(
+                state.log_weight.std(0).nan_to_num(0.0, 0.0, 0.0).mean()
+                if path.chains > 1
+                else beta * 0
+            )
             self.tick()
         time = torch.linspace(0, last, last + 1, dtype=torch.float64)
         if self.learns:

@@ -18,29 +18,35 @@ def linear(temperatures: int) -> Tensor:
 
 
 def sigmoid(temperatures: int, steepness: float = 4.0) -> Tensor:
-    """βₜ = (σ(δ(2t/T − 1)) − σ(−δ)) / (σ(δ) − σ(−δ)), for t = 0, …, T: small steps at both ends, where they matter.
+    """βₜ = (σ(δ(2t/T − 1)) − σ(−δ)) / (σ(δ) − σ(−δ)), for t = 0, …, T: small steps at both ends,
+    where they matter.
 
     Args:
         temperatures: T.
         steepness: δ.
 
     Reference:
-        Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based generative models.
+        Wu, Burda, Salakhutdinov and Grosse (2017), On the quantitative analysis of decoder-based
+        generative models.
     """
     t = torch.sigmoid(steepness * (2 * linear(temperatures) - 1))
     return (t - t[0]) / (t[-1] - t[0])
 
 
 def evened(spread: Tensor, betas: Tensor, last: int) -> Tensor:
-    """Times 0, …, T, (T + 1,), run through unevenly: half of them so that sd[log w] dβ is the same from each to the next.
+    """Times 0, …, T, (T + 1,), run through unevenly: half of them so that sd[log w] dβ is the same
+    from each to the next.
 
     Reference:
-        Gelman and Meng (1998), Simulating normalizing constants: from importance sampling to bridge sampling to path sampling.
+        Gelman and Meng (1998), Simulating normalizing constants: from importance sampling to bridge
+        sampling to path sampling.
     """
     length = (spread[1:] + spread[:-1]) / 2 * betas.diff()
     even = torch.full_like(length, 1 / len(length))
     share = length / length.sum() if bool(length.sum() > 0) else even
-    progress = torch.cat([torch.zeros(1, dtype=torch.float64), (0.5 * share + 0.5 * even).cumsum(0)])
+    progress = torch.cat(
+        [torch.zeros(1, dtype=torch.float64), (0.5 * share + 0.5 * even).cumsum(0)]
+    )
     wanted = torch.linspace(0, 1, last + 1, dtype=torch.float64) * progress[-1]
     right = torch.searchsorted(progress, wanted).clamp(1, len(progress) - 1)
     part = (wanted - progress[right - 1]) / (progress[right] - progress[right - 1])
@@ -51,7 +57,9 @@ def joined(t: Tensor, values: Tensor) -> Tensor:
     """Values (P, *) at 0, …, P − 1, joined by straight lines, at t (T,)."""
     right = t.ceil().long().clamp(1, len(values) - 1)
     share = (t - (right - 1)).clamp(0, 1).to(values)
-    return torch.lerp(values[right - 1], values[right], share.reshape(-1, *[1] * (values.dim() - 1)))
+    return torch.lerp(
+        values[right - 1], values[right], share.reshape(-1, *[1] * (values.dim() - 1))
+    )
 
 
 def smoothed(values: Tensor) -> Tensor:
@@ -69,9 +77,13 @@ def rising(schedule: Schedule, temperatures: int) -> Tensor:
     """
     betas = schedule(temperatures).double().cpu()
     if betas.shape != (temperatures + 1,):
-        raise ValueError(f"expected a schedule of {temperatures + 1} values β₀, …, β_T, got shape {tuple(betas.shape)}")
+        raise ValueError(
+            f"expected a schedule of {temperatures + 1} values β₀, …, β_T, got shape "
+            f"{tuple(betas.shape)}"
+        )
     if betas[0] != 0 or betas[-1] != 1 or not bool((betas.diff() > 0).all()):
         raise ValueError(
-            f"expected a schedule that rises from 0 to 1 at every step, got one from {betas[0]:.3g} to {betas[-1]:.3g}"
+            "expected a schedule that rises from 0 to 1 at every step, got one from "
+            f"{betas[0]:.3g} to {betas[-1]:.3g}"
         )
     return betas

@@ -1,4 +1,6 @@
-"""Adversarial fitting of implicit models: one update of a critic, then one of the generator, on one batch."""
+"""Adversarial fitting of implicit models: one update of a critic, then one of the generator, on one
+batch.
+"""
 
 from __future__ import annotations
 
@@ -49,35 +51,44 @@ def adversarial_step(
     auxiliary: Auxiliary | None = None,
     average: Average | None = None,
 ) -> Step:
-    """A step that descends loss.critic(s(x), s(x̃)) + γ/2 E‖∇s(x)‖² in the critic, then loss.generator(s(x̃)) in the program.
+    """A step that descends loss.critic(s(x), s(x̃)) + γ/2 E‖∇s(x)‖² in the critic, then
+    loss.generator(s(x̃)) in the program.
 
-    s is the critic's score, x the batch and x̃ as many draws of the program under the same context. While one side moves the
-    other stands still, to the last bit, buffers included. Labels that the program does not ask for are left out.
+    s is the critic's score, x the batch and x̃ as many draws of the program under the same context.
+    While one side moves the other stands still, to the last bit, buffers included. Labels that the
+    program does not ask for are left out.
 
     Args:
-        program: Any program whose data are a differentiable function of its latents: a GAN, or `Observed(vae, Dirac())`.
+        program: Any program whose data are a differentiable function of its latents: a GAN, or
+            `Observed(vae, Dirac())`.
         critic: s(x, *context), scores of shape (N, ...); `ppl_gen.critics` has some.
         generator_optimizer: Of the program's parameters.
         critic_optimizer: Of the critic's.
-        loss: What the two descend, of `ppl_gen.inference.fitting.losses`, or any pair of functions (critic, generator).
-        critic_steps: Updates of the critic for each of the generator: with the same batch, against fresh draws.
-        r1: γ, the weight of the zero-centred gradient penalty on data; 0.1 to 10 make the game converge.
+        loss: What the two descend, of `ppl_gen.inference.fitting.losses`, or any pair of functions
+            (critic, generator).
+        critic_steps: Updates of the critic for each of the generator: with the same batch, against
+            fresh draws.
+        r1: γ, the weight of the zero-centred gradient penalty on data; 0.1 to 10 make the game
+            converge.
         penalty: λ, the weight of the gradient penalty between data and draws, 10 for Wasserstein.
-        auxiliary: A loss of the draws, added to the generator's: called with the values of the sites by name ("x" among
-            them) and the batch (x, *context). `information_loss` is one; `lambda drawn, x, y: (drawn["x"] - x).abs().mean()`,
-            for y an image paired with x, another.
+        auxiliary: A loss of the draws, added to the generator's: called with the values of the
+            sites by name ("x" among them) and the batch (x, *context). `information_loss` is one;
+            `lambda drawn, x, y: (drawn["x"] - x).abs().mean()`, for y an image paired with x,
+            another.
         average: A `moving_average` of the program, brought up to date after each step.
 
     Returns:
-        A step with the metrics "critic" and "generator", the two losses without penalties and auxiliaries, "penalty" and
-        "auxiliary" where there are any, and "spread", the standard deviation of draws in units of that of data.
+        A step with the metrics "critic" and "generator", the two losses without penalties and
+        auxiliaries, "penalty" and "auxiliary" where there are any, and "spread", the standard
+        deviation of draws in units of that of data.
 
     Raises:
         ValueError: If a number is out of range; on the first batch, as `expect_adversaries` says.
         NotFinite: Before an update, if a loss is not finite.
 
     Warns:
-        RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the spread of the draws vanishes.
+        RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
+        spread of the draws vanishes.
 
     Reference:
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
@@ -93,8 +104,13 @@ def adversarial_step(
         with standing_still(critic):
             fooling = loss[1](critic(drawn["x"], *batch[1:]))
             more = None if auxiliary is None else auxiliary(drawn, *batch)
-            descend(generator_optimizer, fooling if more is None else fooling + more, "generator", steps)
-        return {"generator": fooling.detach(), **({} if more is None else {"auxiliary": more.detach()})}
+            descend(
+                generator_optimizer, fooling if more is None else fooling + more, "generator", steps
+            )
+        return {
+            "generator": fooling.detach(),
+            **({} if more is None else {"auxiliary": more.detach()}),
+        }
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps
@@ -106,7 +122,9 @@ def adversarial_step(
                 drawn = draw(program, x.shape[0], context)["x"]
             opponent.update(steps, x, drawn, *context)
         sites = draw(program, x.shape[0], context)
-        metrics = opponent.update(steps, x, sites["x"].detach(), *context) | update_generator(sites, batch)
+        metrics = opponent.update(steps, x, sites["x"].detach(), *context) | update_generator(
+            sites, batch
+        )
         if average is not None:
             average.update_parameters(program)  # type: ignore[arg-type]
         steps += 1
@@ -164,8 +182,8 @@ class Opponent:
 def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
     """θ̄ ← dₙ θ̄ + (1 − dₙ) θ, dₙ = min(d, (1 + n)/(10 + n)): a copy of a program that follows it.
 
-    Its `module` is a program like any other. Buffers are taken over as they are. The weight dₙ of the n-th update lets it
-    forget where it began.
+    Its `module` is a program like any other. Buffers are taken over as they are. The weight dₙ of
+    the n-th update lets it forget where it began.
 
     Args:
         program: A program that is an `nn.Module`.
@@ -204,22 +222,24 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int
     """
     if not bool(torch.isfinite(loss)):
         raise NotFinite(
-            f"the loss of the {what} at step {step} is not finite; see that the batch is, lower its learning rate, or penalise "
-            f"the critic's gradient (r1=0.1)"
+            f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
+            "its learning rate, or penalise the critic's gradient (r1=0.1)"
         )
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
         raise ValueError(
-            f"expected the optimiser of the {what} to hold its parameters, got none that has a gradient; build it from "
-            f".parameters() of what it is to train"
+            f"expected the optimiser of the {what} to hold its parameters, got none that has a "
+            "gradient; build it from .parameters() of what it is to train"
         )
     optimizer.step()
 
 
 @contextmanager
 def standing_still(*parts: Any) -> Iterator[None]:
-    """Parameters without gradients and buffers as they were: what is used meanwhile is not changed by it."""
+    """Parameters without gradients and buffers as they were: what is used meanwhile is not changed
+    by it.
+    """
     modules = modules_of(*parts)
     trained = [p for m in modules for p in m.parameters(recurse=False) if p.requires_grad]
     with buffers_kept(modules):
@@ -234,7 +254,9 @@ def standing_still(*parts: Any) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Puts the buffers of modules back as they were: statistics of batches, vectors of spectral normalisation."""
+    """Puts the buffers of modules back as they were: statistics of batches, vectors of spectral
+    normalisation.
+    """
     buffers = [b for m in modules for b in m._buffers.values() if b is not None]
     kept = [b.clone() for b in buffers if b.numel() < _LARGE]
     try:
@@ -244,15 +266,20 @@ def buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
             b.copy_(before)
 
 
-_LARGE = 2**20  # a buffer of so many numbers holds data, as an empirical prior's, and is not written to
+_LARGE = (
+    2**20
+)  # a buffer of so many numbers holds data, as an empirical prior's, and is not written to
 
 
-def expect_adversaries(program: Program, critic: Callable[..., Tensor], x: Tensor, *context: Tensor) -> None:
-    """Draws a few data and has them judged, before any work; nothing is changed by it, the random state included.
+def expect_adversaries(
+    program: Program, critic: Callable[..., Tensor], x: Tensor, *context: Tensor
+) -> None:
+    """Draws a few data and has them judged, before any work; nothing is changed by it, the random
+    state included.
 
     Raises:
-        ValueError: As `ppl_gen.inference.checks.check_draws` says, or if the critic does not give one row of finite scores
-            for each datum.
+        ValueError: As `ppl_gen.inference.checks.check_draws` says, or if the critic does not give
+            one row of finite scores for each datum.
     """
     drawn = check_draws(program, x, *context)
     few = [c[telling_rows(x, context)] for c in context]
@@ -260,5 +287,6 @@ def expect_adversaries(program: Program, critic: Callable[..., Tensor], x: Tenso
         scores = critic(drawn, *few)
     if scores.shape[:1] != drawn.shape[:1] or not bool(torch.isfinite(scores).all()):
         raise ValueError(
-            f"expected one row of finite scores for each datum, ({len(drawn)}, ...), got shape {tuple(scores.shape)}"
+            f"expected one row of finite scores for each datum, ({len(drawn)}, ...), got shape "
+            f"{tuple(scores.shape)}"
         )

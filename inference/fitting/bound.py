@@ -1,4 +1,6 @@
-"""What objectives have in common that bound the evidence datum by datum: particles, scales, and the interface of Pyro's."""
+"""What objectives have in common that bound the evidence datum by datum: particles, scales, and the
+interface of Pyro's.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,18 @@ class Draw(NamedTuple):
     nesting: int
 
     def log_prob(self, sites: Sites) -> Tensor:
-        """The log density of latent sites, (K, N), each weighed by β: its scale, in units of that of the data."""
+        """The log density of latent sites, (K, N), each weighed by β: its scale, in units of that
+        of the data.
+        """
         return sum(
             (self.beta(site) * log_prob_per_datum(site, self.nesting) for site in sites.values()),
             torch.zeros_like(self.log_likelihood),
         )
 
     def beta(self, site: Any) -> Any:
-        """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than the data."""
+        """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than
+        the data.
+        """
         return _ratio(site["scale"], self.scale)
 
     @property
@@ -56,15 +62,18 @@ class Draw(NamedTuple):
 
 
 class PerDatum(ELBO):
-    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data"; the scale sᵢ of its subsampling stays outside of Lᵢ.
+    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data"; the scale sᵢ of its
+    subsampling stays outside of Lᵢ.
 
     Args:
-        num_particles: K, the number of draws z ~ q(z | x) per datum, all at once on an axis on the left.
-        max_plate_nesting: How many axes the plates of model and guide take; found by running both once if left out.
+        num_particles: K, the number of draws z ~ q(z | x) per datum, all at once on an axis on the
+            left.
+        max_plate_nesting: How many axes the plates of model and guide take; found by running both
+            once if left out.
 
     Raises:
-        ValueError: If K is below 1; when it is first called, if a site lies outside the plate "data", has no
-            reparameterised draws or is in one of model and guide only.
+        ValueError: If K is below 1; when it is first called, if a site lies outside the plate
+            "data", has no reparameterised draws or is in one of model and guide only.
     """
 
     metric: ClassVar[str] = "elbo"
@@ -87,8 +96,12 @@ class PerDatum(ELBO):
         draw = self._draw(model_trace, guide_trace)
 
         def rerun(values: Mapping[str, Tensor]) -> Sites:
-            moved = self._in_particles(poutine.replay(guide, trace=with_values(guide_trace, values)), args, kwargs)
-            return {name: site for name, site in stochastic_sites(moved).items() if name in draw.guide}
+            moved = self._in_particles(
+                poutine.replay(guide, trace=with_values(guide_trace, values)), args, kwargs
+            )
+            return {
+                name: site for name, site in stochastic_sites(moved).items() if name in draw.guide
+            }
 
         return -(draw.scale * self.bound(draw, rerun)).sum()
 
@@ -104,9 +117,13 @@ class PerDatum(ELBO):
             loss.backward(retain_graph=self.retain_graph)
         return float(loss.detach())
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[poutine.Trace, poutine.Trace]:
+    def _get_trace(
+        self, model: Any, guide: Any, args: Any, kwargs: Any
+    ) -> tuple[poutine.Trace, poutine.Trace]:
         guide_trace = self._guide_trace(guide, args, kwargs)
-        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs), guide_trace
+        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(
+            *args, **kwargs
+        ), guide_trace
 
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
         """The guide's trace, as the model is to see it."""
@@ -123,25 +140,33 @@ class PerDatum(ELBO):
         device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
         with evaluating(model, guide), forked(device, None), poutine.block():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(
+                *args, **kwargs
+            )
         self._expect_fit(model_trace, guide_trace)
         self.max_plate_nesting = max(plate_nesting(model_trace), plate_nesting(guide_trace))
 
     def _expect_fit(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> None:
         latents = set(latent_sites(model_trace))
-        proposed = {name for name, site in latent_sites(guide_trace).items() if not is_auxiliary(site)}
+        proposed = {
+            name for name, site in latent_sites(guide_trace).items() if not is_auxiliary(site)
+        }
         if not latents:
-            raise ValueError("expected a program with latents, got none; its log density is its evidence")
+            raise ValueError(
+                "expected a program with latents, got none; its log density is its evidence"
+            )
         if latents != proposed:
             raise ValueError(
-                f"expected the guide to sample the model's latent sites {sorted(latents)}, got {sorted(proposed)}; give the "
-                f"sites the same names in both (sites to be enumerated need TraceEnum_ELBO)"
+                f"expected the guide to sample the model's latent sites {sorted(latents)}, got "
+                f"{sorted(proposed)}; give the sites the same names in both (sites to be "
+                "enumerated need TraceEnum_ELBO)"
             )
         for name, site in latent_sites(guide_trace).items():
             if not site["fn"].has_rsample:
                 raise ValueError(
-                    f"expected reparameterised draws of {name!r} for {type(self).__name__}, got {type(site['fn']).__name__}, "
-                    f"which has none; take Trace_ELBO, TraceGraph_ELBO, or TraceEnum_ELBO where it can be summed out"
+                    f"expected reparameterised draws of {name!r} for {type(self).__name__}, got "
+                    f"{type(site['fn']).__name__}, which has none; take Trace_ELBO, "
+                    "TraceGraph_ELBO, or TraceEnum_ELBO where it can be summed out"
                 )
 
     def _draw(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Draw:
@@ -151,7 +176,9 @@ class PerDatum(ELBO):
         scale = sites["x"]["scale"] if "x" in sites else observed[0]["scale"] if observed else 1.0
         first = next(iter(latent_sites(guide_trace).values()))
         zero = first["value"].new_zeros(self.num_particles, 1)
-        likelihood = sum((log_prob_per_datum(s, nesting) * _ratio(s["scale"], scale) for s in observed), zero)
+        likelihood = sum(
+            (log_prob_per_datum(s, nesting) * _ratio(s["scale"], scale) for s in observed), zero
+        )
         return Draw(latent_sites(guide_trace), latents, likelihood, scale, nesting)
 
 

@@ -1,4 +1,6 @@
-"""Translation between unpaired domains: one update of two translators and two critics on a batch of each domain."""
+"""Translation between unpaired domains: one update of two translators and two critics on a batch of
+each domain.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,19 @@ class Translators(Protocol):
 
 
 class ImagePool(nn.Module):
-    """Remembers translations: the critic is shown, for each new one with probability ½, an older one in its place.
+    """Remembers translations: the critic is shown, for each new one with probability ½, an older
+    one in its place.
 
-    The older one is then replaced by the new. The pool is part of the state_dict, so that a run can go on.
+    The older one is then replaced by the new. The pool is part of the state_dict, so that a run can
+    go on.
 
     Args:
         size: How many are remembered; 0 shows the new ones as they are.
         shape: The shape of an image.
 
     Reference:
-        Shrivastava et al. (2017), Learning from simulated and unsupervised images through adversarial training, section 2.3.
+        Shrivastava et al. (2017), Learning from simulated and unsupervised images through
+        adversarial training, section 2.3.
     """
 
     images: Tensor
@@ -85,10 +90,12 @@ def cycle_step(
     r1: float = 0.0,
     pools: tuple[ImagePool, ImagePool] | None = None,
 ) -> Step:
-    """A step on a batch (a, b): the translators F = to_b and G = to_a descend, then the critics s_b and s_a.
+    """A step on a batch (a, b): the translators F = to_b and G = to_a descend, then the critics s_b
+    and s_a.
 
-    The translators' loss is loss.generator(s_b(F(a))) + loss.generator(s_a(G(b))) + λ (|G(F(a)) − a| + |F(G(b)) − b|)
-    + ι (|F(b) − b| + |G(a) − a|), with |·| the mean absolute difference over values.
+    The translators' loss is loss.generator(s_b(F(a))) + loss.generator(s_a(G(b))) + λ (|G(F(a)) −
+    a| + |F(G(b)) − b|) + ι (|F(b) − b| + |G(a) − a|), with |·| the mean absolute difference over
+    values.
 
     Args:
         program: A CycleGAN, or anything with translators `to_a` and `to_b`.
@@ -98,28 +105,32 @@ def cycle_step(
         loss: What the two sides descend.
         cycle: λ, the weight of cycle consistency.
         identity: ι, the weight of leaving alone what is in the target domain already.
-        semantic: A classifier of domain a, the labelled one, giving logits (N, K): the translation F(a) is to be read as a
-            is. Adds the cross-entropy of semantic(F(a)) from the class that semantic(a) finds (Hoffman et al. 2018, CyCADA,
-            eq. 4, on the labelled domain only). It is called in evaluation mode and not trained.
-            It has to read both domains: one that reads a alone is wrong about translations, and misleads.
+        semantic: A classifier of domain a, the labelled one, giving logits (N, K): the translation
+            F(a) is to be read as a is. Adds the cross-entropy of semantic(F(a)) from the class that
+            semantic(a) finds (Hoffman et al. 2018, CyCADA, eq. 4, on the labelled domain only). It
+            is called in evaluation mode and not trained. It has to read both domains: one that
+            reads a alone is wrong about translations, and misleads.
         semantic_weight: Its weight.
         r1: γ, the weight of the zero-centred gradient penalty of both critics.
-        pools: Of translations into a and into b; 50 of each if left out. Keep them with a checkpoint.
+        pools: Of translations into a and into b; 50 of each if left out. Keep them with a
+            checkpoint.
 
     Returns:
-        A step with the metrics "generator", "critic" and "penalty" (summed over the two directions), "cycle" and "identity"
-        (mean absolute differences in the unit of the images, averaged over the directions), "spread", and "semantic", in nats.
+        A step with the metrics "generator", "critic" and "penalty" (summed over the two
+        directions), "cycle" and "identity" (mean absolute differences in the unit of the images,
+        averaged over the directions), "spread", and "semantic", in nats.
 
     Raises:
-        ValueError: If a number is below zero; on the first batch, if the domains differ in shape, or translators or critics
-            do not give what they should.
+        ValueError: If a number is below zero; on the first batch, if the domains differ in shape,
+            or translators or critics do not give what they should.
         NotFinite: Before an update, if a loss is not finite.
 
     Warns:
         RuntimeWarning: As `adversarial_step` does, for each direction.
 
     Reference:
-        Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial networks, section 3 and 5.
+        Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
+        networks, section 3 and 5.
     """
     _expect_weights(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
     opponents = [
@@ -127,17 +138,32 @@ def cycle_step(
         for critic, optimizer, name in zip(critics, critic_optimizers, "ab", strict=True)
     ]
     still = [*critics, *([] if semantic is None else [semantic])]
-    weights = {"generator": 1.0, "cycle": 2 * cycle, "identity": 2 * identity, "semantic": semantic_weight}
+    weights = {
+        "generator": 1.0,
+        "cycle": 2 * cycle,
+        "identity": 2 * identity,
+        "semantic": semantic_weight,
+    }
     steps, held = 0, pools
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         in_b, in_a = program.to_b(a), program.to_a(b)
         fooling = loss[1](critics[0](in_a)) + loss[1](critics[1](in_b))
-        losses = {"generator": fooling, **_consistency(program, a, b, in_a, in_b, identity > 0, semantic)}
+        losses = {
+            "generator": fooling,
+            **_consistency(program, a, b, in_a, in_b, identity > 0, semantic),
+        }
         descend(
-            generator_optimizer, torch.stack([weights[k] * v for k, v in losses.items()]).sum(), "translators", steps
+            generator_optimizer,
+            torch.stack([weights[k] * v for k, v in losses.items()]).sum(),
+            "translators",
+            steps,
         )
-        return in_a.detach(), in_b.detach(), {name: value.detach() for name, value in losses.items()}
+        return (
+            in_a.detach(),
+            in_b.detach(),
+            {name: value.detach() for name, value in losses.items()},
+        )
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps, held
@@ -168,7 +194,9 @@ def _consistency(
     identity: bool,
     semantic: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
-    """What binds a translation to its original: the way back, what is there already, and what is read."""
+    """What binds a translation to its original: the way back, what is there already, and what is
+    read.
+    """
     losses = {"cycle": (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2}
     if identity:
         losses["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
@@ -178,7 +206,8 @@ def _consistency(
 
 
 class CycleErrors(NamedTuple):
-    """Mean absolute differences per value, in the unit of the images, each an `Estimate` (N,) or (M,) over data.
+    """Mean absolute differences per value, in the unit of the images, each an `Estimate` (N,) or
+    (M,) over data.
 
     Attributes:
         a: |G(F(a)) − a| of each image of a.
@@ -242,17 +271,24 @@ def _expect_domains(
     a, b = batch
     if a.shape[1:] != b.shape[1:] or a.dim() != 4:
         raise ValueError(
-            f"expected images of one shape (C, H, W) in both domains, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])}; bring "
-            f"them to one size (image_size=..., --image-size) and one number of channels"
+            f"expected images of one shape (C, H, W) in both domains, got {tuple(a.shape[1:])} "
+            f"and {tuple(b.shape[1:])}; bring them to one size (image_size=..., --image-size) and "
+            "one number of channels"
         )
     with evaluating(program, *critics, semantic):
         for name, x, out in (("to_b", a, program.to_b), ("to_a", b, program.to_a)):
             if (got := out(x[:2]).shape[1:]) != x.shape[1:]:
                 raise ValueError(
-                    f"expected {name} to keep the shape {tuple(x.shape[1:])} of an image, got {tuple(got)}"
+                    f"expected {name} to keep the shape {tuple(x.shape[1:])} of an image, got "
+                    f"{tuple(got)}"
                 )
         for name, x, critic in (("a", a, critics[0]), ("b", b, critics[1])):
             if (scores := critic(x[:2])).shape[:1] != x[:2].shape[:1]:
-                raise ValueError(f"expected scores (N, ...) of the critic of {name}, got shape {tuple(scores.shape)}")
+                raise ValueError(
+                    f"expected scores (N, ...) of the critic of {name}, got shape "
+                    f"{tuple(scores.shape)}"
+                )
         if semantic is not None and (logits := semantic(a[:2])).dim() != 2:
-            raise ValueError(f"expected semantic to give logits (N, classes), got shape {tuple(logits.shape)}")
+            raise ValueError(
+                f"expected semantic to give logits (N, classes), got shape {tuple(logits.shape)}"
+            )

@@ -1,4 +1,6 @@
-"""The only loop: a step, batches, epochs. Logging, checkpoints and early stopping are plain Python around `iterate`."""
+"""The only loop: a step, batches, epochs. Logging, checkpoints and early stopping are plain Python
+around `iterate`.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,15 @@ def iterate(
         first_epoch: The number of the first epoch, above 1 where a run goes on.
 
     Raises:
-        ValueError: At once, if epochs is below 1 or the batches can only be walked through once; and if there are none.
+        ValueError: At once, if epochs is below 1 or the batches can only be walked through once;
+            and if there are none.
     """
     if epochs < 1:
         raise ValueError(f"expected at least 1 epoch, got {epochs}")
     if isinstance(batches, Iterator):
         raise ValueError(
-            f"expected batches that can be walked through anew in each epoch, got a {type(batches).__name__}; "
-            f"give a list, a DataLoader or split.batches(size)"
+            "expected batches that can be walked through anew in each epoch, got a "
+            f"{type(batches).__name__}; give a list, a DataLoader or split.batches(size)"
         )
     return _epochs(step, batches, range(first_epoch, epochs + 1))
 
@@ -68,11 +71,16 @@ def _epochs(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: range) ->
         if not sizes:
             raise ValueError("expected at least one batch, got none")
         weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        metrics = {name: float(torch.stack(values).double().cpu() @ weights) for name, values in history.items()}
+        metrics = {
+            name: float(torch.stack(values).double().cpu() @ weights)
+            for name, values in history.items()
+        }
         yield Record(epoch, metrics, sum(sizes), time.perf_counter() - start)
 
 
-def fit(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, progress: bool = True) -> list[Record]:
+def fit(
+    step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, progress: bool = True
+) -> list[Record]:
     """Runs `iterate` to its end with a progress bar, and returns all records.
 
     Args:

@@ -1,4 +1,6 @@
-"""What critic and generator descend: pairs of functions of scores, and penalties on the critic's gradient."""
+"""What critic and generator descend: pairs of functions of scores, and penalties on the critic's
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ Critic = Callable[..., Tensor]
 
 
 class AdversarialLoss(NamedTuple):
-    """The two sides of an adversarial game, as functions of the critic's scores s, of any shape (N, ...).
+    """The two sides of an adversarial game, as functions of the critic's scores s, of any shape (N,
+    ...).
 
     Any pair of functions will do in its place: `(critic_loss, generator_loss)`.
 
     Attributes:
         critic: (s(data), s(draws)) ↦ the loss of the critic.
         generator: s(draws) ↦ the loss of the generator.
-        perfect: The critic's loss where it tells all draws from data; None where there is no such value.
+        perfect: The critic's loss where it tells all draws from data; None where there is no such
+            value.
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]
@@ -43,14 +47,15 @@ def _cross_entropy(real: Tensor, drawn: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(drawn).mean()
 
 
-# −E log σ(s(x)) − E log(1 − σ(s(x̃))) for the critic and E log(1 − σ(s(x̃))) for the generator: Goodfellow et al. (2014),
-# eq. 1. The generator's gradient vanishes where the critic is sure.
+# −E log σ(s(x)) − E log(1 − σ(s(x̃))) for the critic and E log(1 − σ(s(x̃))) for the generator:
+# Goodfellow et al. (2014), eq. 1. The generator's gradient vanishes where the critic is sure.
 minimax = AdversarialLoss(_cross_entropy, lambda drawn: -F.softplus(drawn).mean(), 0.0)
 
 # The same critic; the generator descends −E log σ(s(x̃)): Goodfellow et al. (2014), section 3.
 non_saturating = AdversarialLoss(_cross_entropy, lambda drawn: F.softplus(-drawn).mean(), 0.0)
 
-# ½ E(s(x) − 1)² + ½ E s(x̃)² and ½ E(s(x̃) − 1)²: Mao et al. (2017), Least squares generative adversarial networks, eq. 9.
+# ½ E(s(x) − 1)² + ½ E s(x̃)² and ½ E(s(x̃) − 1)²: Mao et al. (2017), Least squares generative
+# adversarial networks, eq. 9.
 least_squares = AdversarialLoss(
     lambda real, drawn: (real - 1).square().mean() / 2 + drawn.square().mean() / 2,
     lambda drawn: (drawn - 1).square().mean() / 2,
@@ -59,18 +64,24 @@ least_squares = AdversarialLoss(
 
 # E max(0, 1 − s(x)) + E max(0, 1 + s(x̃)) and −E s(x̃): Lim and Ye (2017), Geometric GAN.
 hinge = AdversarialLoss(
-    lambda real, drawn: F.relu(1 - real).mean() + F.relu(1 + drawn).mean(), lambda drawn: -drawn.mean(), 0.0
+    lambda real, drawn: F.relu(1 - real).mean() + F.relu(1 + drawn).mean(),
+    lambda drawn: -drawn.mean(),
+    0.0,
 )
 
-# E s(x̃) − E s(x) and −E s(x̃), for a critic held to Lipschitz constant 1: Arjovsky, Chintala and Bottou (2017).
-wasserstein = AdversarialLoss(lambda real, drawn: drawn.mean() - real.mean(), lambda drawn: -drawn.mean())
+# E s(x̃) − E s(x) and −E s(x̃), for a critic held to Lipschitz constant 1: Arjovsky, Chintala and
+# Bottou (2017).
+wasserstein = AdversarialLoss(
+    lambda real, drawn: drawn.mean() - real.mean(), lambda drawn: -drawn.mean()
+)
 
 
 def r1(scores: Tensor, x: Tensor) -> Tensor:
     """½ E‖∇ₓ s‖² of scores s that were made from data x, which require gradients: a scalar.
 
     Reference:
-        Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?, eq. 9.
+        Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?,
+        eq. 9.
     """
     return _gradient(scores, x).square().sum(-1).mean() / 2
 

@@ -1,4 +1,6 @@
-"""Moment matching: a generator trained by a distance between its draws and the batch, without a critic."""
+"""Moment matching: a generator trained by a distance between its draws and the batch, without a
+critic.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,18 @@ def moment_step(
 ) -> Step:
     """A step that descends D({f(x̃ⱼ)}, {f(xᵢ)}), x̃ⱼ ~ p(x) as many as there are data in the batch.
 
-    Where the program takes a context c, the joint distribution of x and c is matched: f(x) is joined by a code of c (one-hot of
-    labels) that is scaled so that two contexts lie as far apart as two data. Draws under one half of the batch's contexts
-    are held against the other half of the batch, and the reverse, since both sides must be independent. Labels that the
-    program does not take are left out.
+    Where the program takes a context c, the joint distribution of x and c is matched: f(x) is
+    joined by a code of c (one-hot of labels) that is scaled so that two contexts lie as far apart
+    as two data. Draws under one half of the batch's contexts are held against the other half of the
+    batch, and the reverse, since both sides must be independent. Labels that the program does not
+    take are left out.
 
     Args:
-        program: Any program whose x is drawn with a gradient: an implicit model, or an explicit one with a Gaussian
-            likelihood; run in the mode it is in.
+        program: Any program whose x is drawn with a gradient: an implicit model, or an explicit one
+            with a Gaussian likelihood; run in the mode it is in.
         optimizer: A torch optimiser of the parameters to train.
-        discrepancy: D, from (n, D) and (n, D) to a differentiable scalar: `squared_mmd` with five Gaussians around the median
-            distance if left out, or `squared_energy`.
+        discrepancy: D, from (n, D) and (n, D) to a differentiable scalar: `squared_mmd` with five
+            Gaussians around the median distance if left out, or `squared_energy`.
         features: f, from (N, *shape) to (N, D), differentiable; None takes the flattened data.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
 
@@ -50,13 +53,15 @@ def moment_step(
         A step with the metrics "discrepancy" and "gradient_norm".
 
     Raises:
-        ValueError: If clip is not above 0; on the first batch, as `ppl_gen.inference.checks.check_draws` says; on any, if
-            there are fewer than two data (four with a context), or if no parameter of the optimiser gets a gradient.
+        ValueError: If clip is not above 0; on the first batch, as
+            `ppl_gen.inference.checks.check_draws` says; on any, if there are fewer than two data
+            (four with a context), or if no parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
     Reference:
-        Li, Swersky and Zemel (2015), Generative moment matching networks, section 3; Dziugaite, Roy and Ghahramani (2015),
-        Training generative neural networks via maximum mean discrepancy optimization.
+        Li, Swersky and Zemel (2015), Generative moment matching networks, section 3; Dziugaite, Roy
+        and Ghahramani (2015), Training generative neural networks via maximum mean discrepancy
+        optimization.
     """
     if clip is not None and not clip > 0:
         raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
@@ -81,7 +86,10 @@ def moment_step(
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if clip else _norm(parameters)
         if not math.isfinite(float(loss.detach() + norm)):
             what = "gradient" if torch.isfinite(loss) else "discrepancy"
-            raise NotFinite(f"the {what} at step {index} is not finite; lower the learning rate, or clip the gradient")
+            raise NotFinite(
+                f"the {what} at step {index} is not finite; lower the learning rate, or clip the "
+                "gradient"
+            )
         optimizer.step()
         index += 1
         return {"discrepancy": loss.detach(), "gradient_norm": norm}
@@ -89,9 +97,17 @@ def moment_step(
     return step
 
 
-def _joint(distance: Discrepancy, features: Features | None, drawn: Tensor, x: Tensor, context: list[Tensor]) -> Tensor:
+def _joint(
+    distance: Discrepancy,
+    features: Features | None,
+    drawn: Tensor,
+    x: Tensor,
+    context: list[Tensor],
+) -> Tensor:
     """D of the features, or of features and context with independent contexts on both sides."""
-    ours, theirs = (t.flatten(1) if features is None else features(t).flatten(1) for t in (drawn, x))
+    ours, theirs = (
+        t.flatten(1) if features is None else features(t).flatten(1) for t in (drawn, x)
+    )
     if not context:
         return distance(ours, theirs)
     code = _code(theirs, context)
@@ -115,13 +131,16 @@ def _code(like: Tensor, context: list[Tensor]) -> Tensor:
 def _expect_enough(x: Tensor, context: list[Tensor]) -> None:
     least = 4 if context else 2
     if len(x) < least:
-        raise ValueError(f"expected at least {least} data in a batch, got {len(x)}; take larger batches")
+        raise ValueError(
+            f"expected at least {least} data in a batch, got {len(x)}; take larger batches"
+        )
 
 
 def _expect_gradient(parameters: list[Tensor]) -> None:
     if all(p.grad is None for p in parameters):
         raise ValueError(
-            "expected parameters of the program in the optimiser, got none that has a gradient; pass program.parameters()"
+            "expected parameters of the program in the optimiser, got none that has a gradient; "
+            "pass program.parameters()"
         )
 
 

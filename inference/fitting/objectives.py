@@ -1,4 +1,6 @@
-"""Objectives beside Trace_ELBO, datum by datum, with the interface of Pyro's: any of them goes into `svi_step` or `SVI`."""
+"""Objectives beside Trace_ELBO, datum by datum, with the interface of Pyro's: any of them goes into
+`svi_step` or `SVI`.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,20 @@ from ppl_gen.program import is_auxiliary
 
 
 class IWAE(PerDatum):
-    """L = E[log (1/K) Σₖ wₖ] with wₖ = p(x, zₖ) / q(zₖ | x) and zₖ ~ q(z | x); ELBO = L₁ ≤ L_K ≤ log p(x), in nats per datum.
+    """L = E[log (1/K) Σₖ wₖ] with wₖ = p(x, zₖ) / q(zₖ | x) and zₖ ~ q(z | x); ELBO = L₁ ≤ L_K ≤
+    log p(x), in nats per datum.
 
-    A bound under any subsampling of the plate "data", whose scale multiplies L and not log w. With β other than 1, log w is
-    log p(x | z) + β (log p(z) − log q(z | x)), and L is no bound.
+    A bound under any subsampling of the plate "data", whose scale multiplies L and not log w. With
+    β other than 1, log w is log p(x | z) + β (log p(z) − log q(z | x)), and L is no bound.
 
     Args:
         num_particles: K.
-        max_plate_nesting: How many axes the plates take; found by running model and guide once if left out.
+        max_plate_nesting: How many axes the plates take; found by running model and guide once if
+            left out.
 
     Raises:
-        ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has no reparameterised
-            draws, or is in one of model and guide only.
+        ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
+            no reparameterised draws, or is in one of model and guide only.
 
     Example:
         >>> from ppl_gen.inference import svi_step
@@ -51,10 +55,11 @@ class IWAE(PerDatum):
 
 
 class DReG(PerDatum):
-    """The bound of `IWAE`, with the doubly reparameterised gradient: Σₖ w̃ₖ² ∂log wₖ/∂zₖ ∂zₖ/∂φ for the guide's parameters φ.
+    """The bound of `IWAE`, with the doubly reparameterised gradient: Σₖ w̃ₖ² ∂log wₖ/∂zₖ ∂zₖ/∂φ for
+    the guide's parameters φ.
 
-    w̃ₖ = wₖ / Σⱼ wⱼ. The expectation of the gradient is that of IWAE, and its signal-to-noise ratio does not fall with K. The
-    model's parameters have the gradient Σₖ w̃ₖ ∂log wₖ/∂θ, as with IWAE.
+    w̃ₖ = wₖ / Σⱼ wⱼ. The expectation of the gradient is that of IWAE, and its signal-to-noise ratio
+    does not fall with K. The model's parameters have the gradient Σₖ w̃ₖ ∂log wₖ/∂θ, as with IWAE.
 
     Args:
         num_particles: As in `IWAE`.
@@ -64,7 +69,8 @@ class DReG(PerDatum):
         ValueError: As `IWAE` does.
 
     Reference:
-        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte Carlo objectives.
+        Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte
+        Carlo objectives.
     """
 
     metric = "iwae"
@@ -80,19 +86,28 @@ class DReG(PerDatum):
         return log_weight.logsumexp(0) - math.log(self.num_particles)
 
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
-        """With tensors of their own in the place of the draws, whose hooks weigh all that comes back from log w.
+        """With tensors of their own in the place of the draws, whose hooks weigh all that comes
+        back from log w.
 
-        What one latent's path through another brings back is not weighed again; so densities of a guide of several sites are
-        those at the new tensors too (Bauer and Mnih 2021, Generalized doubly reparameterized gradient estimators).
+        What one latent's path through another brings back is not weighed again; so densities of a
+        guide of several sites are those at the new tensors too (Bauer and Mnih 2021, Generalized
+        doubly reparameterized gradient estimators).
         """
         trace = super()._guide_trace(guide, args, kwargs)
         sites = latent_sites(trace)
-        seen = with_values(trace, {name: site["value"].view_as(site["value"]) for name, site in sites.items()})
-        return seen if len(sites) == 1 else self._in_particles(poutine.replay(guide, trace=seen), args, kwargs)
+        seen = with_values(
+            trace, {name: site["value"].view_as(site["value"]) for name, site in sites.items()}
+        )
+        return (
+            seen
+            if len(sites) == 1
+            else self._in_particles(poutine.replay(guide, trace=seen), args, kwargs)
+        )
 
 
 class StickingTheLanding(PerDatum):
-    """The ELBO, its gradient without the term E_q[∂log q/∂φ] = 0: where q is the posterior, the gradient has no variance.
+    """The ELBO, its gradient without the term E_q[∂log q/∂φ] = 0: where q is the posterior, the
+    gradient has no variance.
 
     Args:
         num_particles: K, over which the ELBO is averaged.
@@ -111,10 +126,12 @@ class StickingTheLanding(PerDatum):
 
 
 class FreeBits(PerDatum):
-    """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)), j a coordinate of the latents.
+    """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)), j a
+    coordinate of the latents.
 
-    No coordinate gains from a KL below λ, so none is driven to collapse. KLⱼ is closed where both are of factorised families
-    that torch knows, else the average of log q − log p; a density that does not factorise, as a flow's, is taken in one piece.
+    No coordinate gains from a KL below λ, so none is driven to collapse. KLⱼ is closed where both
+    are of factorised families that torch knows, else the average of log q − log p; a density that
+    does not factorise, as a flow's, is taken in one piece.
 
     Args:
         nats: λ, in nats per coordinate.
@@ -125,13 +142,15 @@ class FreeBits(PerDatum):
         ValueError: If λ is negative, or as `IWAE` does.
 
     Reference:
-        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling (2016), Improved variational inference with inverse
-        autoregressive flow, eq. 15.
+        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling (2016), Improved variational
+        inference with inverse autoregressive flow, eq. 15.
     """
 
     metric = "objective"
 
-    def __init__(self, nats: float, num_particles: int = 1, *, max_plate_nesting: float = math.inf) -> None:
+    def __init__(
+        self, nats: float, num_particles: int = 1, *, max_plate_nesting: float = math.inf
+    ) -> None:
         if not 0 <= nats < math.inf:
             raise ValueError(f"expected free nats of at least 0, got {nats}")
         super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
@@ -140,14 +159,20 @@ class FreeBits(PerDatum):
     def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
         """(1/K) Σₖ log p(x | zₖ) − Σⱼ max(λ, KLⱼ), (N,)."""
         latents = [site for site in draw.guide.values() if not is_auxiliary(site)]
-        kl = [(draw.beta(site), _divergence(site, draw.model[site["name"]], draw.nesting)) for site in latents]
-        return draw.log_likelihood.mean(0) - sum(beta * part.clamp(min=self.nats).sum() for beta, part in kl)
+        kl = [
+            (draw.beta(site), _divergence(site, draw.model[site["name"]], draw.nesting))
+            for site in latents
+        ]
+        return draw.log_likelihood.mean(0) - sum(
+            beta * part.clamp(min=self.nats).sum() for beta, part in kl
+        )
 
 
 def annealed(
     steps: int, start: float = 0.0, stop: float = 1.0, *, cycles: int = 1, rise: float = 1.0
 ) -> Callable[[int], float]:
-    """β(t) for `svi_step(beta=...)`: from `start` to `stop` in a straight line, then level; over and over with several cycles.
+    """β(t) for `svi_step(beta=...)`: from `start` to `stop` in a straight line, then level; over
+    and over with several cycles.
 
     Args:
         steps: The number of steps of all cycles together; `stop` from then on.
@@ -165,8 +190,8 @@ def annealed(
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
 
     Reference:
-        Bowman et al. (2016), Generating sentences from a continuous space; for cycles, Fu et al. (2019), Cyclical annealing
-        schedule.
+        Bowman et al. (2016), Generating sentences from a continuous space; for cycles, Fu et al.
+        (2019), Cyclical annealing schedule.
     """
     if steps < 1 or cycles < 1:
         raise ValueError(f"expected steps and cycles of at least 1, got {steps} and {cycles}")
@@ -185,9 +210,12 @@ def annealed(
 
 
 def _score(draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
-    """Zero, with the gradient −∂log q(z; φ)/∂φ at fixed z: taken from log w, it leaves the path through z alone."""
+    """Zero, with the gradient −∂log q(z; φ)/∂φ at fixed z: taken from log w, it leaves the path
+    through z alone.
+    """
     values = {name: site["value"].detach() for name, site in draw.guide.items()}
-    # One site alone depends on no other: its density is at hand. Of several, the later ones hang on the earlier ones' paths.
+    # One site alone depends on no other: its density is at hand. Of several, the later ones hang on
+    # the earlier ones' paths.
     at_hand = {name: {**site, "value": values[name]} for name, site in draw.guide.items()}
     sites = at_hand if len(values) == 1 else rerun(values)
     log_q = draw.log_prob(sites)
@@ -203,7 +231,8 @@ def _aligned(weight: Tensor, site: Any, nesting: int) -> Tensor:
 
 
 def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
-    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data; whole where a density does not factorise.
+    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data; whole where a
+    density does not factorise.
 
     Data that are masked count with a divergence of zero.
     """

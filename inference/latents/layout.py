@@ -27,7 +27,8 @@ class _Place(NamedTuple):
 class Layout:
     """q ↔ z: continuous latents z, each in its support, as unconstrained q of shape (*batch, B, D).
 
-    Jointly, B = 1 and q holds all latents. Where they are local to the plate "data", B = N, one row for each datum.
+    Jointly, B = 1 and q holds all latents. Where they are local to the plate "data", B = N, one row
+    for each datum.
 
     Args:
         sites: The latent sites of a trace, by name.
@@ -40,7 +41,11 @@ class Layout:
     """
 
     def __init__(
-        self, sites: Mapping[str, Any], transforms: Mapping[str, Any], rows: int | None, remedy: str = ""
+        self,
+        sites: Mapping[str, Any],
+        transforms: Mapping[str, Any],
+        rows: int | None,
+        remedy: str = "",
     ) -> None:
         self.local = rows is not None
         self.places: dict[str, _Place] = {}
@@ -49,8 +54,9 @@ class Layout:
             shape = transforms[name](site["value"]).shape
             if self.local and (plates(site)[:1] != ("data",) or shape[0] != rows):
                 raise ValueError(
-                    f"expected every latent inside the plate 'data', on its first axis, got the site {name!r} outside it, of "
-                    f"shape {tuple(shape)}; {remedy or 'sample it jointly, with local=False'}"
+                    "expected every latent inside the plate 'data', on its first axis, got the "
+                    f"site {name!r} outside it, of shape {tuple(shape)}; "
+                    f"{remedy or 'sample it jointly, with local=False'}"
                 )
             shape = shape[1:] if self.local else shape
             self.places[name] = _Place(start, start + math.prod(shape), shape, transforms[name])
@@ -59,7 +65,9 @@ class Layout:
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
         """The value of each site at q (*batch, B, D), in its support."""
-        return {name: place.transform.inv(self._free(q, place)) for name, place in self.places.items()}
+        return {
+            name: place.transform.inv(self._free(q, place)) for name, place in self.places.items()
+        }
 
     def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
         """q (*batch, B, D), of the values of all sites: the inverse of `sites`."""
@@ -80,10 +88,15 @@ class Layout:
         return total
 
     def _free(self, q: Tensor, place: _Place) -> Tensor:
-        flat = q[..., place.start : place.stop] if self.local else q[..., 0, place.start : place.stop]
+        flat = (
+            q[..., place.start : place.stop] if self.local else q[..., 0, place.start : place.stop]
+        )
         return flat.reshape((*flat.shape[:-1], *place.shape))
 
 
 def coordinates(name: str, shape: Sequence[int]) -> list[str]:
     """The names of the entries of a site: "z[0]", "z[1]", …; the name itself for a scalar."""
-    return [f"{name}[{', '.join(map(str, i))}]" if i else name for i in itertools.product(*map(range, shape))]
+    return [
+        f"{name}[{', '.join(map(str, i))}]" if i else name
+        for i in itertools.product(*map(range, shape))
+    ]

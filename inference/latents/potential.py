@@ -36,33 +36,42 @@ from ppl_gen.program import log_density, stochastic_sites
 class Potential:
     """U(q) = −log p(x, z(q)) − log |∂z/∂q|, on unconstrained q of shape (B, D).
 
-    Jointly, B = 1 and q holds all latents of the program. Where the latents are local to the plate "data", B = N, one row for
-    each datum, and U is a vector: the posteriors are independent and may be sampled as such.
+    Jointly, B = 1 and q holds all latents of the program. Where the latents are local to the plate
+    "data", B = N, one row for each datum, and U is a vector: the posteriors are independent and may
+    be sampled as such.
 
     Args:
-        model: Any Pyro program; discrete latents of finite support are summed out (not where `local`).
-        args: What it is called with. Its tensors, and those of its module, are inputs of `energy`; nothing is baked in.
+        model: Any Pyro program; discrete latents of finite support are summed out (not where
+            `local`).
+        args: What it is called with. Its tensors, and those of its module, are inputs of `energy`;
+            nothing is baked in.
         local: Whether to take the latents datum by datum.
 
     Raises:
-        ValueError: If an argument is not finite, if the program has no continuous latents, discrete ones that cannot be
-            summed out, sites that come and go, or, where `local`, sites outside the plate "data".
+        ValueError: If an argument is not finite, if the program has no continuous latents, discrete
+            ones that cannot be summed out, sites that come and go, or, where `local`, sites outside
+            the plate "data".
     """
 
-    def __init__(self, model: Callable[..., Any], args: Sequence[Any], *, local: bool = False) -> None:
+    def __init__(
+        self, model: Callable[..., Any], args: Sequence[Any], *, local: bool = False
+    ) -> None:
         expect_finite(args)
         self.model, self.local = model, local
         self._args = list(args)
         self._places = [i for i, a in enumerate(args) if torch.is_tensor(a)]
         if local and not (args and torch.is_tensor(args[0]) and args[0].dim() > 0):
             raise ValueError(
-                "expected data of shape (N, *shape) as the first argument for local=True; else say local=False"
+                "expected data of shape (N, *shape) as the first argument for local=True; else "
+                "say local=False"
             )
         with evaluating(model), tracing(), store_kept(), forked(device_of(model, args), None):
             prototype = prototype_of(model, args)
             latents = continuous_sites(model, args, prototype, local)
             if local:
-                self._transforms = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
+                self._transforms = {
+                    name: biject_to(site["fn"].support).inv for name, site in latents.items()
+                }
             else:
                 values = {n: biject_to(s["fn"].support).inv(s["value"]) for n, s in latents.items()}
                 with warnings.catch_warnings(action="ignore"):
@@ -75,10 +84,15 @@ class Potential:
             self.layout = Layout(latents, self._transforms, args[0].shape[0] if local else None)
         self.shape = self.layout.shape
         points = [site["value"] for site in latents.values()]
-        self.dtype, self.device = functools.reduce(torch.promote_types, [v.dtype for v in points]), points[0].device
+        self.dtype, self.device = (
+            functools.reduce(torch.promote_types, [v.dtype for v in points]),
+            points[0].device,
+        )
         self._deterministic = deterministic_sites(prototype)
         self._pure = Functional(self._energies, model)
-        self.dims = {name: plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)}
+        self.dims = {
+            name: plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)
+        }
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -124,7 +138,8 @@ class Potential:
         return torch.stack(energies), torch.stack(gradients)
 
     def expect_no_noise(self, q: Tensor) -> None:
-        """Says when the density itself is random: a sampler would draw from nothing that has a name.
+        """Says when the density itself is random: a sampler would draw from nothing that has a
+        name.
 
         Raises:
             ValueError: If the energies of q (C, B, D) differ between two evaluations.
@@ -132,12 +147,14 @@ class Potential:
         first, second = (self.energies_in_turn(q, *self.tensors)[0] for _ in range(2))
         if not torch.equal(first.nan_to_num(), second.nan_to_num()):
             raise ValueError(
-                "expected the same log density at the same latents, got two: the model draws random numbers outside its "
-                "sample sites (a Dropout in training mode?); call .eval() on its modules, or make them sample sites"
+                "expected the same log density at the same latents, got two: the model draws "
+                "random numbers outside its sample sites (a Dropout in training mode?); call "
+                ".eval() on its modules, or make them sample sites"
             )
 
     def starts(self, chains: int) -> Tensor:
-        """Dispersed starts (C, B, D), uniform on [−2, 2], drawn again where the density is zero or infinite.
+        """Dispersed starts (C, B, D), uniform on [−2, 2], drawn again where the density is zero or
+        infinite.
 
         Raises:
             ValueError: If it is so at a hundred starts; names the site.
@@ -154,8 +171,9 @@ class Potential:
             if not bool(bad.any()):
                 return q
         raise ValueError(
-            f"expected a finite log density at some start in [−2, 2] (unconstrained), got none in 100 tries, from "
-            f"{self._bad_sites(q[bad.nonzero()[0, 0]])}; rescale the data, or give the latents proper priors"
+            "expected a finite log density at some start in [−2, 2] (unconstrained), got none in "
+            f"100 tries, from {self._bad_sites(q[bad.nonzero()[0, 0]])}; rescale the data, or "
+            "give the latents proper priors"
         )
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
@@ -178,13 +196,17 @@ class Potential:
                 return values
 
             def follow(latents: dict[str, Tensor]) -> dict[str, Tensor]:
-                trace = poutine.trace(poutine.condition(self.model, data=latents)).get_trace(*self._args)
+                trace = poutine.trace(poutine.condition(self.model, data=latents)).get_trace(
+                    *self._args
+                )
                 return {name: trace.nodes[name]["value"] for name in self._deterministic}
 
             width = max(1, sum(value[0].numel() for value in values.values()))
             try:
                 with tracing():
-                    return values | vmap(follow, randomness="same", chunk_size=max(1, 2**22 // width))(values)
+                    return values | vmap(
+                        follow, randomness="same", chunk_size=max(1, 2**22 // width)
+                    )(values)
             except Exception:  # whatever keeps vmap from following
                 each = [follow({k: v[i] for k, v in values.items()}) for i in range(q.shape[0])]
                 return values | {k: torch.stack([d[k] for d in each]) for k in self._deterministic}
@@ -200,7 +222,9 @@ class Potential:
             self._args[i] = tensor
         try:
             if self.local:
-                return -log_density(self.model, self.sites(q), *self._args).joint - self.log_jacobian(q)
+                return -log_density(
+                    self.model, self.sites(q), *self._args
+                ).joint - self.log_jacobian(q)
             free = {k: q[0, a:b].reshape(s) for k, (a, b, s, _) in self.layout.places.items()}
             return self._energy_of(free).reshape(1)
         finally:
@@ -215,4 +239,8 @@ class Potential:
             for name, site in stochastic_sites(trace).items()
             if not bool(torch.isfinite(site["fn"].log_prob(site["value"])).all())
         ]
-        return "site " + ", ".join(bad) if bad else "the gradient of the log density, though every site is finite"
+        return (
+            "site " + ", ".join(bad)
+            if bad
+            else "the gradient of the log density, though every site is finite"
+        )

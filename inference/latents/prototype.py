@@ -49,7 +49,8 @@ def expect_finite(args: Sequence[Any]) -> None:
     for i, a in enumerate(args):
         if torch.is_tensor(a) and not bool(torch.isfinite(a).all()):
             raise ValueError(
-                f"expected finite data, got NaN or infinite values in argument {i}; remove or replace them"
+                f"expected finite data, got NaN or infinite values in argument {i}; remove or "
+                "replace them"
             )
 
 
@@ -91,36 +92,52 @@ def continuous_sites(
     model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace, local: bool
 ) -> dict[str, Any]:
     """The continuous latent sites, once nothing is wrong with any."""
-    hidden = {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+    hidden = {
+        name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
+    }
     for name, site in hidden.items():
         if site["fn"].support.is_discrete and not site["fn"].has_enumerate_support:
             raise ValueError(
-                f"expected continuous latents, or discrete ones of finite support that can be summed out, got the site "
-                f"{name!r} from {type(site['fn']).__name__}; sum it out by hand, or replace it by a continuous latent"
+                "expected continuous latents, or discrete ones of finite support that can be "
+                f"summed out, got the site {name!r} from {type(site['fn']).__name__}; sum it out "
+                "by hand, or replace it by a continuous latent"
             )
     latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
     if local and len(latents) < len(hidden):
         names = sorted(hidden.keys() - latents.keys())
-        raise ValueError(f"expected continuous latents alone for local=True, got the discrete {names}; say local=False")
+        raise ValueError(
+            f"expected continuous latents alone for local=True, got the discrete {names}; say "
+            "local=False"
+        )
     if not latents:
         raise ValueError(
-            f"expected a program with continuous latents to sample, got the sites {sorted(hidden) or 'none'}"
+            "expected a program with continuous latents to sample, got the sites "
+            f"{sorted(hidden) or 'none'}"
         )
     with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
-        again = [stochastic_sites(poutine.trace(model).get_trace(*args)) for _ in range(3)] if _drawable(hidden) else []
+        again = (
+            [stochastic_sites(poutine.trace(model).get_trace(*args)) for _ in range(3)]
+            if _drawable(hidden)
+            else []
+        )
     for other in again:
-        shapes = [{n: s["value"].shape for n, s in t.items() if not s["is_observed"]} for t in (hidden, other)]
+        shapes = [
+            {n: s["value"].shape for n, s in t.items() if not s["is_observed"]}
+            for t in (hidden, other)
+        ]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"expected the same latents at every call of the model, got {_described(shapes[0])} at one and "
-                f"{_described(shapes[1])} at another; give it a fixed number of latents"
+                "expected the same latents at every call of the model, got "
+                f"{_described(shapes[0])} at one and {_described(shapes[1])} at another; give it "
+                "a fixed number of latents"
             )
         for name, site in latents.items():
             bounds = [_bounds(s["fn"].support) for s in (site, other[name])]
             if any(not torch.equal(a, b) for a, b in zip(*bounds, strict=True)):
                 raise ValueError(
-                    f"expected a support that is the same for all latents, got that of the site {name!r}, which "
-                    f"depends on another latent; sample it on a fixed interval and scale it by pyro.deterministic"
+                    "expected a support that is the same for all latents, got that of the site "
+                    f"{name!r}, which depends on another latent; sample it on a fixed interval "
+                    "and scale it by pyro.deterministic"
                 )
     return latents
 
@@ -131,14 +148,18 @@ def _drawable(sites: dict[str, Any]) -> bool:
 
 
 def _is_improper(fn: Any) -> bool:
-    return type(fn).__name__ == "ImproperUniform" or (hasattr(fn, "base_dist") and _is_improper(fn.base_dist))
+    return type(fn).__name__ == "ImproperUniform" or (
+        hasattr(fn, "base_dist") and _is_improper(fn.base_dist)
+    )
 
 
 def _bounds(support: Any) -> list[Tensor]:
     """The numbers of a constraint: those of an interval, also inside others."""
     found = []
     for value in vars(support).values():
-        if torch.is_tensor(value) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        if torch.is_tensor(value) or (
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+        ):
             found.append(torch.as_tensor(value, dtype=torch.float64))
         elif hasattr(value, "check"):
             found += _bounds(value)
@@ -150,15 +171,29 @@ def _described(shapes: dict[str, torch.Size]) -> str:
 
 
 def deterministic_sites(trace: poutine.Trace) -> list[str]:
-    """The sites of pyro.deterministic; none where discrete latents are summed out, on which they may depend."""
-    if any(s["fn"].support.is_discrete for s in stochastic_sites(trace).values() if not s["is_observed"]):
+    """The sites of pyro.deterministic; none where discrete latents are summed out, on which they
+    may depend.
+    """
+    if any(
+        s["fn"].support.is_discrete
+        for s in stochastic_sites(trace).values()
+        if not s["is_observed"]
+    ):
         return []
-    return [n for n, s in trace.nodes.items() if s["type"] == "sample" and s["infer"].get("_deterministic")]
+    return [
+        n
+        for n, s in trace.nodes.items()
+        if s["type"] == "sample" and s["infer"].get("_deterministic")
+    ]
 
 
 def nesting(trace: poutine.Trace) -> int:
-    """The number of axes that plates take; what initialize_model would find out by drawing from the priors."""
-    frames = [f for s in stochastic_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized]
+    """The number of axes that plates take; what initialize_model would find out by drawing from the
+    priors.
+    """
+    frames = [
+        f for s in stochastic_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized
+    ]
     return max((-f.dim for f in frames), default=0)
 
 

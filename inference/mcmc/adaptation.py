@@ -1,4 +1,6 @@
-"""What a sampler learns while it warms up: step size, scale of the coordinates, length of the trajectory."""
+"""What a sampler learns while it warms up: step size, scale of the coordinates, length of the
+trajectory.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from torch import Tensor
 
 
 class DualAveraging:
-    """Step sizes ε that bring acceptance to a target δ: log εₜ₊₁ = μ − √t / γ · H̄ₜ with H̄ₜ the mean of δ − αₜ.
+    """Step sizes ε that bring acceptance to a target δ: log εₜ₊₁ = μ − √t / γ · H̄ₜ with H̄ₜ the
+    mean of δ − αₜ.
 
     Args:
         step: The first ε, of any shape; each entry is adapted on its own.
@@ -48,7 +51,9 @@ class DualAveraging:
 
 
 class Scales:
-    """The standard deviation of each coordinate, pooled over chains and over the draws of a window, shrunk a little to 10⁻³."""
+    """The standard deviation of each coordinate, pooled over chains and over the draws of a window,
+    shrunk a little to 10⁻³.
+    """
 
     def __init__(self) -> None:
         self.count, self._mean, self._squares = 0, torch.zeros(()), torch.zeros(())
@@ -71,16 +76,19 @@ class Scales:
 
 
 class TrajectoryLength:
-    """The length τ of trajectories, raised along ∂/∂log τ of the change in the estimator of the trajectory's covariance.
+    """The length τ of trajectories, raised along ∂/∂log τ of the change in the estimator of the
+    trajectory's covariance.
 
-    ChEES = ¼ E[(‖q′ − E q′‖² − ‖q − E q‖²)²]; its gradient by the chain rule through q′, whose derivative is the momentum.
+    ChEES = ¼ E[(‖q′ − E q′‖² − ‖q − E q‖²)²]; its gradient by the chain rule through q′, whose
+    derivative is the momentum.
 
     Args:
         length: The first τ, in units of the coordinates' standard deviations.
         adapts: Whether to change it.
 
     Reference:
-        Hoffman, Radul and Sountsov (2021), An adaptive-MCMC scheme for setting trajectory lengths in HMC, eq. 6 and 7.
+        Hoffman, Radul and Sountsov (2021), An adaptive-MCMC scheme for setting trajectory lengths
+        in HMC, eq. 6 and 7.
     """
 
     def __init__(self, length: float, adapts: bool) -> None:
@@ -88,13 +96,17 @@ class TrajectoryLength:
         self.restart()
 
     def restart(self) -> None:
-        """Begins anew, since the units have changed: a length that was right in the old ones may be stuck in the new."""
+        """Begins anew, since the units have changed: a length that was right in the old ones may be
+        stuck in the new.
+        """
         self.length = self._first
         self._square, self._count = 0.0, 0
         self._log_sum, self._kept = 0.0, 0
 
     def learn(self, gradient: float, time: float, least: float) -> None:
-        """Takes the gradient with respect to time at the jittered time that was travelled; τ stays above `least`."""
+        """Takes the gradient with respect to time at the jittered time that was travelled; τ stays
+        above `least`.
+        """
         gradient *= time
         if not self.adapts or not math.isfinite(gradient) or gradient == 0.0:
             return
@@ -127,7 +139,9 @@ def halton(count: int, base: int = 2) -> list[float]:
 
 
 def windows(warmup: int) -> tuple[int, list[int]]:
-    """The end of the first phase, in which each chain finds its way alone, and the iterations at which scales are renewed."""
+    """The end of the first phase, in which each chain finds its way alone, and the iterations at
+    which scales are renewed.
+    """
     alone = warmup // 6
     ends, size = [], max(warmup // 12, 1)
     at = alone

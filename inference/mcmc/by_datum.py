@@ -17,7 +17,9 @@ from ppl_gen.inference.mcmc.draws import Draws, Progress
 
 
 def rows_at_once(x: Tensor, chains: int) -> int:
-    """How many data to take at once: as many as keep a layer of the size of the data, for all chains, near the processor."""
+    """How many data to take at once: as many as keep a layer of the size of the data, for all
+    chains, near the processor.
+    """
     numbers = 2**26 if x.is_cuda else 2**20
     return max(1, numbers // (chains * max(math.prod(x.shape[1:]), 64)))
 
@@ -28,10 +30,11 @@ def in_chunks(
     size: int,
     tell: Callable[[Progress], None],
 ) -> Draws:
-    """The draws of `sample(*args_of_a_chunk, on_draw=...)` for each chunk of the data, side by side.
+    """The draws of `sample(*args_of_a_chunk, on_draw=...)` for each chunk of the data, side by
+    side.
 
-    Chunks are of one size, the last one filled up with its last datum, so that one graph serves them all. An interrupt leaves
-    the data that are done.
+    Chunks are of one size, the last one filled up with its last datum, so that one graph serves
+    them all. An interrupt leaves the data that are done.
 
     Args:
         sample: Gives the draws of each datum of its arguments.

@@ -1,4 +1,6 @@
-"""One transition of Hamiltonian dynamics as functions of tensors: leapfrog steps, and the accept step."""
+"""One transition of Hamiltonian dynamics as functions of tensors: leapfrog steps, and the accept
+step.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ DIVERGENCE = 1000.0
 
 
 def leapfrog(energies: Callable[..., Any], steps: int, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """`steps` leapfrog steps of size ε in coordinates scaled by s: (q, p, g, ε, s, *tensors) → (q, p, U, g)."""
+    """`steps` leapfrog steps of size ε in coordinates scaled by s: (q, p, g, ε, s, *tensors) → (q,
+    p, U, g).
+    """
     q, p, gradient, step, scale, *tensors = inputs
     energy = q.new_zeros(q.shape[:2])
     for _ in range(steps):
@@ -26,14 +30,17 @@ def leapfrog(energies: Callable[..., Any], steps: int, *inputs: Tensor) -> tuple
 
 
 def log_uniform(like: Tensor) -> Tensor:
-    """log u, u ~ U(0, 1), of the shape of `like`: finite, where torch.rand is exactly 0 in one of 2²⁴ draws of float32."""
+    """log u, u ~ U(0, 1), of the shape of `like`: finite, where torch.rand is exactly 0 in one of
+    2²⁴ draws of float32.
+    """
     return torch.rand_like(like).clamp(min=torch.finfo(like.dtype).eps / 4).log()
 
 
 def finish(*inputs: Tensor) -> tuple[Tensor, ...]:
     """The accept step, and what adaptation learns from it.
 
-    From (q, U, g, p) before, the same after, log u and s, to (q, U, g, α, divergent, moves, ChEES' gradient).
+    From (q, U, g, p) before, the same after, log u and s, to (q, U, g, α, divergent, moves, ChEES'
+    gradient).
     """
     q0, energy0, gradient0, p0, q1, energy1, gradient1, p1, log_u, scale = inputs
     change = energy0 - energy1 + 0.5 * (p0.square().sum(-1) - p1.square().sum(-1))

@@ -1,4 +1,6 @@
-"""Leave-one-out prediction from draws of the global latents, the local ones integrated out, by PSIS in ArviZ."""
+"""Leave-one-out prediction from draws of the global latents, the local ones integrated out, by PSIS
+in ArviZ.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ class Elpd:
         value: The sum over data.
         standard_error: Its error from the spread over data, √N times their standard deviation.
         pointwise: Each term, (N,).
-        k_hat: Pareto shape of each datum's weights, (N,); above 0.7 its term is not to be trusted. None where there are none.
-        inner_error: The largest standard error, over data, of an average over local latents, in nats (99 % of draws lie below).
+        k_hat: Pareto shape of each datum's weights, (N,); above 0.7 its term is not to be trusted.
+            None where there are none.
+        inner_error: The largest standard error, over data, of an average over local latents, in
+            nats (99 % of draws lie below).
         how: What was computed, in words.
     """
 
@@ -57,14 +61,17 @@ class Elpd:
 
     def __str__(self) -> str:
         bad = 0 if self.k_hat is None else int((self.k_hat > 0.7).sum())
-        return f"{self.value:.2f} ± {self.standard_error:.2f}" + (f", k̂ above 0.7 for {bad} data" if bad else "")
+        return f"{self.value:.2f} ± {self.standard_error:.2f}" + (
+            f", k̂ above 0.7 for {bad} data" if bad else ""
+        )
 
 
 class Predictive:
-    """log p(xᵢ | g) = log ∫ p(xᵢ | ℓᵢ, g) p(ℓᵢ | g) dℓᵢ, with g the global latents and ℓᵢ those of the plate of xᵢ.
+    """log p(xᵢ | g) = log ∫ p(xᵢ | ℓᵢ, g) p(ℓᵢ | g) dℓᵢ, with g the global latents and ℓᵢ those of
+    the plate of xᵢ.
 
-    Discrete latents of one datum are summed out exactly, continuous ones by drawing from p(ℓ | g). LOO on p(xᵢ | ℓᵢ, g)
-    itself would be useless, since each ℓᵢ has seen xᵢ.
+    Discrete latents of one datum are summed out exactly, continuous ones by drawing from p(ℓ | g).
+    LOO on p(xᵢ | ℓᵢ, g) itself would be useless, since each ℓᵢ has seen xᵢ.
 
     Args:
         model: Any Pyro program with observed sites in a plate.
@@ -77,7 +84,8 @@ class Predictive:
         outer: The global continuous latents.
 
     Raises:
-        ValueError: If no plate holds an observed site, several do that are not nested, or discrete latents join several data.
+        ValueError: If no plate holds an observed site, several do that are not nested, or discrete
+            latents join several data.
     """
 
     def __init__(self, model: Callable[..., Any], args: Sequence[Any], samples: Values) -> None:
@@ -90,32 +98,47 @@ class Predictive:
             for n, s in sites.items()
             if s["is_observed"] and n not in samples and not s["infer"].get("_deterministic")
         }
-        frames = {n: [f for f in s["cond_indep_stack"] if f.vectorized] for n, s in observed.items()}
-        common = set.intersection(*({f.name for f in fs} for fs in frames.values())) if frames else set()
+        frames = {
+            n: [f for f in s["cond_indep_stack"] if f.vectorized] for n, s in observed.items()
+        }
+        common = (
+            set.intersection(*({f.name for f in fs} for fs in frames.values())) if frames else set()
+        )
         if not common:
             some = ", ".join([*map(repr, list(frames)[:3]), *(["…"] if len(frames) > 3 else [])])
             what = f"{some} in no plate that holds all" if frames else "nothing observed"
-            raise ValueError(f"leaving out one datum needs observed sites in a plate, and there is {what}")
+            raise ValueError(
+                f"leaving out one datum needs observed sites in a plate, and there is {what}"
+            )
         self.plate = (
-            "data" if "data" in common else next(f.name for f in next(iter(frames.values())) if f.name in common)
+            "data"
+            if "data" in common
+            else next(f.name for f in next(iter(frames.values())) if f.name in common)
         )
-        inside = {n for n, s in sites.items() if any(f.name == self.plate for f in s["cond_indep_stack"])}
+        inside = {
+            n for n, s in sites.items() if any(f.name == self.plate for f in s["cond_indep_stack"])
+        }
         latent = [n for n in samples if n in sites and not sites[n]["infer"].get("_deterministic")]
         self.local = [n for n in latent if n in inside]
         self.outer = [n for n in latent if n not in inside]
-        self._pointwise = log_likelihood(model, self.args, {n: one[n] for n in latent}, list(observed))
+        self._pointwise = log_likelihood(
+            model, self.args, {n: one[n] for n in latent}, list(observed)
+        )
         self._draw_local = values_at(model, self.args, self.local)
 
     def log_likelihood(self, outer: Values, inner: int = 1000) -> tuple[Tensor, float]:
-        """log p(xᵢ | g) at T draws of the global latents, (T, N), and the largest inner standard error (see `Elpd`).
+        """log p(xᵢ | g) at T draws of the global latents, (T, N), and the largest inner standard
+        error (see `Elpd`).
 
         Args:
-            outer: The draws, by site, (T, *shape); where there are no global latents, any tensor of length T.
-            inner: How many local latents are drawn for each, at first; four times as many, and again, while the error is
-                above 0.1 nats.
+            outer: The draws, by site, (T, *shape); where there are no global latents, any tensor of
+                length T.
+            inner: How many local latents are drawn for each, at first; four times as many, and
+                again, while the error is above 0.1 nats.
 
         Raises:
-            ValueError: If vmap cannot follow the program, without which the inner average would take too long.
+            ValueError: If vmap cannot follow the program, without which the inner average would
+                take too long.
         """
         if not self.local:
             with drawing():
@@ -132,9 +155,9 @@ class Predictive:
 
         try:
             with drawing():
-                width = self._summed(vmap(one, randomness="different")({n: v[:1] for n, v in outer.items()}), 1).shape[
-                    -1
-                ]
+                width = self._summed(
+                    vmap(one, randomness="different")({n: v[:1] for n, v in outer.items()}), 1
+                ).shape[-1]
                 values: list[Tensor] = []
                 errors: list[Tensor] = []
                 for part in _parts(outer, max(1, _CHUNK // (inner * width))):
@@ -146,7 +169,9 @@ class Predictive:
                     errors.append(((inner / ess - 1) / (inner - 1)).clamp(min=0).sqrt())
         except RuntimeError as error:
             reason = next(iter(str(error).splitlines()), "")
-            raise ValueError(f"the local latents cannot be drawn for all draws at once: {reason}") from error
+            raise ValueError(
+                f"the local latents cannot be drawn for all draws at once: {reason}"
+            ) from error
         worst = torch.cat(errors).quantile(0.99, 0).max() if len(outer) else torch.zeros(())
         return torch.cat(values), float(worst)
 
@@ -169,8 +194,9 @@ class Predictive:
             ValueError: As `log_likelihood` does.
 
         Reference:
-            Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation; Merkle,
-            Furr and Rabe-Hesketh (2019), Bayesian comparison of latent variable models, for the marginal likelihood.
+            Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using
+            leave-one-out cross-validation; Merkle, Furr and Rabe-Hesketh (2019), Bayesian
+            comparison of latent variable models, for the marginal likelihood.
         """
         import arviz
 
@@ -184,7 +210,11 @@ class Predictive:
         efficiency = float((sizes / count).nan_to_num(1.0).mean().clamp(max=1.0))
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
             result = arviz.loo(_table(value), pointwise=True, reff=efficiency)
-        return _read(result, error, f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws")
+        return _read(
+            result,
+            error,
+            f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws",
+        )
 
     def loo_of_guide(self, samples: Values, log_p: Tensor, log_q: Tensor) -> Elpd:
         """PSIS-LOO from draws of a guide, corrected by p(z, x) / q(z); from ArviZ 1.0 on.
@@ -198,20 +228,27 @@ class Predictive:
             ValueError: If ArviZ is older; or as `log_likelihood` does.
 
         Reference:
-            Magnusson, Andersen, Jonasson and Vehtari (2019), Bayesian leave-one-out cross-validation for large data.
+            Magnusson, Andersen, Jonasson and Vehtari (2019), Bayesian leave-one-out
+            cross-validation for large data.
         """
         import arviz
 
         if not hasattr(arviz, "loo_approximate_posterior"):
-            raise ValueError(f"LOO of an approximate posterior needs ArviZ 1.0, got {arviz.__version__}")
+            raise ValueError(
+                f"LOO of an approximate posterior needs ArviZ 1.0, got {arviz.__version__}"
+            )
         step = max(1, len(log_p) // 1000)
         outer = {n: samples[n][::step] for n in self.outer}
         log_p, log_q = log_p[::step].double(), log_q[::step].double()
         value, error = self.log_likelihood(outer or {"": torch.zeros(len(log_p))})
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
             densities = (log_p.cpu().numpy(), log_q.cpu().numpy())
-            result = arviz.loo_approximate_posterior(_table(value.double()[None]), *densities, pointwise=True)
-        return _read(result, error, f"PSIS-LOO of the guide on the marginal likelihood of {self._described}")
+            result = arviz.loo_approximate_posterior(
+                _table(value.double()[None]), *densities, pointwise=True
+            )
+        return _read(
+            result, error, f"PSIS-LOO of the guide on the marginal likelihood of {self._described}"
+        )
 
     @property
     def _described(self) -> str:
@@ -229,7 +266,13 @@ def _table(value: Tensor) -> Any:
     import xarray
 
     data = xarray.Dataset({"x": (("chain", "draw", "datum"), value.cpu().numpy())})
-    return container({"log_likelihood": data.assign_coords({name: range(size) for name, size in data.sizes.items()})})
+    return container(
+        {
+            "log_likelihood": data.assign_coords(
+                {name: range(size) for name, size in data.sizes.items()}
+            )
+        }
+    )
 
 
 def _read(result: Any, error: float, how: str) -> Elpd:

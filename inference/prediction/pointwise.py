@@ -25,7 +25,9 @@ _MOST_AXES = 50  # of a tensor; torch allows some more
 
 
 class _Unobserved(Messenger):
-    """Draws the observed sites. `poutine.uncondition` draws deterministic ones as well, and their plate would widen them."""
+    """Draws the observed sites. `poutine.uncondition` draws deterministic ones as well, and their
+    plate would widen them.
+    """
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] and not msg["infer"].get("_deterministic"):
@@ -33,7 +35,9 @@ class _Unobserved(Messenger):
 
 
 def at_each(function: Callable[[Values], Values], draws: Values) -> Values:
-    """function(draw) at each draw, the draws on the first axis: all at once by vmap, else one after the other."""
+    """function(draw) at each draw, the draws on the first axis: all at once by vmap, else one after
+    the other.
+    """
     count = next(iter(draws.values())).shape[0]
     first = function({name: value[0] for name, value in draws.items()})
     width = max(1, sum(value.numel() for value in first.values()))
@@ -45,7 +49,9 @@ def at_each(function: Callable[[Values], Values], draws: Values) -> Values:
         return {name: torch.stack([values[name] for values in each]) for name in first}
 
 
-def values_at(model: Callable[..., Any], args: Sequence[Any], names: Sequence[str]) -> Callable[[Values], Values]:
+def values_at(
+    model: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
+) -> Callable[[Values], Values]:
     """From latents to the values of the sites of these names, deterministic ones."""
 
     def values(latents: Values) -> Values:
@@ -55,8 +61,12 @@ def values_at(model: Callable[..., Any], args: Sequence[Any], names: Sequence[st
     return values
 
 
-def replicated(model: Callable[..., Any], args: Sequence[Any], names: Sequence[str]) -> Callable[[Values], Values]:
-    """From latents z to x ~ p(x | z): the observed sites drawn anew, discrete latents that were summed out among them."""
+def replicated(
+    model: Callable[..., Any], args: Sequence[Any], names: Sequence[str]
+) -> Callable[[Values], Values]:
+    """From latents z to x ~ p(x | z): the observed sites drawn anew, discrete latents that were
+    summed out among them.
+    """
     return values_at(_Unobserved()(model), args, names)
 
 
@@ -66,20 +76,30 @@ def ancestral(program: Callable[..., Any], args: Sequence[Any]) -> Callable[[Val
 
     def draw(_: Values) -> Values:
         sites = stochastic_sites(poutine.trace(free).get_trace(*args))
-        return {n: s["value"] for n, s in sites.items() if not is_auxiliary(s) and tuple(s["fn"].event_shape) != (0,)}
+        return {
+            n: s["value"]
+            for n, s in sites.items()
+            if not is_auxiliary(s) and tuple(s["fn"].event_shape) != (0,)
+        }
 
     return draw
 
 
 def axes(site: Mapping[str, Any], shape: Sequence[int], events: int) -> tuple[str, ...]:
-    """For each axis of a tensor of this shape, its last `events` being event axes, the name of its plate, or ""."""
+    """For each axis of a tensor of this shape, its last `events` being event axes, the name of its
+    plate, or "".
+    """
     plates = {frame.dim: frame for frame in site["cond_indep_stack"] if frame.vectorized}
     found = [plates.get(axis + events) for axis in range(-len(shape), 0)]
-    return tuple([f.name if f is not None and f.size == n else "" for f, n in zip(found, shape, strict=True)])
+    return tuple(
+        [f.name if f is not None and f.size == n else "" for f, n in zip(found, shape, strict=True)]
+    )
 
 
 class _Plan(NamedTuple):
-    """How the log likelihood of an observed site is read: discrete sites to sum out, axes to add up, axes and shape left."""
+    """How the log likelihood of an observed site is read: discrete sites to sum out, axes to add
+    up, axes and shape left.
+    """
 
     states: list[str]
     added: list[int]
@@ -88,7 +108,9 @@ class _Plan(NamedTuple):
 
 
 class _Enumerated(Messenger):
-    """Gives each discrete latent all of its values, along an axis of its own; Pyro's own `enum` keeps vmap from following."""
+    """Gives each discrete latent all of its values, along an axis of its own; Pyro's own `enum`
+    keeps vmap from following.
+    """
 
     def __init__(self, nesting: int) -> None:
         super().__init__()
@@ -100,10 +122,17 @@ class _Enumerated(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         fn = msg["fn"]
-        if msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg) or not fn.has_enumerate_support:
+        if (
+            msg["is_observed"]
+            or msg["value"] is not None
+            or site_is_subsample(msg)
+            or not fn.has_enumerate_support
+        ):
             return
         if self.free < -_MOST_AXES:
-            raise ValueError(f"expected at most {_MOST_AXES + self.first + 1} discrete latents, got more")
+            raise ValueError(
+                f"expected at most {_MOST_AXES + self.first + 1} discrete latents, got more"
+            )
         values = fn.enumerate_support(expand=False)
         event = values.shape[values.dim() - fn.event_dim :]
         msg["value"] = values.reshape(-1, *(1,) * (-self.free - 1), *event)
@@ -118,8 +147,11 @@ class Pointwise(NamedTuple):
     plates: dict[str, tuple[str, ...]]
 
 
-def log_likelihood(model: Callable[..., Any], args: Sequence[Any], latents: Values, names: Sequence[str]) -> Pointwise:
-    """log p(xᵢ | z) = log Σₖ p(k | z) p(xᵢ | z, k), k over the discrete latents that belong to xᵢ; scales are ignored.
+def log_likelihood(
+    model: Callable[..., Any], args: Sequence[Any], latents: Values, names: Sequence[str]
+) -> Pointwise:
+    """log p(xᵢ | z) = log Σₖ p(k | z) p(xᵢ | z, k), k over the discrete latents that belong to xᵢ;
+    scales are ignored.
 
     Args:
         model: Any Pyro program.
@@ -164,7 +196,9 @@ def _marginal(name: str, plan: _Plan, sites: Mapping[str, Any], nesting: int) ->
 
 
 def _plan(name: str, sites: Mapping[str, Any], plain: Mapping[str, Any], nesting: int) -> _Plan:
-    """Finds the discrete sites that an observed one hangs together with, and whether they are local to it."""
+    """Finds the discrete sites that an observed one hangs together with, and whether they are local
+    to it.
+    """
     reach = {n: _states(site, nesting) for n, site in sites.items()}
     discrete = [n for n, site in sites.items() if site["infer"].get("_enumerate_dim") is not None]
     joined, states, before = reach[name], [], None
@@ -178,16 +212,23 @@ def _plan(name: str, sites: Mapping[str, Any], plain: Mapping[str, Any], nesting
         return _Plan([], [], plates, shape)
     others = sorted(n for n in sites if n != name and n not in states and reach[n] & joined)
     local = _frames(sites[states[0]])
-    if others or any(_frames(sites[n]) != local for n in states) or not local <= own or bool(local) < bool(own):
+    if (
+        others
+        or any(_frames(sites[n]) != local for n in states)
+        or not local <= own
+        or bool(local) < bool(own)
+    ):
         beside = f", which {', '.join(map(repr, others))} depend on as well" if others else ""
         raise ValueError(
-            f"expected the discrete latents behind {name!r} to belong to one datum each, in plates of {name!r}, got "
-            f"{', '.join(map(repr, states))}{beside}"
+            f"expected the discrete latents behind {name!r} to belong to one datum each, in "
+            f"plates of {name!r}, got {', '.join(map(repr, states))}{beside}"
         )
     kept = {frame.dim for frame in local}
     added = [f.dim for f in own if f.dim not in kept]
     left = [axis for axis in range(-len(shape), 0) if axis not in added]
-    return _Plan(states, added, tuple([plates[i] for i in left]), torch.Size([shape[i] for i in left]))
+    return _Plan(
+        states, added, tuple([plates[i] for i in left]), torch.Size([shape[i] for i in left])
+    )
 
 
 def _states(site: Mapping[str, Any], nesting: int) -> set[int]:

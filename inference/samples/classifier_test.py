@@ -21,9 +21,10 @@ class ClassifierTest:
     """The outcome of a classifier two-sample test.
 
     Attributes:
-        accuracy: On held-out points, half of each sample; ½ where the classifier sees no difference. Its error is that of
-            counting, with the classifier as it was trained.
-        p_value: The chance of such a difference in scores, or a larger one, if both samples were of one distribution.
+        accuracy: On held-out points, half of each sample; ½ where the classifier sees no
+            difference. Its error is that of counting, with the classifier as it was trained.
+        p_value: The chance of such a difference in scores, or a larger one, if both samples were of
+            one distribution.
         null: That difference after each permutation of the held-out labels, (permutations,).
     """
 
@@ -45,28 +46,31 @@ def classifier_test(
 ) -> ClassifierTest:
     """Held-out accuracy of a classifier of x against y, and p = (1 + #{T_π ≥ T}) / (1 + P).
 
-    Trained on a random half of each sample and tried on the other half. T is the mean score P(y | ·) over held-out y, less that
-    over held-out x, and π permutes the held-out labels: with the classifier fixed, that has the level α exactly. (The normal
-    p-value of the accuracy has it only nearly, since accuracies are few numbers; predictions of several folds are dependent.)
-    Of the larger sample a random part is taken, as large as the smaller one.
+    Trained on a random half of each sample and tried on the other half. T is the mean score P(y |
+    ·) over held-out y, less that over held-out x, and π permutes the held-out labels: with the
+    classifier fixed, that has the level α exactly. (The normal p-value of the accuracy has it only
+    nearly, since accuracies are few numbers; predictions of several folds are dependent.) Of the
+    larger sample a random part is taken, as large as the smaller one.
 
     Args:
         x: A sample (n, *shape).
         y: Another one (m, *shape).
         features: From (N, *shape) to (N, D); None takes the flattened data. Not fitted on x or y.
-        classifier: Any scikit-learn classifier with `predict_proba`, which is copied; logistic regression on standardised
-            features if left out, which sees differences in means only. One that sees more and needs no scaling:
-            `ExtraTreesClassifier(200, min_samples_leaf=3)`.
+        classifier: Any scikit-learn classifier with `predict_proba`, which is copied; logistic
+            regression on standardised features if left out, which sees differences in means only.
+            One that sees more and needs no scaling: `ExtraTreesClassifier(200,
+            min_samples_leaf=3)`.
         permutations: P, at least 19.
         seed: Seeds halves, permutations and classifier, and leaves the global generator as it was.
 
     Raises:
-        ValueError: If there are fewer than 10 points or 19 permutations, shapes differ, values are not finite, or the
-            classifier has no `predict_proba`.
+        ValueError: If there are fewer than 10 points or 19 permutations, shapes differ, values are
+            not finite, or the classifier has no `predict_proba`.
 
     Reference:
-        Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, section 3; Cheng and Cloninger (2022),
-        Classification logit two-sample testing by neural networks, for scores in place of counts.
+        Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, section 3; Cheng and
+        Cloninger (2022), Classification logit two-sample testing by neural networks, for scores in
+        place of counts.
     """
     expect_permutations(permutations)
     if classifier is None:
@@ -77,7 +81,8 @@ def classifier_test(
         classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     if not hasattr(classifier, "predict_proba"):
         raise ValueError(
-            f"expected a classifier with predict_proba, got {type(classifier).__name__}; for an SVC say probability=True"
+            f"expected a classifier with predict_proba, got {type(classifier).__name__}; for an "
+            "SVC say probability=True"
         )
     x, y = as_vectors(x, y, features, least=10)
     n = min(len(x), len(y))
@@ -97,10 +102,14 @@ def classifier_test(
 
 
 def _fitted(classifier: Any, x: Tensor, half: int) -> Any:
-    """A copy, trained to tell the first `half` from the rest; its random numbers come from torch's generator."""
+    """A copy, trained to tell the first `half` from the rest; its random numbers come from torch's
+    generator.
+    """
     from sklearn.base import clone
 
     model = clone(classifier)
     state = int(torch.randint(2**31 - 1, ()))
-    model.set_params(**{name: state for name in model.get_params() if name.split("__")[-1] == "random_state"})
+    model.set_params(
+        **{name: state for name in model.get_params() if name.split("__")[-1] == "random_state"}
+    )
     return model.fit(x.cpu().numpy(), (torch.arange(2 * half) >= half).numpy())

@@ -1,4 +1,6 @@
-"""Squared distances between two samples as bare numbers: to descend in, or to permute. Points are rows of (n, D)."""
+"""Squared distances between two samples as bare numbers: to descend in, or to permute. Points are
+rows of (n, D).
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,19 @@ from torch import Tensor
 from ppl_gen.inference.samples.kernels import Kernel, NegativeDistance, default_kernel
 
 
-def squared_mmd(x: Tensor, y: Tensor, kernel: Kernel | None = None, unbiased: bool = True) -> Tensor:
+def squared_mmd(
+    x: Tensor, y: Tensor, kernel: Kernel | None = None, unbiased: bool = True
+) -> Tensor:
     """MMD² = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y), differentiable in x and y.
 
-    The unbiased form leaves out the pairs of a point with itself, and may be below 0; the other never is.
+    The unbiased form leaves out the pairs of a point with itself, and may be below 0; the other
+    never is.
 
     Args:
         x: Points (n, D).
         y: Points (m, D).
-        kernel: k; five Gaussians around the median distance if left out, with no gradient through that.
+        kernel: k; five Gaussians around the median distance if left out, with no gradient through
+            that.
         unbiased: Whether X′ is another point than X.
 
     Raises:
@@ -36,9 +42,14 @@ def squared_mmd(x: Tensor, y: Tensor, kernel: Kernel | None = None, unbiased: bo
         Gretton et al. (2012), A kernel two-sample test, eqs. 3 and 5.
     """
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"expected at least 2 points in each sample, got {len(x)} and {len(y)}; give larger batches")
+        raise ValueError(
+            f"expected at least 2 points in each sample, got {len(x)} and {len(y)}; give larger "
+            "batches"
+        )
     kernel = default_kernel(x, y) if kernel is None else kernel
-    return _within(kernel(x, x), unbiased) + _within(kernel(y, y), unbiased) - 2 * kernel(x, y).mean()
+    return (
+        _within(kernel(x, x), unbiased) + _within(kernel(y, y), unbiased) - 2 * kernel(x, y).mean()
+    )
 
 
 def squared_energy(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
@@ -59,26 +70,33 @@ def squared_energy(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
 
 
 def squared_frechet(x: Tensor, y: Tensor) -> Tensor:
-    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½), with the sample means and covariances of n − 1 degrees of freedom.
+    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½), with the sample means and covariances of n − 1 degrees
+    of freedom.
 
-    tr (S S′)^½ is the sum of the singular values of R R′ᵀ for any S = RᵀR, so that no root of a matrix is taken and
-    covariances may be singular.
+    tr (S S′)^½ is the sum of the singular values of R R′ᵀ for any S = RᵀR, so that no root of a
+    matrix is taken and covariances may be singular.
 
     Args:
         x: Points (n, D).
         y: Points (m, D).
 
     Reference:
-        Dowson and Landau (1982), The Fréchet distance between multivariate normal distributions, eq. 16.
+        Dowson and Landau (1982), The Fréchet distance between multivariate normal distributions,
+        eq. 16.
     """
-    mode = "reduced" if x.requires_grad or y.requires_grad else "r"  # gradients need Q, which is half the work
+    mode = (
+        "reduced" if x.requires_grad or y.requires_grad else "r"
+    )  # gradients need Q, which is half the work
     roots = [torch.linalg.qr((t - t.mean(0)) / (len(t) - 1) ** 0.5, mode).R for t in (x, y)]
     shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
-    return (x.mean(0) - y.mean(0)).square().sum() + sum(r.square().sum() for r in roots) - 2 * shared
+    return (
+        (x.mean(0) - y.mean(0)).square().sum() + sum(r.square().sum() for r in roots) - 2 * shared
+    )
 
 
 def squared_sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128) -> Tensor:
-    """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du; differentiable in x and y.
+    """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du; differentiable
+    in x and y.
 
     Args:
         x: Points (n, D).
@@ -115,7 +133,8 @@ def squared_wasserstein(x: Tensor, y: Tensor) -> Tensor:
 
 
 def couplings(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pieces of (0, 1) on which two empirical quantile functions are constant: which point of each, and how long.
+    """The pieces of (0, 1) on which two empirical quantile functions are constant: which point of
+    each, and how long.
 
     Args:
         n: The number of points of the first.
@@ -123,7 +142,9 @@ def couplings(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         like: A tensor of the wished dtype and device.
     """
     # In units of 1/nm the jumps lie at whole numbers, and nothing is rounded.
-    jumps = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).to(like.device).unique()
+    jumps = (
+        torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).to(like.device).unique()
+    )
     lengths = torch.diff(jumps, prepend=jumps.new_zeros(1))
     return (jumps - 1) // m, (jumps - 1) // n, lengths.to(like.dtype) / (n * m)
 

@@ -1,4 +1,6 @@
-"""Features to compare samples by: principal components, and a small classifier trained on the data set in question."""
+"""Features to compare samples by: principal components, and a small classifier trained on the data
+set in question.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class PCA:
         explained: The share of the variance in each component, (K,).
 
     Raises:
-        ValueError: If components is not between 1 and the smaller of N and D, or the data are constant.
+        ValueError: If components is not between 1 and the smaller of N and D, or the data are
+            constant.
 
     Example:
         >>> PCA(torch.randn(100, 1, 8, 8), 5)(torch.randn(7, 1, 8, 8)).shape
@@ -45,12 +48,15 @@ class PCA:
         x = data.detach().flatten(1).double()
         if not 1 <= components <= min(x.shape):
             raise ValueError(
-                f"expected 1 to {min(x.shape)} components of {len(x)} data of {x.shape[1]} numbers, got {components}"
+                f"expected 1 to {min(x.shape)} components of {len(x)} data of {x.shape[1]} "
+                f"numbers, got {components}"
             )
         self.mean = x.mean(0)
         variances, vectors = torch.linalg.eigh((x - self.mean).T.cov())
         if not float(variances[-1]) > 0:
-            raise ValueError("expected data that vary, got zero variance in all features; give other data")
+            raise ValueError(
+                "expected data that vary, got zero variance in all features; give other data"
+            )
         self.weight = vectors.flip(1)[:, :components]
         self.explained = (variances.flip(0) / variances.sum())[:components]
 
@@ -60,17 +66,20 @@ class PCA:
 
 
 class Classifier(nn.Module):
-    """p(y | x) = softmax(A h(x) + b); calling it gives f(x) = (h(x) − μ)/σ, its last hidden layer in standard deviations.
+    """p(y | x) = softmax(A h(x) + b); calling it gives f(x) = (h(x) − μ)/σ, its last hidden layer
+    in standard deviations.
 
     Args:
         body: h, from (N, *shape) to (N, K).
         head: From (N, K) to (N, classes).
-        x: The data that μ and σ are of, (N, *shape). Hidden units that are constant on them are left out of f.
+        x: The data that μ and σ are of, (N, *shape). Hidden units that are constant on them are
+            left out of f.
 
     Attributes:
         mean: μ, (D,).
         deviation: σ, (D,).
-        held_out: Its accuracy on data that it was not trained on: how far its features are to be trusted.
+        held_out: Its accuracy on data that it was not trained on: how far its features are to be
+            trusted.
     """
 
     held_out: Share
@@ -105,7 +114,9 @@ class Classifier(nn.Module):
             return self.log_prob(x).argmax(-1)
 
     def accuracy(self, x: Tensor, y: Tensor) -> Share:
-        """The share of data (N, *shape) whose label, Long (N,), is the likeliest class, with the error of counting."""
+        """The share of data (N, *shape) whose label, Long (N,), is the likeliest class, with the
+        error of counting.
+        """
         return Share.of(self.predict(x) == y)
 
     def __str__(self) -> str:
@@ -123,17 +134,19 @@ def classifier_features(
     rate: float = 2e-3,
     seed: int | None = None,
 ) -> Classifier:
-    """Trains a classifier of labelled data for some seconds: convolutional on images of 8 to 64 pixels a side, or an MLP.
+    """Trains a classifier of labelled data for some seconds: convolutional on images of 8 to 64
+    pixels a side, or an MLP.
 
-    One datum in ten is held out, for its accuracy. Features of digits come from a classifier of digits: a network trained on
-    photographs says little about them.
+    One datum in ten is held out, for its accuracy. Features of digits come from a classifier of
+    digits: a network trained on photographs says little about them.
 
     Args:
         x: The training set, (N, *shape); images as (N, C, H, W).
         y: Labels, Long (N,); data with −1 are left out.
         classes: The number of labels; the largest one plus 1 if left out.
         width: K, the number of features, of which those that are constant on the data are left out.
-        epochs: How often the data are seen; None takes as many as make 1500 steps, and at least one.
+        epochs: How often the data are seen; None takes as many as make 1500 steps, and at least
+            one.
         batch: The number of data in a step.
         rate: The learning rate of Adam, which falls to 0 along a cosine.
         seed: Seeds weights and batches and leaves the global generator as it was.
@@ -142,8 +155,8 @@ def classifier_features(
         A `Classifier` in evaluation mode, its parameters frozen.
 
     Raises:
-        ValueError: If x and y differ in length, labels are out of range or of fewer than two classes, there are fewer than 20
-            labelled data, or values are not finite.
+        ValueError: If x and y differ in length, labels are out of range or of fewer than two
+            classes, there are fewer than 20 labelled data, or values are not finite.
     """
     _check_labels(x, y, classes)
     x, y = x[y >= 0].detach(), y[y >= 0]
@@ -168,7 +181,9 @@ def classifier_features(
 
 def _train(network: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, rate: float) -> None:
     optimizer = torch.optim.Adam(network.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * -(-len(x) // batch)))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, max(1, epochs * -(-len(x) // batch))
+    )
     with torch.enable_grad():
         for _ in range(epochs):
             for rows in torch.randperm(len(x), device=x.device).split(batch):
@@ -179,7 +194,8 @@ def _train(network: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, ra
 
 
 def inception_features() -> Features:
-    """The 2048 features of Inception-v3 that FID and KID are defined by, of colour images (N, 3, H, W) in [0, 1].
+    """The 2048 features of Inception-v3 that FID and KID are defined by, of colour images (N, 3, H,
+    W) in [0, 1].
 
     The weights are loaded by torch-fidelity, which downloads them once.
 
@@ -190,16 +206,21 @@ def inception_features() -> Features:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ImportError("Inception features need torch-fidelity: pip install 'ppl-gen[fidelity]'") from error
+        raise ImportError(
+            "Inception features need torch-fidelity: pip install 'ppl-gen[fidelity]'"
+        ) from error
     network: Any = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
 
     def features(x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(
-                f"expected colour images (N, 3, H, W), got {tuple(x.shape)}; for grey ones take classifier_features"
+                f"expected colour images (N, 3, H, W), got {tuple(x.shape)}; for grey ones take "
+                "classifier_features"
             )
         network.to(x.device)
-        parts = [network((255 * part.clamp(0, 1)).round().to(torch.uint8))[0] for part in x.split(64)]
+        parts = [
+            network((255 * part.clamp(0, 1)).round().to(torch.uint8))[0] for part in x.split(64)
+        ]
         return torch.cat(parts)
 
     return features
@@ -207,13 +228,23 @@ def inception_features() -> Features:
 
 def _check_labels(x: Tensor, y: Tensor, classes: int | None) -> None:
     if y.dim() != 1 or y.is_floating_point() or len(x) != len(y):
-        raise ValueError(f"expected labels, Long ({len(x)},), one for each datum, got {y.dtype} {tuple(y.shape)}")
+        raise ValueError(
+            f"expected labels, Long ({len(x)},), one for each datum, got {y.dtype} {tuple(y.shape)}"
+        )
     if int((y >= 0).sum()) < 2 * _HELD_OUT:
-        raise ValueError(f"expected at least {2 * _HELD_OUT} labelled data, got {int((y >= 0).sum())}; label more")
+        raise ValueError(
+            f"expected at least {2 * _HELD_OUT} labelled data, got {int((y >= 0).sum())}; label "
+            "more"
+        )
     if len(y[y >= 0].unique()) < 2:
-        raise ValueError("expected at least two classes, got one label; a classifier has nothing to learn")
+        raise ValueError(
+            "expected at least two classes, got one label; a classifier has nothing to learn"
+        )
     if int(y.min()) < -1 or (classes is not None and int(y.max()) >= classes):
         top = "" if classes is None else f" up to {classes - 1}"
-        raise ValueError(f"expected labels from 0{top}, or −1 where missing, got {int(y.min())} to {int(y.max())}")
+        raise ValueError(
+            f"expected labels from 0{top}, or −1 where missing, got {int(y.min())} to "
+            f"{int(y.max())}"
+        )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("expected finite data, got NaN or infinite values; remove them")

@@ -1,4 +1,6 @@
-"""Kernels: any callable from (n, D) and (m, D) to (n, m), with gradients that are finite where points coincide."""
+"""Kernels: any callable from (n, D) and (m, D) to (n, m), with gradients that are finite where
+points coincide.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ _PAIRS = 2**23  # kernel values held at once
 
 
 def blocks(n: int, m: int) -> Iterator[slice]:
-    """Rows of an (n, m) matrix of pairs, so many at a time as keep a block within some millions of numbers.
+    """Rows of an (n, m) matrix of pairs, so many at a time as keep a block within some millions of
+    numbers.
 
     Args:
         n: The number of rows.
@@ -80,13 +83,16 @@ class Mixture:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squares = squared_distances(x, y)
-        total = sum((torch.exp(-squares / (2 * h**2)) for h in self.bandwidths), torch.zeros_like(squares))
+        total = sum(
+            (torch.exp(-squares / (2 * h**2)) for h in self.bandwidths), torch.zeros_like(squares)
+        )
         return total / len(self.bandwidths)
 
 
 @dataclass(frozen=True)
 class RationalQuadratic:
-    """k(x, y) = (1 + |x − y|² / 2αh²)^(−α): a mixture of Gaussians of all scales, with heavier tails for a smaller α.
+    """k(x, y) = (1 + |x − y|² / 2αh²)^(−α): a mixture of Gaussians of all scales, with heavier
+    tails for a smaller α.
 
     Args:
         bandwidth: h, in the units of the data.
@@ -130,7 +136,8 @@ class NegativeDistance:
     """k(x, y) = −|x − y|, whose squared MMD is the energy distance; the gradient is 0 where x = y.
 
     Reference:
-        Sejdinovic et al. (2013), Equivalence of distance-based and RKHS-based statistics in hypothesis testing, section 4.
+        Sejdinovic et al. (2013), Equivalence of distance-based and RKHS-based statistics in
+        hypothesis testing, section 4.
     """
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -140,10 +147,12 @@ class NegativeDistance:
 
 
 def median_heuristic(x: Tensor, y: Tensor) -> Tensor:
-    """The median distance between two different points of the pooled sample, a scalar without gradient.
+    """The median distance between two different points of the pooled sample, a scalar without
+    gradient.
 
-    Of more than 1000 points, every so many are taken in the order of their coordinate sum: the outcome depends on the pooled
-    sample alone, not on which points are x and which y, as a permutation test needs it.
+    Of more than 1000 points, every so many are taken in the order of their coordinate sum: the
+    outcome depends on the pooled sample alone, not on which points are x and which y, as a
+    permutation test needs it.
 
     Args:
         x: Points (n, D).
@@ -158,11 +167,16 @@ def median_heuristic(x: Tensor, y: Tensor) -> Tensor:
     pooled = torch.cat([x, y]).detach()
     if len(pooled) > _ENOUGH:
         order = pooled.sum(-1).argsort()
-        pooled = pooled[order[torch.linspace(0, len(pooled) - 1, _ENOUGH, device=order.device).long()]]
+        pooled = pooled[
+            order[torch.linspace(0, len(pooled) - 1, _ENOUGH, device=order.device).long()]
+        ]
     distances = torch.pdist(pooled)
     distances = distances[distances > 0]
     if not len(distances):
-        raise ValueError("expected points that differ, to take a bandwidth from, got one point only; give a kernel")
+        raise ValueError(
+            "expected points that differ, to take a bandwidth from, got one point only; give a "
+            "kernel"
+        )
     return distances.median()
 
 

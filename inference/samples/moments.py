@@ -23,28 +23,35 @@ if TYPE_CHECKING:
 _LEAST = 8  # points, below which a kurtosis has no error to speak of
 
 
-def moments(sample: Tensor, data: Tensor, features: Features | None = None, level: float = 0.95) -> Moments:
-    """Means, covariances, skewness E z³ and excess kurtosis E z⁴ − 3 (z standardised), of the sample minus of the data.
+def moments(
+    sample: Tensor, data: Tensor, features: Features | None = None, level: float = 0.95
+) -> Moments:
+    """Means, covariances, skewness E z³ and excess kurtosis E z⁴ − 3 (z standardised), of the
+    sample minus of the data.
 
-    Each difference has the standard error of the delta method, √(V[IF(sample)]/M + V[IF(data)]/N) with the influences
-    c for a mean, z³ − g − 3z − 3g(z² − 1)/2 for a skewness g, and z⁴ − k − 4gz − 2k(z² − 1) for a kurtosis k = E z⁴. That of a
-    covariance s is exact, V = (E c²c′² − s²)/N + (v v′ + s²)/(N(N − 1)) with the variances v: the first term vanishes where
-    c c′ is constant. The z-scores are normal for large samples; with heavy tails, or features that are seldom other than 0,
-    hundreds of points are not enough for the covariances and kurtoses.
+    Each difference has the standard error of the delta method, √(V[IF(sample)]/M + V[IF(data)]/N)
+    with the influences c for a mean, z³ − g − 3z − 3g(z² − 1)/2 for a skewness g, and z⁴ − k − 4gz
+    − 2k(z² − 1) for a kurtosis k = E z⁴. That of a covariance s is exact, V = (E c²c′² − s²)/N + (v
+    v′ + s²)/(N(N − 1)) with the variances v: the first term vanishes where c c′ is constant. The
+    z-scores are normal for large samples; with heavy tails, or features that are seldom other than
+    0, hundreds of points are not enough for the covariances and kurtoses.
 
-    A feature that is constant in both samples, at one value, is equal and not counted (the border pixels of images). One that
-    is constant in the sample or in the data alone has a mean and covariances to compare, and is named in the verdict. Of one
-    that takes two values only (a binary pixel), the mean says all: its variance, skewness and kurtosis are not counted.
+    A feature that is constant in both samples, at one value, is equal and not counted (the border
+    pixels of images). One that is constant in the sample or in the data alone has a mean and
+    covariances to compare, and is named in the verdict. Of one that takes two values only (a binary
+    pixel), the mean says all: its variance, skewness and kurtosis are not counted.
 
     Args:
         sample: Draws of a model, (M, *shape).
         data: Held-out data, (N, *shape).
-        features: From (N, *shape) to (N, D); None takes the flattened data. Covariances take D² numbers.
+        features: From (N, *shape) to (N, D); None takes the flattened data. Covariances take D²
+            numbers.
         level: The confidence of intervals and, for all moments together, of the verdict.
 
     Raises:
-        ValueError: If there are fewer than 8 points, shapes differ, values are not finite, level is not between 0 and 1, all
-            features are constant, or some have zero variance in both samples at different values.
+        ValueError: If there are fewer than 8 points, shapes differ, values are not finite, level is
+            not between 0 and 1, all features are constant, or some have zero variance in both
+            samples at different values.
     """
     if not 0 < level < 1:
         raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
@@ -76,7 +83,8 @@ class Moment:
         sample: Of the sample.
         data: Of the data.
         standard_error: Of the difference.
-        counted: Which entries are compared: the upper triangle, and no moments of constants, or that a mean determines.
+        counted: Which entries are compared: the upper triangle, and no moments of constants, or
+            that a mean determines.
     """
 
     name: str
@@ -104,7 +112,8 @@ class Worst(NamedTuple):
         sample: Of the sample.
         data: Of the data.
         z: The difference in standard errors.
-        p_value: How often the largest of all moments would be as far off by chance: Bonferroni's bound.
+        p_value: How often the largest of all moments would be as far off by chance: Bonferroni's
+            bound.
     """
 
     name: str
@@ -148,13 +157,18 @@ class Moments:
 
     @property
     def limit(self) -> float:
-        """How many standard errors are off: at the level, divided by the number of all moments (Bonferroni)."""
+        """How many standard errors are off: at the level, divided by the number of all moments
+        (Bonferroni).
+        """
         return NormalDist().inv_cdf(1 - (1 - self.level) / (2 * self.count))
 
     @cached_property
     def worst(self) -> Worst:
         """The moment with the largest |z|."""
-        return max((self._worst_of(kind) for kind in self.kinds if bool(kind.counted.any())), key=lambda w: abs(w.z))
+        return max(
+            (self._worst_of(kind) for kind in self.kinds if bool(kind.counted.any())),
+            key=lambda w: abs(w.z),
+        )
 
     @property
     def matched(self) -> bool:
@@ -168,16 +182,23 @@ class Moments:
         what = f"{worst.name}, {worst.sample:.3g} in the sample, {worst.data:.3g} in the data ({worst.z:+.1f} standard errors)"
         chance = "p < 1e-6" if worst.p_value < 1e-6 else f"p = {worst.p_value:.2g}"
         if self.matched:
-            text = f"No moment is off: of {many} the farthest is {what}, as chance has it ({chance})."
+            text = (
+                f"No moment is off: of {many} the farthest is {what}, as chance has it ({chance})."
+            )
         else:
             off = sum(self._off(kind) for kind in self.kinds)
             text = f"{off} of {many} {'is' if off == 1 else 'are'} off; the farthest is {what}, {chance}."
         for where, number in self.frozen.items():
-            text += f" Constant in the {where} alone: {number} of {math.prod(self.shape)} features." * (number > 0)
+            text += (
+                f" Constant in the {where} alone: {number} of {math.prod(self.shape)} features."
+                * (number > 0)
+            )
         return text
 
     def table(self) -> pandas.DataFrame:
-        """A row for each kind: how many moments, how many are off, and the farthest with its interval at the level."""
+        """A row for each kind: how many moments, how many are off, and the farthest with its
+        interval at the level.
+        """
         import pandas
 
         rows = []
@@ -186,7 +207,9 @@ class Moments:
                 continue
             worst = self._worst_of(kind)
             place = int(kind.z.nan_to_num(0.0).abs().argmax())
-            low, high = (float(end.flatten()[place]) for end in kind.difference.interval(self.level))
+            low, high = (
+                float(end.flatten()[place]) for end in kind.difference.interval(self.level)
+            )
             rows.append(
                 {
                     "moment": kind.name,
@@ -194,7 +217,13 @@ class Moments:
                     "off": self._off(kind),
                     "farthest": worst.name,
                 }
-                | {"sample": worst.sample, "data": worst.data, "low": low, "high": high, "z": worst.z}
+                | {
+                    "sample": worst.sample,
+                    "data": worst.data,
+                    "low": low,
+                    "high": high,
+                    "z": worst.z,
+                }
             )
         return pandas.DataFrame(rows).set_index("moment")
 
@@ -209,7 +238,9 @@ class Moments:
         place = int(z.abs().argmax())
         tail = 2 * float(torch.special.ndtr(-z[place].abs()))
         ours, theirs = (float(t.flatten()[place]) for t in (kind.sample, kind.data))
-        return Worst(self._name(kind, place), ours, theirs, float(z[place]), min(1.0, self.count * tail))
+        return Worst(
+            self._name(kind, place), ours, theirs, float(z[place]), min(1.0, self.count * tail)
+        )
 
     def _name(self, kind: Moment, place: int) -> str:
         if kind.counted.dim() == 1:
@@ -240,7 +271,8 @@ class _Side(NamedTuple):
         covariance = centred.T @ centred / (n - 1)
         squares = centred.square()
         variance, biased = covariance.diagonal(), covariance * (n - 1) / n
-        # With the biased covariance, since the other would make it negative where c c' is nearly constant.
+        # With the biased covariance, since the other would make it negative where c c' is nearly
+        # constant.
         first = (squares.T @ squares / n - biased.square()).clamp(min=0)
         spread = first + (variance[:, None] * variance + covariance.square()) / (n - 1)
         z = centred / (squares.mean(0).sqrt())
@@ -262,7 +294,11 @@ def _two_valued(x: Tensor) -> Tensor:
 
 
 def _index(place: int, shape: Sequence[int]) -> str:
-    return str([int(i) for i in torch.unravel_index(torch.tensor(place), tuple(shape))]) if shape else ""
+    return (
+        str([int(i) for i in torch.unravel_index(torch.tensor(place), tuple(shape))])
+        if shape
+        else ""
+    )
 
 
 def _expect_variance(sample: Tensor, data: Tensor, still: Tensor, shape: Sequence[int]) -> None:
@@ -272,8 +308,11 @@ def _expect_variance(sample: Tensor, data: Tensor, still: Tensor, shape: Sequenc
         which = (constant & (sample[0] != data[0])).nonzero()[:, 0].tolist()
         names = ", ".join(_index(i, shape) for i in which[:10]) + ", …" * (len(which) > 10)
         raise ValueError(
-            f"expected features that vary, got zero variance in both samples, at different values, in {len(which)} of "
-            f"{len(constant)}: {names}; {remedy}"
+            "expected features that vary, got zero variance in both samples, at different "
+            f"values, in {len(which)} of {len(constant)}: {names}; {remedy}"
         )
     if bool(constant.all()):
-        raise ValueError(f"expected features that vary, got zero variance in all {len(constant)} features; {remedy}")
+        raise ValueError(
+            f"expected features that vary, got zero variance in all {len(constant)} features; "
+            f"{remedy}"
+        )

@@ -31,7 +31,13 @@ from ppl_gen.inference.samples.distances import (
     polynomial_mmd,
     sliced_wasserstein,
 )
-from ppl_gen.inference.samples.kernels import Kernel, NegativeDistance, Polynomial, blocks, default_kernel
+from ppl_gen.inference.samples.kernels import (
+    Kernel,
+    NegativeDistance,
+    Polynomial,
+    blocks,
+    default_kernel,
+)
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
 Statistic = Callable[..., Estimate | Tensor]
@@ -43,8 +49,8 @@ class TwoSample:
 
     Attributes:
         statistic: Of the samples as they are.
-        p_value: (1 + #{null ≥ statistic}) / (1 + permutations): the chance of such a statistic, or a larger one, if both
-            samples were of one distribution.
+        p_value: (1 + #{null ≥ statistic}) / (1 + permutations): the chance of such a statistic, or
+            a larger one, if both samples were of one distribution.
         null: The statistic after each permutation, (permutations,).
     """
 
@@ -65,30 +71,34 @@ def two_sample_test(
     seed: int | None = None,
     progress: bool = False,
 ) -> TwoSample:
-    """p = (1 + #{T_π ≥ T}) / (1 + P) over P random reassignments π of the pooled points to two samples of the same sizes.
+    """p = (1 + #{T_π ≥ T}) / (1 + P) over P random reassignments π of the pooled points to two
+    samples of the same sizes.
 
-    The level is exact for any statistic and any sample size: if both samples are of one distribution, p ≤ α with a
-    probability of at most α. Averages over pairs (`mmd`, `polynomial_mmd`, `energy_distance`) take one matrix of the pooled
-    sample and one matrix product for all permutations; `sliced_wasserstein` sorts each direction once for all. Other statistics
-    are called once for each, always with the same random numbers of their own. The bandwidth of a kernel that is not given is
-    that of the pooled sample.
+    The level is exact for any statistic and any sample size: if both samples are of one
+    distribution, p ≤ α with a probability of at most α. Averages over pairs (`mmd`,
+    `polynomial_mmd`, `energy_distance`) take one matrix of the pooled sample and one matrix product
+    for all permutations; `sliced_wasserstein` sorts each direction once for all. Other statistics
+    are called once for each, always with the same random numbers of their own. The bandwidth of a
+    kernel that is not given is that of the pooled sample.
 
     Args:
         x: A sample (n, *shape).
         y: Another one (m, *shape).
-        statistic: From (n, D) and (m, D) to an `Estimate` or a number, large where the samples differ: an estimator of
-            `ppl_gen.inference.samples.distances`, a `functools.partial` of one, or any other function.
+        statistic: From (n, D) and (m, D) to an `Estimate` or a number, large where the samples
+            differ: an estimator of `ppl_gen.inference.samples.distances`, a `functools.partial` of
+            one, or any other function.
         permutations: P, at least 19.
         features: From (N, *shape) to (N, D); None takes the flattened data. Not fitted on x or y.
         seed: Seeds the permutations and leaves the global generator as it was.
         progress: Whether to show a progress bar, unless all permutations are taken at once.
 
     Raises:
-        ValueError: If there are fewer than 4 points or 19 permutations, shapes differ, values are not finite, or the statistic
-            is not a number.
+        ValueError: If there are fewer than 4 points or 19 permutations, shapes differ, values are
+            not finite, or the statistic is not a number.
 
     Reference:
-        Gretton et al. (2012), A kernel two-sample test; Phipson and Smyth (2010), Permutation p-values should never be zero.
+        Gretton et al. (2012), A kernel two-sample test; Phipson and Smyth (2010), Permutation
+        p-values should never be zero.
     """
     expect_permutations(permutations)
     x, y = as_vectors(x, y, features, least=4)
@@ -104,7 +114,9 @@ def two_sample_test(
 
 
 def _drawn(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:
-    """The statistic after each order of the pooled points, by the quickest way that there is for it."""
+    """The statistic after each order of the pooled points, by the quickest way that there is for
+    it.
+    """
     function, given = _unwrapped(statistic)
     pooled, n = torch.cat([x, y]), len(x)
     if (kernel := _kernel(statistic, x, y)) is not None:
@@ -113,12 +125,18 @@ def _drawn(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress:
     def shown(parts: Iterable[Any], count: int) -> Iterable[Any]:
         return track(parts, "permuting", total=count, disable=not progress, transient=True)
 
-    if function in (sliced_wasserstein, squared_sliced_wasserstein) and given.keys() <= {"projections", "seed"}:
+    if function in (sliced_wasserstein, squared_sliced_wasserstein) and given.keys() <= {
+        "projections",
+        "seed",
+    }:
         return _sliced(pooled, shown(orders, len(orders)), n, **given)
     if function in (frechet_distance, squared_frechet) and not given:
         parts = list(blocks(len(orders), pooled.numel()))
         at_once = torch.vmap(squared_frechet)
-        halves = ((pooled[orders[part, :n]], pooled[orders[part, n:]]) for part in shown(parts, len(parts)))
+        halves = (
+            (pooled[orders[part, :n]], pooled[orders[part, n:]])
+            for part in shown(parts, len(parts))
+        )
         return torch.cat([at_once(*pair) for pair in halves])
     return _one_by_one(statistic, pooled, shown(orders, len(orders)), n)
 
@@ -144,11 +162,17 @@ def _kernel(statistic: Statistic, x: Tensor, y: Tensor) -> Kernel | None:
 
 
 def _at_once(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
-    """All U-statistics from 1ᵀK1 over the first sample, since K without its diagonal has the same total in each."""
+    """All U-statistics from 1ᵀK1 over the first sample, since K without its diagonal has the same
+    total in each.
+    """
     m = len(pooled) - n
     member = pooled.new_zeros(len(pooled), len(orders))
     member.scatter_(0, orders[:, :n].T, 1.0)
-    inside, touched, total = member.new_zeros(len(orders)), member.new_zeros(len(orders)), pooled.new_zeros(())
+    inside, touched, total = (
+        member.new_zeros(len(orders)),
+        member.new_zeros(len(orders)),
+        pooled.new_zeros(()),
+    )
     for part in blocks(len(pooled), len(pooled)):
         block = kernel(pooled[part], pooled).clone()
         block.diagonal(part.start).zero_()
@@ -157,13 +181,23 @@ def _at_once(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
         touched += rows @ member[part]
         total = total + rows.sum()
     across = touched - inside
-    return inside / (n * (n - 1)) + (total - 2 * touched + inside) / (m * (m - 1)) - 2 * across / (n * m)
+    return (
+        inside / (n * (n - 1))
+        + (total - 2 * touched + inside) / (m * (m - 1))
+        - 2 * across / (n * m)
+    )
 
 
 def _sliced(
-    pooled: Tensor, orders: Iterable[Tensor], n: int, projections: int = 128, seed: int | None = None
+    pooled: Tensor,
+    orders: Iterable[Tensor],
+    n: int,
+    projections: int = 128,
+    seed: int | None = None,
 ) -> Tensor:
-    """All from one sorting of the pooled points, of which those of either sample are in order as well."""
+    """All from one sorting of the pooled points, of which those of either sample are in order as
+    well.
+    """
     with nullcontext() if seed is None else forked(pooled.device, seed):
         theta = directions(pooled, projections)
     values, places = (t.T.contiguous() for t in (pooled @ theta).sort(0))
@@ -176,14 +210,20 @@ def _sliced(
 
 
 def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Iterable[Tensor], n: int) -> Tensor:
-    """Each with the same random numbers of its own, so that all are one function of the permuted points."""
+    """Each with the same random numbers of its own, so that all are one function of the permuted
+    points.
+    """
     seed = int(torch.randint(2**31, ()))
     values = []
     with forked(pooled.device, None):
         for order in orders:
             torch.manual_seed(seed)
             value = statistic(pooled[order[:n]], pooled[order[n:]])
-            values.append(torch.as_tensor(value.value if isinstance(value, Estimate) else value).double())
+            values.append(
+                torch.as_tensor(value.value if isinstance(value, Estimate) else value).double()
+            )
     if any(v.numel() != 1 or not bool(torch.isfinite(v).all()) for v in values):
-        raise ValueError(f"expected a statistic that is a finite number, got {values[0]}; see that it is defined")
+        raise ValueError(
+            f"expected a statistic that is a finite number, got {values[0]}; see that it is defined"
+        )
     return torch.stack([v.reshape(()).to(pooled.device) for v in values])

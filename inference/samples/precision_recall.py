@@ -1,4 +1,6 @@
-"""Fidelity and diversity apart: precision, recall, density and coverage of a sample, by nearest neighbours."""
+"""Fidelity and diversity apart: precision, recall, density and coverage of a sample, by nearest
+neighbours.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,19 @@ from ppl_gen.inference.shares import Share
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares of points inside the balls of the other sample, with errors of points and balls, and Wilson's intervals.
+    """Shares of points inside the balls of the other sample, with errors of points and balls, and
+    Wilson's intervals.
 
-    Intervals hold the expectation at these sizes: in larger samples balls are smaller, so that numbers are comparable at equal
-    sizes only.
+    Intervals hold the expectation at these sizes: in larger samples balls are smaller, so that
+    numbers are comparable at equal sizes only.
 
     Attributes:
         precision: The share of the sample within a ball of the data: fidelity.
         recall: The share of the data within a ball of the sample: diversity.
-        density: The number of balls of the data around a point of the sample, over k; 1 where the distributions are equal.
-        coverage: The share of the data's balls that hold a point of the sample: diversity, less moved by outliers.
+        density: The number of balls of the data around a point of the sample, over k; 1 where the
+            distributions are equal.
+        coverage: The share of the data's balls that hold a point of the sample: diversity, less
+            moved by outliers.
     """
 
     precision: Share
@@ -48,14 +53,17 @@ def precision_recall(
     splits: int = 30,
     seed: int | None = None,
 ) -> PrecisionRecall:
-    """Precision, recall, density and coverage under balls B_k(xᵢ) that reach to the k-th nearest point of their own sample.
+    """Precision, recall, density and coverage under balls B_k(xᵢ) that reach to the k-th nearest
+    point of their own sample.
 
-    precision = (1/M) Σⱼ 1[yⱼ ∈ ∪ᵢ B_k(xᵢ)] and recall the other way round, density = (1/kM) Σⱼ Σᵢ 1[yⱼ ∈ B_k(xᵢ)], and
-    coverage = (1/N) Σᵢ 1[∃j: yⱼ ∈ B_k(xᵢ)], for data xᵢ and sample yⱼ. Where both are of one distribution the expected density
-    is 1, the expected coverage 1 − Πₗ₌₁ᵏ (N − l) / (M + N − l).
+    precision = (1/M) Σⱼ 1[yⱼ ∈ ∪ᵢ B_k(xᵢ)] and recall the other way round, density = (1/kM) Σⱼ Σᵢ
+    1[yⱼ ∈ B_k(xᵢ)], and coverage = (1/N) Σᵢ 1[∃j: yⱼ ∈ B_k(xᵢ)], for data xᵢ and sample yⱼ. Where
+    both are of one distribution the expected density is 1, the expected coverage 1 − Πₗ₌₁ᵏ (N − l)
+    / (M + N − l).
 
-    Neighbours make points depend on each other, and a point moves the balls as well. The variance is therefore that of the same
-    number t over disjoint halves of both samples, ¼ E (t₁ − t₂)², averaged over random splits: right where it falls as 1/N.
+    Neighbours make points depend on each other, and a point moves the balls as well. The variance
+    is therefore that of the same number t over disjoint halves of both samples, ¼ E (t₁ − t₂)²,
+    averaged over random splits: right where it falls as 1/N.
 
     Args:
         sample: Draws of a model, (M, *shape).
@@ -66,11 +74,13 @@ def precision_recall(
         seed: Seeds them and leaves the global generator as it was.
 
     Raises:
-        ValueError: If k or splits is below 1, there are fewer than 2k + 2 points, shapes differ, or values are not finite.
+        ValueError: If k or splits is below 1, there are fewer than 2k + 2 points, shapes differ, or
+            values are not finite.
 
     Reference:
-        Kynkäänniemi et al. (2019), Improved precision and recall metric for assessing generative models, eq. 2; Naeem et al.
-        (2020), Reliable fidelity and diversity metrics for generative models, eqs. 3 and 4, lemma 1 and 2.
+        Kynkäänniemi et al. (2019), Improved precision and recall metric for assessing generative
+        models, eq. 2; Naeem et al. (2020), Reliable fidelity and diversity metrics for generative
+        models, eqs. 3 and 4, lemma 1 and 2.
     """
     if min(k, splits) < 1:
         raise ValueError(f"expected k and splits of at least 1, got {k} and {splits}")
@@ -83,7 +93,10 @@ def precision_recall(
     errors = torch.stack(halves).diff(dim=1).square().mean((0, 1)).sqrt() / 2
     (precision, recall, density, coverage), n = zip(values, errors, strict=True), len(x)
     return PrecisionRecall(
-        Share(*precision, count=len(y)), Share(*recall, count=n), Estimate(*density), Share(*coverage, count=n)
+        Share(*precision, count=len(y)),
+        Share(*recall, count=n),
+        Estimate(*density),
+        Share(*coverage, count=n),
     )
 
 
@@ -97,7 +110,12 @@ def _counted(y: Tensor, x: Tensor, k: int) -> Tensor:
         around += in_x.sum(0)
         covered.append(in_x.any(1))
         inside.append((squares <= reach_y).any(1))
-    counts = ((around > 0).double(), torch.cat(inside).double(), around / k, torch.cat(covered).double())
+    counts = (
+        (around > 0).double(),
+        torch.cat(inside).double(),
+        around / k,
+        torch.cat(covered).double(),
+    )
     return torch.stack([c.mean() for c in counts])
 
 

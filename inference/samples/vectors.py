@@ -16,7 +16,9 @@ Features = Callable[[Tensor], Tensor]
 _FEWEST = 19  # permutations, with which p can reach 0.05
 
 
-def as_vectors(x: Tensor, y: Tensor, features: Features | None = None, least: int = 2) -> tuple[Tensor, Tensor]:
+def as_vectors(
+    x: Tensor, y: Tensor, features: Features | None = None, least: int = 2
+) -> tuple[Tensor, Tensor]:
     """φ(x) and φ(y) of shape (n, D) and (m, D), in double precision and without gradients.
 
     Args:
@@ -26,21 +28,26 @@ def as_vectors(x: Tensor, y: Tensor, features: Features | None = None, least: in
         least: How many points each sample must have.
 
     Raises:
-        ValueError: If the samples differ in shape, are too small or not finite, or features does not keep their length.
+        ValueError: If the samples differ in shape, are too small or not finite, or features does
+            not keep their length.
     """
     if min(x.dim(), y.dim()) < 1 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
-            f"expected samples (n, *shape) and (m, *shape) of one shape, got {tuple(x.shape)} and {tuple(y.shape)}; reshape one"
+            f"expected samples (n, *shape) and (m, *shape) of one shape, got {tuple(x.shape)} and "
+            f"{tuple(y.shape)}; reshape one"
         )
     if min(len(x), len(y)) < least:
-        raise ValueError(f"expected at least {least} points in each sample, got {len(x)} and {len(y)}; draw more")
+        raise ValueError(
+            f"expected at least {least} points in each sample, got {len(x)} and {len(y)}; draw more"
+        )
     _expect_finite("samples", x, y)
     with evaluating(features):
         vectors = [t if features is None else features(t) for t in (x, y)]
     for sample, v in zip((x, y), vectors, strict=True):
         if v.shape[:1] != sample.shape[:1]:
             raise ValueError(
-                f"expected features of shape ({len(sample)}, D), one row for each point, got {tuple(v.shape)}"
+                f"expected features of shape ({len(sample)}, D), one row for each point, got "
+                f"{tuple(v.shape)}"
             )
     _expect_finite("features", *vectors)
     first, second = (v.detach().reshape(len(v), -1).double() for v in vectors)
@@ -57,9 +64,13 @@ def expect_permutations(count: int) -> None:
         ValueError: If it is below 19.
     """
     if count < _FEWEST:
-        raise ValueError(f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {count}")
+        raise ValueError(
+            f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {count}"
+        )
 
 
 def _expect_finite(what: str, *tensors: Tensor) -> None:
     if bad := sum(int((~torch.isfinite(t)).reshape(len(t), -1).any(1).sum()) for t in tensors):
-        raise ValueError(f"expected finite {what}, got NaN or infinite values in {bad} points; remove them")
+        raise ValueError(
+            f"expected finite {what}, got NaN or infinite values in {bad} points; remove them"
+        )

@@ -1,7 +1,11 @@
-"""Toy posteriors whose answers are known: latent models, awkward shapes, hierarchies, regressions and mixtures; and a game."""
+"""Toy posteriors whose answers are known: latent models, awkward shapes, hierarchies, regressions
+and mixtures; and a game.
+"""
 
 if __name__ != "ppl_gen.models.toy":
-    raise ImportError("import ppl_gen.models.toy, not toy: the bare name makes a second copy of every class")
+    raise ImportError(
+        "import ppl_gen.models.toy, not toy: the bare name makes a second copy of every class"
+    )
 
 from ppl_gen.models.toy.contract import Moments, Posterior
 from ppl_gen.models.toy.geometry import Banana, Funnel

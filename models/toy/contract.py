@@ -1,4 +1,6 @@
-"""What a toy posterior promises: a model, the data it is called with, and the moments that its posterior must have."""
+"""What a toy posterior promises: a model, the data it is called with, and the moments that its
+posterior must have.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Moments(NamedTuple):
 class Posterior(Protocol):
     """p(z | data) of a plain Pyro program, with its true means and standard deviations.
 
-    `model(*data)` is all that an inference algorithm needs; `reference()` is what its answer is held against.
+    `model(*data)` is all that an inference algorithm needs; `reference()` is what its answer is
+    held against.
     """
 
     teaches: ClassVar[str]
@@ -59,7 +62,9 @@ def expect_finite(name: str, value: Tensor) -> None:
     if not value.is_floating_point():
         raise ValueError(f"expected {name} of a floating dtype, got {value.dtype}; say .float()")
     if not bool(torch.isfinite(value).all()):
-        raise ValueError(f"expected finite {name}, got NaN or infinite values; remove or replace them")
+        raise ValueError(
+            f"expected finite {name}, got NaN or infinite values; remove or replace them"
+        )
 
 
 def expect_shape(name: str, value: Tensor, shape: str, fits: bool) -> None:

@@ -1,4 +1,6 @@
-"""Densities of an awkward shape, without data: a curved ridge and a funnel. Their moments are closed."""
+"""Densities of an awkward shape, without data: a curved ridge and a funnel. Their moments are
+closed.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,13 @@ class Banana(nn.Module):
         ValueError: If s is not positive or b is not finite.
 
     Reference:
-        Haario, Saksman and Tamminen (1999), Adaptive proposal distribution for random walk Metropolis algorithm.
+        Haario, Saksman and Tamminen (1999), Adaptive proposal distribution for random walk
+        Metropolis algorithm.
     """
 
     teaches: ClassVar[str] = (
-        "A covariance cannot follow a curved ridge: no one step size or Gaussian fits both of its ends."
+        "A covariance cannot follow a curved ridge: no one step size or Gaussian fits both of its "
+        "ends."
     )
     scale: Tensor
     curvature: Tensor
@@ -51,7 +55,9 @@ class Banana(nn.Module):
         """Samples "x1" and "x2", both of shape ()."""
         one = torch.ones_like(self.scale)
         x1 = pyro.sample("x1", dist.Normal(torch.zeros_like(self.scale), self.scale))
-        x2 = pyro.sample("x2", dist.Normal(self.curvature * (x1.square() - self.scale.square()), one))
+        x2 = pyro.sample(
+            "x2", dist.Normal(self.curvature * (x1.square() - self.scale.square()), one)
+        )
         return x1, x2
 
     def reference(self) -> dict[str, Moments]:
@@ -64,11 +70,13 @@ class Banana(nn.Module):
 
 
 class Funnel(nn.Module):
-    """v ~ N(0, 3²), xᵢ ~ N(0, exp(v/2)²) for i = 1, …, D − 1: a neck too narrow for the steps that its mouth needs.
+    """v ~ N(0, 3²), xᵢ ~ N(0, exp(v/2)²) for i = 1, …, D − 1: a neck too narrow for the steps that
+    its mouth needs.
 
     Args:
         dim: D, the dimension of (v, x).
-        centred: Whether x is sampled itself; if not, x = exp(v/2) x̃ with "x_raw" x̃ ~ N(0, I) sampled.
+        centred: Whether x is sampled itself; if not, x = exp(v/2) x̃ with "x_raw" x̃ ~ N(0, I)
+            sampled.
 
     Raises:
         ValueError: If dim is below 2.
@@ -77,7 +85,9 @@ class Funnel(nn.Module):
         Neal (2003), Slice sampling, section 8.
     """
 
-    teaches: ClassVar[str] = "A scale and what it scales are better sampled apart: the non-centred funnel is a normal."
+    teaches: ClassVar[str] = (
+        "A scale and what it scales are better sampled apart: the non-centred funnel is a normal."
+    )
     scale: Tensor
 
     def __init__(self, dim: int = 10, centred: bool = True) -> None:
@@ -108,4 +118,6 @@ class Funnel(nn.Module):
             "v": Moments(torch.zeros_like(self.scale), self.scale.clone()),
             "x": Moments(zeros, torch.full_like(zeros, math.exp(9 / 4))),
         }
-        return moments if self.centred else moments | {"x_raw": Moments(zeros, torch.ones_like(zeros))}
+        return (
+            moments if self.centred else moments | {"x_raw": Moments(zeros, torch.ones_like(zeros))}
+        )

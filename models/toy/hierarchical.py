@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ppl_gen.models.toy.contract import Moments
 
-# Means and standard deviations of 10,000 draws, "eight_schools-eight_schools_noncentered" in posteriordb (Magnusson et al.).
+# Means and standard deviations of 10,000 draws, "eight_schools-eight_schools_noncentered" in
+# posteriordb (Magnusson et al.).
 POSTERIORDB = {
     "theta": (
         (6.150502, 4.939581, 3.905906, 4.796017, 3.614436, 4.051148, 6.317170, 4.883997),
@@ -25,17 +26,20 @@ POSTERIORDB = {
 
 
 class EightSchools(nn.Module):
-    """μ ~ N(0, 5²), τ ~ HalfCauchy(5), θⱼ ~ N(μ, τ²), yⱼ ~ N(θⱼ, σⱼ²), with σ known: effects of coaching in eight schools.
+    """μ ~ N(0, 5²), τ ~ HalfCauchy(5), θⱼ ~ N(μ, τ²), yⱼ ~ N(θⱼ, σⱼ²), with σ known: effects of
+    coaching in eight schools.
 
     Args:
         centred: Whether θ is sampled itself; if not, θ = μ + τ η with "eta" η ~ N(0, I) sampled.
 
     Reference:
-        Rubin (1981), Estimation in parallel randomized experiments; Gelman et al., Bayesian Data Analysis, section 5.5.
+        Rubin (1981), Estimation in parallel randomized experiments; Gelman et al., Bayesian Data
+        Analysis, section 5.5.
     """
 
     teaches: ClassVar[str] = (
-        "Partial pooling: groups lend each other strength, and a small τ makes a funnel of the centred form."
+        "Partial pooling: groups lend each other strength, and a small τ makes a funnel of the "
+        "centred form."
     )
     y: Tensor
     sigma: Tensor
@@ -52,7 +56,9 @@ class EightSchools(nn.Module):
         return (self.y,)
 
     def model(self, y: Tensor) -> Tensor:
-        """Samples "mu", "tau" and, in the plate "schools", "theta" (or "eta" with "theta" made of it); observes "y"."""
+        """Samples "mu", "tau" and, in the plate "schools", "theta" (or "eta" with "theta" made of
+        it); observes "y".
+        """
         zero, five = y.new_zeros(()), y.new_full((), 5.0)
         mu = pyro.sample("mu", dist.Normal(zero, five))
         tau = pyro.sample("tau", dist.HalfCauchy(five))
@@ -65,7 +71,10 @@ class EightSchools(nn.Module):
             return pyro.sample("y", dist.Normal(theta, self.sigma), obs=y)
 
     def reference(self) -> dict[str, Moments]:
-        """From posteriordb, 10,000 draws: the means are known to a hundredth of a standard deviation."""
+        """From posteriordb, 10,000 draws: the means are known to a hundredth of a standard
+        deviation.
+        """
         return {
-            name: Moments(self.y.new_tensor(mean), self.y.new_tensor(sd)) for name, (mean, sd) in POSTERIORDB.items()
+            name: Moments(self.y.new_tensor(mean), self.y.new_tensor(sd))
+            for name, (mean, sd) in POSTERIORDB.items()
         }

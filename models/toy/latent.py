@@ -20,7 +20,8 @@ from ppl_gen.protocols import Distribution
 
 
 class PPCA(nn.Module):
-    """Probabilistic principal components: z ~ N(0, I), x ~ N(Wz + μ, σ²I), hence x ~ N(μ, WWᵀ + σ²I).
+    """Probabilistic principal components: z ~ N(0, I), x ~ N(Wz + μ, σ²I), hence x ~ N(μ, WWᵀ +
+    σ²I).
 
     Args:
         weight: W, of shape (D, q).
@@ -32,7 +33,8 @@ class PPCA(nn.Module):
 
     Example:
         >>> program = PPCA(torch.ones(2, 1), torch.zeros(2), scale=1.0)
-        >>> program.exact_log_evidence(torch.zeros(1, 2))  # − log 2π − log |WWᵀ + I| / 2, with a determinant of 3
+        # − log 2π − log |WWᵀ + I| / 2, with a determinant of 3
+        >>> program.exact_log_evidence(torch.zeros(1, 2))
         tensor([-2.3872])
         >>> program.exact_posterior(torch.tensor([[3.0, 3.0]])).mean
         tensor([[2.]])
@@ -41,7 +43,9 @@ class PPCA(nn.Module):
         Tipping and Bishop (1999), Probabilistic principal component analysis.
     """
 
-    teaches: ClassVar[str] = "Linear and Gaussian, all is closed: evidence, posterior and the best fit itself."
+    teaches: ClassVar[str] = (
+        "Linear and Gaussian, all is closed: evidence, posterior and the best fit itself."
+    )
     weight: Tensor
     loc: Tensor
     scale: Tensor
@@ -49,16 +53,23 @@ class PPCA(nn.Module):
     def __init__(self, weight: Tensor, loc: Tensor, scale: Tensor | float) -> None:
         super().__init__()
         if weight.dim() != 2 or loc.shape != weight.shape[:1]:
-            raise ValueError(f"expected weight (D, q) and loc (D,), got {tuple(weight.shape)} and {tuple(loc.shape)}")
+            raise ValueError(
+                f"expected weight (D, q) and loc (D,), got {tuple(weight.shape)} and "
+                f"{tuple(loc.shape)}"
+            )
         expect_positive("scale", scale)
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("loc", loc.detach().clone())
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=weight.dtype, device=weight.device).detach().clone())
+        self.register_buffer(
+            "scale",
+            torch.as_tensor(scale, dtype=weight.dtype, device=weight.device).detach().clone(),
+        )
         self.prior = StandardNormal(weight.shape[1]).to(weight)
 
     @classmethod
     def maximum_likelihood(cls, x: Tensor, latent_dim: int) -> PPCA:
-        """The maximum-likelihood fit to x (N, D), in closed form (eq. 7 and 8); computed in float64.
+        """The maximum-likelihood fit to x (N, D), in closed form (eq. 7 and 8); computed in
+        float64.
 
         Raises:
             ValueError: If latent_dim is not from 1 to D − 1.
@@ -77,7 +88,9 @@ class PPCA(nn.Module):
         prior = self.prior()
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample("x", dist.Normal(z @ self.weight.T + self.loc, self.scale).to_event(1), obs=x)
+            return pyro.sample(
+                "x", dist.Normal(z @ self.weight.T + self.loc, self.scale).to_event(1), obs=x
+            )
 
     def guide(self, x: Tensor) -> Tensor:
         """The exact posterior, as a guide: every importance weight is p(x)."""
@@ -94,7 +107,9 @@ class PPCA(nn.Module):
         noise = self.scale.square()
         m = self.weight.T @ self.weight + noise * torch.eye(self.weight.shape[1]).to(self.weight)
         inverse = torch.linalg.inv(m)
-        return dist.MultivariateNormal((x - self.loc) @ self.weight @ inverse, noise * (inverse + inverse.T) / 2)
+        return dist.MultivariateNormal(
+            (x - self.loc) @ self.weight @ inverse, noise * (inverse + inverse.T) / 2
+        )
 
 
 class GaussianMixture(nn.Module):
@@ -109,7 +124,9 @@ class GaussianMixture(nn.Module):
         ValueError: If the shapes do not fit or a weight or scale is not positive.
     """
 
-    teaches: ClassVar[str] = "A discrete latent is summed out: the evidence is a log-sum-exp, the posterior a softmax."
+    teaches: ClassVar[str] = (
+        "A discrete latent is summed out: the evidence is a log-sum-exp, the posterior a softmax."
+    )
     weights: Tensor
     locs: Tensor
     scales: Tensor
@@ -117,7 +134,10 @@ class GaussianMixture(nn.Module):
     def __init__(self, weights: Tensor, locs: Tensor, scales: Tensor | float) -> None:
         super().__init__()
         if weights.dim() != 1 or locs.dim() != 2 or locs.shape[0] != weights.shape[0]:
-            raise ValueError(f"expected weights (K,), locs (K, D), got {tuple(weights.shape)} and {tuple(locs.shape)}")
+            raise ValueError(
+                f"expected weights (K,), locs (K, D), got {tuple(weights.shape)} and "
+                f"{tuple(locs.shape)}"
+            )
         expect_positive("weights", weights)
         expect_positive("scales", scales)
         scales = torch.as_tensor(scales, dtype=locs.dtype, device=locs.device)
@@ -147,27 +167,34 @@ class GaussianMixture(nn.Module):
         return dist.Categorical(logits=self._joint(x))
 
     def _joint(self, x: Tensor) -> Tensor:
-        return self.weights.log() + dist.Normal(self.locs, self.scales).to_event(1).log_prob(x[:, None])
+        return self.weights.log() + dist.Normal(self.locs, self.scales).to_event(1).log_prob(
+            x[:, None]
+        )
 
 
 class Curve(nn.Module):
-    """z ~ N(0, 1), x ~ N(f(z), σ²I): a noisy curve in D dimensions, its evidence by quadrature over z.
+    """z ~ N(0, 1), x ~ N(f(z), σ²I): a noisy curve in D dimensions, its evidence by quadrature over
+    z.
 
     Args:
         feature_map: f, from (*batch, 1) to (*batch, D); any function or network.
         scale: σ, positive.
-        points: Nodes of the trapezoid rule on [−8, 8]; the prior's mass outside is 10⁻¹⁵, and the rule is exact to
-            rounding once the nodes lie closer than the posterior is wide.
+        points: Nodes of the trapezoid rule on [−8, 8]; the prior's mass outside is 10⁻¹⁵, and the
+            rule is exact to rounding once the nodes lie closer than the posterior is wide.
 
     Raises:
-        ValueError: If σ is not positive or there are fewer than three points; and by the exact answers, if every other node
-            gives another evidence, by more than 10⁻³ nats.
+        ValueError: If σ is not positive or there are fewer than three points; and by the exact
+            answers, if every other node gives another evidence, by more than 10⁻³ nats.
     """
 
-    teaches: ClassVar[str] = "Bent by any decoder, a posterior over one number is still known, node by node."
+    teaches: ClassVar[str] = (
+        "Bent by any decoder, a posterior over one number is still known, node by node."
+    )
     scale: Tensor
 
-    def __init__(self, feature_map: Callable[[Tensor], Tensor], scale: float, points: int = 4001) -> None:
+    def __init__(
+        self, feature_map: Callable[[Tensor], Tensor], scale: float, points: int = 4001
+    ) -> None:
         super().__init__()
         expect_positive("scale", scale)
         if points < 3:
@@ -193,17 +220,22 @@ class Curve(nn.Module):
 
     def _evidence(self, joint: Tensor) -> Tensor:
         spacing = 16 / (self.points - 1)
-        fine, coarse = joint.logsumexp(-1) + math.log(spacing), joint[:, ::2].logsumexp(-1) + math.log(2 * spacing)
+        fine, coarse = (
+            joint.logsumexp(-1) + math.log(spacing),
+            joint[:, ::2].logsumexp(-1) + math.log(2 * spacing),
+        )
         error = float((fine - coarse).abs().max().detach())
         if not error < 1e-3:
             raise ValueError(
-                f"expected nodes closer than the posterior is wide, got {self.points}, which are {error:.2g} nats off; "
-                f"raise points"
+                f"expected nodes closer than the posterior is wide, got {self.points}, which are "
+                f"{error:.2g} nats off; raise points"
             )
         return fine
 
     def exact_posterior(self, x: Tensor) -> dist.Empirical:
-        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,), with its `.mean`, `.variance` and `.sample()`."""
+        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,), with its `.mean`,
+        `.variance` and `.sample()`.
+        """
         joint = self._joint(x)
         self._evidence(joint)
         return dist.Empirical(self._nodes()[:, None].expand(x.shape[0], -1, -1), joint)

@@ -38,7 +38,8 @@ def line(direction: Tensor) -> GAN:
 
 
 class LineCritic(nn.Module):
-    """D(x) = σ(|x₁| w₁ + |x₂| w₂), as a logit. It cannot tell a point from its mirror images in the axes.
+    """D(x) = σ(|x₁| w₁ + |x₂| w₂), as a logit. It cannot tell a point from its mirror images in the
+    axes.
 
     Args:
         weight: w, of shape (2,).
@@ -58,14 +59,17 @@ class LineCritic(nn.Module):
 
 
 class Turn(NamedTuple):
-    """Where the players stand after a turn: the generator's v and the critic's w, each of shape (2,)."""
+    """Where the players stand after a turn: the generator's v and the critic's w, each of shape
+    (2,).
+    """
 
     generator: Tensor
     critic: Tensor
 
 
 def game_value(generator: Tensor, critic: Tensor, data: Tensor) -> Tensor:
-    """V(v, w) = E log D(hu) + E log(1 − D(hv)), h ~ N(0, 1), in nats: exact to rounding, by Gauss-Legendre quadrature.
+    """V(v, w) = E log D(hu) + E log(1 − D(hv)), h ~ N(0, 1), in nats: exact to rounding, by
+    Gauss-Legendre quadrature.
 
     Args:
         generator: v, of shape (2,), in float64.
@@ -74,7 +78,11 @@ def game_value(generator: Tensor, critic: Tensor, data: Tensor) -> Tensor:
     """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     h = torch.as_tensor(FAR / 2 * (nodes + 1)).to(generator)
-    density = torch.as_tensor(FAR * weights).to(generator) * (-h.square() / 2).exp() / math.sqrt(2 * math.pi)
+    density = (
+        torch.as_tensor(FAR * weights).to(generator)
+        * (-h.square() / 2).exp()
+        / math.sqrt(2 * math.pi)
+    )
     real, fake = ((h[:, None] * direction).abs() @ critic for direction in (data, generator))
     return density @ (F.logsigmoid(real) + F.logsigmoid(-fake))
 
@@ -90,17 +98,20 @@ def line_game(
 ) -> list[Turn]:
     """v ← v − η ∂V/∂v, v ← v/‖v‖; then, at the new v, w ← w + κ ∂V/∂w, w ← w/‖w‖; turn after turn.
 
-    Left out, the arguments are those of the lecture's picture: v = (0.2, 0.98), w = (0.71, −0.71), u = (0.98, 0.2), with first
-    steps of η = 0.8 and κ = 1. After one turn v = (0.393, 0.920) and w = (0.672, −0.740).
+    Left out, the arguments are those of the lecture's picture: v = (0.2, 0.98), w = (0.71, −0.71),
+    u = (0.98, 0.2), with first steps of η = 0.8 and κ = 1. After one turn v = (0.393, 0.920) and w
+    = (0.672, −0.740).
 
-    With η and κ kept at these, v does not end on the data: it is pulled along w, passes u, and jumps to and fro across the
-    axis x₁, where |x₂| has its kink, between 6° and 29° off. For at v = u the critic should be undecided, w = 0, but it is
-    rescaled to unit length: it then stands across the data and goes on pushing v with full force. Once v has passed, the critic
-    ought to turn round, and is pushed to, but by only 0.4 times the angle between v and u: unless κ is above the inverse of
-    that, it stays. Shorter steps of v do not help: with η = 0.1 it stays at the axis, 10° off. A critic's step that grows does:
-    with κ = √t and η = 0.8/√t, v comes back from the axis and is within 1° of u from turn 37 on. In the end the critic flips
-    between u and −u, all real or all fake, and pushes along v, where rescaling undoes it. From other beginnings v may end on a
-    mirror image of u in an axis, which this critic cannot tell from u.
+    With η and κ kept at these, v does not end on the data: it is pulled along w, passes u, and
+    jumps to and fro across the axis x₁, where |x₂| has its kink, between 6° and 29° off. For at v =
+    u the critic should be undecided, w = 0, but it is rescaled to unit length: it then stands
+    across the data and goes on pushing v with full force. Once v has passed, the critic ought to
+    turn round, and is pushed to, but by only 0.4 times the angle between v and u: unless κ is above
+    the inverse of that, it stays. Shorter steps of v do not help: with η = 0.1 it stays at the
+    axis, 10° off. A critic's step that grows does: with κ = √t and η = 0.8/√t, v comes back from
+    the axis and is within 1° of u from turn 37 on. In the end the critic flips between u and −u,
+    all real or all fake, and pushes along v, where rescaling undoes it. From other beginnings v may
+    end on a mirror image of u in an axis, which this critic cannot tell from u.
 
     Args:
         generator: v at the beginning, of shape (2,).
@@ -114,9 +125,14 @@ def line_game(
         The beginning, and the state after each turn, in float64.
 
     Raises:
-        ValueError: If a direction is not of shape (2,), finite and other than zero, or there are no turns.
+        ValueError: If a direction is not of shape (2,), finite and other than zero, or there are no
+            turns.
     """
-    beginning = {"generator": (generator, (0.2, 0.98)), "critic": (critic, (0.71, -0.71)), "data": (data, (0.98, 0.2))}
+    beginning = {
+        "generator": (generator, (0.2, 0.98)),
+        "critic": (critic, (0.71, -0.71)),
+        "data": (data, (0.98, 0.2)),
+    }
     v, w, u = (
         torch.tensor(default, dtype=torch.float64) if given is None else given.detach().double()
         for given, default in beginning.values()

@@ -21,7 +21,8 @@ SPREAD = (3.0, 1.0)  # of the first mean, and of the log of its distance to the 
 
 
 class OrderedMixture(nn.Module):
-    """μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1), zᵢ ~ Categorical(π), xᵢ ~ N(μ_zᵢ, σ²): two components, kept in order.
+    """μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1), zᵢ ~ Categorical(π), xᵢ ~ N(μ_zᵢ, σ²): two components,
+    kept in order.
 
     Args:
         x: The data, of shape (N,).
@@ -29,11 +30,13 @@ class OrderedMixture(nn.Module):
         scale: σ, positive.
 
     Raises:
-        ValueError: If the shapes do not fit, a datum is not finite, or a weight or scale is not positive.
+        ValueError: If the shapes do not fit, a datum is not finite, or a weight or scale is not
+            positive.
     """
 
     teaches: ClassVar[str] = (
-        "Which component made a datum is summed out; an order of the means stops them from trading names."
+        "Which component made a datum is summed out; an order of the means stops them from "
+        "trading names."
     )
     x: Tensor
     weights: Tensor
@@ -60,7 +63,9 @@ class OrderedMixture(nn.Module):
         return (self.x,)
 
     def model(self, x: Tensor) -> Tensor:
-        """Samples "locs" (2,), in ascending order, and "z", to be enumerated; observes "x" in the plate "data"."""
+        """Samples "locs" (2,), in ascending order, and "z", to be enumerated; observes "x" in the
+        plate "data".
+        """
         locs = pyro.sample("locs", _ordered(x))
         with pyro.plate("data", x.shape[0]):
             z = pyro.sample("z", dist.Categorical(self.weights), infer={"enumerate": "parallel"})
@@ -95,7 +100,8 @@ class SignFlip(nn.Module):
     """
 
     teaches: ClassVar[str] = (
-        "Of two equal modes a guide that seeks modes finds one, and a chain may never see the other."
+        "Of two equal modes a guide that seeks modes finds one, and a chain may never see the "
+        "other."
     )
     x: Tensor
     scale: Tensor
@@ -121,7 +127,9 @@ class SignFlip(nn.Module):
         theta = pyro.sample("theta", dist.Normal(x.new_zeros(()), x.new_full((), 3.0)))
         either = dist.Normal(torch.stack([theta, -theta], -1), self.scale)
         with pyro.plate("data", x.shape[0]):
-            return pyro.sample("x", dist.MixtureSameFamily(dist.Categorical(x.new_full((2,), 0.5)), either), obs=x)
+            return pyro.sample(
+                "x", dist.MixtureSameFamily(dist.Categorical(x.new_full((2,), 0.5)), either), obs=x
+            )
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
         """By quadrature over θ, exact to rounding; by symmetry E θ = 0.
@@ -135,16 +143,21 @@ class SignFlip(nn.Module):
         x, scale = self.x.double(), self.scale.double()
 
         def log_density(theta: Tensor) -> Tensor:
-            either = dist.Normal(torch.cat([theta, -theta], -1)[:, None], scale).log_prob(x[:, None])
+            either = dist.Normal(torch.cat([theta, -theta], -1)[:, None], scale).log_prob(
+                x[:, None]
+            )
             return either.logsumexp(-1).sum(-1) - 0.5 * (theta[:, 0] / 3).square()
 
         corner = x.new_full((1,), 30.0).double()
-        moments = quadrature(log_density, lambda theta: plain({"theta": theta[:, 0]}), -corner, corner, points)
+        moments = quadrature(
+            log_density, lambda theta: plain({"theta": theta[:, 0]}), -corner, corner, points
+        )
         return cast_like(self.x, moments)
 
 
 class HiddenMarkov(nn.Module):
-    """zₜ ~ Categorical(A_zₜ₋₁), xₜ ~ N(μ_zₜ, σ²), z₀ of even odds, and μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1).
+    """zₜ ~ Categorical(A_zₜ₋₁), xₜ ~ N(μ_zₜ, σ²), z₀ of even odds, and μ₁ ~ N(0, 3²), log(μ₂ − μ₁)
+    ~ N(0, 1).
 
     Args:
         x: The series, of shape (T,).
@@ -152,10 +165,13 @@ class HiddenMarkov(nn.Module):
         scale: σ, positive.
 
     Raises:
-        ValueError: If the shapes do not fit, a datum is not finite, or a probability or scale is not positive.
+        ValueError: If the shapes do not fit, a datum is not finite, or a probability or scale is
+            not positive.
     """
 
-    teaches: ClassVar[str] = "A chain of discrete states is summed out at a cost linear in its length, not exponential."
+    teaches: ClassVar[str] = (
+        "A chain of discrete states is summed out at a cost linear in its length, not exponential."
+    )
     x: Tensor
     transition: Tensor
     initial: Tensor
@@ -167,7 +183,9 @@ class HiddenMarkov(nn.Module):
         transition = x.new_tensor([[0.9, 0.1], [0.1, 0.9]]) if transition is None else transition
         expect_shape("transition", transition, "(2, 2)", transition.shape == (2, 2))
         expect_positive("transition", transition)
-        self.register_buffer("transition", (transition / transition.sum(-1, keepdim=True)).to(x).detach().clone())
+        self.register_buffer(
+            "transition", (transition / transition.sum(-1, keepdim=True)).to(x).detach().clone()
+        )
         self.register_buffer("initial", x.new_full((2,), 0.5))
 
     @classmethod
@@ -184,7 +202,9 @@ class HiddenMarkov(nn.Module):
         return (self.x,)
 
     def model(self, x: Tensor) -> Tensor:
-        """Samples "locs" (2,), in ascending order, and states "z_0", "z_1", …, to be enumerated; observes "x_0", "x_1", …"""
+        """Samples "locs" (2,), in ascending order, and states "z_0", "z_1", …, to be enumerated;
+        observes "x_0", "x_1", …
+        """
         locs = pyro.sample("locs", _ordered(x))
         chances = self.initial
         for t in pyro.markov(range(x.shape[0])):
@@ -194,7 +214,8 @@ class HiddenMarkov(nn.Module):
         return locs
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
-        """By quadrature over μ₁ and log(μ₂ − μ₁), the states summed out by the forward algorithm; exact to rounding.
+        """By quadrature over μ₁ and log(μ₂ − μ₁), the states summed out by the forward algorithm;
+        exact to rounding.
 
         Args:
             points: Nodes along each axis.
@@ -206,7 +227,10 @@ class HiddenMarkov(nn.Module):
 
     def _log_likelihood(self, locs: Tensor) -> Tensor:
         """log p(x | μ) at each row of locs (M, 2): αₜ(k) = N(xₜ; μₖ, σ²) Σⱼ αₜ₋₁(j) Aⱼₖ, in logs."""
-        moves, ahead = self.transition.double().log(), self.initial.double().log().expand(locs.shape)
+        moves, ahead = (
+            self.transition.double().log(),
+            self.initial.double().log().expand(locs.shape),
+        )
         for value in self.x.double():
             alpha = ahead + dist.Normal(locs, self.scale.double()).log_prob(value)
             ahead = (alpha[:, :, None] + moves).logsumexp(1)
@@ -222,13 +246,19 @@ def _register(module: nn.Module, x: Tensor, scale: float) -> None:
 
 
 def _ordered(x: Tensor) -> dist.TorchDistribution:
-    """The prior of two ascending means: N(0, 3²) for the first, N(0, 1) for the log of its distance to the second."""
+    """The prior of two ascending means: N(0, 3²) for the first, N(0, 1) for the log of its distance
+    to the second.
+    """
     base = dist.Normal(x.new_zeros(2), x.new_tensor(SPREAD)).to_event(1)
     return dist.TransformedDistribution(base, [OrderedTransform()])
 
 
-def _reference(x: Tensor, log_likelihood: Callable[[Tensor], Tensor], points: int | None) -> dict[str, Moments]:
-    """The moments of "locs" under the ordered prior and a likelihood, on a grid of the prior's own normal coordinates."""
+def _reference(
+    x: Tensor, log_likelihood: Callable[[Tensor], Tensor], points: int | None
+) -> dict[str, Moments]:
+    """The moments of "locs" under the ordered prior and a likelihood, on a grid of the prior's own
+    normal coordinates.
+    """
     spread, ordered = x.new_tensor(SPREAD).double(), OrderedTransform()
     moments = quadrature(
         lambda u: log_likelihood(ordered(u)) - 0.5 * (u / spread).square().sum(-1),

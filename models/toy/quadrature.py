@@ -12,7 +12,10 @@ from torch import Tensor
 from ppl_gen.models.toy.contract import Moments
 
 AGREE = 1e-6  # of a standard deviation, between all nodes and every other node
-CUT = {1: 60.0, 2: 40.0}  # nats below the peak, on a line and in a plane: the mass left out is some 10⁻²⁶ or 10⁻¹⁷
+CUT = {
+    1: 60.0,
+    2: 40.0,
+}  # nats below the peak, on a line and in a plane: the mass left out is some 10⁻²⁶ or 10⁻¹⁷
 POINTS = {1: 2001, 2: 301}
 
 
@@ -33,10 +36,11 @@ def quadrature(
     upper: Tensor,
     points: int | None = None,
 ) -> dict[str, Moments]:
-    """E[f] = ∫ E[f | u] p(u) du and Var[f] = ∫ (Var[f | u] + (E[f | u] − E[f])²) p(u) du, on a grid of nodes u.
+    """E[f] = ∫ E[f | u] p(u) du and Var[f] = ∫ (Var[f | u] + (E[f | u] − E[f])²) p(u) du, on a grid
+    of nodes u.
 
-    The box is narrowed to where p lies within 60 nats of its peak (40 in a plane). On it the trapezoid rule is exact to
-    rounding once the nodes lie closer than the posterior is wide.
+    The box is narrowed to where p lies within 60 nats of its peak (40 in a plane). On it the
+    trapezoid rule is exact to rounding once the nodes lie closer than the posterior is wide.
 
     Args:
         log_density: log p(u) up to a constant, from nodes (M, d) to (M,); d is 1 or 2.
@@ -46,8 +50,8 @@ def quadrature(
         points: Nodes along each axis, odd; 2001 or 301 if left out.
 
     Raises:
-        ValueError: If there are fewer than five points, if p has mass at the border of the box, or if every other node
-            gives another answer, by more than 10⁻⁶ standard deviations.
+        ValueError: If there are fewer than five points, if p has mass at the border of the box, or
+            if every other node gives another answer, by more than 10⁻⁶ standard deviations.
     """
     size = lower.shape[0]
     points = POINTS[size] if points is None else points
@@ -59,8 +63,8 @@ def quadrature(
     border = ((nodes == lower) | (nodes == upper)).any(-1)
     if not density.max() - density[border].max() > CUT[size] / 2:
         raise ValueError(
-            "expected a posterior inside ten standard deviations of the prior, got one with mass at the border of the "
-            "quadrature; take a wider prior, or data that fit it"
+            "expected a posterior inside ten standard deviations of the prior, got one with mass "
+            "at the border of the quadrature; take a wider prior, or data that fit it"
         )
     every_other = torch.zeros([points] * size, dtype=torch.bool, device=nodes.device)
     every_other[(slice(None, None, 2),) * size] = True
@@ -68,7 +72,9 @@ def quadrature(
     at_nodes = conditional(nodes)
     fine = {name: _mixed(m, density) for name, m in at_nodes.items()}
     for name, m in at_nodes.items():
-        _compare(name, fine[name], _mixed(Moments(m.mean[coarse], m.sd[coarse]), density[coarse]), points)
+        _compare(
+            name, fine[name], _mixed(Moments(m.mean[coarse], m.sd[coarse]), density[coarse]), points
+        )
     return fine
 
 
@@ -78,8 +84,14 @@ def _narrowed(
     for _ in range(3):
         nodes = _grid(lower, upper, points)
         density = _in_parts(log_density, nodes)
-        near, step = nodes[density > density.max() - CUT[len(lower)]], (upper - lower) / (points - 1)
-        lower, upper = torch.maximum(lower, near.amin(0) - step), torch.minimum(upper, near.amax(0) + step)
+        near, step = (
+            nodes[density > density.max() - CUT[len(lower)]],
+            (upper - lower) / (points - 1),
+        )
+        lower, upper = (
+            torch.maximum(lower, near.amin(0) - step),
+            torch.minimum(upper, near.amax(0) + step),
+        )
     return lower, upper
 
 
@@ -108,6 +120,6 @@ def _compare(name: str, fine: Moments, coarse: Moments, points: int) -> None:
     error = torch.maximum((fine.mean - coarse.mean).abs(), (fine.sd - coarse.sd).abs()) / fine.sd
     if not bool((error < AGREE).all()):
         raise ValueError(
-            f"expected nodes closer than the posterior is wide, got {points} on an axis, which leave {name!r} "
-            f"{float(error.max()):.2g} standard deviations off; raise points"
+            f"expected nodes closer than the posterior is wide, got {points} on an axis, which "
+            f"leave {name!r} {float(error.max()):.2g} standard deviations off; raise points"
         )

@@ -26,28 +26,38 @@ class LinearRegression(nn.Module):
         noise: σ, positive; None samples it too.
 
     Raises:
-        ValueError: If the shapes do not fit, a value is not finite, or a scale is not positive; if σ is unknown and N is
-            below 2, since it then has no standard deviation.
+        ValueError: If the shapes do not fit, a value is not finite, or a scale is not positive; if
+            σ is unknown and N is below 2, since it then has no standard deviation.
     """
 
-    teaches: ClassVar[str] = "A normal prior and normal noise give a normal posterior: a Gaussian guide can be exact."
+    teaches: ClassVar[str] = (
+        "A normal prior and normal noise give a normal posterior: a Gaussian guide can be exact."
+    )
     features: Tensor
     y: Tensor
     prior_scale: Tensor
     noise: Tensor | None
 
-    def __init__(self, features: Tensor, y: Tensor, prior_scale: float = 1.0, noise: float | None = 1.0) -> None:
+    def __init__(
+        self, features: Tensor, y: Tensor, prior_scale: float = 1.0, noise: float | None = 1.0
+    ) -> None:
         super().__init__()
         _register(self, features, y, prior_scale)
         if noise is None and y.shape[0] < 2:
-            raise ValueError(f"expected at least 2 data where the noise is unknown, got {y.shape[0]}")
+            raise ValueError(
+                f"expected at least 2 data where the noise is unknown, got {y.shape[0]}"
+            )
         if noise is not None:
             expect_positive("noise", noise)
         self.register_buffer("noise", None if noise is None else y.new_tensor(noise))
 
     @classmethod
-    def simulated(cls, n: int, p: int, seed: int = 0, *, noise: float | None = 1.0) -> LinearRegression:
-        """An instance whose features and β were drawn from N(0, I), and y with σ = noise (1 where that is None)."""
+    def simulated(
+        cls, n: int, p: int, seed: int = 0, *, noise: float | None = 1.0
+    ) -> LinearRegression:
+        """An instance whose features and β were drawn from N(0, I), and y with σ = noise (1 where
+        that is None).
+        """
         features, coefficients, generator = _drawn(n, p, seed)
         error = torch.randn(n, generator=generator) * (1.0 if noise is None else noise)
         return cls(features, features @ coefficients + error, noise=noise)
@@ -58,14 +68,23 @@ class LinearRegression(nn.Module):
         return (self.y,)
 
     def model(self, y: Tensor) -> Tensor:
-        """Samples "coefficients" (P,) and, where it is unknown, "sigma"; observes "y" in the plate "data"."""
+        """Samples "coefficients" (P,) and, where it is unknown, "sigma"; observes "y" in the plate
+        "data".
+        """
         coefficients = pyro.sample("coefficients", _prior(self.features, self.prior_scale))
-        sigma = pyro.sample("sigma", dist.HalfCauchy(y.new_full((), 2.5))) if self.noise is None else self.noise
+        sigma = (
+            pyro.sample("sigma", dist.HalfCauchy(y.new_full((), 2.5)))
+            if self.noise is None
+            else self.noise
+        )
         with pyro.plate("data", y.shape[0]):
-            return pyro.sample("y", dist.Normal(_predictor(self.features, coefficients), sigma), obs=y)
+            return pyro.sample(
+                "y", dist.Normal(_predictor(self.features, coefficients), sigma), obs=y
+            )
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
-        """Exact: N((XᵀX + σ²/s² I)⁻¹Xᵀy, (XᵀX/σ² + I/s²)⁻¹), averaged over σ by quadrature where that is unknown.
+        """Exact: N((XᵀX + σ²/s² I)⁻¹Xᵀy, (XᵀX/σ² + I/s²)⁻¹), averaged over σ by quadrature where
+        that is unknown.
 
         Args:
             points: Nodes of the quadrature, where there is one.
@@ -78,8 +97,15 @@ class LinearRegression(nn.Module):
             return cast_like(self.y, {"coefficients": Moments(given.mean[0], given.sd[0])})
         centre = (self.y.double().square().mean() + 1e-9).sqrt().log()[None]
         moments = quadrature(
-            lambda u: self._log_evidence(u[:, 0].exp()) + dist.HalfCauchy(2.5).log_prob(u[:, 0].exp()) + u[:, 0],
-            lambda u: {"coefficients": self._given(u[:, 0].exp()), **plain({"sigma": u[:, 0].exp()})},
+            lambda u: (
+                self._log_evidence(u[:, 0].exp())
+                + dist.HalfCauchy(2.5).log_prob(u[:, 0].exp())
+                + u[:, 0]
+            ),
+            lambda u: {
+                "coefficients": self._given(u[:, 0].exp()),
+                **plain({"sigma": u[:, 0].exp()}),
+            },
             centre - 40,
             centre + 40,
             points,
@@ -87,20 +113,29 @@ class LinearRegression(nn.Module):
         return cast_like(self.y, moments)
 
     def _decomposed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """V (P, P), the singular values of X and Uᵀy, both filled up with zeros to (P,), and |y − UUᵀy|²."""
+        """V (P, P), the singular values of X and Uᵀy, both filled up with zeros to (P,), and |y −
+        UUᵀy|².
+        """
         y, p = self.y.double(), self.features.shape[1]
         u, values, vt = torch.linalg.svd(self.features.double(), full_matrices=True)
         rank = values.shape[0]
         along = u[:, :rank].T @ y
         fill = y.new_zeros(p - rank)
-        return vt.T, torch.cat([values, fill]), torch.cat([along, fill]), (y - u[:, :rank] @ along).square().sum()
+        return (
+            vt.T,
+            torch.cat([values, fill]),
+            torch.cat([along, fill]),
+            (y - u[:, :rank] @ along).square().sum(),
+        )
 
     def _given(self, sigma: Tensor) -> Moments:
         """The moments of β at each σ, of shape (M, P)."""
         v, values, along, _ = self._decomposed()
         prior, noise = self.prior_scale.double().square(), sigma.square()[:, None]
         total = noise + prior * values.square()
-        return Moments((prior * values * along / total) @ v.T, ((prior * noise / total) @ v.T.square()).sqrt())
+        return Moments(
+            (prior * values * along / total) @ v.T, ((prior * noise / total) @ v.T.square()).sqrt()
+        )
 
     def _log_evidence(self, sigma: Tensor) -> Tensor:
         """log N(y; 0, s²XXᵀ + σ²I) at each σ, of shape (M,)."""
@@ -109,7 +144,9 @@ class LinearRegression(nn.Module):
         total = noise[:, None] + self.prior_scale.double().square() * values.square()
         n, p = self.features.shape
         square = rest / noise + (along.square() / total).sum(-1)
-        return -0.5 * (square + total.log().sum(-1) + (n - p) * noise.log() + n * math.log(2 * math.pi))
+        return -0.5 * (
+            square + total.log().sum(-1) + (n - p) * noise.log() + n * math.log(2 * math.pi)
+        )
 
 
 class LogisticRegression(nn.Module):
@@ -121,11 +158,13 @@ class LogisticRegression(nn.Module):
         prior_scale: s, positive.
 
     Raises:
-        ValueError: If the shapes do not fit, a value is not finite, s is not positive, or a response is not 0 or 1.
+        ValueError: If the shapes do not fit, a value is not finite, s is not positive, or a
+            response is not 0 or 1.
     """
 
     teaches: ClassVar[str] = (
-        "Log-concave but not conjugate: a skewed posterior that a Gaussian meets nearly, never quite."
+        "Log-concave but not conjugate: a skewed posterior that a Gaussian meets nearly, never "
+        "quite."
     )
     features: Tensor
     y: Tensor
@@ -135,7 +174,10 @@ class LogisticRegression(nn.Module):
         super().__init__()
         _register(self, features, y, prior_scale)
         if not bool(((y == 0) | (y == 1)).all()):
-            raise ValueError(f"expected responses of 0 or 1, got values from {float(y.min())} to {float(y.max())}")
+            raise ValueError(
+                f"expected responses of 0 or 1, got values from {float(y.min())} to "
+                f"{float(y.max())}"
+            )
 
     @classmethod
     def simulated(cls, n: int, p: int, seed: int = 0) -> LogisticRegression:
@@ -153,7 +195,9 @@ class LogisticRegression(nn.Module):
         """Samples "coefficients" (P,); observes "y" in the plate "data"."""
         coefficients = pyro.sample("coefficients", _prior(self.features, self.prior_scale))
         with pyro.plate("data", y.shape[0]):
-            return pyro.sample("y", dist.Bernoulli(logits=_predictor(self.features, coefficients)), obs=y)
+            return pyro.sample(
+                "y", dist.Bernoulli(logits=_predictor(self.features, coefficients)), obs=y
+            )
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
         """By quadrature over β, exact to rounding.
@@ -167,7 +211,8 @@ class LogisticRegression(nn.Module):
         size = self.features.shape[1]
         if size > 2:
             raise ValueError(
-                f"expected at most 2 coefficients for a quadrature, got {size}; compare with long MCMC instead"
+                f"expected at most 2 coefficients for a quadrature, got {size}; compare with long "
+                "MCMC instead"
             )
         x, sign, scale = self.features.double(), 2 * self.y.double() - 1, self.prior_scale.double()
 
@@ -176,17 +221,31 @@ class LogisticRegression(nn.Module):
             return likelihood - 0.5 * (beta / scale).square().sum(-1)
 
         corner = 10 * scale.expand(size)
-        moments = quadrature(log_density, lambda beta: plain({"coefficients": beta}), -corner, corner, points)
+        moments = quadrature(
+            log_density, lambda beta: plain({"coefficients": beta}), -corner, corner, points
+        )
         return cast_like(self.y, moments)
 
 
 def _register(module: nn.Module, features: Tensor, y: Tensor, prior_scale: float) -> None:
-    expect_shape("features", features, "(N, P), both of at least 1", features.dim() == 2 and features.numel() > 0)
-    expect_shape("y", y, f"({features.shape[0]},), one response per row of the features", y.shape == features.shape[:1])
+    expect_shape(
+        "features",
+        features,
+        "(N, P), both of at least 1",
+        features.dim() == 2 and features.numel() > 0,
+    )
+    expect_shape(
+        "y",
+        y,
+        f"({features.shape[0]},), one response per row of the features",
+        y.shape == features.shape[:1],
+    )
     expect_finite("features", features)
     expect_finite("y", y)
     if y.dtype != features.dtype:
-        raise ValueError(f"expected y of the features' dtype {features.dtype}, got {y.dtype}; say y.to(features)")
+        raise ValueError(
+            f"expected y of the features' dtype {features.dtype}, got {y.dtype}; say y.to(features)"
+        )
     expect_positive("prior_scale", prior_scale)
     module.register_buffer("features", features.detach().clone())
     module.register_buffer("y", y.detach().clone())
@@ -195,7 +254,9 @@ def _register(module: nn.Module, features: Tensor, y: Tensor, prior_scale: float
 
 def _drawn(n: int, p: int, seed: int) -> tuple[Tensor, Tensor, torch.Generator]:
     if n < 1 or p < 1:
-        raise ValueError(f"expected at least one datum and one coefficient, got n = {n} and p = {p}")
+        raise ValueError(
+            f"expected at least one datum and one coefficient, got n = {n} and p = {p}"
+        )
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, p, generator=generator), torch.randn(p, generator=generator), generator
 
@@ -205,6 +266,8 @@ def _prior(features: Tensor, scale: Tensor) -> dist.TorchDistribution:
 
 
 def _predictor(features: Tensor, coefficients: Tensor) -> Tensor:
-    """Xβ, of shape (N,), or (*particles, N) of coefficients (*particles, 1, P) drawn in plates of particles."""
+    """Xβ, of shape (N,), or (*particles, N) of coefficients (*particles, 1, P) drawn in plates of
+    particles.
+    """
     product = coefficients @ features.T
     return product.squeeze(-2) if coefficients.dim() > 1 else product

@@ -1,1 +1,3 @@
-"""The user's surface: the command, its runs and its reports. Only here do parts have names as strings."""
+"""The user's surface: the command, its runs and its reports. Only here do parts have names as
+strings.
+"""

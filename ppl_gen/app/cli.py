@@ -1,4 +1,6 @@
-"""The command `ppl-gen`. Nothing heavy is imported before a command needs it, so that help answers at once."""
+"""The command `ppl-gen`. Nothing heavy is imported before a command needs it, so that help answers
+at once.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +65,17 @@ def fit(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(metavar="|".join(MODELS), help="What to fit.")],
     *,
-    download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch what is missing.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch what is missing.")
+    ] = False,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/MODEL-DATA if left out.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin the run in --out anew.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin the run in --out anew.")
+    ] = False,
     **options: Any,
 ) -> None:
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
@@ -81,41 +89,69 @@ def fit(
         given = given_on_the_command_line(ctx) & options.keys()
         config = configure(model, given, **options)
         data = [options["data"], *([options["data_b"]] if options["data_b"] else [])]
-        named = [part for place, suffixes in map(parse, data) for part in (Path(place).stem, *suffixes)]
+        named = [
+            part for place, suffixes in map(parse, data) for part in (Path(place).stem, *suffixes)
+        ]
         folder = out or Path("runs") / "-".join([model, *named])
-        fit_command.fit(folder, config, given | {"model"}, device, resume, overwrite, download, console)
+        fit_command.fit(
+            folder, config, given | {"model"}, device, resume, overwrite, download, console
+        )
 
 
 @app.command()
 def evaluate(
     ctx: typer.Context,
-    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run; or several, to compare.")],
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run; or several, to compare.")
+    ],
     particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
-    limit: Annotated[int | None, typer.Option(help="Score only the first so many test data.")] = None,
-    ais: Annotated[bool, typer.Option("--ais", help="Annealed importance sampling: a tighter bound.")] = False,
-    bdmc: Annotated[bool, typer.Option("--bdmc", help="Bounds from both sides, on data drawn from the model.")] = False,
-    gaps: Annotated[bool, typer.Option("--gaps", help="What the guide's family and its network lose.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Score only the first so many test data.")
+    ] = None,
+    ais: Annotated[
+        bool, typer.Option("--ais", help="Annealed importance sampling: a tighter bound.")
+    ] = False,
+    bdmc: Annotated[
+        bool, typer.Option("--bdmc", help="Bounds from both sides, on data drawn from the model.")
+    ] = False,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="What the guide's family and its network lose.")
+    ] = False,
     collapse: Annotated[bool, typer.Option("--collapse", help="Which latents are in use.")] = False,
-    moments: Annotated[bool, typer.Option("--moments", help="Which moment of the draws is off, by how much.")] = False,
+    moments: Annotated[
+        bool, typer.Option("--moments", help="Which moment of the draws is off, by how much.")
+    ] = False,
     two_sample: Annotated[
         bool, typer.Option("--two-sample", help="Distances of draws from test data, with p-values.")
     ] = False,
     features: Annotated[
-        str | None, typer.Option(help="pixels, pca, classifier (of labelled data) or inception (of colour images).")
+        str | None,
+        typer.Option(
+            help="pixels, pca, classifier (of labelled data) or inception (of colour images)."
+        ),
     ] = None,
     permutations: Annotated[int, typer.Option(help="Permutations behind a p-value.")] = 500,
     epsilon: Annotated[
-        float | None, typer.Option(help="AIS under Gaussian noise of this size, which any program has; 0.1 for runs.")
+        float | None,
+        typer.Option(
+            help="AIS under Gaussian noise of this size, which any program has; 0.1 for runs."
+        ),
     ] = None,
-    chains: Annotated[int, typer.Option(help="Chains per datum, for --ais, --bdmc, --gaps and --epsilon.")] = 16,
+    chains: Annotated[
+        int, typer.Option(help="Chains per datum, for --ais, --bdmc, --gaps and --epsilon.")
+    ] = 16,
     temperatures: Annotated[int, typer.Option(help="Steps to the posterior, for the same.")] = 1000,
     subset: Annotated[int, typer.Option(help="The first so many test data, for the same.")] = 100,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="Of several runs: where to; beside the first if left out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of several runs: where to; beside the first if left out.")
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Score a run on its test data: log evidence with standard error; by its draws if it has none; or compare runs."""
+    """Score a run on its test data: log evidence with standard error; by its draws if it has none;
+    or compare runs.
+    """
     with one_line_errors():
         from ppl_gen.app.commands import evaluate as evaluate_command
         from ppl_gen.app.commands import evaluate_runs
@@ -142,9 +178,13 @@ def sample(
     count: Count = 100,
     label: Annotated[
         int | None,
-        typer.Option(help="The label, or an infogan's code, to draw under; ten of each in turn if left out."),
+        typer.Option(
+            help="The label, or an infogan's code, to draw under; ten of each in turn if left out."
+        ),
     ] = None,
-    caption: Annotated[str | None, typer.Option(help='A caption to condition on: "a thick slanted seven".')] = None,
+    caption: Annotated[
+        str | None, typer.Option(help='A caption to condition on: "a thick slanted seven".')
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -175,12 +215,19 @@ def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto
 @app.command()
 def translate(
     run_folder: RunFolder,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="A folder, a file, or a data set's test images.")],
-    side: Annotated[str, typer.Option("--from", metavar="a|b", help="The domain that they are of.")],
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="A folder, a file, or a data set's test images.")
+    ],
+    side: Annotated[
+        str, typer.Option("--from", metavar="a|b", help="The domain that they are of.")
+    ],
     to: Annotated[Path, typer.Option(help="Where the translations go, a PNG for each.")],
     image_size: Annotated[
         int | None,
-        typer.Option(help="Side to bring the images to, after what the run's domain is made by; the run's own."),
+        typer.Option(
+            help="Side to bring the images to, after what the run's domain is made by; the run's "
+            "own."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -197,24 +244,35 @@ def translate(
 @app.command()
 def compare(
     what: Annotated[
-        str, typer.Argument(metavar="NAME|RUN", help="A toy posterior (eight-schools, ppca, ...) or a run.")
+        str,
+        typer.Argument(
+            metavar="NAME|RUN", help="A toy posterior (eight-schools, ppca, ...) or a run."
+        ),
     ],
     sampler: Annotated[str, typer.Option(help="hmc, all chains at once, or nuts, Pyro's.")] = "hmc",
     guide: Annotated[
         str, typer.Option(help="mean-field or full-covariance, for a toy; a run has its own.")
     ] = "mean-field",
-    chains: Annotated[int | None, typer.Option(help="Chains; 64 for hmc (16 on a run), 4 for nuts.")] = None,
+    chains: Annotated[
+        int | None, typer.Option(help="Chains; 64 for hmc (16 on a run), 4 for nuts.")
+    ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 500,
     warmup: Annotated[int, typer.Option(help="Iterations before them.")] = 500,
     steps: Annotated[int, typer.Option(help="SVI steps of a toy's guide.")] = 3000,
     limit: Annotated[int, typer.Option(help="Of a run, the first so many test data.")] = 20,
     engine: Engine = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Where to; runs/compare-NAME, or RUN/compare.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; runs/compare-NAME, or RUN/compare.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over earlier results.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
-    """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures, posterior.nc."""
+    """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures,
+    posterior.nc.
+    """
     with one_line_errors():
         from ppl_gen.app.commands import compare as compare_command
         from ppl_gen.app.run.opened import Fitted

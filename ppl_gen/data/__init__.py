@@ -1,4 +1,6 @@
-"""Data as programs see them: data sets and how they are loaded, pairs of domains, attributes and captions of images."""
+"""Data as programs see them: data sets and how they are loaded, pairs of domains, attributes and
+captions of images.
+"""
 
 from ppl_gen.data.attributes import edges, slant, thickness
 from ppl_gen.data.captions import Captions, TextEncoder

@@ -1,4 +1,6 @@
-"""What is measured on a picture of a stroke: how thick it is, how far it leans, where its edges lie."""
+"""What is measured on a picture of a stroke: how thick it is, how far it leans, where its edges
+lie.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ from torch.nn import functional as F
 
 
 def thickness(x: Tensor) -> Tensor:
-    """2 Σ x / Σ ‖∇x‖, the ink over half the length of its edge: the width of a stroke, in pixels, of shape (N,).
+    """2 Σ x / Σ ‖∇x‖, the ink over half the length of its edge: the width of a stroke, in pixels,
+    of shape (N,).
 
-    A stroke of width w and length L has ink wL and an edge of 2L, apart from its ends. The length of a grey image's edge is its
-    total variation, so that pale ink changes nothing and blurring little. A blank image has thickness 0.
+    A stroke of width w and length L has ink wL and an edge of 2L, apart from its ends. The length
+    of a grey image's edge is its total variation, so that pale ink changes nothing and blurring
+    little. A blank image has thickness 0.
 
     Args:
         x: Images (N, C, H, W), ink being bright; colours are averaged.
@@ -35,10 +39,11 @@ def thickness(x: Tensor) -> Tensor:
 
 
 def slant(x: Tensor) -> Tensor:
-    """−μ₁₁ / μ₀₂: the columns that the ink moves to the right for each row up, of shape (N,); the tangent of the angle.
+    """−μ₁₁ / μ₀₂: the columns that the ink moves to the right for each row up, of shape (N,); the
+    tangent of the angle.
 
-    μ₁₁ and μ₀₂ are the ink's central moments, of column times row and of row squared, rows being counted downwards. Shearing an
-    image by s adds s. A picture without height has slant 0.
+    μ₁₁ and μ₀₂ are the ink's central moments, of column times row and of row squared, rows being
+    counted downwards. Shearing an image by s adds s. A picture without height has slant 0.
 
     Args:
         x: Images (N, C, H, W), ink being bright; colours are averaged.
@@ -53,10 +58,12 @@ def slant(x: Tensor) -> Tensor:
 
 
 def edges(x: Tensor) -> Tensor:
-    """min(1, ‖Sobel gradient‖ / 4): an outline in [0, 1], of shape (N, 1, H, W), 1 on both sides of a full step.
+    """min(1, ‖Sobel gradient‖ / 4): an outline in [0, 1], of shape (N, 1, H, W), 1 on both sides of
+    a full step.
 
     Args:
-        x: Images (N, C, H, W); colours are averaged. The outermost pixels are taken to go on beyond the border.
+        x: Images (N, C, H, W); colours are averaged. The outermost pixels are taken to go on beyond
+            the border.
     """
     ink = F.pad(_ink(x)[:, None], (1, 1, 1, 1), mode="replicate")
     across = ink.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4

@@ -23,13 +23,17 @@ WORDS = ("a", "an", *filter(None, THICKNESS), *SLANT)  # which no class can be n
 
 @dataclass(frozen=True)
 class Captions:
-    """What is said of an image: "a" or "an", its thickness unless it is middling, its slant, and its class.
+    """What is said of an image: "a" or "an", its thickness unless it is middling, its slant, and
+    its class.
 
-    The words compare an image with a data set: the lower, middle and upper third of its thickness and slant.
+    The words compare an image with a data set: the lower, middle and upper third of its thickness
+    and slant.
 
     Attributes:
-        thickness: Two thresholds, in pixels: below the first an image is "thin", above the second "thick".
-        slant: Two thresholds, in columns per row: "left-leaning" below, "upright" between, "slanted" (to the right) above.
+        thickness: Two thresholds, in pixels: below the first an image is "thin", above the second
+            "thick".
+        slant: Two thresholds, in columns per row: "left-leaning" below, "upright" between,
+            "slanted" (to the right) above.
         names: A word for each class: lower-case, and none of `WORDS`.
         missing: The word for a class that is not known, −1.
 
@@ -46,9 +50,15 @@ class Captions:
         words = (*self.names, self.missing)
         for i, word in enumerate(words):
             if word.lower().split() != [word]:
-                raise ValueError(f"expected names of one lower-case word each, got {word!r}; join words by hyphens")
+                raise ValueError(
+                    f"expected names of one lower-case word each, got {word!r}; join words by "
+                    "hyphens"
+                )
             if word in WORDS:
-                raise ValueError(f"expected names other than {', '.join(WORDS)}, which say other things, got {word!r}")
+                raise ValueError(
+                    f"expected names other than {', '.join(WORDS)}, which say other things, got "
+                    f"{word!r}"
+                )
             if word in words[:i]:
                 raise ValueError(f"expected different names, got {word!r} twice; rename one")
 
@@ -61,16 +71,23 @@ class Captions:
             names: A word for each class.
 
         Raises:
-            ValueError: If there are fewer than three images, all are alike in thickness or slant, or a name is no such word.
+            ValueError: If there are fewer than three images, all are alike in thickness or slant,
+                or a name is no such word.
         """
         if len(x) < 3:
-            raise ValueError(f"expected at least 3 images, whose thirds are taken, got {len(x)}; give some hundreds")
+            raise ValueError(
+                f"expected at least 3 images, whose thirds are taken, got {len(x)}; give some "
+                "hundreds"
+            )
         thirds = []
         for measure in (thickness, slant):
-            low, high = torch.quantile(measure(x).double().cpu(), torch.tensor([1 / 3, 2 / 3]).double()).tolist()
+            low, high = torch.quantile(
+                measure(x).double().cpu(), torch.tensor([1 / 3, 2 / 3]).double()
+            ).tolist()
             if not low < high:
                 raise ValueError(
-                    f"expected images that differ in {measure.__name__}, got thirds of {low:.3g} and {high:.3g}"
+                    f"expected images that differ in {measure.__name__}, got thirds of {low:.3g} "
+                    f"and {high:.3g}"
                 )
             thirds.append((low, high))
         return cls(thirds[0], thirds[1], tuple(names))
@@ -111,11 +128,15 @@ class Captions:
             ValueError: If there is not one label for each image, or one is out of range.
         """
         if y.shape != x.shape[:1] or y.is_floating_point():
-            raise ValueError(f"expected {len(x)} labels, one for each image, got {y.dtype} of shape {tuple(y.shape)}")
+            raise ValueError(
+                f"expected {len(x)} labels, one for each image, got {y.dtype} of shape "
+                f"{tuple(y.shape)}"
+            )
         if not bool(((y >= -1) & (y < len(self.names))).all()):
             last = len(self.names) - 1
             raise ValueError(
-                f"expected labels in 0, …, {last}, or −1 where missing, got {int(y.min())} to {int(y.max())}"
+                f"expected labels in 0, …, {last}, or −1 where missing, got {int(y.min())} to "
+                f"{int(y.max())}"
             )
         thick, lean = (
             torch.bucketize(
@@ -124,10 +145,14 @@ class Captions:
             for measure, thresholds in ((thickness, self.thickness), (slant, self.slant))
         )
         named = (*self.names, self.missing)
-        return [_sentence([THICKNESS[i], SLANT[j], named[k]]) for i, j, k in zip(thick, lean, y.tolist(), strict=True)]
+        return [
+            _sentence([THICKNESS[i], SLANT[j], named[k]])
+            for i, j, k in zip(thick, lean, y.tolist(), strict=True)
+        ]
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Numbers of words, Long (N, L), with 0 after the end; L is 4, or the longest caption's length if that is more.
+        """Numbers of words, Long (N, L), with 0 after the end; L is 4, or the longest caption's
+        length if that is more.
 
         Args:
             captions: Sentences of words of the vocabulary.
@@ -142,9 +167,14 @@ class Captions:
                 raise ValueError(f"expected captions with at least a word, got {caption!r}")
             for word in words:
                 if word not in numbers:
-                    raise ValueError(f"no word {word!r}, of {caption!r}; {nearest(word, self.vocabulary[1:])}")
+                    raise ValueError(
+                        f"no word {word!r}, of {caption!r}; {nearest(word, self.vocabulary[1:])}"
+                    )
         length = max([LONGEST, *map(len, sentences)])
-        padded = [[*(numbers[word] for word in words), *[0] * (length - len(words))] for words in sentences]
+        padded = [
+            [*(numbers[word] for word in words), *[0] * (length - len(words))]
+            for words in sentences
+        ]
         return torch.tensor(padded, dtype=torch.long).reshape(-1, length)
 
     def decode(self, tokens: Tensor) -> list[str]:
@@ -154,7 +184,8 @@ class Captions:
 
 
 class TextEncoder(nn.Module):
-    """e = W GRU(E t₁, …, E t_L) at the last word: a sentence as a vector that knows the order of its words.
+    """e = W GRU(E t₁, …, E t_L) at the last word: a sentence as a vector that knows the order of
+    its words.
 
     Args:
         vocabulary_size: The number of words, with the padding, whose number is 0.
@@ -172,7 +203,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         if vocabulary_size < 2 or dim < 1 or hidden < 1:
             raise ValueError(
-                f"expected at least 2 words and sizes of at least 1, got {vocabulary_size} words, dim {dim} and hidden {hidden}"
+                f"expected at least 2 words and sizes of at least 1, got {vocabulary_size} words, "
+                f"dim {dim} and hidden {hidden}"
             )
         self.embedding = nn.Embedding(vocabulary_size, hidden, padding_idx=0)
         self.recurrent = nn.GRU(hidden, hidden, batch_first=True)

@@ -1,4 +1,6 @@
-"""Two domains without pairs: batches of each shuffled apart, and ways of making another domain of a data set."""
+"""Two domains without pairs: batches of each shuffled apart, and ways of making another domain of a
+data set.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +61,12 @@ class Domains:
         said = f"got {one} ({self.a.name or 'a'}) and {two} ({self.b.name or 'b'})"
         if len(one) == len(two) == 3 and one[1:] == two[1:]:
             raise ValueError(
-                f"expected two domains of the same channels, {said}; repeat grey images in colour (in_colour(dataset), "
-                f"or a name that ends in :colour)"
+                f"expected two domains of the same channels, {said}; repeat grey images in colour "
+                "(in_colour(dataset), or a name that ends in :colour)"
             )
         raise ValueError(
-            f"expected two domains of one size, {said}; bring both to one side (load(..., image_size=...), --image-size)"
+            f"expected two domains of one size, {said}; bring both to one side (load(..., "
+            "image_size=...), --image-size)"
         )
 
     @property
@@ -106,8 +109,8 @@ class Unpaired:
 
 
 class UnpairedBatches:
-    """A re-iterable of tuples (x_a, x_b) of one length. A pass shows the longer domain once; the shorter begins again,
-    in another order, as often as it has run out.
+    """A re-iterable of tuples (x_a, x_b) of one length. A pass shows the longer domain once; the
+    shorter begins again, in another order, as often as it has run out.
     """
 
     def __init__(self, split: Unpaired, size: int, shuffle: bool) -> None:
@@ -123,7 +126,9 @@ class UnpairedBatches:
         endless = itertools.chain.from_iterable(itertools.repeat(shorter))
         held = next(endless)[0]
         for x, *_ in longer:
-            while len(held) < len(x):  # a batch goes on over the end of a pass, so that both are of one length
+            while len(held) < len(
+                x
+            ):  # a batch goes on over the end of a pass, so that both are of one length
                 held = torch.cat([held, next(endless)[0]])
             other, held = held[: len(x)], held[len(x) :]
             yield (x, other) if first else (other, x)
@@ -144,18 +149,22 @@ def rotated(dataset: Dataset) -> Dataset:
 
 
 def coloured(dataset: Dataset, seed: int = 0) -> Dataset:
-    """Grey images in a colour each, (N, 3, H, W): x times a random (r, g, b) whose largest entry is 1.
+    """Grey images in a colour each, (N, 3, H, W): x times a random (r, g, b) whose largest entry is
+    1.
 
     Args:
         dataset: Grey images.
-        seed: Fixes the colours, one for each place in the data set; the test images have others than the training ones.
+        seed: Fixes the colours, one for each place in the data set; the test images have others
+            than the training ones.
     """
     _expect_grey(dataset)
     return _changed(dataset, "coloured", lambda part: _Coloured(_colours(part, seed)))
 
 
 def in_colour(dataset: Dataset) -> Dataset:
-    """Grey images repeated to three channels, to stand beside coloured ones; these are left as they are."""
+    """Grey images repeated to three channels, to stand beside coloured ones; these are left as they
+    are.
+    """
     if dataset.shape[:1] == (3,):
         return dataset
     _expect_grey(dataset)
@@ -163,11 +172,13 @@ def in_colour(dataset: Dataset) -> Dataset:
 
 
 def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
-    """The central crop × crop pixels, brought to size × size: shrunk by averaging over areas, enlarged bilinearly.
+    """The central crop × crop pixels, brought to size × size: shrunk by averaging over areas,
+    enlarged bilinearly.
 
     Args:
         dataset: Images, (C, H, W).
-        crop: The side of what is kept, up to the shorter of H and W. MNIST's digits fill 20 of their 28 pixels.
+        crop: The side of what is kept, up to the shorter of H and W. MNIST's digits fill 20 of
+            their 28 pixels.
         size: The side of what comes out; that of the crop if left out.
 
     Raises:
@@ -179,7 +190,9 @@ def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
         raise ValueError(f"expected a crop from 1 to the image's side, {side}, got {crop}")
     if size < 1:
         raise ValueError(f"expected an image size of at least 1, got {size}")
-    return _changed(dataset, f"{size}x{size}", lambda _: functools.partial(_centre, crop=crop, size=size))
+    return _changed(
+        dataset, f"{size}x{size}", lambda _: functools.partial(_centre, crop=crop, size=size)
+    )
 
 
 _CENTRE = 20  # pixels that MNIST's digits fill, of 28
@@ -189,7 +202,10 @@ def _inner(dataset: Dataset, size: int) -> Dataset:
     """The central 20 × 20, brought to size × size."""
     if len(dataset.shape) == 3 and min(dataset.shape[1:]) < _CENTRE:
         sides = " × ".join(map(str, dataset.shape[1:]))
-        raise ValueError(f"it takes the central {_CENTRE} × {_CENTRE} pixels, got images of {sides}; leave it out")
+        raise ValueError(
+            f"it takes the central {_CENTRE} × {_CENTRE} pixels, got images of {sides}; leave it "
+            "out"
+        )
     return central(dataset, _CENTRE, size)
 
 
@@ -213,17 +229,21 @@ def load(
     image_size: int | None = None,
     stream: bool | None = None,
 ) -> Dataset:
-    """As `ppl_gen.data.load`, with suffixes: "digits:inverted", "mnist:8x8", "mnist:8x8:coloured", and any image size.
+    """As `ppl_gen.data.load`, with suffixes: "digits:inverted", "mnist:8x8", "mnist:8x8:coloured",
+    and any image size.
 
-    Suffixes, from left to right: `inverted`; `rotated` by 90°; `coloured` at random; `colour`, grey in three channels;
-    `central`, the central 20 × 20 pixels; `8x8`, these shrunk to 8 × 8, as scikit-learn's digits are.
+    Suffixes, from left to right: `inverted`; `rotated` by 90°; `coloured` at random; `colour`, grey
+    in three channels; `central`, the central 20 × 20 pixels; `8x8`, these shrunk to 8 × 8, as
+    scikit-learn's digits are.
 
     Args:
-        name_or_path: A name or path that `ppl_gen.data.load` takes, then suffixes, each after a colon.
+        name_or_path: A name or path that `ppl_gen.data.load` takes, then suffixes, each after a
+            colon.
         root: As there.
         download: As there.
         binarize: As there; after all that the suffixes and the size change.
-        image_size: Side to which images are brought: folders and CelebA as there, others at last, from their central square.
+        image_size: Side to which images are brought: folders and CelebA as there, others at last,
+            from their central square.
         stream: As there.
 
     Raises:
@@ -236,13 +256,19 @@ def load(
     name, suffixes = parse(name_or_path)
     for suffix in suffixes:
         if suffix not in SUFFIXES:
-            raise ValueError(f"no suffix named {suffix!r} in '{name_or_path}'; {sources.nearest(suffix, SUFFIXES)}")
-    Split(torch.zeros(1), binarize=binarize)  # says what is wrong with the word, before anything is read
+            raise ValueError(
+                f"no suffix named {suffix!r} in '{name_or_path}'; "
+                f"{sources.nearest(suffix, SUFFIXES)}"
+            )
+    Split(
+        torch.zeros(1), binarize=binarize
+    )  # says what is wrong with the word, before anything is read
     size = image_size if name == "celeba" or name not in sources.NAMES else None
     read = data.load(name, root, download=download, image_size=size, stream=stream)
     made = prepared(read, suffixes, image_size)
     train, test = (
-        split if binarize is None else replace(split, binarize=binarize) for split in (made.train, made.test)
+        split if binarize is None else replace(split, binarize=binarize)
+        for split in (made.train, made.test)
     )
     return replace(made, train=train, test=test, name=":".join([read.name, *suffixes]))
 
@@ -255,7 +281,8 @@ def parse(name_or_path: str | Path) -> tuple[str, list[str]]:
 
 
 def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None = None) -> Dataset:
-    """A data set as the suffixes change it, one after the other, and then the size, from the central square of images.
+    """A data set as the suffixes change it, one after the other, and then the size, from the
+    central square of images.
 
     Raises:
         ValueError: If a suffix, which is named, does not fit the data.
@@ -264,25 +291,33 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
         try:
             dataset = SUFFIXES[suffix](dataset)
         except ValueError as error:
-            raise ValueError(f"the suffix :{suffix} does not fit {dataset.name}: {error}") from error
+            raise ValueError(
+                f"the suffix :{suffix} does not fit {dataset.name}: {error}"
+            ) from error
     if image_size is not None and dataset.shape[-2:] != (image_size, image_size):
         dataset = central(dataset, min(dataset.shape[-2:]), image_size)
     return dataset
 
 
-def _changed(dataset: Dataset, suffix: str, change_of: Callable[[tuple[int, int]], Change]) -> Dataset:
+def _changed(
+    dataset: Dataset, suffix: str, change_of: Callable[[tuple[int, int]], Change]
+) -> Dataset:
     """Both parts changed; `change_of` is told the part's number and length."""
     if len(dataset.shape) != 3:
         raise ValueError(f"expected images (C, H, W), got data of shape {dataset.shape}")
     if dataset.binarize is not None:
         raise ValueError(
-            f"expected images in grey or colour, got them binarised ({dataset.binarize}); load them with binarize=None"
+            f"expected images in grey or colour, got them binarised ({dataset.binarize}); load "
+            "them with binarize=None"
         )
     train, test = (
-        _mapped(split, change_of((part, len(split)))) for part, split in enumerate((dataset.train, dataset.test))
+        _mapped(split, change_of((part, len(split))))
+        for part, split in enumerate((dataset.train, dataset.test))
     )
     first = train.x[0] if isinstance(train, Split) else train.source[0][0]
-    return replace(dataset, train=train, test=test, shape=tuple(first.shape), name=f"{dataset.name}:{suffix}")
+    return replace(
+        dataset, train=train, test=test, shape=tuple(first.shape), name=f"{dataset.name}:{suffix}"
+    )
 
 
 def _mapped(split: Split | StreamedSplit, change: Change) -> Split | StreamedSplit:
@@ -305,7 +340,8 @@ class _Mapped(TorchDataset):
         return self.change(x[None], torch.tensor([index]))[0], y
 
 
-# Changes are functions of the module, not closures, so that the processes that read a stream can be handed them.
+# Changes are functions of the module, not closures, so that the processes that read a stream can be
+# handed them.
 
 
 def _invert(x: Tensor, places: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 
 class Coverage(NamedTuple):
-    """What a sample covers: the number of modes, the share of the sample near any of them, and each mode's share (K,)."""
+    """What a sample covers: the number of modes, the share of the sample near any of them, and each
+    mode's share (K,).
+    """
 
     modes: int
     share: float
@@ -22,7 +24,8 @@ class Coverage(NamedTuple):
 def ring(
     n: int, modes: int = 8, radius: float = 2.0, scale: float = 0.1, *, seed: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """k uniform on 0, …, K − 1, x ~ N(r (cos 2πk/K, sin 2πk/K), σ²I): points (n, 2), and k as Long (n,).
+    """k uniform on 0, …, K − 1, x ~ N(r (cos 2πk/K, sin 2πk/K), σ²I): points (n, 2), and k as Long
+    (n,).
 
     Args:
         n: The number of points.
@@ -44,12 +47,19 @@ def ring(
 
 
 def modes_covered(
-    x: Tensor, modes: int = 8, radius: float = 2.0, scale: float = 0.1, *, within: float = 3.0, least: float = 0.1
+    x: Tensor,
+    modes: int = 8,
+    radius: float = 2.0,
+    scale: float = 0.1,
+    *,
+    within: float = 3.0,
+    least: float = 0.1,
 ) -> Coverage:
     """How many of the ring's modes a sample covers, and the share of it that lies near one.
 
-    Of the ring's own points, a share 1 − exp(−w²/2) is near: 0.989 at w = 3. A mode is covered when what is near it is at least
-    a tenth of what would fall to it if all were even: one stray point covers nothing.
+    Of the ring's own points, a share 1 − exp(−w²/2) is near: 0.989 at w = 3. A mode is covered when
+    what is near it is at least a tenth of what would fall to it if all were even: one stray point
+    covers nothing.
 
     Args:
         x: Sample (N, 2).
@@ -70,7 +80,9 @@ def modes_covered(
         raise ValueError(f"expected points (N, 2), got {tuple(x.shape)}")
     _check(len(x), modes, radius, scale)
     if not (within > 0 and 0 < least <= 1):
-        raise ValueError(f"expected a positive within, and least in (0, 1], got {within} and {least}")
+        raise ValueError(
+            f"expected a positive within, and least in (0, 1], got {within} and {least}"
+        )
     distance, nearest = torch.cdist(x.detach(), _centres(modes, radius).to(x)).min(1)
     shares = torch.bincount(nearest[distance <= within * scale], minlength=modes) / len(x)
     return Coverage(int((shares >= least / modes).sum()), float(shares.sum()), shares)

@@ -1,4 +1,6 @@
-"""Networks: perceptrons and convolutions that take any leading axes, and the context that joins their input."""
+"""Networks: perceptrons and convolutions that take any leading axes, and the context that joins
+their input.
+"""
 
 from ppl_gen.nn.layers import (
     Activation,

@@ -1,4 +1,6 @@
-"""Networks: multilayer perceptrons, convolutional encoders and decoders of any image size, and conditioning."""
+"""Networks: multilayer perceptrons, convolutional encoders and decoders of any image size, and
+conditioning.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ Activation = Callable[[], nn.Module]
 
 
 def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential:
-    """Linear layers with an activation between each two: R^sizes[0] → … → R^sizes[-1], over any leading axes.
+    """Linear layers with an activation between each two: R^sizes[0] → … → R^sizes[-1], over any
+    leading axes.
 
     Args:
         sizes: The width of every layer, input and output included.
@@ -40,13 +43,16 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         torch.Size([3, 5, 10])
     """
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"expected at least an input and an output size, all positive, got {list(sizes)}")
+        raise ValueError(
+            f"expected at least an input and an output size, all positive, got {list(sizes)}"
+        )
     layers = [layer for a, b in pairwise(sizes) for layer in (activation(), nn.Linear(a, b))]
     return nn.Sequential(*layers[1:])
 
 
 class Shape(nn.Module):
-    """The last layer of a decoder: (*batch, C·P·…) → (*batch, *shape), or (*batch, *shape, P) for P > 1.
+    """The last layer of a decoder: (*batch, C·P·…) → (*batch, *shape), or (*batch, *shape, P) for P
+    > 1.
 
     Args:
         shape: The shape of one datum.
@@ -83,17 +89,21 @@ class Batched(nn.Module):
 class Condition(nn.Module):
     """net(features(v) ⊕ e(y)): gives a network of vectors a context, over any leading axes of v.
 
-    e(y) is the one-hot code of labels (zeros where a label is missing, −1), embed(y) for an image or a caption, or y itself
-    for an attribute vector. Called with y alone, as a conditional prior is, it is net(e(y)).
+    e(y) is the one-hot code of labels (zeros where a label is missing, −1), embed(y) for an image
+    or a caption, or y itself for an attribute vector. Called with y alone, as a conditional prior
+    is, it is net(e(y)).
 
     Args:
         net: Takes vectors of the size of features(v) plus that of e(y).
         classes: The number of labels; None for an attribute vector (N, A).
-        features: Turns v into a vector first; flattens images, or is the trunk of a convolutional encoder.
-        embed: Turns y of any other kind into vectors: `conv_features` of an image, an encoder of a caption's tokens.
+        features: Turns v into a vector first; flattens images, or is the trunk of a convolutional
+            encoder.
+        embed: Turns y of any other kind into vectors: `conv_features` of an image, an encoder of a
+            caption's tokens.
 
     Raises:
-        ValueError: If both classes and embed are given; while validation is on, if a label is not in −1, …, classes − 1.
+        ValueError: If both classes and embed are given; while validation is on, if a label is not
+            in −1, …, classes − 1.
 
     Example:
         >>> Condition(nn.Linear(2 + 3, 1), classes=3)(torch.zeros(7, 4, 2), torch.tensor([0, 2, -1, 1])).shape
@@ -109,7 +119,9 @@ class Condition(nn.Module):
     ) -> None:
         super().__init__()
         if classes is not None and embed is not None:
-            raise ValueError("expected classes or embed, got both: an embedding of labels is an embed of its own")
+            raise ValueError(
+                "expected classes or embed, got both: an embedding of labels is an embed of its own"
+            )
         self.net, self.classes, self.embed = net, classes, embed
         self.features = nn.Identity() if features is None else features
 
@@ -129,15 +141,21 @@ class Condition(nn.Module):
             return y.to(dtype)
         if is_validation_enabled() and not bool(((y >= -1) & (y < self.classes)).all()):
             raise ValueError(
-                f"expected labels in 0, …, {self.classes - 1}, or −1 where missing, got {int(y.min())} to {int(y.max())}"
+                f"expected labels in 0, …, {self.classes - 1}, or −1 where missing, got "
+                f"{int(y.min())} to {int(y.max())}"
             )
         return (y[..., None] == torch.arange(self.classes, device=y.device)).to(dtype)
 
 
 def context_width(
-    classes: int | None = None, attributes: int | None = None, embed: nn.Module | None = None, *, needed: bool = False
+    classes: int | None = None,
+    attributes: int | None = None,
+    embed: nn.Module | None = None,
+    *,
+    needed: bool = False,
 ) -> int | None:
-    """The size of e(y) under `Condition`: the number of classes, or of attributes; None without a context.
+    """The size of e(y) under `Condition`: the number of classes, or of attributes; None without a
+    context.
 
     Args:
         classes: The number of labels.
@@ -146,17 +164,26 @@ def context_width(
         needed: Whether there has to be a context.
 
     Raises:
-        ValueError: If both classes and attributes are given, an embedding without its size, or nothing where it is needed.
+        ValueError: If both classes and attributes are given, an embedding without its size, or
+            nothing where it is needed.
     """
-    if (classes is not None and attributes is not None) or (needed and classes is None and attributes is None):
-        raise ValueError(f"expected either classes or attributes, got classes={classes} and attributes={attributes}")
+    if (classes is not None and attributes is not None) or (
+        needed and classes is None and attributes is None
+    ):
+        raise ValueError(
+            f"expected either classes or attributes, got classes={classes} and "
+            f"attributes={attributes}"
+        )
     if embed is not None and attributes is None:
         raise ValueError("expected attributes, the length of embed(y), beside embed; got none")
     return attributes if classes is None else classes
 
 
-def conv_features(shape: Sequence[int], outputs: int, activation: Activation = nn.ReLU) -> nn.Sequential:
-    """Strided 3 × 3 convolutions down to at most 7 × 7, then a linear layer: (*leading, C, H, W) → (*leading, outputs).
+def conv_features(
+    shape: Sequence[int], outputs: int, activation: Activation = nn.ReLU
+) -> nn.Sequential:
+    """Strided 3 × 3 convolutions down to at most 7 × 7, then a linear layer: (*leading, C, H, W) →
+    (*leading, outputs).
 
     Args:
         shape: (C, H, W), each side from 8 to 64.
@@ -171,13 +198,21 @@ def conv_features(shape: Sequence[int], outputs: int, activation: Activation = n
     for a, b in pairwise(channels):
         layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), activation()]
     size = channels[-1] * math.prod(sides[-1])
-    return nn.Sequential(Batched(nn.Sequential(*layers)), nn.Flatten(-3), nn.Linear(size, outputs), activation())
+    return nn.Sequential(
+        Batched(nn.Sequential(*layers)), nn.Flatten(-3), nn.Linear(size, outputs), activation()
+    )
 
 
 def conv_decoder(
-    inputs: int, shape: Sequence[int], *, hidden: int = 256, parameters: int = 1, activation: Activation = nn.ReLU
+    inputs: int,
+    shape: Sequence[int],
+    *,
+    hidden: int = 256,
+    parameters: int = 1,
+    activation: Activation = nn.ReLU,
 ) -> nn.Sequential:
-    """The mirror image of `conv_features`: (*leading, inputs) → (*leading, C, H, W), or (*leading, C, H, W, P).
+    """The mirror image of `conv_features`: (*leading, inputs) → (*leading, C, H, W), or (*leading,
+    C, H, W, P).
 
     Args:
         inputs: The size of the latent (plus that of its context).
@@ -193,7 +228,10 @@ def conv_decoder(
         (rows, columns), (coarse_rows, coarse_columns) = sides[i - 1], sides[i]
         extra = (rows - 2 * coarse_rows + 1, columns - 2 * coarse_columns + 1)
         out = channels[0] * parameters if last else channels[i - 1]
-        layers += [nn.ConvTranspose2d(channels[i], out, 3, stride=2, padding=1, output_padding=extra), activation()]
+        layers += [
+            nn.ConvTranspose2d(channels[i], out, 3, stride=2, padding=1, output_padding=extra),
+            activation(),
+        ]
     size = channels[-1] * math.prod(sides[-1])
     return nn.Sequential(
         nn.Linear(inputs, hidden),
@@ -207,8 +245,11 @@ def conv_decoder(
     )
 
 
-def pyramid(shape: Sequence[int], *, smallest: int = 7, least: int = 1) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sides and channels from the image down: halved, rounding up, to at most `smallest` pixels; 32, 64, … channels.
+def pyramid(
+    shape: Sequence[int], *, smallest: int = 7, least: int = 1
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Sides and channels from the image down: halved, rounding up, to at most `smallest` pixels;
+    32, 64, … channels.
 
     Args:
         shape: (C, H, W), each side from 8 to 64.
@@ -220,7 +261,8 @@ def pyramid(shape: Sequence[int], *, smallest: int = 7, least: int = 1) -> tuple
     """
     if len(shape) != 3 or not all(8 <= side <= 64 for side in shape[1:]) or shape[0] < 1:
         raise ValueError(
-            f"expected an image shape (C, H, W) with 8 to 64 pixels a side, got {tuple(shape)}; use an mlp"
+            f"expected an image shape (C, H, W) with 8 to 64 pixels a side, got {tuple(shape)}; "
+            "use an mlp"
         )
     channels, height, width = shape
     sides, widths = [(height, width)], [channels]

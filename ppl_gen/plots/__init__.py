@@ -1,7 +1,15 @@
-"""Pictures as matplotlib figures: images and curves here, and one file each for posteriors, evidence, games and samples."""
+"""Pictures as matplotlib figures: images and curves here, and one file each for posteriors,
+evidence, games and samples.
+"""
 
 from ppl_gen.plots import evidence, games, posterior, samples
-from ppl_gen.plots.images import image_grid, latent_manifold, points, reconstructions, training_curve
+from ppl_gen.plots.images import (
+    image_grid,
+    latent_manifold,
+    points,
+    reconstructions,
+    training_curve,
+)
 
 __all__ = [
     "evidence",

@@ -1,4 +1,6 @@
-"""Pictures of how far an inference is to be trusted: ranks, unused latents, gaps and bounds, as matplotlib figures."""
+"""Pictures of how far an inference is to be trusted: ranks, unused latents, gaps and bounds, as
+matplotlib figures.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,16 @@ _MOST_PANELS = 16
 
 
 def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") -> Figure:
-    """Ranks of the truth among L draws, a panel for each coordinate: level, within the band, where a posterior is calibrated.
+    """Ranks of the truth among L draws, a panel for each coordinate: level, within the band, where
+    a posterior is calibrated.
 
-    ∪ is too narrow, ∩ too wide, a slope is a bias. The band holds 99 % of the heights of each bar if ranks are uniform. Of more
-    than sixteen coordinates, the sixteen that are least uniform are shown.
+    ∪ is too narrow, ∩ too wide, a slope is a bias. The band holds 99 % of the heights of each bar
+    if ranks are uniform. Of more than sixteen coordinates, the sixteen that are least uniform are
+    shown.
 
     Args:
-        ranks: By name, each of shape (n, *shape), from 0 to L, such as the `ranks` of a calibration.
+        ranks: By name, each of shape (n, *shape), from 0 to L, such as the `ranks` of a
+            calibration.
         draws: L.
         title: Stands above.
 
@@ -41,9 +46,19 @@ def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") ->
     held = torch.bincount(torch.arange(draws + 1) * bins // (draws + 1), minlength=bins)
     edges = [0, *itertools.accumulate(held.tolist())]
     expected = n * held.double() / (draws + 1)
-    heights = torch.stack([torch.bincount(c * bins // (draws + 1), minlength=bins) / expected for c in columns.T])
-    low, high = (_binomial(n, held.double() / (draws + 1), level) / expected for level in (0.005, 0.995))
-    order = ((heights - 1).square() * expected).sum(1).argsort(descending=True)[:_MOST_PANELS].sort().values.tolist()
+    heights = torch.stack(
+        [torch.bincount(c * bins // (draws + 1), minlength=bins) / expected for c in columns.T]
+    )
+    low, high = (
+        _binomial(n, held.double() / (draws + 1), level) / expected for level in (0.005, 0.995)
+    )
+    order = (
+        ((heights - 1).square() * expected)
+        .sum(1)
+        .argsort(descending=True)[:_MOST_PANELS]
+        .sort()
+        .values.tolist()
+    )
     across = min(4, len(order))
     down = -(-len(order) // across)
     figure = Figure(figsize=(2.2 * across + 0.6, 1.7 * down + 0.9), layout="constrained", dpi=150)
@@ -73,16 +88,19 @@ def collapse_panel(
     prior: tuple[Tensor, Tensor] | None = None,
     title: str = "",
 ) -> Figure:
-    """Four panels: KL of each latent, sorted; where posterior means lie; how wide posteriors are; and both by latent.
+    """Four panels: KL of each latent, sorted; where posterior means lie; how wide posteriors are;
+    and both by latent.
 
-    A latent that is not used has the prior for its posterior: means of no spread, and standard deviations of 1.
+    A latent that is not used has the prior for its posterior: means of no spread, and standard
+    deviations of 1.
 
     Args:
         means: Posterior means, (N, D).
         sds: Posterior standard deviations, (N, D).
         kl: Divergence of each latent from the prior, in nats, (D,).
         active: Which latents are used, (D,).
-        prior: Mean and standard deviation of the prior, each (D,) or (N, D), in which the others are measured; 0 and 1 if None.
+        prior: Mean and standard deviation of the prior, each (D,) or (N, D), in which the others
+            are measured; 0 and 1 if None.
         title: Stands above.
 
     Raises:
@@ -95,10 +113,13 @@ def collapse_panel(
         or len(means) < 2
     ):
         raise ValueError(
-            f"expected means and sds (N, D) with N of at least 2, kl and active (D,), got {tuple(means.shape)}, "
-            f"{tuple(sds.shape)}, {tuple(kl.shape)} and {tuple(active.shape)}"
+            "expected means and sds (N, D) with N of at least 2, kl and active (D,), got "
+            f"{tuple(means.shape)}, {tuple(sds.shape)}, {tuple(kl.shape)} and "
+            f"{tuple(active.shape)}"
         )
-    centre, unit = (t.detach().cpu() for t in prior) if prior is not None else (torch.zeros(1), torch.ones(1))
+    centre, unit = (
+        (t.detach().cpu() for t in prior) if prior is not None else (torch.zeros(1), torch.ones(1))
+    )
     shift, width = (means.detach().cpu() - centre) / unit, sds.detach().cpu() / unit
     used, kl = active.detach().cpu().bool(), kl.detach().cpu()
     figure = Figure(figsize=(7.0, 5.2), layout="constrained", dpi=150)
@@ -109,8 +130,12 @@ def collapse_panel(
     for which, colour in ((used, GUIDE), (~used, UNUSED)):
         if bool(which.any()):
             spread = torch.linspace(0, top, 61).numpy()
-            widths.hist(width[:, which].flatten().numpy(), spread, color=colour, alpha=0.7, density=True)
-        both.scatter(shift.std(0)[which].numpy(), width.mean(0)[which].numpy(), color=colour, s=14, alpha=0.8)
+            widths.hist(
+                width[:, which].flatten().numpy(), spread, color=colour, alpha=0.7, density=True
+            )
+        both.scatter(
+            shift.std(0)[which].numpy(), width.mean(0)[which].numpy(), color=colour, s=14, alpha=0.8
+        )
     widths.axvline(1, color=EXACT, linewidth=0.8, linestyle="--")
     _labelled(widths, "posterior sds / prior sd", "density")
     both.plot(
@@ -128,8 +153,11 @@ def collapse_panel(
     return figure
 
 
-def gap_bars(parts: Mapping[str, tuple[float, float]], title: str = "", label: str = "nats per datum") -> Figure:
-    """A horizontal bar for each part of a gap, from zero, with its standard error: what costs how many nats.
+def gap_bars(
+    parts: Mapping[str, tuple[float, float]], title: str = "", label: str = "nats per datum"
+) -> Figure:
+    """A horizontal bar for each part of a gap, from zero, with its standard error: what costs how
+    many nats.
 
     Args:
         parts: Value and standard error by name, in nats; an error that is NaN is left out.
@@ -143,7 +171,16 @@ def gap_bars(parts: Mapping[str, tuple[float, float]], title: str = "", label: s
     values, errors = _values(parts)
     heights = range(len(parts))
     colours = [f"C{i % 10}" for i in heights]
-    axes.barh(heights, values, xerr=errors, color=colours, alpha=0.75, height=0.65, ecolor=EXACT, capsize=3)
+    axes.barh(
+        heights,
+        values,
+        xerr=errors,
+        color=colours,
+        alpha=0.75,
+        height=0.65,
+        ecolor=EXACT,
+        capsize=3,
+    )
     axes.axvline(0, color=EXACT, linewidth=0.8)
     return axes.figure
 
@@ -154,7 +191,8 @@ def bounds(
     title: str = "",
     label: str = "log p(x), nats per datum",
 ) -> Figure:
-    """A dot with bars of one (thick) and two (thin) standard errors for each estimate of one evidence, such as ELBO and AIS.
+    """A dot with bars of one (thick) and two (thin) standard errors for each estimate of one
+    evidence, such as ELBO and AIS.
 
     Args:
         estimates: Value and standard error by name, in nats; an error that is NaN is left out.
@@ -169,7 +207,9 @@ def bounds(
     values, errors = _values(estimates)
     heights = range(len(estimates))
     for factor, width in ((1, 3.5), (2, 1.0)):
-        ends = [[v + sign * factor * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1)]
+        ends = [
+            [v + sign * factor * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1)
+        ]
         axes.hlines(heights, *ends, color=MCMC, linewidth=width)
     axes.scatter(values, heights, color="white", edgecolor=MCMC, s=26, zorder=3)
     if exact is not None:
@@ -187,7 +227,8 @@ def bounds(
 
 
 def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: str = "") -> Figure:
-    """The interval between lower and upper bound of each datum's log evidence, sorted, and below it its length.
+    """The interval between lower and upper bound of each datum's log evidence, sorted, and below it
+    its length.
 
     Args:
         lower: Stochastic lower bounds, (N,), in nats.
@@ -215,16 +256,29 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
     mean = (high - low).mean()
     thick = min(4.0, max(0.6, 250 / len(low)))
-    above.vlines(at, low[order].numpy(), high[order].numpy(), color=MCMC, linewidth=thick, label="lower to upper bound")
+    above.vlines(
+        at,
+        low[order].numpy(),
+        high[order].numpy(),
+        color=MCMC,
+        linewidth=thick,
+        label="lower to upper bound",
+    )
     # Marks as well, so that an interval of no visible length is seen.
     for bound, mark in ((low, 2), (high, 3)):
         above.scatter(at, bound[order].numpy(), color=MCMC, s=14, marker=mark, linewidths=0.8)
     below.vlines(at, 0, (high - low)[order].numpy(), color=MCMC, linewidth=thick)
-    below.axhline(float(mean), color=GUIDE, linewidth=1.2, label=f"mean length, {float(mean):.3g} nats")
+    below.axhline(
+        float(mean), color=GUIDE, linewidth=1.2, label=f"mean length, {float(mean):.3g} nats"
+    )
     for bound, style, name in ((low, ":", "lower"), (high, "--", "upper")):
         value = float(bound.mean())
         above.axhline(
-            value, color=GUIDE, linewidth=1, linestyle=style, label=f"mean {name} bound, {_written(value, 0)}"
+            value,
+            color=GUIDE,
+            linewidth=1,
+            linestyle=style,
+            label=f"mean {name} bound, {_written(value, 0)}",
         )
     if exact is not None:
         true = exact.detach().double().cpu()
@@ -237,7 +291,15 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
             linewidths=0,
             label=f"exact, mean {_written(float(true.mean()), 0)}",
         )
-        below.scatter(at, (true - low)[order].numpy(), color=EXACT, s=5, zorder=3, linewidths=0, label="exact − lower")
+        below.scatter(
+            at,
+            (true - low)[order].numpy(),
+            color=EXACT,
+            s=5,
+            zorder=3,
+            linewidths=0,
+            label="exact − lower",
+        )
     _labelled(above, "", "log p(x), nats")
     _labelled(below, "data, sorted", "upper − lower, nats")
     below.axhline(0, color="0.3", linewidth=0.6)
@@ -252,7 +314,10 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
 def _columns(ranks: Mapping[str, Tensor], draws: int) -> tuple[list[str], Tensor]:
     """Names and ranks (n, K) of all coordinates."""
     if not ranks or len({len(r) for r in ranks.values()}) > 1:
-        raise ValueError(f"expected ranks (n, *shape) of one number n, got {[tuple(r.shape) for r in ranks.values()]}")
+        raise ValueError(
+            "expected ranks (n, *shape) of one number n, got "
+            f"{[tuple(r.shape) for r in ranks.values()]}"
+        )
     names = [
         f"{name}[{', '.join(map(str, at))}]" if at else name
         for name, r in ranks.items()
@@ -277,11 +342,17 @@ def _sorted_bars(axes: Any, kl: Tensor, used: Tensor) -> None:
     axes.bar(range(1, len(order) + 1), kl[order].numpy(), color=colours, width=0.85)
     axes.set_xlim(0.3, len(order) + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _labelled(axes, f"latents, sorted ({int(used.sum())} of {len(used)} active)", "KL from the prior, nats")
+    _labelled(
+        axes,
+        f"latents, sorted ({int(used.sum())} of {len(used)} active)",
+        "KL from the prior, nats",
+    )
 
 
 def _means_against_prior(axes: Any, shift: Tensor, used: Tensor) -> None:
-    """Histograms of posterior means in units of the prior, beside its density; those of unused latents may be cut off."""
+    """Histograms of posterior means in units of the prior, beside its density; those of unused
+    latents may be cut off.
+    """
     edge = max(3.5, min(6.0, float(shift.abs().max())))
     z = torch.linspace(-edge, edge, 201)
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
@@ -290,7 +361,11 @@ def _means_against_prior(axes: Any, shift: Tensor, used: Tensor) -> None:
     for which, colour, counts in ((~used, UNUSED, False), (used, GUIDE, True)):
         if bool(which.any()):
             heights, *_ = axes.hist(
-                shift[:, which].flatten().numpy(), z[::4].numpy(), color=colour, alpha=0.7, density=True
+                shift[:, which].flatten().numpy(),
+                z[::4].numpy(),
+                color=colour,
+                alpha=0.7,
+                density=True,
             )
             highest = max(highest, float(heights.max())) if counts else highest
     axes.set_ylim(0, min(1.15 * highest, 1.2))
@@ -307,7 +382,9 @@ def _rows_of(parts: Mapping[str, tuple[float, float]], title: str, label: str) -
     axes.set_ylim(len(parts) - 0.4, -0.6)
     for at, part in enumerate(parts.values()):
         beside: Any = ("axes fraction", "data")
-        axes.annotate(_written(*part), (1, at), (5, 0), beside, "offset points", va="center", fontsize=8)
+        axes.annotate(
+            _written(*part), (1, at), (5, 0), beside, "offset points", va="center", fontsize=8
+        )
     axes.grid(axis="x", alpha=0.3)
     _labelled(axes, label, "")
     axes.tick_params(axis="y", labelsize=8)
@@ -318,7 +395,9 @@ def _rows_of(parts: Mapping[str, tuple[float, float]], title: str, label: str) -
 def _values(parts: Mapping[str, tuple[float, float]]) -> tuple[list[float], list[float]]:
     """Values and errors as numbers, an unknown error as none."""
     errors = [float(error) for _, error in parts.values()]
-    return [float(value) for value, _ in parts.values()], [0.0 if math.isnan(e) else e for e in errors]
+    return [float(value) for value, _ in parts.values()], [
+        0.0 if math.isnan(e) else e for e in errors
+    ]
 
 
 def _written(value: float, error: float) -> str:

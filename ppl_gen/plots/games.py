@@ -1,4 +1,6 @@
-"""Pictures of adversarial training: the game of two lines, losses, translations, confusions, as matplotlib figures."""
+"""Pictures of adversarial training: the game of two lines, losses, translations, confusions, as
+matplotlib figures.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _SIDE = 121  # points along each axis of the heat map
 
 
 def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str = "") -> Figure:
-    """Where D(x) = σ(|x₁| w₁ + |x₂| w₂) says data (blue) or made (red), with the lines of the data and of the generator.
+    """Where D(x) = σ(|x₁| w₁ + |x₂| w₂) says data (blue) or made (red), with the lines of the data
+    and of the generator.
 
     Args:
         generator: v, of shape (2,); its line is hv.
@@ -50,7 +53,8 @@ def line_game_animation(
     """A GIF with one frame for the beginning and one after each turn.
 
     Args:
-        history: (v, w) after each turn, the beginning first, as `ppl_gen.models.toy.line_game` returns them.
+        history: (v, w) after each turn, the beginning first, as `ppl_gen.models.toy.line_game`
+            returns them.
         data: u, of shape (2,).
         path: The file that is written, .gif.
         frames_per_second: Frames per second.
@@ -59,29 +63,35 @@ def line_game_animation(
         The path.
 
     Raises:
-        ValueError: If there is no turn, the path is not of a .gif, or a direction is not of shape (2,).
+        ValueError: If there is no turn, the path is not of a .gif, or a direction is not of shape
+            (2,).
     """
     path = Path(path)
     if not history or path.suffix != ".gif" or frames_per_second < 1:
         raise ValueError(
-            f"expected at least one turn, a .gif and one frame per second or more, got {len(history)} turns, {path.name!r} and "
-            f"{frames_per_second}"
+            "expected at least one turn, a .gif and one frame per second or more, got "
+            f"{len(history)} turns, {path.name!r} and {frames_per_second}"
         )
     figure, draw = _line_game(data)
     figure.set_dpi(80)
 
     def frame(turn: int) -> list[Any]:
         generator, critic = history[turn]
-        draw(generator, critic, f"turn {turn}: {_angle_between(generator, data):.1f}° from the data")
+        draw(
+            generator, critic, f"turn {turn}: {_angle_between(generator, data):.1f}° from the data"
+        )
         return []
 
-    animation = FuncAnimation(figure, frame, frames=len(history), init_func=lambda: [], repeat=False)
+    animation = FuncAnimation(
+        figure, frame, frames=len(history), init_func=lambda: [], repeat=False
+    )
     animation.save(str(path), writer=PillowWriter(fps=frames_per_second))
     return path
 
 
 def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Figure:
-    """Metrics against the epoch in one picture: the generator's and the critic's losses, which no one curve sums up.
+    """Metrics against the epoch in one picture: the generator's and the critic's losses, which no
+    one curve sums up.
 
     Args:
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.
@@ -98,7 +108,12 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
     axes = figure.add_subplot()
     for name in names:
         marker = "." if len(records) < 30 else ""
-        axes.plot([r.epoch for r in records], [float(r.metrics[name]) for r in records], marker=marker, label=name)
+        axes.plot(
+            [r.epoch for r in records],
+            [float(r.metrics[name]) for r in records],
+            marker=marker,
+            label=name,
+        )
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -109,7 +124,8 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
 
 
 def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "") -> Figure:
-    """Counts of (true class, class read), coloured by the share of their row; the diagonal is what is right.
+    """Counts of (true class, class read), coloured by the share of their row; the diagonal is what
+    is right.
 
     Args:
         matrix: (K, K), rows by true class; counts, or shares.
@@ -117,10 +133,18 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
         title: Stands above.
 
     Raises:
-        ValueError: If the matrix is not square, has a negative or no entry, or not one name for each class.
+        ValueError: If the matrix is not square, has a negative or no entry, or not one name for
+            each class.
     """
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel() or bool((matrix < 0).any()):
-        raise ValueError(f"expected a square matrix of counts (K, K), got one of shape {tuple(matrix.shape)}")
+    if (
+        matrix.dim() != 2
+        or matrix.shape[0] != matrix.shape[1]
+        or not matrix.numel()
+        or bool((matrix < 0).any())
+    ):
+        raise ValueError(
+            f"expected a square matrix of counts (K, K), got one of shape {tuple(matrix.shape)}"
+        )
     names = [str(k) for k in range(len(matrix))] if names is None else list(names)
     if len(names) != len(matrix):
         raise ValueError(f"expected {len(matrix)} names, one for each class, got {len(names)}")
@@ -133,7 +157,15 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
     written = f"{{:{'.0f' if bool((counts == counts.round()).all()) else '.2f'}}}"
     for i, j in counts.nonzero().tolist():
         colour = "white" if shares[i, j] > 0.55 else "black"
-        axes.text(j, i, written.format(float(counts[i, j])), ha="center", va="center", fontsize=6, color=colour)
+        axes.text(
+            j,
+            i,
+            written.format(float(counts[i, j])),
+            ha="center",
+            va="center",
+            fontsize=6,
+            color=colour,
+        )
     turned = 90 if max(map(len, names)) > 3 else 0
     axes.set_xticks(range(len(names)), names, fontsize=7, rotation=turned)
     axes.set_yticks(range(len(names)), names, fontsize=7)
@@ -146,7 +178,9 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
     return figure
 
 
-def translations(original: Tensor, translated: Tensor, cycled: Tensor, columns: int = 12, title: str = "") -> Figure:
+def translations(
+    original: Tensor, translated: Tensor, cycled: Tensor, columns: int = 12, title: str = ""
+) -> Figure:
     """Three rows: images, their translations to the other domain, and these translated back.
 
     Args:
@@ -165,7 +199,9 @@ def translations(original: Tensor, translated: Tensor, cycled: Tensor, columns: 
     columns = min(columns, len(original))
     if surplus := -len(original) % columns:
         blank = original.new_ones(surplus, *original.shape[1:])
-        original, translated, cycled = (torch.cat([t, blank]) for t in (original, translated, cycled))
+        original, translated, cycled = (
+            torch.cat([t, blank]) for t in (original, translated, cycled)
+        )
     groups = zip(*(t.split(columns) for t in (original, translated, cycled)), strict=True)
     rows = [row for group in groups for row in group]
     labels = ["original", "translated", "back"] * (len(rows) // 3)
@@ -173,17 +209,27 @@ def translations(original: Tensor, translated: Tensor, cycled: Tensor, columns: 
 
 
 def _line_game(data: Tensor) -> tuple[Figure, Callable[[Tensor, Tensor, str], None]]:
-    """A figure with the data's line, and what draws the players into it: the artists are made once and moved."""
+    """A figure with the data's line, and what draws the players into it: the artists are made once
+    and moved.
+    """
     figure = Figure(figsize=(4.2, 3.7), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     ticks = torch.linspace(-_FAR, _FAR, _SIDE, dtype=torch.float64)
-    grid = torch.cartesian_prod(ticks, ticks).reshape(_SIDE, _SIDE, 2).transpose(0, 1).abs()  # rows are x₂
+    grid = (
+        torch.cartesian_prod(ticks, ticks).reshape(_SIDE, _SIDE, 2).transpose(0, 1).abs()
+    )  # rows are x₂
     extent = (-_FAR, _FAR, -_FAR, _FAR)
-    levels = matplotlib.colormaps["RdBu"].resampled(20)  # few enough colours for a GIF, which has 256
-    heat = axes.imshow(grid[..., 0].numpy(), cmap=levels, vmin=0, vmax=1, origin="lower", extent=extent, alpha=0.75)
+    levels = matplotlib.colormaps["RdBu"].resampled(
+        20
+    )  # few enough colours for a GIF, which has 256
+    heat = axes.imshow(
+        grid[..., 0].numpy(), cmap=levels, vmin=0, vmax=1, origin="lower", extent=extent, alpha=0.75
+    )
     axes.plot(*_ends(data), color=DATA, linewidth=2, label="data, hu")
     (made,) = axes.plot([], [], color=GENERATOR, linewidth=2, linestyle="--", label="generator, hv")
-    arrow = axes.quiver(0, 0, 1, 0, color="#3f2b96", angles="xy", scale_units="xy", scale=1, width=0.01, zorder=3)
+    arrow = axes.quiver(
+        0, 0, 1, 0, color="#3f2b96", angles="xy", scale_units="xy", scale=1, width=0.01, zorder=3
+    )
     arrow.set_label("critic's w")
     axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     axes.legend(fontsize=7, loc="upper left", framealpha=0.9)

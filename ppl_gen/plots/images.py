@@ -1,4 +1,6 @@
-"""Pictures from arrays and records, as matplotlib figures: no global state, nothing shown or saved by itself."""
+"""Pictures from arrays and records, as matplotlib figures: no global state, nothing shown or saved
+by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 
-def image_grid(images: Tensor, columns: int = 10, title: str = "", row_labels: Sequence[str] = ()) -> Figure:
-    """Images (N, C, H, W) in [0, 1], row by row; in colour for three channels or more, else the first channel in grey.
+def image_grid(
+    images: Tensor, columns: int = 10, title: str = "", row_labels: Sequence[str] = ()
+) -> Figure:
+    """Images (N, C, H, W) in [0, 1], row by row; in colour for three channels or more, else the
+    first channel in grey.
 
     Args:
         images: What is shown; values outside [0, 1] are clipped.
@@ -25,7 +30,10 @@ def image_grid(images: Tensor, columns: int = 10, title: str = "", row_labels: S
         ValueError: If the images are not of shape (N, C, H, W).
     """
     if images.dim() != 4 or 0 in images.shape:
-        raise ValueError(f"expected images (N, C, H, W), got {tuple(images.shape)}; for vectors there is points(...)")
+        raise ValueError(
+            f"expected images (N, C, H, W), got {tuple(images.shape)}; for vectors there is "
+            "points(...)"
+        )
     images = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
     n, channels, height, width = images.shape
     columns = min(columns, n)
@@ -39,13 +47,17 @@ def image_grid(images: Tensor, columns: int = 10, title: str = "", row_labels: S
     )
     inches = 0.6
     figure = Figure(
-        figsize=(inches * columns + 0.6, inches * rows * height / width + 0.5), layout="constrained", dpi=150
+        figsize=(inches * columns + 0.6, inches * rows * height / width + 0.5),
+        layout="constrained",
+        dpi=150,
     )
     axes = figure.add_subplot()
     axes.imshow(sheet.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.set_xticks([])
-    axes.set_yticks([(height + 1) * (i + 0.5) for i in range(len(row_labels))], row_labels, fontsize=8)
+    axes.set_yticks(
+        [(height + 1) * (i + 0.5) for i in range(len(row_labels))], row_labels, fontsize=8
+    )
     axes.tick_params(length=0)
     axes.set_frame_on(False)
     return figure
@@ -63,17 +75,23 @@ def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> F
         return points({"data": data, "reconstruction": reconstructed}, "data and reconstructions")
     columns = min(columns, len(data))
     blank = data.new_ones(-len(data) % columns, *data.shape[1:])
-    rows = zip(torch.cat([data, blank]).split(columns), torch.cat([reconstructed, blank]).split(columns), strict=True)
+    rows = zip(
+        torch.cat([data, blank]).split(columns),
+        torch.cat([reconstructed, blank]).split(columns),
+        strict=True,
+    )
     pairs = [row for both in rows for row in both]
     labels = ["data", "mean"] * (len(pairs) // 2)
     return image_grid(torch.cat(pairs), columns, "data above their reconstructions", labels)
 
 
 def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:
-    """Scatter of each named sample (N, D): the first two coordinates, or the first and last where there are three.
+    """Scatter of each named sample (N, D): the first two coordinates, or the first and last where
+    there are three.
 
     Args:
-        samples: One colour each; vectors of any shape are flattened, and those of one coordinate drawn as histograms.
+        samples: One colour each; vectors of any shape are flattened, and those of one coordinate
+            drawn as histograms.
         title: Stands above.
     """
     figure = Figure(figsize=(4.5, 4), layout="constrained", dpi=150)
@@ -83,17 +101,21 @@ def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:
         if flat.shape[1] == 1:
             axes.hist(flat[:, 0], bins=60, density=True, alpha=0.5, label=name)
         else:
-            axes.scatter(flat[:, 0], flat[:, 2 if flat.shape[1] == 3 else 1], s=4, alpha=0.5, label=name)
+            axes.scatter(
+                flat[:, 0], flat[:, 2 if flat.shape[1] == 3 else 1], s=4, alpha=0.5, label=name
+            )
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     return figure
 
 
 def latent_manifold(decode: Callable[[Tensor], Tensor], side: int = 20, title: str = "") -> Figure:
-    """What a decoder makes of a 2-D latent: images at a square lattice of standard normal quantiles.
+    """What a decoder makes of a 2-D latent: images at a square lattice of standard normal
+    quantiles.
 
     Args:
-        decode: Maps z (N, 2) to images (N, C, H, W), for example `lambda z: vae.likelihood(vae.decoder(z)).mean`.
+        decode: Maps z (N, 2) to images (N, C, H, W), for example `lambda z:
+            vae.likelihood(vae.decoder(z)).mean`.
         side: The number of quantiles along each axis.
         title: Stands above.
     """
@@ -103,8 +125,11 @@ def latent_manifold(decode: Callable[[Tensor], Tensor], side: int = 20, title: s
         return image_grid(decode(z), side, title)
 
 
-def training_curve(records: Sequence[Any], metric: str = "elbo", label: str = "ELBO, nats per datum") -> Figure:
-    """A metric against the epoch; the axis leaves out the first tenth of the run, whose scale would hide the rest.
+def training_curve(
+    records: Sequence[Any], metric: str = "elbo", label: str = "ELBO, nats per datum"
+) -> Figure:
+    """A metric against the epoch; the axis leaves out the first tenth of the run, whose scale would
+    hide the rest.
 
     Args:
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.

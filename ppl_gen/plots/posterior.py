@@ -1,4 +1,6 @@
-"""Pictures of a guide beside MCMC beside the exact posterior, from arrays alone, as matplotlib figures."""
+"""Pictures of a guide beside MCMC beside the exact posterior, from arrays alone, as matplotlib
+figures.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,21 @@ _MOST_FOREST, _MOST_PANELS, _MOST_TRACES = 30, 12, 8
 
 
 def contours(
-    guide: Tensor, mcmc: Tensor, names: Sequence[str], pair: tuple[int, int] | None = None, title: str = ""
+    guide: Tensor,
+    mcmc: Tensor,
+    names: Sequence[str],
+    pair: tuple[int, int] | None = None,
+    title: str = "",
 ) -> Figure:
-    """Where q holds 50, 80 and 95 % of its mass, over MCMC draws, for two coordinates: lines of a smoothed histogram.
+    """Where q holds 50, 80 and 95 % of its mass, over MCMC draws, for two coordinates: lines of a
+    smoothed histogram.
 
     Args:
         guide: Draws of the guide, (M, K).
         mcmc: Draws of MCMC, (chains, draws, K).
         names: Of the K coordinates.
-        pair: Which two; the most telling if left out: those whose correlation the guide misses most, or else the one whose
-            standard deviation it misses most and its strongest partner.
+        pair: Which two; the most telling if left out: those whose correlation the guide misses
+            most, or else the one whose standard deviation it misses most and its strongest partner.
         title: Stands above.
 
     Raises:
@@ -56,10 +63,18 @@ def contours(
         return figure
     i, j = _telling_pair(guide, flat) if pair is None else pair
     if not (0 <= i < len(names) and 0 <= j < len(names) and i != j):
-        raise ValueError(f"expected a pair of two different coordinates below {len(names)}, got {pair}")
+        raise ValueError(
+            f"expected a pair of two different coordinates below {len(names)}, got {pair}"
+        )
     shown = flat[:: max(1, len(flat) // 4000)]
     axes.scatter(
-        _array(shown[:, i]), _array(shown[:, j]), s=3, alpha=0.25, color=MCMC, linewidths=0, label="MCMC draws"
+        _array(shown[:, i]),
+        _array(shown[:, j]),
+        s=3,
+        alpha=0.25,
+        color=MCMC,
+        linewidths=0,
+        label="MCMC draws",
     )
     for k, (low, high) in zip((i, j), _window(guide, flat, (i, j)), strict=True):
         (axes.set_xlim if k == i else axes.set_ylim)(low, high)
@@ -80,10 +95,11 @@ def contours(
 def quantiles(
     guide: Tensor, mcmc: Tensor, names: Sequence[str], exact: Tensor | None = None, title: str = ""
 ) -> Figure:
-    """Quantiles of the guide, and of exact draws where there are any, against those of MCMC, a panel for each coordinate.
+    """Quantiles of the guide, and of exact draws where there are any, against those of MCMC, a
+    panel for each coordinate.
 
-    The diagonal is agreement; flatter than it is too sure, an offset is a bias, a step is a mode that is missed. Of more than
-    twelve coordinates, the twelve that are farthest from it are shown.
+    The diagonal is agreement; flatter than it is too sure, an offset is a bias, a step is a mode
+    that is missed. Of more than twelve coordinates, the twelve that are farthest from it are shown.
 
     Args:
         guide: Draws of the guide, (M, K).
@@ -121,7 +137,8 @@ def quantiles(
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(4))
     handles = [
-        figure.axes[0].plot([], [], color=c, linestyle=s)[0] for c, s in ((GUIDE, "-"), (EXACT, ":"), ("0.6", "-"))
+        figure.axes[0].plot([], [], color=c, linestyle=s)[0]
+        for c, s in ((GUIDE, "-"), (EXACT, ":"), ("0.6", "-"))
     ]
     labels = ["guide", "exact", "agreement"]
     keep = [0, 1, 2] if exact is not None else [0, 2]
@@ -133,7 +150,12 @@ def quantiles(
         fontsize=8,
         frameon=False,
     )
-    figure.suptitle(_left_out(title, len(order), len(names), "farthest from MCMC"), fontsize=9, x=0.01, ha="left")
+    figure.suptitle(
+        _left_out(title, len(order), len(names), "farthest from MCMC"),
+        fontsize=9,
+        x=0.01,
+        ha="left",
+    )
     figure.supxlabel("quantiles of MCMC", fontsize=8)
     figure.supylabel("quantiles of the guide", fontsize=8)
     return figure
@@ -147,16 +169,19 @@ def forest(
     scaled: bool = False,
     title: str = "",
 ) -> Figure:
-    """Central intervals of 50 % (thick) and 95 % (thin) and the median of guide and MCMC, and the exact mean ± 2 sd, in rows.
+    """Central intervals of 50 % (thick) and 95 % (thin) and the median of guide and MCMC, and the
+    exact mean ± 2 sd, in rows.
 
-    Of more than thirty coordinates, the thirty whose standard deviation or mean is farthest off are shown.
+    Of more than thirty coordinates, the thirty whose standard deviation or mean is farthest off are
+    shown.
 
     Args:
         guide: Draws of the guide, (M, K).
         mcmc: Draws of MCMC, (chains, draws, K).
         names: Of the K coordinates.
         exact: Mean and standard deviation, each (K,), NaN where they are not known.
-        scaled: Whether to take the mean of MCMC off and divide by its standard deviation, for coordinates of unlike size.
+        scaled: Whether to take the mean of MCMC off and divide by its standard deviation, for
+            coordinates of unlike size.
         title: Stands above.
 
     Raises:
@@ -165,9 +190,9 @@ def forest(
     _check(guide, mcmc, names)
     flat = mcmc.flatten(0, 1).double()
     mean, sd = flat.mean(0), flat.std(0)
-    badness = ((guide.double().std(0) / sd).log().abs() + (guide.double().mean(0) - mean).abs() / sd).nan_to_num(
-        math.inf
-    )
+    badness = (
+        (guide.double().std(0) / sd).log().abs() + (guide.double().mean(0) - mean).abs() / sd
+    ).nan_to_num(math.inf)
     order = sorted(badness.argsort(descending=True)[:_MOST_FOREST].tolist())
     shift, unit = (mean, sd) if scaled else (torch.zeros_like(mean), torch.ones_like(sd))
     figure = Figure(figsize=(5.2, 0.32 * len(order) + 1.3), layout="constrained", dpi=150)
@@ -181,7 +206,10 @@ def forest(
         axes.hlines(heights, ends[1], ends[3], color=colour, linewidth=3.5)
         axes.scatter(ends[2], heights, color="white", edgecolor=colour, s=12, zorder=3, label=label)
     if exact is not None and bool(torch.isfinite(exact[0]).any()):
-        middle, width = _array(((exact[0] - shift) / unit)[order]), _array((2 * exact[1] / unit)[order])
+        middle, width = (
+            _array(((exact[0] - shift) / unit)[order]),
+            _array((2 * exact[1] / unit)[order]),
+        )
         heights = [r + 0.28 for r in rows]
         axes.errorbar(
             middle,
@@ -205,9 +233,11 @@ def forest(
 
 
 def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
-    """Draws of each chain in turn, beside the histogram of their ranks: level for every chain where chains agree.
+    """Draws of each chain in turn, beside the histogram of their ranks: level for every chain where
+    chains agree.
 
-    Of more than eight coordinates, the eight whose chains differ most are shown; of more than eight chains, eight.
+    Of more than eight coordinates, the eight whose chains differ most are shown; of more than eight
+    chains, eight.
 
     Args:
         mcmc: Draws of MCMC, (chains, draws, K).
@@ -218,11 +248,14 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
         ValueError: If shapes do not fit.
 
     Reference:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization, section 4.
+        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and
+        localization, section 4.
     """
     _check(mcmc[0], mcmc, names)
     chains, count, _ = mcmc.shape
-    between = mcmc.double().mean(1).var(0, correction=0) / mcmc.double().var(1, correction=0).mean(0)
+    between = mcmc.double().mean(1).var(0, correction=0) / mcmc.double().var(1, correction=0).mean(
+        0
+    )
     order = sorted(between.nan_to_num(math.inf).argsort(descending=True)[:_MOST_TRACES].tolist())
     shown = torch.linspace(0, chains - 1, min(chains, 8)).round().long().tolist()
     figure = Figure(figsize=(6.4, 1.25 * len(order) + 0.8), layout="constrained", dpi=150)
@@ -237,7 +270,12 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
             trace.plot(_array(mcmc[c, :, k]), color=colours[i % 10], linewidth=0.5, alpha=0.8)
             heights = torch.histc(ranks[c].double(), bins, 0, chains * count) * bins / count
             top = max(top, float(heights.max()))
-            rank.stairs(_array(heights), _array(torch.linspace(0, 1, bins + 1)), color=colours[i % 10], linewidth=0.8)
+            rank.stairs(
+                _array(heights),
+                _array(torch.linspace(0, 1, bins + 1)),
+                color=colours[i % 10],
+                linewidth=0.8,
+            )
         rank.axhline(1, color="0.3", linewidth=0.8, linestyle="--")
         rank.set_ylim(0, 1.08 * top)
         trace.set_ylabel(names[k], fontsize=8)
@@ -249,15 +287,22 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
     figure.axes[-1].set_xlabel("rank among all draws", fontsize=8)
     figure.axes[1].set_title("density of ranks", fontsize=8)
     which = f", {len(shown)} of {chains} chains" if len(shown) < chains else ""
-    figure.axes[0].set_title(_left_out(title, len(order), len(names), "whose chains differ most") + which, fontsize=8)
+    figure.axes[0].set_title(
+        _left_out(title, len(order), len(names), "whose chains differ most") + which, fontsize=8
+    )
     return figure
 
 
 def _check(guide: Tensor, mcmc: Tensor, names: Sequence[str]) -> None:
-    if mcmc.dim() != 3 or guide.dim() != 2 or not guide.shape[1] == mcmc.shape[2] == len(names) > 0 or len(guide) < 2:
+    if (
+        mcmc.dim() != 3
+        or guide.dim() != 2
+        or not guide.shape[1] == mcmc.shape[2] == len(names) > 0
+        or len(guide) < 2
+    ):
         raise ValueError(
-            f"expected draws of the guide (M, K), of MCMC (chains, draws, K), and K names, got {tuple(guide.shape)}, "
-            f"{tuple(mcmc.shape)} and {len(names)}"
+            "expected draws of the guide (M, K), of MCMC (chains, draws, K), and K names, got "
+            f"{tuple(guide.shape)}, {tuple(mcmc.shape)} and {len(names)}"
         )
 
 
@@ -302,7 +347,12 @@ def _window(guide: Tensor, mcmc: Tensor, which: Sequence[int]) -> list[tuple[flo
     """What the picture shows of each axis: all but the outermost draws of both, with a margin."""
     ends = []
     for k in which:
-        parts = torch.stack([_quantiles(d[:, [k]], torch.tensor([0.002, 0.998]).double())[:, 0] for d in (guide, mcmc)])
+        parts = torch.stack(
+            [
+                _quantiles(d[:, [k]], torch.tensor([0.002, 0.998]).double())[:, 0]
+                for d in (guide, mcmc)
+            ]
+        )
         low, high = float(parts[:, 0].min()), float(parts[:, 1].max())
         margin = 0.06 * (high - low) or 1.0
         ends.append((low - margin, high + margin))
@@ -310,7 +360,8 @@ def _window(guide: Tensor, mcmc: Tensor, which: Sequence[int]) -> list[tuple[flo
 
 
 def _smoothed(draws: Tensor, bins: int = 60) -> tuple[Tensor, list[Tensor]]:
-    """A histogram (bins, bins) of draws (M, 2), smoothed by a normal of about Scott's width, and its edges.
+    """A histogram (bins, bins) of draws (M, 2), smoothed by a normal of about Scott's width, and
+    its edges.
 
     Nothing is smeared below zero where all draws are positive.
     """
@@ -321,8 +372,11 @@ def _smoothed(draws: Tensor, bins: int = 60) -> tuple[Tensor, list[Tensor]]:
         edges.append(torch.linspace(low, high + margin, bins + 1, dtype=torch.float64))
     places = [torch.bucketize(c.contiguous(), e[1:-1]) for c, e in zip(draws.T, edges, strict=True)]
     counts = torch.zeros(bins * bins, dtype=torch.float64)
-    counts = counts.index_add(0, places[0].cpu() * bins + places[1].cpu(), torch.ones(len(draws), dtype=torch.float64))
-    # A kernel along the axes must not be wider than a strongly correlated pair is across: √(1 − ρ²) of its coordinates.
+    counts = counts.index_add(
+        0, places[0].cpu() * bins + places[1].cpu(), torch.ones(len(draws), dtype=torch.float64)
+    )
+    # A kernel along the axes must not be wider than a strongly correlated pair is across: √(1 − ρ²)
+    # of its coordinates.
     narrow = math.sqrt(max(1 - float(_correlation(draws)[0, 1]) ** 2, 0.01))
     kernels = []
     for c, e in zip(draws.T, edges, strict=True):
@@ -337,5 +391,7 @@ def _levels(density: Tensor, masses: Sequence[float]) -> list[float]:
     """The densities above which these shares of the mass lie, strictly ascending."""
     ordered = density.flatten().sort(descending=True).values
     total = ordered.cumsum(0) / ordered.sum()
-    found = [float(ordered[int((total < mass).sum().clamp(max=len(ordered) - 1))]) for mass in masses]
+    found = [
+        float(ordered[int((total < mass).sum().clamp(max=len(ordered) - 1))]) for mass in masses
+    ]
     return [level + 1e-12 * i for i, level in enumerate(found)]

@@ -15,7 +15,9 @@ from ppl_gen.plots.images import image_grid, points
 
 
 def moments(found: Any, title: str = "") -> Figure:
-    """Each kind of moment in the data (across) and in the sample (up), those that are off at the level in red."""
+    """Each kind of moment in the data (across) and in the sample (up), those that are off at the
+    level in red.
+    """
     kinds = [kind for kind in found.kinds if bool(kind.counted.any())]
     figure = Figure(figsize=(2.6 * len(kinds), 2.9), layout="constrained", dpi=150)
     for i, kind in enumerate(kinds):
@@ -25,7 +27,9 @@ def moments(found: Any, title: str = "") -> Figure:
         axes.scatter(data.numpy(), sample.numpy(), s=6, c=colours, alpha=0.6, linewidths=0)
         ends = torch.cat([data, sample]).aminmax()
         axes.axline((float(ends.min), float(ends.min)), slope=1, color="#888888", linewidth=0.8)
-        axes.set_title(f"{kind.name}: {int((z.abs() > found.limit).sum())} of {len(z)} off", fontsize=8)
+        axes.set_title(
+            f"{kind.name}: {int((z.abs() > found.limit).sum())} of {len(z)} off", fontsize=8
+        )
         axes.set_xlabel("data", fontsize=8)
         axes.set_ylabel("sample" if i == 0 else "", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -34,7 +38,9 @@ def moments(found: Any, title: str = "") -> Figure:
 
 
 def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
-    """For each statistic its values after permutations, and its value on the samples as they are, as a line."""
+    """For each statistic its values after permutations, and its value on the samples as they are,
+    as a line.
+    """
     figure = Figure(figsize=(2.6 * len(tests), 2.4), layout="constrained", dpi=150)
     for i, (name, test) in enumerate(tests.items()):
         axes = figure.add_subplot(1, len(tests), i + 1)

@@ -25,7 +25,9 @@ from ppl_gen.app.recipes.fitting import prepare
 from ppl_gen.app.run.folder import Run
 from ppl_gen.data import sources
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="inductor needs a C++ compiler"
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestRuns:
     def test_a_run_is_a_folder(self, fitted: Path) -> None:
         assert {p.name for p in fitted.iterdir()} >= {
-            *("config.json", "metrics.jsonl", "checkpoint.pt", "samples.png", "reconstructions.png", "training.png")
+            *(
+                "config.json",
+                "metrics.jsonl",
+                "checkpoint.pt",
+                "samples.png",
+                "reconstructions.png",
+                "training.png",
+            )
         }
         records = [json.loads(line) for line in (fitted / "metrics.jsonl").read_text().splitlines()]
         assert [r["epoch"] for r in records] == [1, 2]
@@ -54,7 +63,9 @@ class TestRuns:
 
     @pytest.mark.parametrize("model", ["vae", "cvae", "conv-vae"])
     @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized-logistic"])
-    def test_models_and_likelihoods_combine(self, model: str, likelihood: str, tmp_path: Path) -> None:
+    def test_models_and_likelihoods_combine(
+        self, model: str, likelihood: str, tmp_path: Path
+    ) -> None:
         run = tmp_path / "run"
         code, said = call("fit", model, "--likelihood", likelihood, "--out", run, *QUICK)
         assert code == 0, said
@@ -72,20 +83,32 @@ class TestRuns:
 
     def test_vectors_are_drawn_as_points(self, tmp_path: Path) -> None:
         code, said = call(
-            "fit", "vae", "--data", "circle", "--likelihood", "gaussian", "--out", tmp_path / "run", *QUICK
+            "fit",
+            "vae",
+            "--data",
+            "circle",
+            "--likelihood",
+            "gaussian",
+            "--out",
+            tmp_path / "run",
+            *QUICK,
         )
         assert code == 0, said
         assert (tmp_path / "run" / "samples.png").is_file()
 
     def test_any_number_of_channels_and_data(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.random.rand(130, 4, 8, 8).round())
-        code, said = call("fit", "conv-vae", "--data", tmp_path / "a.npy", "--out", tmp_path / "run", *QUICK)
+        code, said = call(
+            "fit", "conv-vae", "--data", tmp_path / "a.npy", "--out", tmp_path / "run", *QUICK
+        )
         assert code == 0, said
         assert call("reconstruct", tmp_path / "run", "--count", 7)[0] == 0
 
     def test_attributes_condition_a_cvae(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=np.random.rand(120, 8, 8), y=np.random.rand(120, 3))
-        code, said = call("fit", "cvae", "--data", tmp_path / "a.npz", "--out", tmp_path / "run", *QUICK)
+        code, said = call(
+            "fit", "cvae", "--data", tmp_path / "a.npz", "--out", tmp_path / "run", *QUICK
+        )
         assert code == 0, said
         assert call("evaluate", tmp_path / "run", "--particles", 5)[0] == 0
 
@@ -98,7 +121,10 @@ class TestRuns:
     def test_labels_are_rows(self, tmp_path: Path) -> None:
         call("fit", "cvae", "--out", tmp_path / "run", *QUICK)
         assert call("sample", tmp_path / "run", "--label", 3)[0] == 0
-        assert call("sample", tmp_path / "run", "--label", 10) == (2, "error: expected --label from 0 to 9, got 10")
+        assert call("sample", tmp_path / "run", "--label", 10) == (
+            2,
+            "error: expected --label from 0 to 9, got 10",
+        )
 
     def test_the_program_can_be_loaded_in_a_notebook(self, fitted: Path) -> None:
         from ppl_gen.models import vae
@@ -113,7 +139,9 @@ def weights(run: Path) -> dict[str, list[float]]:
 
 
 class TestResume:
-    @pytest.mark.parametrize("engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)])
+    @pytest.mark.parametrize(
+        "engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)]
+    )
     def test_four_epochs_are_two_and_two(self, engine: str, tmp_path: Path) -> None:
         four, run = [*QUICK, "--engine", engine, "--epochs", "4"], tmp_path / "run"
         call("fit", "vae", "--out", tmp_path / "whole", *four)
@@ -128,7 +156,9 @@ class TestResume:
         assert (code, "begun with latent_dim 2, got 3" in said) == (2, True)
         assert call("fit", "cvae", "--out", fitted, "--resume")[0] == 2
 
-    def test_an_interrupt_saves_and_says_how_to_go_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_saves_and_says_how_to_go_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from ppl_gen.app.run import progress
 
         run, show = tmp_path / "run", progress.Live.show
@@ -147,7 +177,9 @@ class TestResume:
         call("fit", "vae", "--out", tmp_path / "whole", *QUICK)
         assert weights(run) == weights(tmp_path / "whole")
 
-    def test_a_run_stopped_before_its_first_checkpoint_goes_on(self, fitted: Path, tmp_path: Path) -> None:
+    def test_a_run_stopped_before_its_first_checkpoint_goes_on(
+        self, fitted: Path, tmp_path: Path
+    ) -> None:
         run = tmp_path / "run"
         run.mkdir()
         (run / "config.json").write_bytes((fitted / "config.json").read_bytes())
@@ -164,14 +196,20 @@ class TestResume:
         code, said = call("evaluate", tmp_path / "run")
         assert (code, "have changed since it was begun" in said) == (2, True)
 
-    def test_weights_that_have_run_away_never_replace_a_good_checkpoint(self, tmp_path: Path) -> None:
-        """One step an epoch: the loss before it is finite, the weights after it are not good for anything."""
+    def test_weights_that_have_run_away_never_replace_a_good_checkpoint(
+        self, tmp_path: Path
+    ) -> None:
+        """One step an epoch: the loss before it is finite, the weights after it are not good for
+        anything.
+        """
         options = ["--lr", 1e30, "--batch-size", 1500, *QUICK]
         code, said = call("fit", "vae", "--out", tmp_path / "run", *options)
         assert (code, "after epoch 1 the ELBO of test data is not finite" in said) == (2, True)
         assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
 
-    def test_a_write_that_fails_leaves_the_last_checkpoint(self, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_write_that_fails_leaves_the_last_checkpoint(
+        self, fitted: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         before = (fitted / "checkpoint.pt").read_bytes()
 
         def full_disk(state: object, file: object) -> None:
@@ -193,17 +231,30 @@ class TestResume:
         assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
 
     def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
-        """SIGKILL during training, ten times over; the run ends with the weights of one that was left alone."""
+        """SIGKILL during training, ten times over; the run ends with the weights of one that was
+        left alone.
+        """
         options = ["--latent-dim", "2", "--batch-size", "50", "--device", "cpu", "--engine", "fx"]
         run, moments = tmp_path / "killed", random.Random(0)
         epochs = []
         for i in range(10):
-            words = ["fit", "vae", "--out", str(run), *(["--resume"] if i else [*options, "--epochs", "1000000"])]
+            words = [
+                "fit",
+                "vae",
+                "--out",
+                str(run),
+                *(["--resume"] if i else [*options, "--epochs", "1000000"]),
+            ]
             child = subprocess.Popen(
-                [sys.executable, "-m", "ppl_gen", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                [sys.executable, "-m", "ppl_gen", *words],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
             )
             assert child.stdout is not None
-            assert "vae on digits" in child.stdout.readline()  # training begins, and does not end by itself
+            assert (
+                "vae on digits" in child.stdout.readline()
+            )  # training begins, and does not end by itself
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(timeout=moments.uniform(0, 1))
             child.kill()
@@ -222,7 +273,9 @@ class TestResume:
     def test_a_streamed_folder_resumes_bit_exactly(
         self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Workers read, shuffle and binarise in the order that the random state of the checkpoint says."""
+        """Workers read, shuffle and binarise in the order that the random state of the checkpoint
+        says.
+        """
         monkeypatch.setattr(sources, "MEMORY", 0)
         for i in range(60):
             (tmp_path / "images" / str(i % 2)).mkdir(parents=True, exist_ok=True)
@@ -241,14 +294,19 @@ class TestResume:
         call("evaluate", run, "--particles", 2, "--limit", 5)
         assert json.loads((run / "evaluation.json").read_text())["epoch"] == 2
         code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 1)
-        assert (code, "is at epoch 2: expected at least as many --epochs, got 1" in said) == (2, True)
+        assert (code, "is at epoch 2: expected at least as many --epochs, got 1" in said) == (
+            2,
+            True,
+        )
         assert (run / "evaluation.json").exists()
         assert call("fit", "vae", "--out", run, "--resume")[0] == 0  # nothing is left to do
         assert (run / "evaluation.json").exists()
         call("fit", "vae", "--out", run, "--resume", "--epochs", 3)
         assert not (run / "evaluation.json").exists()
 
-    def test_an_interrupt_in_mid_epoch_drops_that_epoch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_interrupt_in_mid_epoch_drops_that_epoch(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from ppl_gen.app.run import progress
 
         taken, iterate = 0, progress.Live.__iter__
@@ -290,7 +348,9 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     for kind in ("damaged", "foreign", "other", "unstarted", "text"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "config.json").write_bytes((fitted / "config.json").read_bytes())
-    (tmp_path / "damaged" / "checkpoint.pt").write_bytes((fitted / "checkpoint.pt").read_bytes()[:5000])
+    (tmp_path / "damaged" / "checkpoint.pt").write_bytes(
+        (fitted / "checkpoint.pt").read_bytes()[:5000]
+    )
     (tmp_path / "text" / "checkpoint.pt").write_bytes(b"test")
     torch.save({"weights": torch.ones(3)}, tmp_path / "foreign" / "checkpoint.pt")
     state = torch.load(fitted / "checkpoint.pt", weights_only=True)
@@ -303,8 +363,12 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     config = json.loads((fitted / "config.json").read_text())
     (tmp_path / "edited" / "config.json").write_text(json.dumps(config | {"latent_dim": "2"}))
     (tmp_path / "partial" / "config.json").write_text(json.dumps(config))
-    torch.save({k: v for k, v in state.items() if k != "rng"}, tmp_path / "partial" / "checkpoint.pt")
-    np.savez(tmp_path / "half.npz", x_train=np.eye(200), x_test=np.eye(200), y_train=np.arange(200) % 2)
+    torch.save(
+        {k: v for k, v in state.items() if k != "rng"}, tmp_path / "partial" / "checkpoint.pt"
+    )
+    np.savez(
+        tmp_path / "half.npz", x_train=np.eye(200), x_test=np.eye(200), y_train=np.arange(200) % 2
+    )
     (tmp_path / "cut.npz").write_bytes((tmp_path / "half.npz").read_bytes()[:900])
     (tmp_path / "deep").mkdir()
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep" / "a.png")
@@ -321,35 +385,68 @@ BAD = {
         ["fit", "vae", "--binarize", "dynamik"],
         "threshold, static, dynamic, dequantize, got 'dynamik'",
     ),
-    "missing file": (["fit", "vae", "--data", "nowhere.npy"], "cannot read nowhere.npy: [Errno 2] No such file"),
-    "missing set": (["fit", "vae", "--data", "cifar10", "--root", "{scene}"], "cannot read CIFAR10 under"),
+    "missing file": (
+        ["fit", "vae", "--data", "nowhere.npy"],
+        "cannot read nowhere.npy: [Errno 2] No such file",
+    ),
+    "missing set": (
+        ["fit", "vae", "--data", "cifar10", "--root", "{scene}"],
+        "cannot read CIFAR10 under",
+    ),
     "unreadable file": (["fit", "vae", "--data", "{scene}/broken.npy"], "cannot read"),
     "sizes differ": (
         ["fit", "vae", "--data", "{scene}/mixed"],
         "expected images of one size, got 8 × 8 (8.png) and 9 × 9",
     ),
     "not a number": (["fit", "vae", "--data", "{scene}/nan.npy"], "expected finite numbers"),
-    "labels missing": (["fit", "cvae", "--data", "{scene}/unlabelled.npy"], "expected labels for a CVAE, got none"),
+    "labels missing": (
+        ["fit", "cvae", "--data", "{scene}/unlabelled.npy"],
+        "expected labels for a CVAE, got none",
+    ),
     "grey pixels": (
         ["fit", "vae", "--binarize", "none"],
         "support of Bernoulli, Boolean(), got values from 0 to 1: binarise",
     ),
-    "grey file": (["fit", "vae", "--data", "{scene}/grey.npy", "--binarize", "none"], "ContinuousBernoulli, Gaussian"),
-    "beyond the interval": (["fit", "vae", "--data", "circle"], "expected values in [0, 1] to binarise"),
+    "grey file": (
+        ["fit", "vae", "--data", "{scene}/grey.npy", "--binarize", "none"],
+        "ContinuousBernoulli, Gaussian",
+    ),
+    "beyond the interval": (
+        ["fit", "vae", "--data", "circle"],
+        "expected values in [0, 1] to binarise",
+    ),
     "a vector for convolutions": (
         ["fit", "conv-vae", "--data", "circle", "--likelihood", "gaussian"],
         "8 to 64 pixels",
     ),
-    "run exists": (["fit", "vae", "--out", "{fitted}"], "exists; go on with --resume, begin anew with --overwrite"),
-    "not a run": (["fit", "vae", "--out", "{scene}/photos", "--overwrite"], "is not the folder of a run"),
+    "run exists": (
+        ["fit", "vae", "--out", "{fitted}"],
+        "exists; go on with --resume, begin anew with --overwrite",
+    ),
+    "not a run": (
+        ["fit", "vae", "--out", "{scene}/photos", "--overwrite"],
+        "is not the folder of a run",
+    ),
     "a file is in the way": (["fit", "vae", "--out", "{scene}/nan.npy"], "is a file"),
-    "nothing to resume": (["fit", "vae", "--out", "{scene}/nothing", "--resume"], "it has no config.json"),
+    "nothing to resume": (
+        ["fit", "vae", "--out", "{scene}/nothing", "--resume"],
+        "it has no config.json",
+    ),
     "both": (["fit", "vae", "--out", "{fitted}", "--resume", "--overwrite"], "got both"),
     "damaged checkpoint": (["evaluate", "{scene}/damaged"], "is damaged, or not a checkpoint"),
     "a text for a checkpoint": (["evaluate", "{scene}/text"], "is damaged, or not a checkpoint"),
-    "damaged, resumed": (["fit", "vae", "--out", "{scene}/damaged", "--resume"], "is damaged, or not a checkpoint"),
-    "foreign checkpoint": (["evaluate", "{scene}/foreign"], "expected a 'ppl-gen checkpoint 2' file"),
-    "of another program": (["evaluate", "{scene}/other"], "is of another program than config.json says"),
+    "damaged, resumed": (
+        ["fit", "vae", "--out", "{scene}/damaged", "--resume"],
+        "is damaged, or not a checkpoint",
+    ),
+    "foreign checkpoint": (
+        ["evaluate", "{scene}/foreign"],
+        "expected a 'ppl-gen checkpoint 2' file",
+    ),
+    "of another program": (
+        ["evaluate", "{scene}/other"],
+        "is of another program than config.json says",
+    ),
     "no checkpoint": (["sample", "{scene}/unstarted"], "has no checkpoint.pt"),
     "garbled configuration": (["evaluate", "{scene}/garbled"], "is not the configuration of a run"),
     "a folder without a run": (["reconstruct", "{scene}/photos"], "is not the folder of a run"),
@@ -358,48 +455,94 @@ BAD = {
         "batch size from 1 to the number of data, 1500, got 1501",
     ),
     "zero epochs": (["fit", "vae", "--epochs", "0"], "expected --epochs above zero, got 0"),
-    "zero latents": (["fit", "vae", "--latent-dim", "0"], "expected --latent-dim above zero, got 0"),
+    "zero latents": (
+        ["fit", "vae", "--latent-dim", "0"],
+        "expected --latent-dim above zero, got 0",
+    ),
     "no learning": (["fit", "vae", "--lr", "-1"], "expected --lr above zero, got -1"),
-    "zero particles": (["evaluate", "{fitted}", "--particles", "0"], "expected --particles of at least 1, got 0"),
+    "zero particles": (
+        ["evaluate", "{fitted}", "--particles", "0"],
+        "expected --particles of at least 1, got 0",
+    ),
     "zero temperatures": (
         ["evaluate", "{fitted}", "--ais", "--temperatures", "0"],
         "expected --temperatures of at least 1, got 0",
     ),
-    "zero chains": (["evaluate", "{fitted}", "--bdmc", "--chains", "0"], "expected --chains of at least 1, got 0"),
-    "an empty subset": (["evaluate", "{fitted}", "--gaps", "--subset", "0"], "expected --subset of at least 1, got 0"),
-    "unknown objective": (["fit", "vae", "--objective", "iwea"], "unknown objective 'iwea'; did you mean 'iwae'?"),
-    "no particles": (["fit", "vae", "--objective", "iwae", "--particles", "0"], "--particles of at least 1, got 0"),
-    "a negative weight": (["fit", "vae", "--beta", "-1"], "expected --beta and --anneal of at least 0, got -1.0"),
+    "zero chains": (
+        ["evaluate", "{fitted}", "--bdmc", "--chains", "0"],
+        "expected --chains of at least 1, got 0",
+    ),
+    "an empty subset": (
+        ["evaluate", "{fitted}", "--gaps", "--subset", "0"],
+        "expected --subset of at least 1, got 0",
+    ),
+    "unknown objective": (
+        ["fit", "vae", "--objective", "iwea"],
+        "unknown objective 'iwea'; did you mean 'iwae'?",
+    ),
+    "no particles": (
+        ["fit", "vae", "--objective", "iwae", "--particles", "0"],
+        "--particles of at least 1, got 0",
+    ),
+    "a negative weight": (
+        ["fit", "vae", "--beta", "-1"],
+        "expected --beta and --anneal of at least 0, got -1.0",
+    ),
     "free bits of another objective": (
         ["fit", "vae", "--objective", "dreg", "--free-bits", "0.1"],
         "expected --free-bits with the objective elbo, got dreg",
     ),
-    "zero samples": (["sample", "{fitted}", "--count", "0"], "expected --count from 1 to 1000, got 0"),
-    "too many": (["reconstruct", "{fitted}", "--count", "99999"], "expected --count from 1 to 1000, got 99999"),
+    "zero samples": (
+        ["sample", "{fitted}", "--count", "0"],
+        "expected --count from 1 to 1000, got 0",
+    ),
+    "too many": (
+        ["reconstruct", "{fitted}", "--count", "99999"],
+        "expected --count from 1 to 1000, got 99999",
+    ),
     "no name": (["fit", "vae", "--data", ""], "expected a name or a path with --data, got nothing"),
-    "a size for digits": (["fit", "vae", "--image-size", "0"], "expected an image size of at least 1, got 0"),
+    "a size for digits": (
+        ["fit", "vae", "--image-size", "0"],
+        "expected an image size of at least 1, got 0",
+    ),
     "a seed too large": (["fit", "vae", "--seed", str(2**70)], "expected --seed from 0"),
-    "another device": (["fit", "vae", "--device", "meta"], "expected --device auto, cpu or cuda, got 'meta'"),
+    "another device": (
+        ["fit", "vae", "--device", "meta"],
+        "expected --device auto, cpu or cuda, got 'meta'",
+    ),
     "somebody else's configuration": (
         ["fit", "vae", "--out", "{scene}/website", "--overwrite"],
         "is not the folder of a run",
     ),
-    "an edited configuration": (["evaluate", "{scene}/edited"], "expected latent_dim of type int, got '2'"),
+    "an edited configuration": (
+        ["evaluate", "{scene}/edited"],
+        "expected latent_dim of type int, got '2'",
+    ),
     "a checkpoint cut in keys": (
         ["fit", "vae", "--out", "{scene}/partial", "--resume"],
         "expected a 'ppl-gen checkpoint 2' file",
     ),
-    "test labels missing": (["fit", "cvae", "--data", "{scene}/half.npz"], "expected one shape of labels"),
+    "test labels missing": (
+        ["fit", "cvae", "--data", "{scene}/half.npz"],
+        "expected one shape of labels",
+    ),
     "truncated": (["fit", "vae", "--data", "{scene}/cut.npz"], "cannot read"),
     "sixteen bits": (["fit", "vae", "--data", "{scene}/deep"], "expected 8-bit images in"),
-    "a label for a vae": (["sample", "{fitted}", "--label", "3"], "expected a CVAE or CGAN of labels for --label"),
+    "a label for a vae": (
+        ["sample", "{fitted}", "--label", "3"],
+        "expected a CVAE or CGAN of labels for --label",
+    ),
     "unknown device": (["fit", "vae", "--device", "gpu"], "unknown device 'gpu'"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_nothing_is_touched(
-    name: str, scene: Path, fitted: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    scene: Path,
+    fitted: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words, said = BAD[name]
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
@@ -425,7 +568,9 @@ def test_help_explains_by_example_and_the_module_is_the_command() -> None:
     code, said = call("--help")
     assert code == 0
     assert "ppl-gen fit vae" in said
-    module = subprocess.run([sys.executable, "-m", "ppl_gen", "--help"], capture_output=True, text=True, check=True)
+    module = subprocess.run(
+        [sys.executable, "-m", "ppl_gen", "--help"], capture_output=True, text=True, check=True
+    )
     assert "ppl-gen evaluate" in module.stdout
 
 

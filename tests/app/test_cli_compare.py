@@ -44,7 +44,15 @@ def test_a_toy_gives_table_verdict_pictures_and_draws(tmp_path: Path) -> None:
 
 def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
     code, said = call(
-        "compare", "linear-regression", "--guide", "full-covariance", "--out", tmp_path, *FAST, "--steps", 1500
+        "compare",
+        "linear-regression",
+        "--guide",
+        "full-covariance",
+        "--out",
+        tmp_path,
+        *FAST,
+        "--steps",
+        1500,
     )
     assert code == 0, said
     assert "3 coordinates: good" in said
@@ -66,7 +74,9 @@ def test_nuts_is_a_sampler_too(tmp_path: Path) -> None:
 def test_a_run_is_compared_datum_by_datum(tmp_path: Path) -> None:
     run = tmp_path / "run"
     call("fit", "vae", "--out", run, "--epochs", 2, "--latent-dim", 2, "--device", "cpu")
-    code, said = call("compare", run, "--limit", 3, "--chains", 4, "--draws", 60, "--warmup", 60, "--engine", "fx")
+    code, said = call(
+        "compare", run, "--limit", 3, "--chains", 4, "--draws", 60, "--warmup", 60, "--engine", "fx"
+    )
     assert code == 0, said
     assert "6 coordinates: " in said
     assert "per datum, mean of 3" in said
@@ -80,19 +90,29 @@ def test_a_run_is_compared_datum_by_datum(tmp_path: Path) -> None:
 def test_every_toy_is_compared(name: str, tmp_path: Path) -> None:
     code, said = call("compare", name, "--out", tmp_path)
     assert code == 0, said
-    expected = {"ppca": "under-dispersed", "sign-flip": "mode-seeking", "funnel-centred": "divergences"}
+    expected = {
+        "ppca": "under-dispersed",
+        "sign-flip": "mode-seeking",
+        "funnel-centred": "divergences",
+    }
     assert expected.get(name, "coordinates: ") in said
 
 
 BAD = {
     "unknown": (["compare", "ppac"], "unknown posterior or run 'ppac'; did you mean 'ppca'?"),
-    "sampler": (["compare", "ppca", "--sampler", "hcm"], "unknown sampler 'hcm'; did you mean 'hmc'?"),
+    "sampler": (
+        ["compare", "ppca", "--sampler", "hcm"],
+        "unknown sampler 'hcm'; did you mean 'hmc'?",
+    ),
     "guide": (["compare", "ppca", "--guide", "meanfield"], "did you mean 'mean-field'?"),
     "draws": (["compare", "ppca", "--draws", "0"], "expected draws of at least 1, got 0"),
     "chains": (["compare", "ppca", "--chains", "0"], "expected chains of at least 1, got 0"),
     "engine": (["compare", "ppca", "--engine", "jit"], "expected an engine of 'auto'"),
     "fit engine": (["fit", "vae", "--engine", "jit"], "expected an engine of 'auto'"),
-    "results there": (["compare", "ppca", "--out", "{there}"], "say --overwrite, or another place with --out"),
+    "results there": (
+        ["compare", "ppca", "--out", "{there}"],
+        "say --overwrite, or another place with --out",
+    ),
 }
 
 

@@ -34,7 +34,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compared(runs: Path) -> tuple[dict[str, Any], str]:
     """Four runs of digits, binarised and grey, with labels and without."""
-    code, said = call("evaluate", *(runs / name for name in ("vae", "grey", "cvae", "gan")), *FEATURES, *CHEAP)
+    code, said = call(
+        "evaluate", *(runs / name for name in ("vae", "grey", "cvae", "gan")), *FEATURES, *CHEAP
+    )
     assert code == 0, said
     return json.loads((runs / "comparison" / "comparison.json").read_text()), said
 
@@ -57,7 +59,9 @@ def test_a_table_of_all_runs(runs: Path, compared: tuple[dict[str, Any], str]) -
 
 
 def test_parameters_are_those_of_a_draw(runs: Path, compared: tuple[dict[str, Any], str]) -> None:
-    """All of a GAN's; of a VAE's the decoder's, not those of the encoder or of the likelihood's noise."""
+    """All of a GAN's; of a VAE's the decoder's, not those of the encoder or of the likelihood's
+    noise.
+    """
     counted = {name: columns["parameters"] for name, columns in compared[0]["runs"].items()}
     programs = {name: Fitted.open(runs / name, "cpu").program for name in counted}
     assert counted["gan"] == sum(p.numel() for p in programs["gan"].parameters())
@@ -65,38 +69,61 @@ def test_parameters_are_those_of_a_draw(runs: Path, compared: tuple[dict[str, An
         assert counted[name] == sum(p.numel() for p in programs[name].decoder.parameters())
 
 
-def test_nats_are_those_of_the_run_by_itself(runs: Path, compared: tuple[dict[str, Any], str]) -> None:
-    """The same noise, data and chains: a column of the table and `evaluate RUN --epsilon` are one number."""
+def test_nats_are_those_of_the_run_by_itself(
+    runs: Path, compared: tuple[dict[str, Any], str]
+) -> None:
+    """The same noise, data and chains: a column of the table and `evaluate RUN --epsilon` are one
+    number.
+    """
     for name in ("vae", "gan"):
         few = ("--particles", 2) if name == "vae" else ()
         code, said = call("evaluate", runs / name, "--epsilon", 0.1, *few, *CHEAP)
         assert code == 0, said
         alone = json.loads((runs / name / "evaluation.json").read_text())["noise"]
-        assert alone["log_evidence"] == pytest.approx(compared[0]["runs"][name]["nats"]["value"], rel=1e-5)
+        assert alone["log_evidence"] == pytest.approx(
+            compared[0]["runs"][name]["nats"]["value"], rel=1e-5
+        )
 
 
-def test_nothing_is_written_over(runs: Path, compared: tuple[dict[str, Any], str], tmp_path: Path) -> None:
+def test_nothing_is_written_over(
+    runs: Path, compared: tuple[dict[str, Any], str], tmp_path: Path
+) -> None:
     words = ("evaluate", runs / "gan", runs / "grey", *FEATURES, *CHEAP)
     before = snapshot(runs)
     code, said = call(*words)
     assert "not all runs" not in said
-    assert (code, "has results (comparison.json, comparison.png); say --overwrite" in said) == (2, True)
+    assert (code, "has results (comparison.json, comparison.png); say --overwrite" in said) == (
+        2,
+        True,
+    )
     assert snapshot(runs) == before
     assert call(*words, "--out", tmp_path / "there")[0] == 0
     assert call(*words, "--out", tmp_path / "there", "--overwrite")[0] == 0
-    assert list(json.loads((tmp_path / "there" / "comparison.json").read_text())["runs"]) == ["gan", "grey"]
+    assert list(json.loads((tmp_path / "there" / "comparison.json").read_text())["runs"]) == [
+        "gan",
+        "grey",
+    ]
 
 
 BAD = {
     "other data": (("gan", "ring"), (), "expected runs of the same data, got digits"),
-    "two domains": (("gan", "cycle-gan"), (), "expected a run that draws data for a comparison, got a cycle-gan"),
+    "two domains": (
+        ("gan", "cycle-gan"),
+        (),
+        "expected a run that draws data for a comparison, got a cycle-gan",
+    ),
     "one run twice": (("gan", "gan"), (), "expected different runs"),
-    "too few data": (("gan", "grey"), ("--limit", 9), "expected at least 10 test data to compare runs on, got 9"),
+    "too few data": (
+        ("gan", "grey"),
+        ("--limit", 9),
+        "expected at least 10 test data to compare runs on, got 9",
+    ),
     "no noise": (("gan", "grey"), ("--epsilon", -1), "expected --epsilon above zero"),
     "options of one run": (
         ("gan", "grey"),
         ("--moments", "--two-sample", "--bdmc", "--gaps", "--collapse", "--ais"),
-        "--ais, --bdmc, --gaps, --collapse, --moments, --two-sample: for one run alone, got 2 to compare",
+        "--ais, --bdmc, --gaps, --collapse, --moments, --two-sample: for one run alone, got 2 to "
+        "compare",
     ),
     "numbers of one run": (
         ("gan", "grey"),
@@ -104,8 +131,16 @@ BAD = {
         "--particles, --permutations: for one run alone, got 2 to compare; leave it out",
     ),
     "unknown features": (("gan", "grey"), ("--features", "pac"), "did you mean 'pca'?"),
-    "a place for one": (("gan",), (), "--out: for a comparison of several runs, got one run; leave it out"),
-    "overwriting one": (("gan",), ("--overwrite",), "--out, --overwrite: for a comparison of several runs"),
+    "a place for one": (
+        ("gan",),
+        (),
+        "--out: for a comparison of several runs, got one run; leave it out",
+    ),
+    "overwriting one": (
+        ("gan",),
+        ("--overwrite",),
+        "--out, --overwrite: for a comparison of several runs",
+    ),
     "a file is in the way": (("gan", "grey"), ("--out", "{runs}/gan/config.json"), "is a file"),
 }
 

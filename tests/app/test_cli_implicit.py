@@ -1,4 +1,6 @@
-"""The command on models without a likelihood: fitted, resumed, judged by their draws, translating; and bad input."""
+"""The command on models without a likelihood: fitted, resumed, judged by their draws, translating;
+and bad input.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,16 @@ MODELS: dict[str, tuple[object, ...]] = {
     "infogan": ("infogan", "--continuous", 1),
     "gmmn": ("gmmn", "--discrepancy", "energy"),
     "ring": ("gan", "--data", "ring", "--latent-dim", 2),
-    "wasserstein": ("gan", "--loss", "wasserstein", "--penalty", 10, "--critic-steps", 2, "--spectral"),
+    "wasserstein": (
+        "gan",
+        "--loss",
+        "wasserstein",
+        "--penalty",
+        10,
+        "--critic-steps",
+        2,
+        "--spectral",
+    ),
     "cycle-gan": ("cycle-gan", *DOMAINS),
 }
 FEW_CHAINS = ("--subset", 5, "--temperatures", 20, "--chains", 4)
@@ -63,8 +74,13 @@ class TestFit:
         assert ("critic_steps" in config) == (name not in ("cycle-gan", "gmmn"))
         assert ("data_b" in config) == (name == "cycle-gan")
         picture = "translations.png" if name == "cycle-gan" else "samples.png"
-        assert {picture, "training.png", "checkpoint.pt"} <= {p.name for p in (runs / name).iterdir()}
-        metrics = [json.loads(line)["metrics"] for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+        assert {picture, "training.png", "checkpoint.pt"} <= {
+            p.name for p in (runs / name).iterdir()
+        }
+        metrics = [
+            json.loads(line)["metrics"]
+            for line in (runs / name / "metrics.jsonl").read_text().splitlines()
+        ]
         assert len(metrics) == 2
         assert ("discrepancy" if name == "gmmn" else "critic") in metrics[0]
 
@@ -80,7 +96,10 @@ class TestFit:
         state, fitted = checkpoint(runs / "gan"), Fitted.open(runs / "gan", "cpu")
         for name, shown in fitted.program.state_dict().items():
             assert torch.equal(shown, state["companions"][f"average.module.{name}"])
-        assert any(not torch.equal(shown, state["program"][k]) for k, shown in fitted.program.state_dict().items())
+        assert any(
+            not torch.equal(shown, state["program"][k])
+            for k, shown in fitted.program.state_dict().items()
+        )
 
     @pytest.mark.parametrize("name", ["gan", "infogan", "wasserstein", "cycle-gan", "gmmn"])
     def test_a_run_that_was_stopped_is_the_run_that_was_not(
@@ -98,7 +117,9 @@ class TestFit:
             code, said = call("fit", *MODELS[name], "--out", tmp_path / "run", *FEW)
         assert (code, "the checkpoint of epoch 1 is saved" in said) == (130, True)
         assert not same(checkpoint(tmp_path / "run"), checkpoint(runs / name))
-        code, said = call("fit", MODELS[name][0], "--out", tmp_path / "run", "--resume", "--device", "cpu")
+        code, said = call(
+            "fit", MODELS[name][0], "--out", tmp_path / "run", "--resume", "--device", "cpu"
+        )
         assert code == 0, said
         assert same(checkpoint(tmp_path / "run"), checkpoint(runs / name))
 
@@ -106,26 +127,56 @@ class TestFit:
         rates = []
         for epochs in (1, 4):
             run = tmp_path / str(epochs)
-            call("fit", "cycle-gan", *DOMAINS, "--out", run, *FEW, "--epochs", epochs, "--batch-size", 1500)
+            call(
+                "fit",
+                "cycle-gan",
+                *DOMAINS,
+                "--out",
+                run,
+                *FEW,
+                "--epochs",
+                epochs,
+                "--batch-size",
+                1500,
+            )
             rates.append(checkpoint(run)["optimizers"][0]["param_groups"][0]["lr"])
         assert rates == [1e-3, 5e-4]
 
     def test_a_semantic_loss_says_how_good_its_reader_is(self, tmp_path: Path) -> None:
-        code, said = call("fit", "cycle-gan", *DOMAINS, "--semantic", 1, "--out", tmp_path / "run", *FEW, "--epochs", 1)
+        code, said = call(
+            "fit",
+            "cycle-gan",
+            *DOMAINS,
+            "--semantic",
+            1,
+            "--out",
+            tmp_path / "run",
+            *FEW,
+            "--epochs",
+            1,
+        )
         assert code == 0, said
         assert "the classifier of digits reads 0.9" in said
         assert "semantic" in json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["metrics"]
 
-    def test_collapse_is_a_line_said_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_collapse_is_a_line_said_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         for name, value in {"PATIENCE": 1, "_LOOK": 1, "LOST": 1e9}.items():
             monkeypatch.setattr(game, name, value)
         code, said = call("fit", "cycle-gan", *DOMAINS, "--out", tmp_path / "run", *FEW)
         assert code == 0, said
-        assert said.count("warning: the critic tells all draws from data") == 1  # though there are two critics
+        assert (
+            said.count("warning: the critic tells all draws from data") == 1
+        )  # though there are two critics
         assert "RuntimeWarning" not in said
 
-    def test_weights_that_have_run_away_never_replace_a_good_checkpoint(self, tmp_path: Path) -> None:
-        code, said = call("fit", "gmmn", "--out", tmp_path / "run", *FEW, "--lr", 1e38, "--batch-size", 1500)
+    def test_weights_that_have_run_away_never_replace_a_good_checkpoint(
+        self, tmp_path: Path
+    ) -> None:
+        code, said = call(
+            "fit", "gmmn", "--out", tmp_path / "run", *FEW, "--lr", 1e38, "--batch-size", 1500
+        )
         assert (code, "not finite" in said) == (2, True)
         assert "The checkpoint of epoch 0 stays" in said
         assert checkpoint(tmp_path / "run")["epoch"] == 0
@@ -133,7 +184,10 @@ class TestFit:
     def test_an_old_checkpoint_is_said_to_be_one(self, runs: Path, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "config.json").write_bytes((runs / "gan" / "config.json").read_bytes())
-        torch.save(checkpoint(runs / "gan") | {"format": "ppl-gen checkpoint 1"}, tmp_path / "run" / "checkpoint.pt")
+        torch.save(
+            checkpoint(runs / "gan") | {"format": "ppl-gen checkpoint 1"},
+            tmp_path / "run" / "checkpoint.pt",
+        )
         code, said = call("evaluate", tmp_path / "run")
         assert (code, "expected a 'ppl-gen checkpoint 2' file" in said) == (2, True)
 
@@ -167,9 +221,13 @@ class TestEvaluate:
             assert (runs / name / picture).stat().st_size > 5000
 
     def test_data_are_not_told_from_data(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With other data in the place of draws nothing is off, but for chance: the tests have their level."""
+        """With other data in the place of draws nothing is off, but for chance: the tests have
+        their level.
+        """
         train = data.load("ring").train.x
-        monkeypatch.setattr("ppl_gen.app.evaluation.by_samples.simulate", lambda program, n, *given: train[:n])
+        monkeypatch.setattr(
+            "ppl_gen.app.evaluation.by_samples.simulate", lambda program, n, *given: train[:n]
+        )
         code, said = call("evaluate", runs / "ring", "--permutations", 200, "--features", "pixels")
         assert code == 0, said
         result = found(runs / "ring")
@@ -193,7 +251,9 @@ class TestEvaluate:
         assert code == 0, said
         assert "AIS under noise of 0.2, first 5 grey" in said
         noise = found(runs / "cgan")["noise"]
-        assert noise["bdmc_gap"] > -4 * noise["bdmc_gap_standard_error"]  # not below 0 in expectation
+        assert (
+            noise["bdmc_gap"] > -4 * noise["bdmc_gap_standard_error"]
+        )  # not below 0 in expectation
         assert "two_sample" not in found(runs / "cgan")
 
     def test_a_vae_s_draws_are_judged_too(self, tmp_path: Path) -> None:
@@ -206,7 +266,9 @@ class TestEvaluate:
         assert {"log_evidence", "moments", "two_sample", "noise"} <= found(tmp_path / "vae").keys()
 
     def test_translations_are_judged_both_ways(self, runs: Path) -> None:
-        code, said = call("evaluate", runs / "cycle-gan", "--two-sample", "--moments", "--permutations", 20)
+        code, said = call(
+            "evaluate", runs / "cycle-gan", "--two-sample", "--moments", "--permutations", 20
+        )
         assert code == 0, said
         result = found(runs / "cycle-gan")
         assert result["cycle"]["ratio"] == pytest.approx(
@@ -227,15 +289,24 @@ class TestEvaluate:
         assert code == 0, said
         for way in ("a_to_b", "b_to_a"):
             assert "MMD²" not in found(runs / "cycle-gan")[way]
-            assert found(runs / "cycle-gan")[way]["moments"]["compared"] == 16 + 16 * 17 / 2 + 16 + 16
+            assert (
+                found(runs / "cycle-gan")[way]["moments"]["compared"] == 16 + 16 * 17 / 2 + 16 + 16
+            )
 
 
 class TestSample:
     def test_a_label_and_a_caption_are_obeyed(self, runs: Path) -> None:
-        for words in (("cgan", "--label", 3), ("caption", "--caption", "a thick slanted seven"), ("edges",)):
+        for words in (
+            ("cgan", "--label", 3),
+            ("caption", "--caption", "a thick slanted seven"),
+            ("edges",),
+        ):
             code, said = call("sample", runs / words[0], *words[1:], "--count", 13)
             assert code == 0, said
-        assert call("sample", runs / "cgan", "--label", 10) == (2, "error: expected --label from 0 to 9, got 10")
+        assert call("sample", runs / "cgan", "--label", 10) == (
+            2,
+            "error: expected --label from 0 to 9, got 10",
+        )
         code, said = call("sample", runs / "caption", "--caption", "a thick slanted sevn")
         assert (code, "did you mean 'seven'?" in said) == (2, True)
 
@@ -256,9 +327,18 @@ class TestTranslate:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((255 * image[0]).round().byte().numpy()).save(path)
         there = tmp_path / "there"
-        code, said = call("translate", runs / "cycle-gan", "--from", "a", tmp_path / "images", "--to", there)
-        assert (code, f"3 images of domain a, taken as they are, translated into {there}" in said) == (0, True)
-        assert sorted(str(p.relative_to(there)) for p in there.rglob("*.png")) == ["0.png", "deep/1.png", "deep/2.png"]
+        code, said = call(
+            "translate", runs / "cycle-gan", "--from", "a", tmp_path / "images", "--to", there
+        )
+        assert (
+            code,
+            f"3 images of domain a, taken as they are, translated into {there}" in said,
+        ) == (0, True)
+        assert sorted(str(p.relative_to(there)) for p in there.rglob("*.png")) == [
+            "0.png",
+            "deep/1.png",
+            "deep/2.png",
+        ]
         fitted = Fitted.open(runs / "cycle-gan", "cpu")
         with torch.no_grad():
             expected = 255 * fitted.program.to_b(x.mul(255).round() / 255)
@@ -270,44 +350,94 @@ class TestTranslate:
         assert call(*words, "digits:inverted", "--to", tmp_path / "there")[0] == 0
         assert len(list((tmp_path / "there").iterdir())) == 297
         Image.new("L", (30, 20)).save(tmp_path / "large.png")
-        code, said = call(*words, tmp_path / "large.png", "--image-size", 8, "--to", tmp_path / "other")
+        code, said = call(
+            *words, tmp_path / "large.png", "--image-size", 8, "--to", tmp_path / "other"
+        )
         assert code == 0, said
         assert Image.open(tmp_path / "other" / "large.png").size == (8, 8)
 
 
 BAD = {
-    "unknown loss": (["fit", "gan", "--loss", "hnige"], "unknown loss 'hnige'; did you mean 'hinge'?"),
+    "unknown loss": (
+        ["fit", "gan", "--loss", "hnige"],
+        "unknown loss 'hnige'; did you mean 'hinge'?",
+    ),
     "unknown condition": (["fit", "cgan", "--condition", "colour"], "unknown condition 'colour'"),
     "unknown discrepancy": (["fit", "gmmn", "--discrepancy", "mdd"], "did you mean 'mmd'?"),
-    "an option of explicit models": (["fit", "gan", "--beta", "2"], "--beta is an option of vae, cvae, conv-vae, got"),
-    "an option of critics": (["fit", "vae", "--r1", "1"], "--r1 is an option of gan, dcgan, cgan, infogan, cycle-gan"),
+    "an option of explicit models": (
+        ["fit", "gan", "--beta", "2"],
+        "--beta is an option of vae, cvae, conv-vae, got",
+    ),
+    "an option of critics": (
+        ["fit", "vae", "--r1", "1"],
+        "--r1 is an option of gan, dcgan, cgan, infogan, cycle-gan",
+    ),
     "an engine for a critic": (["fit", "gan", "--engine", "fx"], "--engine is an option of vae"),
-    "a negative penalty": (["fit", "gan", "--r1", "-1"], "expected a finite r1 of at least 0, got -1.0"),
-    "a decay of one": (["fit", "gan", "--average", "1"], "expected a decay from 0 to below 1, got 1.0"),
-    "no steps": (["fit", "gan", "--critic-steps", "0"], "expected critic_steps of at least 1, got 0"),
-    "one category": (["fit", "infogan", "--categories", "1"], "expected at least 2 categories, got 1"),
-    "negative codes": (["fit", "infogan", "--continuous", "-1"], "expected --continuous of at least 0, got -1"),
+    "a negative penalty": (
+        ["fit", "gan", "--r1", "-1"],
+        "expected a finite r1 of at least 0, got -1.0",
+    ),
+    "a decay of one": (
+        ["fit", "gan", "--average", "1"],
+        "expected a decay from 0 to below 1, got 1.0",
+    ),
+    "no steps": (
+        ["fit", "gan", "--critic-steps", "0"],
+        "expected critic_steps of at least 1, got 0",
+    ),
+    "one category": (
+        ["fit", "infogan", "--categories", "1"],
+        "expected at least 2 categories, got 1",
+    ),
+    "negative codes": (
+        ["fit", "infogan", "--continuous", "-1"],
+        "expected --continuous of at least 0, got -1",
+    ),
     "no width": (["fit", "dcgan", "--width", "0"], "expected --width of at least 1, got 0"),
     "a vector for convolutions": (["fit", "dcgan", "--data", "ring"], "8 to 64 pixels"),
-    "edges of vectors": (["fit", "cgan", "--data", "ring", "--condition", "edges"], "expected images for --condition"),
-    "labels missing": (["fit", "cgan", "--data", "circle"], "expected labels for a CGAN, got none with circle"),
-    "one domain": (["fit", "cycle-gan"], "expected two domains for a cycle-gan, got one; name the other with --data-b"),
-    "other sizes": (["fit", "cycle-gan", "--data-b", "{scene}/large"], "got (1, 8, 8) (digits) and (1, 12, 12)"),
+    "edges of vectors": (
+        ["fit", "cgan", "--data", "ring", "--condition", "edges"],
+        "expected images for --condition",
+    ),
+    "labels missing": (
+        ["fit", "cgan", "--data", "circle"],
+        "expected labels for a CGAN, got none with circle",
+    ),
+    "one domain": (
+        ["fit", "cycle-gan"],
+        "expected two domains for a cycle-gan, got one; name the other with --data-b",
+    ),
+    "other sizes": (
+        ["fit", "cycle-gan", "--data-b", "{scene}/large"],
+        "got (1, 8, 8) (digits) and (1, 12, 12)",
+    ),
     "the remedy": (["fit", "cycle-gan", "--data-b", "{scene}/large"], "--image-size"),
     "other channels": (
         ["fit", "cycle-gan", "--data-b", "digits:coloured"],
         "expected two domains of the same channels",
     ),
-    "unknown suffix": (["fit", "cycle-gan", "--data-b", "digits:invreted"], "did you mean 'inverted'?"),
+    "unknown suffix": (
+        ["fit", "cycle-gan", "--data-b", "digits:invreted"],
+        "did you mean 'inverted'?",
+    ),
     "no labels to keep": (
         ["fit", "cycle-gan", "--data-a", "{scene}/x.npy", "--data-b", "digits", "--semantic", "1"],
         "expected labels of domain a for --semantic",
     ),
-    "no likelihood": (["evaluate", "{runs}/gan", "--ais"], "gan has no likelihood for --ais or --bdmc; say --epsilon"),
-    "no guide": (["evaluate", "{runs}/gan", "--gaps"], "expected a run of vae, cvae, conv-vae for --gaps, got gan"),
+    "no likelihood": (
+        ["evaluate", "{runs}/gan", "--ais"],
+        "gan has no likelihood for --ais or --bdmc; say --epsilon",
+    ),
+    "no guide": (
+        ["evaluate", "{runs}/gan", "--gaps"],
+        "expected a run of vae, cvae, conv-vae for --gaps, got gan",
+    ),
     "no guide to compare": (["compare", "{runs}/gan"], "for a comparison with MCMC, got gan"),
     "no reconstructions": (["reconstruct", "{runs}/gan"], "for reconstructions, got gan"),
-    "too few data": (["evaluate", "{runs}/gan", "--limit", "9"], "expected at least 10 test data for --moments and"),
+    "too few data": (
+        ["evaluate", "{runs}/gan", "--limit", "9"],
+        "expected at least 10 test data for --moments and",
+    ),
     "too few permutations": (
         ["evaluate", "{runs}/gan", "--two-sample", "--permutations", "5", "--features", "pca"],
         "expected at least 19 permutations",
@@ -322,9 +452,18 @@ BAD = {
         ["evaluate", "{runs}/cycle-gan", "--epsilon", "0.1"],
         "got cycle-gan; its translations are judged by --moments and --two-sample",
     ),
-    "samples of translations": (["sample", "{runs}/cycle-gan"], "got a cycle-gan; see `ppl-gen translate"),
-    "a label for captions": (["sample", "{runs}/caption", "--label", "3"], "expected a CVAE or CGAN of labels for"),
-    "a caption for a gan": (["sample", "{runs}/gan", "--caption", "a one"], "--condition caption for --caption"),
+    "samples of translations": (
+        ["sample", "{runs}/cycle-gan"],
+        "got a cycle-gan; see `ppl-gen translate",
+    ),
+    "a label for captions": (
+        ["sample", "{runs}/caption", "--label", "3"],
+        "expected a CVAE or CGAN of labels for",
+    ),
+    "a caption for a gan": (
+        ["sample", "{runs}/gan", "--caption", "a one"],
+        "--condition caption for --caption",
+    ),
     "no translator": (
         ["translate", "{runs}/gan", "--from", "a", "digits", "--to", "x"],
         "run of a cycle-gan, got gan",
@@ -346,7 +485,16 @@ BAD = {
         "is not empty; say --overwrite",
     ),
     "over the images": (
-        ["translate", "{runs}/cycle-gan", "--from", "a", "{scene}/large", "--to", "{scene}/large", "--overwrite"],
+        [
+            "translate",
+            "{runs}/cycle-gan",
+            "--from",
+            "a",
+            "{scene}/large",
+            "--to",
+            "{scene}/large",
+            "--overwrite",
+        ],
         "holds the images themselves",
     ),
 }
@@ -358,16 +506,32 @@ def scene(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Path:
     folder = tmp_path_factory.mktemp("scene")
     (folder / "large").mkdir()
     for i in range(2):
-        Image.fromarray(np.random.randint(0, 255, (12, 12), np.uint8)).save(folder / "large" / f"{i}.png")
+        Image.fromarray(np.random.randint(0, 255, (12, 12), np.uint8)).save(
+            folder / "large" / f"{i}.png"
+        )
     Image.new("RGB", (8, 8)).save(folder / "colour.png")
     np.save(folder / "x.npy", np.random.rand(200, 8, 8))
-    call("fit", "gan", "--data", folder / "x.npy", "--out", runs / "unlabelled", *FEW, "--batch-size", 100)
+    call(
+        "fit",
+        "gan",
+        "--data",
+        folder / "x.npy",
+        "--out",
+        runs / "unlabelled",
+        *FEW,
+        "--batch-size",
+        100,
+    )
     return folder
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_nothing_is_touched(
-    name: str, scene: Path, runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    scene: Path,
+    runs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words, said = BAD[name]
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))

@@ -30,18 +30,32 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestEvaluate:
     @pytest.mark.parametrize("name", ["vae", "cvae"])
     def test_everything_at_once(self, runs: Path, name: str) -> None:
-        code, said = call("evaluate", runs / name, *SMALL, *ANNEALED, "--ais", "--bdmc", "--gaps", "--collapse")
+        code, said = call(
+            "evaluate", runs / name, *SMALL, *ANNEALED, "--ais", "--bdmc", "--gaps", "--collapse"
+        )
         assert code == 0, said
         found = json.loads((runs / name / "evaluation.json").read_text())
         assert found["data"] == 30
         assert found["ais"]["data"] == found["bdmc"]["data"] == found["gaps"]["data"] == 8
-        error = math.hypot(found["ais"]["standard_error"], found["ais"]["importance_weighted_standard_error"])
+        error = math.hypot(
+            found["ais"]["standard_error"], found["ais"]["importance_weighted_standard_error"]
+        )
         assert abs(found["ais"]["log_evidence"] - found["ais"]["importance_weighted"]) < 4 * error
-        assert found["bdmc"]["gap"] == pytest.approx(found["bdmc"]["upper"] - found["bdmc"]["lower"])
-        parts = {name: part["value"] for name, part in found["gaps"].items() if isinstance(part, dict)}
+        assert found["bdmc"]["gap"] == pytest.approx(
+            found["bdmc"]["upper"] - found["bdmc"]["lower"]
+        )
+        parts = {
+            name: part["value"] for name, part in found["gaps"].items() if isinstance(part, dict)
+        }
         assert parts["inference"] == pytest.approx(parts["approximation"] + parts["amortisation"])
         assert len(found["collapse"]["kl"]) == found["collapse"]["latents"] == 2
-        for row in ("AIS, first 8", "BDMC gap, 8 drawn", "approximation gap", "amortisation gap", "mutual information"):
+        for row in (
+            "AIS, first 8",
+            "BDMC gap, 8 drawn",
+            "approximation gap",
+            "amortisation gap",
+            "mutual information",
+        ):
             assert row in said
         for picture in ("evidence.png", "sandwich.png", "gaps.png", "collapse.png"):
             assert (runs / name / picture).stat().st_size > 5000
@@ -67,7 +81,9 @@ class TestFit:
     @pytest.mark.parametrize("objective", ["elbo", "iwae", "dreg", "sticking-the-landing"])
     def test_objectives(self, tmp_path: Path, objective: str) -> None:
         run = tmp_path / "run"
-        code, said = call("fit", "vae", "--objective", objective, "--particles", 3, "--out", run, *QUICK)
+        code, said = call(
+            "fit", "vae", "--objective", objective, "--particles", 3, "--out", run, *QUICK
+        )
         assert code == 0, said
         assert ("IWAE bound" if objective in ("iwae", "dreg") else "ELBO") in said
         assert json.loads((run / "config.json").read_text())["objective"] == objective
@@ -77,8 +93,12 @@ class TestFit:
         bounds = []
         for particles in (1, 20):
             run = tmp_path / str(particles)
-            call("fit", "vae", "--objective", "iwae", "--particles", particles, "--out", run, *QUICK)
-            bounds.append(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]["iwae"])
+            call(
+                "fit", "vae", "--objective", "iwae", "--particles", particles, "--out", run, *QUICK
+            )
+            bounds.append(
+                json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]["iwae"]
+            )
         assert bounds[1] > bounds[0]
 
     def test_annealing_and_free_bits_go_on_where_they_stopped(self, tmp_path: Path) -> None:
@@ -90,7 +110,10 @@ class TestFit:
         code, said = call("fit", "vae", "--out", tmp_path / "stopped", "--resume", "--epochs", 4)
         assert code == 0, said
         metrics = [
-            [json.loads(line)["metrics"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+            [
+                json.loads(line)["metrics"]
+                for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+            ]
             for name in ("whole", "stopped")
         ]
         assert metrics[0] == metrics[1]
@@ -98,7 +121,11 @@ class TestFit:
     def test_a_run_from_before_these_options_is_still_one(self, runs: Path) -> None:
         path = runs / "vae" / "config.json"
         config = json.loads(path.read_text())
-        old = {k: v for k, v in config.items() if k not in ("objective", "particles", "beta", "anneal", "free_bits")}
+        old = {
+            k: v
+            for k, v in config.items()
+            if k not in ("objective", "particles", "beta", "anneal", "free_bits")
+        }
         path.write_text(json.dumps(old))
         try:
             assert call("evaluate", runs / "vae", *SMALL)[0] == 0

@@ -1,4 +1,6 @@
-"""What the command makes of its options for models without a likelihood: what is heeded, refused, and decided for the user."""
+"""What the command makes of its options for models without a likelihood: what is heeded, refused,
+and decided for the user.
+"""
 
 from __future__ import annotations
 
@@ -63,11 +65,16 @@ def photographs(tmp_path: Path) -> Path:
 
 
 class TestNumbers:
-    @pytest.mark.parametrize(("model", "size"), [("gan", 1499), ("gmmn", 1499), ("infogan", 1), ("dcgan", 1)])
+    @pytest.mark.parametrize(
+        ("model", "size"), [("gan", 1499), ("gmmn", 1499), ("infogan", 1), ("dcgan", 1)]
+    )
     def test_a_batch_of_one_is_refused(self, tmp_path: Path, model: str, size: int) -> None:
         code, said = call("fit", model, "--batch-size", size, "--out", tmp_path / "run")
         assert code == 2
-        assert f"batches of at least 2 data, got one of 1 with --batch-size {size} and 1500 data; say another" in said
+        assert (
+            f"batches of at least 2 data, got one of 1 with --batch-size {size} and 1500 data; "
+            "say another" in said
+        )
         assert not (tmp_path / "run").exists()
 
     def test_what_is_written_is_json(self, tmp_path: Path) -> None:
@@ -78,8 +85,14 @@ class TestNumbers:
         (record,) = run.records()
         assert record.metrics["critic"] == 1.5
         assert math.isnan(record.metrics["spread"])
-        write_json(tmp_path / "a.json", {"k": [math.inf, (1.0, {"n": -math.inf})], "s": "NaN", "b": True})
-        assert strict((tmp_path / "a.json").read_text()) == {"k": [None, [1.0, {"n": None}]], "s": "NaN", "b": True}
+        write_json(
+            tmp_path / "a.json", {"k": [math.inf, (1.0, {"n": -math.inf})], "s": "NaN", "b": True}
+        )
+        assert strict((tmp_path / "a.json").read_text()) == {
+            "k": [None, [1.0, {"n": None}]],
+            "s": "NaN",
+            "b": True,
+        }
 
     def test_epochs_make_three_thousand_steps(self) -> None:
         digits, many = domains.load("digits"), Split(torch.zeros(30_000, 1))
@@ -91,9 +104,13 @@ class TestNumbers:
         assert build.settled(asked("gan", epochs=7), digits).epochs == 7
         assert asked("vae").epochs == 20
 
-    def test_the_number_is_said_and_written_down(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_number_is_said_and_written_down(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(build, "ENOUGH", 75)
-        code, said = call("fit", "gmmn", "--out", tmp_path / "run", "--batch-size", 500, "--device", "cpu")
+        code, said = call(
+            "fit", "gmmn", "--out", tmp_path / "run", "--batch-size", 500, "--device", "cpu"
+        )
         assert code == 0, said
         assert "25 epochs of 3 steps; cpu" in said
         assert json.loads((tmp_path / "run" / "config.json").read_text())["epochs"] == 25
@@ -103,7 +120,9 @@ class TestNumbers:
     def test_too_few_steps_are_remarked_on_before_they_begin(self, tmp_path: Path) -> None:
         code, said = call("fit", "gan", "--out", tmp_path / "run", *FEW)
         assert code == 0, said
-        remark = said.index("6 steps: GANs and moment matching of this size want some thousands; --epochs 1000")
+        remark = said.index(
+            "6 steps: GANs and moment matching of this size want some thousands; --epochs 1000"
+        )
         assert remark < said.index("epoch 1/2")
         assert "some thousands" not in call("fit", "vae", "--out", tmp_path / "vae", *FEW)[1]
 
@@ -121,9 +140,13 @@ class TestData:
         code, said = call("evaluate", tmp_path / "vae", tmp_path / "gan", *small)
         assert code == 0, said
 
-    def test_a_folder_s_name_has_the_suffixes(self, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_folder_s_name_has_the_suffixes(
+        self, photographs: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(photographs)
-        code, said = call("fit", "gmmn", "--data", photographs / "x.npy:inverted:8x8", *FEW, "--batch-size", 18)
+        code, said = call(
+            "fit", "gmmn", "--data", photographs / "x.npy:inverted:8x8", *FEW, "--batch-size", 18
+        )
         assert code == 0, said
         assert [p.name for p in Path("runs").iterdir()] == ["gmmn-x-inverted-8x8"]
 
@@ -149,7 +172,9 @@ class TestCaptions:
             (("oak", "Oak"), ("class0", "class1")),
         ],
     )
-    def test_classes_of_a_folder(self, tmp_path: Path, folders: tuple[str, ...], names: tuple[str, ...]) -> None:
+    def test_classes_of_a_folder(
+        self, tmp_path: Path, folders: tuple[str, ...], names: tuple[str, ...]
+    ) -> None:
         for k, folder in enumerate(folders):
             (tmp_path / "images" / folder).mkdir(parents=True)
             for i in range(12):
@@ -181,7 +206,9 @@ class TestJudging:
         with monkeypatch.context() as patched:
             patched.setattr(by_samples, "two_sample", fail)
             assert call(*words) == (2, "error: no more")
-            assert "moments" in json.loads(path.read_text())  # the first time, what was found is kept
+            assert "moments" in json.loads(
+                path.read_text()
+            )  # the first time, what was found is kept
             path.write_text("{}")
             assert call(*words) == (2, "error: no more")
             assert path.read_text() == "{}"
@@ -196,18 +223,45 @@ class TestJudging:
                 ("--epsilon", 0.1, "--two-sample", "--permutations", 18),
                 "at least 19 permutations, for a p-value",
             ),
-            ("gan", ("--two-sample", "--features", "nonsense"), "unknown kind of features 'nonsense'"),
-            ("vae", ("--features", "nonsense"), "--features belongs to --moments or --two-sample, got it alone"),
-            ("vae", ("--moments", "--permutations", 100), "--permutations belongs to --two-sample, got it alone"),
-            ("vae", ("--chains", 4), "--chains belongs to --ais or --bdmc or --gaps or --epsilon, got it alone"),
+            (
+                "gan",
+                ("--two-sample", "--features", "nonsense"),
+                "unknown kind of features 'nonsense'",
+            ),
+            (
+                "vae",
+                ("--features", "nonsense"),
+                "--features belongs to --moments or --two-sample, got it alone",
+            ),
+            (
+                "vae",
+                ("--moments", "--permutations", 100),
+                "--permutations belongs to --two-sample, got it alone",
+            ),
+            (
+                "vae",
+                ("--chains", 4),
+                "--chains belongs to --ais or --bdmc or --gaps or --epsilon, got it alone",
+            ),
             ("gan", ("--temperatures", 100), "--temperatures belongs to --ais or"),
-            ("gan", ("--particles", 5), "--particles is an option of vae, cvae, conv-vae, got it for gan"),
+            (
+                "gan",
+                ("--particles", 5),
+                "--particles is an option of vae, cvae, conv-vae, got it for gan",
+            ),
         ],
     )
     def test_what_is_not_heeded_is_refused_before_work(
-        self, runs: Path, run: str, words: tuple[object, ...], said: str, monkeypatch: pytest.MonkeyPatch
+        self,
+        runs: Path,
+        run: str,
+        words: tuple[object, ...],
+        said: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("ppl_gen.app.commands.evaluate.Subject", None)  # work would begin with it
+        monkeypatch.setattr(
+            "ppl_gen.app.commands.evaluate.Subject", None
+        )  # work would begin with it
         before = snapshot(runs)
         code, printed = call("evaluate", runs / run, *words)
         assert (code, said in printed) == (2, True), printed
@@ -218,23 +272,43 @@ class TestFitting:
     def test_wasserstein_wants_a_bounded_critic(self, tmp_path: Path) -> None:
         words = ("--loss", "wasserstein", "--out", tmp_path / "run", *FEW)
         for model, remedy in (("gan", "--penalty 10"), ("cycle-gan", "--spectral")):
-            code, said = call("fit", model, *words, *(["--data-b", "digits:inverted"] * (model == "cycle-gan")))
-            assert (code, "expected a critic of bounded slope" in said, f"say {remedy}" in said) == (2, True, True)
+            code, said = call(
+                "fit", model, *words, *(["--data-b", "digits:inverted"] * (model == "cycle-gan"))
+            )
+            assert (
+                code,
+                "expected a critic of bounded slope" in said,
+                f"say {remedy}" in said,
+            ) == (2, True, True)
         assert call("fit", "gan", *words, "--spectral")[0] == 0
 
     def test_what_the_generator_descends_besides_is_shown(self, runs: Path, tmp_path: Path) -> None:
-        code, said = call("fit", "infogan", "--out", tmp_path / "run", *FEW, "--information", 0.5, "--continuous", 1)
+        code, said = call(
+            "fit",
+            "infogan",
+            "--out",
+            tmp_path / "run",
+            *FEW,
+            "--information",
+            0.5,
+            "--continuous",
+            1,
+        )
         assert code == 0, said
         nothing = 0.5 * (math.log(10) + math.log(2))
         assert f"auxiliary: −log q(codes | x), {nothing:.2f} nats where x tells nothing" in said
         assert "epoch 2/2: critic " in said
         assert ", auxiliary " in said
         records = Run.open(runs / "infogan").records()
-        assert records[0].metrics["auxiliary"] == pytest.approx(math.log(10), abs=0.1)  # nothing is learnt yet
+        assert records[0].metrics["auxiliary"] == pytest.approx(
+            math.log(10), abs=0.1
+        )  # nothing is learnt yet
         assert progress.PLAYED.index("auxiliary") < progress.PLAYED.index("spread")
 
     def test_edges_are_paired_with_their_image(self, tmp_path: Path) -> None:
-        """The mean absolute difference to the image whose edges are given, with its term and without."""
+        """The mean absolute difference to the image whose edges are given, with its term and
+        without.
+        """
         errors = {}
         words = ("cgan", "--condition", "edges", "--epochs", 10, "--device", "cpu")
         for paired in (10.0, 0.0):
@@ -244,7 +318,12 @@ class TestFitting:
             assert ("auxiliary: 10 times the mean absolute difference" in said) == (paired > 0)
             fitted = Fitted.open(run, "cpu")
             test = fitted.data.test.fixed(0)
-            each = (simulate(fitted.program, len(test), *fitted.context(test)) - test.x).abs().flatten(1).mean(1)
+            each = (
+                (simulate(fitted.program, len(test), *fitted.context(test)) - test.x)
+                .abs()
+                .flatten(1)
+                .mean(1)
+            )
             errors[paired] = (float(each.mean()), float(each.std()) / len(each) ** 0.5)
         (near, one), (far, other) = errors[10.0], errors[0.0]
         assert far - near > 4 * math.hypot(one, other)
@@ -253,7 +332,10 @@ class TestFitting:
 
     def test_a_code_is_chosen_by_its_number(self, runs: Path) -> None:
         assert call("sample", runs / "infogan", "--label", 3)[0] == 0
-        assert call("sample", runs / "infogan", "--label", 10) == (2, "error: expected --label from 0 to 9, got 10")
+        assert call("sample", runs / "infogan", "--label", 10) == (
+            2,
+            "error: expected --label from 0 to 9, got 10",
+        )
         code, said = call("sample", runs / "gan", "--label", 3)
         assert (code, "or the codes of an infogan, got gan on digits" in said) == (2, True)
 
@@ -262,16 +344,32 @@ class TestTranslate:
     @pytest.fixture
     def run(self, photographs: Path) -> Path:
         """Between digits and the central part of the images, shrunk."""
-        words = ("--data-b", f"{photographs / 'x.npy'}:8x8:inverted", "--width", 4, "--batch-size", 18, "--epochs", 1)
-        code, said = call("fit", "cycle-gan", *words, "--out", photographs / "run", "--device", "cpu")
+        words = (
+            "--data-b",
+            f"{photographs / 'x.npy'}:8x8:inverted",
+            "--width",
+            4,
+            "--batch-size",
+            18,
+            "--epochs",
+            1,
+        )
+        code, said = call(
+            "fit", "cycle-gan", *words, "--out", photographs / "run", "--device", "cpu"
+        )
         assert code == 0, said
         return photographs / "run"
 
     @pytest.mark.parametrize("images", ["files", "x.npy"])
-    def test_raw_images_are_made_those_of_the_domain(self, run: Path, photographs: Path, images: str) -> None:
+    def test_raw_images_are_made_those_of_the_domain(
+        self, run: Path, photographs: Path, images: str
+    ) -> None:
         there = photographs / "there"
         code, said = call("translate", run, "--from", "b", photographs / images, "--to", there)
-        assert (code, "taken as the run's domain has them (:8x8, :inverted), translated" in said) == (0, True), said
+        assert (
+            code,
+            "taken as the run's domain has them (:8x8, :inverted), translated" in said,
+        ) == (0, True), said
         if images == "files":
             stored = torch.as_tensor(np.load(photographs / "x.npy")[:3])[:, None] / 255
             split = Split(stored)
@@ -285,16 +383,30 @@ class TestTranslate:
 
     def test_what_has_the_size_is_taken_as_it_is(self, run: Path, photographs: Path) -> None:
         Image.new("L", (8, 8)).save(photographs / "small.png")
-        words = ("translate", run, "--from", "b", photographs / "small.png", "--to", photographs / "there")
+        words = (
+            "translate",
+            run,
+            "--from",
+            "b",
+            photographs / "small.png",
+            "--to",
+            photographs / "there",
+        )
         assert "1 image of domain b, taken as they are" in call(*words)[1]
 
     def test_what_cannot_be_prepared_is_said(self, run: Path, photographs: Path) -> None:
         Image.new("L", (12, 12)).save(photographs / "odd.png")
         words = ("translate", run, photographs / "odd.png", "--to", photographs / "there", "--from")
         code, said = call(*words, "b")
-        assert (code, "the suffix :8x8 does not fit odd.png: it takes the central 20 × 20 pixels" in said) == (2, True)
+        assert (
+            code,
+            "the suffix :8x8 does not fit odd.png: it takes the central 20 × 20 pixels" in said,
+        ) == (2, True)
         code, said = call(*words, "a")
-        assert (code, "got 12 × 12 (odd.png); bring them to it with --image-size 8" in said) == (2, True)
+        assert (code, "got 12 × 12 (odd.png); bring them to it with --image-size 8" in said) == (
+            2,
+            True,
+        )
         code, said = call(*words, "a", "--image-size", 0)
         assert (code, "expected --image-size of at least 1, got 0" in said) == (2, True)
         code, said = call(*words, "a", "--image-size", 8)

@@ -1,4 +1,6 @@
-"""The table of draws against data: intervals that are intervals, tests of what is shown, features that fit the data."""
+"""The table of draws against data: intervals that are intervals, tests of what is shown, features
+that fit the data.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from torch import Tensor
 
 from ppl_gen import data
 from ppl_gen.app.evaluation import statistics
-from ppl_gen.app.evaluation.statistics import Chosen, Row, choose, compared, expect_features, rows, table
+from ppl_gen.app.evaluation.statistics import (
+    Chosen,
+    Row,
+    choose,
+    compared,
+    expect_features,
+    rows,
+    table,
+)
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.discrepancies import squared_frechet
 from ppl_gen.inference.samples.distances import sliced_wasserstein
@@ -40,7 +50,9 @@ class TestRows:
         found = named(y, x, seed=3)
         for name in ("MMD²", "polynomial MMD²", "energy distance"):
             assert found[name].test.statistic == pytest.approx(float(found[name].estimate.value))
-        assert found["Fréchet distance"].test.statistic == pytest.approx(float(squared_frechet(y.double(), x.double())))
+        assert found["Fréchet distance"].test.statistic == pytest.approx(
+            float(squared_frechet(y.double(), x.double()))
+        )
         expected = sliced_wasserstein(y, x, seed=3)
         assert found["sliced Wasserstein²"].test.statistic == pytest.approx(float(expected.value))
         better = sliced_wasserstein(y, x, extrapolate=True, seed=3)
@@ -61,12 +73,18 @@ class TestRows:
         assert found["density"].interval is None
         assert found["density"].asdict()["interval"] is None
 
-    def test_wide_features_are_permuted_less_often_and_it_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_wide_features_are_permuted_less_often_and_it_is_said(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(statistics, "_WIDE", 2)
         monkeypatch.setattr(statistics, "_FEW", 19)
         found = rows(torch.randn(20, 3), torch.randn(20, 3), PLAIN, 30, 0)
-        assert {row.name: row.asdict()["permutations"] for row in found if row.test}["Fréchet distance"] == 19
-        assert table(found, "").caption.startswith("p by 30 permutations, 19 of the Fréchet distance;")
+        assert {row.name: row.asdict()["permutations"] for row in found if row.test}[
+            "Fréchet distance"
+        ] == 19
+        assert table(found, "").caption.startswith(
+            "p by 30 permutations, 19 of the Fréchet distance;"
+        )
 
     def test_nothing_is_called_what_it_is_not(self) -> None:
         """The kernel inception distance is one on Inception's features alone."""
@@ -77,7 +95,12 @@ class TestRows:
 
     def test_the_table(self) -> None:
         made = table([Row("share", Estimate(torch.tensor(0.5), torch.tensor(0.1)))], "title")
-        assert [list(column.cells) for column in made.columns] == [["share"], ["0.5 ± 0.1"], ["0.304 to 0.696"], [""]]
+        assert [list(column.cells) for column in made.columns] == [
+            ["share"],
+            ["0.5 ± 0.1"],
+            ["0.304 to 0.696"],
+            [""],
+        ]
 
 
 class TestFeatures:
@@ -103,7 +126,9 @@ class TestFeatures:
             with pytest.raises(ValueError, match=said):
                 refuses(data.load("digits"))
 
-    def test_inception_without_its_library_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_inception_without_its_library_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
         split = data.Split(torch.rand(20, 3, 8, 8))
         colours = data.Dataset(split, split, (3, 8, 8))

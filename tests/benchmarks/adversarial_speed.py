@@ -1,4 +1,6 @@
-"""Seconds of an adversarial step in units of the same game written by hand in PyTorch: interleaved passes, medians."""
+"""Seconds of an adversarial step in units of the same game written by hand in PyTorch: interleaved
+passes, medians.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ GAMES: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[i
         (2,),
         256,
     ),
-    "10-256-256-64, batch 50, digits": (lambda: gan((1, 8, 8), 10), lambda: mlp_critic((1, 8, 8)), (1, 8, 8), 50),
+    "10-256-256-64, batch 50, digits": (
+        lambda: gan((1, 8, 8), 10),
+        lambda: mlp_critic((1, 8, 8)),
+        (1, 8, 8),
+        50,
+    ),
     "DCGAN of 28 × 28, width 16, batch 64": (
         lambda: dcgan((1, 28, 28), 50, width=16),
         lambda: conv_critic((1, 28, 28), width=16),
@@ -92,7 +99,10 @@ def main() -> None:
                     times[key].append(seconds(step, batches))
             median = {key: statistics.median(t) for key, t in times.items()}
             ratio = median["ppl-gen"] / median["by hand"]
-            print(f"{name}, R1 = {r1}: by hand {1000 * median['by hand']:.2f} ms, ppl-gen {ratio:.2f} times that")
+            print(
+                f"{name}, R1 = {r1}: by hand {1000 * median['by hand']:.2f} ms, ppl-gen "
+                f"{ratio:.2f} times that"
+            )
 
 
 if __name__ == "__main__":

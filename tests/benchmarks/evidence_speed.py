@@ -1,7 +1,9 @@
-"""How long annealed importance sampling takes on each rung of the engine, against the same steps written by hand.
+"""How long annealed importance sampling takes on each rung of the engine, against the same steps
+written by hand.
 
-`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/evidence_speed.py`. A decoder of 50-200-200-784, 16 chains of
-100 images, in one run, the contestants taking turns; medians of the ratios to hand-written PyTorch are printed.
+`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/evidence_speed.py`. A decoder of
+50-200-200-784, 16 chains of 100 images, in one run, the contestants taking turns; medians of the
+ratios to hand-written PyTorch are printed.
 """
 
 from __future__ import annotations
@@ -25,14 +27,18 @@ PILOT = 50  # transitions that the library makes before, to learn its steps
 
 
 def by_hand(program: VAE, x: Tensor) -> Tensor:
-    """AIS of a Bernoulli VAE from its prior, as one would write it down: fixed step sizes, gradients by autograd."""
+    """AIS of a Bernoulli VAE from its prior, as one would write it down: fixed step sizes,
+    gradients by autograd.
+    """
     decode, betas = program.decoder, sigmoid(TEMPERATURES)
     flat = x.flatten(1)
 
     def energy(z: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
         z = z.detach().requires_grad_()
         logits = decode(z).flatten(2)
-        likelihood = -F.binary_cross_entropy_with_logits(logits, flat.expand_as(logits), reduction="none").sum(-1)
+        likelihood = -F.binary_cross_entropy_with_logits(
+            logits, flat.expand_as(logits), reduction="none"
+        ).sum(-1)
         total = -(-0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) + beta * likelihood)
         (gradient,) = torch.autograd.grad(total.sum(), z)
         return total.detach(), gradient, likelihood.detach()
@@ -81,9 +87,12 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     steps = (TEMPERATURES + PILOT) * LEAPFROGS
     for name, taken in seconds.items():
-        ratio = statistics.median(t / h for t, h in zip(taken, seconds["hand-written"], strict=True))
+        ratio = statistics.median(
+            t / h for t, h in zip(taken, seconds["hand-written"], strict=True)
+        )
         print(
-            f"{name:13} {1e3 * statistics.median(taken) / steps:7.2f} ms per leapfrog of {CHAINS * IMAGES} chains, {ratio:.2f}"
+            f"{name:13} {1e3 * statistics.median(taken) / steps:7.2f} ms per leapfrog of "
+            f"{CHAINS * IMAGES} chains, {ratio:.2f}"
         )
 
 

@@ -1,8 +1,10 @@
-"""Effective draws per second of `hmc` against Pyro's NUTS and, where it is installed, NumPyro's, on the same posteriors.
+"""Effective draws per second of `hmc` against Pyro's NUTS and, where it is installed, NumPyro's, on
+the same posteriors.
 
-`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/sampler_speed.py [NAME ...]`. The smallest bulk ESS over all
-coordinates, by ArviZ, is divided by the seconds of warm-up and sampling; compilation is counted in a column of its own, from
-an empty cache. R̂ is the largest, "off" the largest distance of a mean from that of the longest run, in standard deviations.
+`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/sampler_speed.py [NAME ...]`. The
+smallest bulk ESS over all coordinates, by ArviZ, is divided by the seconds of warm-up and sampling;
+compilation is counted in a column of its own, from an empty cache. R̂ is the largest, "off" the
+largest distance of a mean from that of the longest run, in standard deviations.
 """
 
 from __future__ import annotations
@@ -79,12 +81,16 @@ def schools_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
     mu, tau = numpyro.sample("mu", d.Normal(0, 5)), numpyro.sample("tau", d.HalfCauchy(5))
     with numpyro.plate("schools", 8):
         eta = numpyro.sample("eta", d.Normal(0, 1))
-        numpyro.sample("y", d.Normal(mu + tau * eta, jnp.array([15.0, 10, 16, 11, 9, 11, 10, 18])), obs=args[0])
+        numpyro.sample(
+            "y", d.Normal(mu + tau * eta, jnp.array([15.0, 10, 16, 11, 9, 11, 10, 18])), obs=args[0]
+        )
 
 
 def funnel_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
     v = numpyro.sample("v", d.Normal(0, 3))
-    numpyro.deterministic("x", jnp.exp(v / 2) * numpyro.sample("x_raw", d.Normal(jnp.zeros(9), 1).to_event(1)))
+    numpyro.deterministic(
+        "x", jnp.exp(v / 2) * numpyro.sample("x_raw", d.Normal(jnp.zeros(9), 1).to_event(1))
+    )
 
 
 def logistic_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
@@ -95,7 +101,9 @@ def logistic_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
 def components_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
     with numpyro.plate("data", 8):
         z = numpyro.sample("z", d.Normal(jnp.zeros(10), 1).to_event(1))
-        numpyro.sample("x", d.Normal(z @ jnp.asarray(loadings.numpy()).T, 0.5).to_event(1), obs=args[0])
+        numpyro.sample(
+            "x", d.Normal(z @ jnp.asarray(loadings.numpy()).T, 0.5).to_event(1), obs=args[0]
+        )
 
 
 def perceptron_twin(numpyro: Any, d: Any, jnp: Any, args: list[Any]) -> None:
@@ -129,7 +137,10 @@ class Score(NamedTuple):
 
 def score(samples: dict[str, Any], latents: list[str]) -> Score:
     """The worst coordinate of each latent site, of draws (chains, draws, ...)."""
-    columns = [np.asarray(samples[k], dtype=np.float64).reshape(*samples[k].shape[:2], -1) for k in sorted(latents)]
+    columns = [
+        np.asarray(samples[k], dtype=np.float64).reshape(*samples[k].shape[:2], -1)
+        for k in sorted(latents)
+    ]
     draws = np.concatenate(columns, -1)
     each = [draws[:, :, i] for i in range(draws.shape[2])]
     r_hat = max(float(az.rhat(e)) for e in each) if draws.shape[0] > 1 else float("nan")
@@ -142,7 +153,12 @@ def runs(case: Case) -> Iterator[tuple[str, float, float, dict[str, Any]]]:
     for engine in ("inductor", "fx"):
         few = {"draws": 200} if engine == "fx" else {}
         drawn = hmc(case.model, *case.args, engine=engine, **(options | few))
-        yield f"hmc, {options['chains']} chains, {engine}", drawn.seconds, drawn.preparation_seconds, drawn.samples
+        yield (
+            f"hmc, {options['chains']} chains, {engine}",
+            drawn.seconds,
+            drawn.preparation_seconds,
+            drawn.samples,
+        )
     drawn = nuts(case.model, *case.args, draws=case.slow, warmup=case.slow, chains=1, seed=1)
     yield "Pyro's NUTS, one chain", drawn.seconds, 0.0, drawn.samples
     if importlib.util.find_spec("numpyro") is None or case.twin is None:
@@ -158,7 +174,10 @@ def runs(case: Case) -> Iterator[tuple[str, float, float, dict[str, Any]]]:
         assert case.twin is not None
         case.twin(numpyro, numpyro.distributions, jnp, args)
 
-    for chains, draws in ((64, case.options.get("draws", 1000)), (1, 20_000 if case.slow == 300 else 2000)):
+    for chains, draws in (
+        (64, case.options.get("draws", 1000)),
+        (1, 20_000 if case.slow == 300 else 2000),
+    ):
         sampler = MCMC(
             NUTS(twin),
             num_warmup=300,
@@ -175,7 +194,12 @@ def runs(case: Case) -> Iterator[tuple[str, float, float, dict[str, Any]]]:
         sampler.run(jax.random.key(1))
         jax.block_until_ready(sampler.get_samples())
         seconds = time.perf_counter() - start
-        yield f"NumPyro's NUTS, {chains} chains", seconds, first - seconds, sampler.get_samples(group_by_chain=True)
+        yield (
+            f"NumPyro's NUTS, {chains} chains",
+            seconds,
+            first - seconds,
+            sampler.get_samples(group_by_chain=True),
+        )
 
 
 def main(names: list[str]) -> None:
@@ -183,21 +207,43 @@ def main(names: list[str]) -> None:
     for name in names or CASES:
         case = CASES[name]
         table = Table(title=name, title_justify="left")
-        for column in ("", "seconds", "compiling", "ESS", "ESS/s", "… compiling counted", "R̂", "off, sd", "× Pyro"):
+        for column in (
+            "",
+            "seconds",
+            "compiling",
+            "ESS",
+            "ESS/s",
+            "… compiling counted",
+            "R̂",
+            "off, sd",
+            "× Pyro",
+        ):
             table.add_column(column, justify="right" if column else "left")
         rows = []
         for who, seconds, compiling, samples in runs(case):
             if not rows:
-                latents = [k for k in samples if k not in ("theta", "x" if "funnel" in name else "")]
+                latents = [
+                    k for k in samples if k not in ("theta", "x" if "funnel" in name else "")
+                ]
             found = score(samples, latents)
             rows.append((who, seconds, compiling, found))
         best = max((found for *_, found in rows), key=lambda found: found.ess)
-        pyro_s = next(found.ess / seconds for who, seconds, _, found in rows if who.startswith("Pyro"))
+        pyro_s = next(
+            found.ess / seconds for who, seconds, _, found in rows if who.startswith("Pyro")
+        )
         for who, seconds, compiling, found in rows:
             rate, all_in = found.ess / seconds, found.ess / (seconds + compiling)
             off = float(np.abs((found.means - best.means) / best.deviations).max())
-            numbers = (f"{seconds:.2f}", f"{compiling:.1f}", f"{found.ess:.0f}", f"{rate:,.0f}", f"{all_in:,.0f}")
-            table.add_row(who, *numbers, f"{found.r_hat:.3f}", f"{off:.3f}", f"{rate / pyro_s:,.0f}")
+            numbers = (
+                f"{seconds:.2f}",
+                f"{compiling:.1f}",
+                f"{found.ess:.0f}",
+                f"{rate:,.0f}",
+                f"{all_in:,.0f}",
+            )
+            table.add_row(
+                who, *numbers, f"{found.r_hat:.3f}", f"{off:.3f}", f"{rate / pyro_s:,.0f}"
+            )
         console.print(table)
 
 

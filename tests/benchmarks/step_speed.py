@@ -1,7 +1,9 @@
-"""How long a training step takes against hand-written PyTorch and Pyro's own SVI, on the same VAE and batches, in one run.
+"""How long a training step takes against hand-written PyTorch and Pyro's own SVI, on the same VAE
+and batches, in one run.
 
-`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/step_speed.py`. The contestants take turns, pass by pass, over
-the same batches; medians of the ratios to plain PyTorch are printed. MNIST is used where it lies at hand, else random pixels.
+`make benchmarks`, or `OMP_NUM_THREADS=1 python tests/benchmarks/step_speed.py`. The contestants
+take turns, pass by pass, over the same batches; medians of the ratios to plain PyTorch are printed.
+MNIST is used where it lies at hand, else random pixels.
 """
 
 from __future__ import annotations
@@ -50,7 +52,11 @@ def batches(size: Size) -> list[tuple[Tensor]]:
     """Binary images: real ones where they are at hand, else random."""
     count = size.batch * size.steps
     try:
-        grey = data.load("digits" if size.pixels == 64 else "mnist").train.fixed(limit=count).x.flatten(1)
+        grey = (
+            data.load("digits" if size.pixels == 64 else "mnist")
+            .train.fixed(limit=count)
+            .x.flatten(1)
+        )
     except ValueError:
         grey = torch.rand(count, size.pixels)
     grey = grey[torch.arange(count) % len(grey)]
@@ -61,7 +67,11 @@ def hand_written(size: Size, seen: list[tuple[Tensor]], compiled: bool = False) 
     """A VAE as one would write it in plain PyTorch: analytic KL, one fused Adam."""
 
     def net(*sizes: int) -> nn.Sequential:
-        layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), size.activation())]
+        layers = [
+            part
+            for a, b in itertools.pairwise(sizes)
+            for part in (nn.Linear(a, b), size.activation())
+        ]
         return nn.Sequential(*layers[:-1])
 
     encoder = net(size.pixels, *size.hidden, 2 * size.latent)
@@ -93,7 +103,9 @@ def hand_written(size: Size, seen: list[tuple[Tensor]], compiled: bool = False) 
 def library(engine: Engine, size: Size, seen: list[tuple[Tensor]]) -> OnePass:
     """The library's VAE and its step."""
     program = vae((size.pixels,), size.latent, hidden=size.hidden, activation=size.activation)
-    step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-3, fused=True), engine=engine)
+    step = svi_step(
+        program, torch.optim.Adam(program.parameters(), 1e-3, fused=True), engine=engine
+    )
     return lambda: [step(*batch) for batch in seen]
 
 
@@ -121,7 +133,10 @@ def seconds(one_pass: OnePass) -> float:
 
 
 def main() -> None:
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), medians of {ROUNDS} interleaved passes")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), medians of {ROUNDS} "
+        "interleaved passes"
+    )
     for name, size in SIZES.items():
         torch.manual_seed(0)
         seen = batches(size)
@@ -134,9 +149,14 @@ def main() -> None:
                 times[who].append(seconds(one_pass))
         print(f"\n{name:32s} {'µs a step':>10s} {'× plain PyTorch':>16s} {'Pyro′s SVI ÷':>14s}")
         for who, taken in times.items():
-            plain = statistics.median(a / b for a, b in zip(taken, times["plain PyTorch"], strict=True))
+            plain = statistics.median(
+                a / b for a, b in zip(taken, times["plain PyTorch"], strict=True)
+            )
             svi = statistics.median(b / a for a, b in zip(taken, times["Pyro's SVI"], strict=True))
-            print(f"{who:32s} {1e6 * statistics.median(taken) / size.steps:10.0f} {plain:16.2f} {svi:14.1f}")
+            print(
+                f"{who:32s} {1e6 * statistics.median(taken) / size.steps:10.0f} {plain:16.2f} "
+                f"{svi:14.1f}"
+            )
 
 
 if __name__ == "__main__":

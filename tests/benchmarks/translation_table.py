@@ -1,7 +1,9 @@
-"""CycleGAN between real domains of digits, seed after seed: cycle errors, and how often a target classifier reads them right.
+"""CycleGAN between real domains of digits, seed after seed: cycle errors, and how often a target
+classifier reads them right.
 
-`OMP_NUM_THREADS=1 python tests/benchmarks/translation_table.py`; PPL_GEN_DATA names the folder of MNIST. Writes the confusion
-matrices of the first seed beside the table, if asked for with --pictures FOLDER.
+`OMP_NUM_THREADS=1 python tests/benchmarks/translation_table.py`; PPL_GEN_DATA names the folder of
+MNIST. Writes the confusion matrices of the first seed beside the table, if asked for with
+--pictures FOLDER.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from ppl_gen import plots
 UNLIKE = {"identity": 0.0, "cycle": 10.0, "width": 32, "steps": 1000}
 GAMES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
     "digits, MNIST": ("digits", "mnist:8x8", 3, {"steps": 2500}),
-    "digits, MNIST, semantic loss on digits": ("digits", "mnist:8x8", 3, {"steps": 2500, "semantic": 1.0}),
+    "digits, MNIST, semantic loss on digits": (
+        "digits",
+        "mnist:8x8",
+        3,
+        {"steps": 2500, "semantic": 1.0},
+    ),
     "digits, inverted": ("digits", "digits:inverted", 3, UNLIKE),
     "digits, coloured": ("digits:colour", "digits:coloured", 3, {"steps": 1000, "width": 32}),
     "digits, rotated": ("digits", "digits:rotated", 3, UNLIKE | {"steps": 1500}),
@@ -47,12 +54,20 @@ def main() -> None:
                 for reader in READERS
                 for read in [done.read[way, reader]]
             ]
-            print(f"{name}, seed {seed}: cycle {done.errors.ratio:.3f}; {'; '.join(said)}; {seconds:.0f} s", flush=True)
+            print(
+                f"{name}, seed {seed}: cycle {done.errors.ratio:.3f}; {'; '.join(said)}; "
+                f"{seconds:.0f} s",
+                flush=True,
+            )
             if asked.pictures and seed == 0:
                 for way, file in (("a → b", "to_b"), ("b → a", "to_a")):
                     matrix = done.read[way, "network"].confusion
-                    figure = plots.games.confusion(matrix, [str(i) for i in range(10)], f"{name}: {way}")
-                    figure.savefig(asked.pictures / f"{name.replace(', ', '_').replace(' ', '_')}_{file}.png")
+                    figure = plots.games.confusion(
+                        matrix, [str(i) for i in range(10)], f"{name}: {way}"
+                    )
+                    figure.savefig(
+                        asked.pictures / f"{name.replace(', ', '_').replace(' ', '_')}_{file}.png"
+                    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,15 @@ from ppl_gen.testing import LAWS, _Case, check_program
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_law(name: str, law: str) -> None:
     program, x, context = PROGRAMS[name]()
-    LAWS[law](_Case(program, program.guide, x, tuple(context), check(program, program.guide, x, *context).nesting))
+    LAWS[law](
+        _Case(
+            program,
+            program.guide,
+            x,
+            tuple(context),
+            check(program, program.guide, x, *context).nesting,
+        )
+    )
 
 
 def test_all_laws_in_one_call_leave_the_generator_alone(binary: Tensor) -> None:
@@ -87,7 +95,9 @@ class _Unweighed(VAE):
         with pyro.plate("data", x.shape[0]):
             z = pyro.sample("z", self.encoder(x))
             excess = torch.full((x.shape[0],), float(z.shape[:-2].numel()))
-            pyro.sample("excess", dist.Delta(excess, log_density=excess), infer={"is_auxiliary": True})
+            pyro.sample(
+                "excess", dist.Delta(excess, log_density=excess), infer={"is_auxiliary": True}
+            )
         return z
 
 

@@ -19,13 +19,20 @@ LOC = torch.tensor([-2.0, -0.3, 0.0, 0.4, 1.0, 3.0])
 @pytest.mark.parametrize("scale", [1e-3, 0.05, 2.0])
 def test_the_discretised_logistic_is_a_mass_on_its_grid(levels: int, scale: float) -> None:
     grid = torch.linspace(0, 1, levels, dtype=torch.float64)
-    mass = likelihoods.DiscretizedLogistic(scale, levels)(LOC.double()).log_prob(grid[:, None]).exp().sum(0)
+    mass = (
+        likelihoods.DiscretizedLogistic(scale, levels)(LOC.double())
+        .log_prob(grid[:, None])
+        .exp()
+        .sum(0)
+    )
     torch.testing.assert_close(mass, torch.ones_like(mass))
 
 
 def test_the_discretised_logistic_is_finite_far_out_in_float32() -> None:
     grid = torch.linspace(0, 1, 256)
-    log_prob = likelihoods.DiscretizedLogistic(1e-3)(torch.tensor([-20.0, 0.5, 20.0])).log_prob(grid[:, None])
+    log_prob = likelihoods.DiscretizedLogistic(1e-3)(torch.tensor([-20.0, 0.5, 20.0])).log_prob(
+        grid[:, None]
+    )
     assert torch.isfinite(log_prob).all()
 
 
@@ -49,7 +56,11 @@ def test_the_categorical_is_a_mass_on_its_grid_with_a_mean() -> None:
 def test_densities_integrate_to_one(likelihood: torch.nn.Module, low: float, high: float) -> None:
     grid = torch.linspace(low, high, 200_001, dtype=torch.float64)
     parameters = LOC.double() / 3
-    parameters = parameters if parameters_per_value(likelihood) == 1 else torch.stack([parameters, parameters - 1], -1)
+    parameters = (
+        parameters
+        if parameters_per_value(likelihood) == 1
+        else torch.stack([parameters, parameters - 1], -1)
+    )
     mass = torch.trapezoid(likelihood(parameters).log_prob(grid[:, None]).exp(), grid, dim=0)
     torch.testing.assert_close(mass.detach(), torch.ones_like(mass), rtol=1e-5, atol=1e-5)
 

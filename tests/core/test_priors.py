@@ -1,4 +1,6 @@
-"""Stored data as a prior: draws by row, in plates of any size, with no density unless they are smoothed."""
+"""Stored data as a prior: draws by row, in plates of any size, with no density unless they are
+smoothed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class TestEmpirical:
         assert torch.allclose(prior.variance, variance)
         assert ((z.mean(0) - prior.mean).abs() < 4 * (variance / 20_000).sqrt()).all()
         fourth = (z - z.mean(0)).pow(4).mean(0)
-        assert ((z.var(0) - variance).abs() < 4 * ((fourth - variance.square()) / 20_000).sqrt()).all()
+        assert (
+            (z.var(0) - variance).abs() < 4 * ((fourth - variance.square()) / 20_000).sqrt()
+        ).all()
 
     def test_in_plates(self) -> None:
         prior = Empirical(torch.rand(5, 1, 4, 4))()
@@ -60,7 +64,9 @@ class TestEmpirical:
         assert torch.equal(trace.nodes["x"]["value"], program.decoder(z))
 
     def test_stored_points_say_that_they_have_no_density(self) -> None:
-        with pytest.raises(NotImplementedError, match=r"no density: judge what is drawn .*jitter=0.1"):
+        with pytest.raises(
+            NotImplementedError, match=r"no density: judge what is drawn .*jitter=0.1"
+        ):
             Empirical(torch.rand(5, 2))().log_prob(torch.rand(2))
 
     @pytest.mark.parametrize("batch", [(), (4,), (3, 4)])
@@ -72,7 +78,9 @@ class TestEmpirical:
         assert torch.allclose(prior.log_prob(z), mixture.log_prob(z))
 
     def test_a_smoothed_prior_scores(self) -> None:
-        program = Observed(GAN(Empirical(torch.rand(9, 2), jitter=0.1), nn.Linear(2, 2)), Gaussian(0.1))
+        program = Observed(
+            GAN(Empirical(torch.rand(9, 2), jitter=0.1), nn.Linear(2, 2)), Gaussian(0.1)
+        )
         scored = log_density(program.model, {"z": torch.rand(6, 5, 2)}, torch.rand(5, 2))
         assert scored.joint.shape == (6, 5)
 
@@ -85,7 +93,10 @@ class TestEmpirical:
             ),
             (lambda: Empirical(torch.ones(5, 2).long()), r"got torch.int64 of shape \(5, 2\)"),
             (lambda: Empirical(torch.rand(0, 2)), r"of shape \(0, 2\)"),
-            (lambda: Empirical(torch.rand(5, 2), jitter=0.0), r"positive, finite jitter, got 0.0; leave it out"),
+            (
+                lambda: Empirical(torch.rand(5, 2), jitter=0.0),
+                r"positive, finite jitter, got 0.0; leave it out",
+            ),
         ],
     )
     def test_bad_input(self, attempt: Callable[[], Any], said: str) -> None:

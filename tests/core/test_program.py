@@ -16,22 +16,37 @@ from ppl_gen.inference import svi_step
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import conv_vae, cvae, toy, vae
 from ppl_gen.nn import Condition
-from ppl_gen.program import Observed, log_density, per_datum, propose, reconstruct, register, simulate
+from ppl_gen.program import (
+    Observed,
+    log_density,
+    per_datum,
+    propose,
+    reconstruct,
+    register,
+    simulate,
+)
 
 
 class TestPerDatum:
     @pytest.mark.parametrize("events", [0, 1, 2, 3])
-    def test_axes_right_of_the_data_become_event_axes_whatever_the_user_did(self, events: int) -> None:
+    def test_axes_right_of_the_data_become_event_axes_whatever_the_user_did(
+        self, events: int
+    ) -> None:
         d = dist.Normal(torch.zeros(7, 5, 1, 8, 8), 1.0).to_event(events)
         assert per_datum(d, 2).batch_shape == (7, 5)
         assert per_datum(d, 2).event_shape == (1, 8, 8)
 
     def test_a_likelihood_that_swallows_the_data_axis_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"at least 1 batch axes, got batch shape \(\) and event shape \(5, 3\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"at least 1 batch axes, got batch shape \(\) and event shape \(5, 3\)",
+        ):
             per_datum(dist.Normal(torch.zeros(5, 3), 1.0).to_event(2), 1)
 
     def test_a_torch_distribution_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"expected a distribution of pyro\.distributions, got torch"):
+        with pytest.raises(
+            ValueError, match=r"expected a distribution of pyro\.distributions, got torch"
+        ):
             per_datum(torch.distributions.Normal(torch.zeros(5, 3), 1.0), 1)
 
 
@@ -48,7 +63,9 @@ class TestRegister:
             register(one)
             register(two)
             register(nn.Sequential(one))  # the same parameters by another path
-        values = [site["value"] for site in listening.trace.nodes.values() if site["type"] == "param"]
+        values = [
+            site["value"] for site in listening.trace.nodes.values() if site["type"] == "param"
+        ]
         assert {id(v) for v in values} == {id(p) for p in [*one.parameters(), *two.parameters()]}
         assert len(pyro.get_param_store()) == 4
 
@@ -84,7 +101,9 @@ class TestSimulate:
             simulate(program, 3)
 
     def test_a_label_out_of_range_is_named(self) -> None:
-        with pytest.raises(ValueError, match="expected labels in 0, …, 9, or −1 where missing, got 3 to 10"):
+        with pytest.raises(
+            ValueError, match="expected labels in 0, …, 9, or −1 where missing, got 3 to 10"
+        ):
             simulate(cvae((1, 8, 8), 2, classes=10), 2, torch.tensor([3, 10]))
 
     def test_modes_come_back_even_after_an_error(self) -> None:
@@ -140,7 +159,9 @@ class TestLogDensity:
         with pytest.raises(ValueError, match="inside the plate 'data', got 'w' outside"):
             log_density(model, {"w": torch.tensor(0.0)}, torch.zeros(3))
 
-    @pytest.mark.parametrize("make", [vae, conv_vae, lambda shape, dim: cvae(shape, dim, classes=10)])
+    @pytest.mark.parametrize(
+        "make", [vae, conv_vae, lambda shape, dim: cvae(shape, dim, classes=10)]
+    )
     def test_make_fx_traces_every_explicit_model(self, make: object, binary: Tensor) -> None:
         program: nn.Module = make((1, 8, 8), 2)
         context = [torch.arange(12) % 10] if takes(program.model) == 2 else []
@@ -155,12 +176,16 @@ class TestLogDensity:
 
 
 class TestObserved:
-    def test_a_bernoulli_vae_under_a_gaussian_is_centred_on_its_probabilities(self, binary: Tensor) -> None:
+    def test_a_bernoulli_vae_under_a_gaussian_is_centred_on_its_probabilities(
+        self, binary: Tensor
+    ) -> None:
         program, z = vae((1, 8, 8), 2), torch.randn(5, 12, 2)
         observed = Observed(program, Gaussian(0.3))
         probabilities = torch.sigmoid(program.decoder(z))
         expected = dist.Normal(probabilities, 0.3).to_event(3).log_prob(binary)
-        torch.testing.assert_close(log_density(observed.model, {"z": z}, binary).likelihood, expected)
+        torch.testing.assert_close(
+            log_density(observed.model, {"z": z}, binary).likelihood, expected
+        )
 
     def test_the_dirac_draws_means(self) -> None:
         program = vae((1, 8, 8), 2)
@@ -195,7 +220,9 @@ class TestPropose:
 def test_reconstruct_follows_the_data() -> None:
     x = digits().x[:5]
     program = toy.PPCA.maximum_likelihood(digits().x.flatten(1), 30)
-    assert (reconstruct(program, x.flatten(1)) - x.flatten(1)).square().mean() < 2 * float(program.scale) ** 2
+    assert (reconstruct(program, x.flatten(1)) - x.flatten(1)).square().mean() < 2 * float(
+        program.scale
+    ) ** 2
 
 
 def test_takes_counts_data_and_context() -> None:
@@ -208,7 +235,9 @@ def test_takes_counts_data_and_context() -> None:
 
 class TestCondition:
     def test_a_label_speaks_in_prior_decoder_and_encoder_of_a_cvae(self, binary: Tensor) -> None:
-        """Each density is read at the same z and x under two labels; one that is deaf to them would be equal."""
+        """Each density is read at the same z and x under two labels; one that is deaf to them would
+        be equal.
+        """
         program, z = cvae((1, 8, 8), 2, classes=10), torch.randn(12, 2)
         one, two = torch.zeros(12).long(), torch.ones(12).long()
         under_one, under_two = (log_density(program.model, {"z": z}, binary, y) for y in (one, two))
@@ -230,5 +259,7 @@ class TestCondition:
         torch.testing.assert_close(net(z, y)[3], net(z[3], y))
 
     def test_a_label_out_of_range_is_named(self) -> None:
-        with pytest.raises(ValueError, match="expected labels in 0, …, 2, or −1 where missing, got 0 to 3"):
+        with pytest.raises(
+            ValueError, match="expected labels in 0, …, 2, or −1 where missing, got 0 to 3"
+        ):
             Condition(nn.Linear(3, 1), 3)(torch.tensor([0, 3]))

@@ -1,4 +1,6 @@
-"""Every explicit model goes into plain Pyro unchanged, beside others, and leaves the global param store alone."""
+"""Every explicit model goes into plain Pyro unchanged, beside others, and leaves the global param
+store alone.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,12 @@ def test_two_vaes_and_a_deep_copy_train_side_by_side_under_our_step(binary: Tens
     two, twin = vae((1, 8, 8), 2), copy.deepcopy(one)
     for program in (one, two, twin):
         before = state(program)
-        fit(svi_step(program, torch.optim.Adam(program.parameters(), 0.01)), [(binary,)], 2, progress=False)
+        fit(
+            svi_step(program, torch.optim.Adam(program.parameters(), 0.01)),
+            [(binary,)],
+            2,
+            progress=False,
+        )
         assert moved(program, before)
     assert not pyro.get_param_store().keys()
 
@@ -91,7 +98,9 @@ def test_predictive_draws_data_and_reconstructions(name: str) -> None:
     drawn = Predictive(program.model, num_samples=7)(None, *context, n=len(x))
     assert drawn["x"].shape == (7, *x.shape)
     posterior = Predictive(program.guide, num_samples=7)(x, *context)
-    replayed = Predictive(program.model, posterior_samples=posterior, parallel=True)(None, *context, n=len(x))
+    replayed = Predictive(program.model, posterior_samples=posterior, parallel=True)(
+        None, *context, n=len(x)
+    )
     assert replayed["x"].shape == (7, *x.shape)
 
 

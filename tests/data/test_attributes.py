@@ -58,7 +58,8 @@ class TestThickness:
 class TestSlant:
     @pytest.mark.parametrize("shear", [-0.5, 0.0, 0.3, 0.8])
     def test_it_is_the_shear(self, shear: float) -> None:
-        # The blob ends at the picture's border, four standard deviations up: what is cut off is 10⁻³ of its moments.
+        # The blob ends at the picture's border, four standard deviations up: what is cut off is
+        # 10⁻³ of its moments.
         assert slant(ellipse(shear)).item() == pytest.approx(shear, abs=1e-3)
 
     def test_a_mirror_turns_its_sign(self, digits: data.Split) -> None:
@@ -71,7 +72,8 @@ class TestSlant:
         theta = torch.tensor([[1.0, shear, 0.0], [0.0, 1.0, 0.0]]).expand(200, 2, 3)
         grid = F.affine_grid(theta, large.shape, align_corners=False)
         sheared = F.grid_sample(large, grid, align_corners=False)
-        # Bilinear interpolation blurs along rows alone, evenly to both sides: moments stay but for its rounding.
+        # Bilinear interpolation blurs along rows alone, evenly to both sides: moments stay but for
+        # its rounding.
         assert torch.allclose(slant(sheared) - slant(large), torch.full((200,), shear), atol=2e-3)
 
     def test_upright_lines_and_blank_images(self) -> None:
@@ -115,8 +117,12 @@ class TestCaptions:
             "a thick upright digit",
         ]
         assert captions.of(ellipse(0.5), torch.tensor([8])) == ["a thick slanted eight"]
-        assert Captions((1, 99), (-0.1, 0.2)).of(ellipse(0.0), torch.tensor([8])) == ["an upright eight"]
-        assert Captions((1, 99), (0.2, 0.3)).of(ellipse(0.0), torch.tensor([1])) == ["a left-leaning one"]
+        assert Captions((1, 99), (-0.1, 0.2)).of(ellipse(0.0), torch.tensor([8])) == [
+            "an upright eight"
+        ]
+        assert Captions((1, 99), (0.2, 0.3)).of(ellipse(0.0), torch.tensor([1])) == [
+            "a left-leaning one"
+        ]
 
     def test_round_trip(self, digits: data.Split) -> None:
         assert digits.y is not None
@@ -149,29 +155,62 @@ class TestCaptions:
     @pytest.mark.parametrize(
         ("attempt", "said"),
         [
-            (lambda c: c.encode(["a thik seven"]), r"no word 'thik', of 'a thik seven'; did you mean 'thick'\?"),
+            (
+                lambda c: c.encode(["a thik seven"]),
+                r"no word 'thik', of 'a thik seven'; did you mean 'thick'\?",
+            ),
             (lambda c: c.encode(["a seven", " "]), "at least a word, got ' '"),
-            (lambda c: c.of(torch.rand(3, 1, 8, 8), torch.tensor([0, 1])), r"expected 3 labels, .* shape \(2,\)"),
-            (lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0.0, 1.0])), r"expected 2 labels, .*torch.float32"),
-            (lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0, 10])), r"labels in 0, …, 9, .* got 0 to 10"),
+            (
+                lambda c: c.of(torch.rand(3, 1, 8, 8), torch.tensor([0, 1])),
+                r"expected 3 labels, .* shape \(2,\)",
+            ),
+            (
+                lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0.0, 1.0])),
+                r"expected 2 labels, .*torch.float32",
+            ),
+            (
+                lambda c: c.of(torch.rand(2, 1, 8, 8), torch.tensor([0, 10])),
+                r"labels in 0, …, 9, .* got 0 to 10",
+            ),
             (
                 lambda c: c.expect_sentence("seven thick a a thick"),
                 r"a thick slanted zero.* got 'seven thick a a thick'",
             ),
-            (lambda c: c.expect_sentence("a thick seven"), "left-leaning, upright or slanted; zero to digit"),
+            (
+                lambda c: c.expect_sentence("a thick seven"),
+                "left-leaning, upright or slanted; zero to digit",
+            ),
             (lambda c: c.expect_sentence("a thick slanted sevn"), "did you mean 'seven'?"),
-            (lambda c: Captions((1, 2), (0, 1), ("Oak", "ash")), "one lower-case word each, got 'Oak'"),
-            (lambda c: Captions((1, 2), (0, 1), ("oak tree",)), "got 'oak tree'; join words by hyphens"),
+            (
+                lambda c: Captions((1, 2), (0, 1), ("Oak", "ash")),
+                "one lower-case word each, got 'Oak'",
+            ),
+            (
+                lambda c: Captions((1, 2), (0, 1), ("oak tree",)),
+                "got 'oak tree'; join words by hyphens",
+            ),
             (lambda c: Captions((1, 2), (0, 1), ("",)), "one lower-case word each, got ''"),
-            (lambda c: Captions((1, 2), (0, 1), ("b", "a")), "names other than a, an, thin, .*, got 'a'"),
-            (lambda c: Captions((1, 2), (0, 1), ("oak", "oak")), "different names, got 'oak' twice"),
+            (
+                lambda c: Captions((1, 2), (0, 1), ("b", "a")),
+                "names other than a, an, thin, .*, got 'a'",
+            ),
+            (
+                lambda c: Captions((1, 2), (0, 1), ("oak", "oak")),
+                "different names, got 'oak' twice",
+            ),
             (lambda c: Captions((1, 2), (0, 1), ("digit",)), "different names, got 'digit' twice"),
             (lambda c: Captions.fitted(torch.rand(2, 1, 8, 8)), "at least 3 images"),
             (lambda c: Captions.fitted(torch.ones(5, 1, 8, 8)), "images that differ in thickness"),
-            (lambda c: thickness(torch.rand(8, 8)), r"expected images \(N, C, H, W\), got \(8, 8\)"),
+            (
+                lambda c: thickness(torch.rand(8, 8)),
+                r"expected images \(N, C, H, W\), got \(8, 8\)",
+            ),
             (lambda c: slant(torch.rand(2, 8, 8)), r"got \(2, 8, 8\)"),
             (lambda c: edges(torch.rand(2, 64)), r"got \(2, 64\)"),
-            (lambda c: TextEncoder(1, 4), "at least 2 words and sizes of at least 1, got 1 words, dim 4"),
+            (
+                lambda c: TextEncoder(1, 4),
+                "at least 2 words and sizes of at least 1, got 1 words, dim 4",
+            ),
             (lambda c: TextEncoder(5, 0), "dim 0"),
         ],
     )
@@ -202,7 +241,12 @@ class TestTextEncoder:
         assert not torch.allclose(one, two, atol=1e-3)
 
     def test_it_learns_what_a_caption_says(self) -> None:
-        said = [f"a {i} {j} {k}" for i in ("thin", "thick") for j in ("upright", "slanted") for k in ("one", "two")]
+        said = [
+            f"a {i} {j} {k}"
+            for i in ("thin", "thick")
+            for j in ("upright", "slanted")
+            for k in ("one", "two")
+        ]
         tokens = self.captions.encode(said)
         wanted = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
         encoder = TextEncoder(len(self.captions.vocabulary), 3)

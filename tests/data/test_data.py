@@ -19,7 +19,12 @@ from ppl_gen.data.sources import MANIFOLDS, TORCHVISION
 
 def test_digits_need_no_download() -> None:
     digits = data.load("digits")
-    assert (len(digits.train), len(digits.test), digits.shape, digits.classes) == (1500, 297, (1, 8, 8), 10)
+    assert (len(digits.train), len(digits.test), digits.shape, digits.classes) == (
+        1500,
+        297,
+        (1, 8, 8),
+        10,
+    )
     assert float(digits.train.x.max()) == 1
     assert digits.train.x.unique().tolist() == pytest.approx([k / 16 for k in range(17)])
     assert digits.train.y is not None
@@ -38,7 +43,8 @@ def test_manifolds_are_low_dimensional_and_repeat(name: str) -> None:
         "curve": lambda x: (x[:, 1] - (x[:, 0].square() / 2 - 0.5)) / (1 + x[:, 0].square()).sqrt(),
         "swiss-roll": lambda x: x[:, ::2].norm(dim=-1) - _roll_radius(x),
     }[name](one.train.x)
-    # What is left is the noise, of standard deviation 0.05: its estimate from 2000 draws has an error of 0.05 / √4000.
+    # What is left is the noise, of standard deviation 0.05: its estimate from 2000 draws has an
+    # error of 0.05 / √4000.
     assert abs(float(residual.std()) - 0.05) < 4 * 0.05 / 4000**0.5
 
 
@@ -46,7 +52,9 @@ def _roll_radius(x: Tensor) -> Tensor:
     """The radius of the nearest turn of the spiral at a point's angle."""
     angle = torch.atan2(x[:, 2], x[:, 0]) % (2 * torch.pi)
     turns = (angle[:, None] + 2 * torch.pi * torch.arange(3)) / 7
-    return turns.gather(1, (turns - x[:, ::2].norm(dim=-1, keepdim=True)).abs().argmin(1, keepdim=True))[:, 0]
+    return turns.gather(
+        1, (turns - x[:, ::2].norm(dim=-1, keepdim=True)).abs().argmin(1, keepdim=True)
+    )[:, 0]
 
 
 class TestBinarisation:
@@ -88,7 +96,9 @@ class TestBinarisation:
             assert not torch.equal(one.x, split.fixed(4, 10).x)
 
     def test_values_outside_the_unit_interval_are_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"expected values in \[0, 1\] to binarise or dequantise, got -2 to 3"):
+        with pytest.raises(
+            ValueError, match=r"expected values in \[0, 1\] to binarise or dequantise, got -2 to 3"
+        ):
             Split(torch.tensor([[-2.0], [3.0]]), None, "dynamic")
 
 
@@ -108,7 +118,9 @@ class TestBatches:
 
     @pytest.mark.parametrize("size", [0, 4])
     def test_bad_size(self, size: int) -> None:
-        with pytest.raises(ValueError, match=f"batch size from 1 to the number of data, 3, got {size}"):
+        with pytest.raises(
+            ValueError, match=f"batch size from 1 to the number of data, 3, got {size}"
+        ):
             Split(torch.ones(3, 2)).batches(size)
 
 
@@ -125,7 +137,12 @@ def folder(tmp_path: Path) -> Path:
 class TestFolders:
     def test_one_folder_per_class(self, folder: Path) -> None:
         loaded = data.load(folder)
-        assert (loaded.shape, loaded.classes, len(loaded.train), len(loaded.test)) == ((1, 8, 9), 2, 18, 2)
+        assert (loaded.shape, loaded.classes, len(loaded.train), len(loaded.test)) == (
+            (1, 8, 9),
+            2,
+            18,
+            2,
+        )
         assert isinstance(loaded.train, Split)
         step = loaded.train.x[:, 0, 0, 0] * 255 / 12
         assert torch.equal(step.round().long() % 2, 1 - loaded.train.y)  # "cat" sorts before "dog"
@@ -150,12 +167,21 @@ class TestFolders:
         for part, count in (("train", 3), ("test", 2)):
             (tmp_path / part).mkdir()
             for i in range(count):
-                Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8)).save(tmp_path / part / f"{i}.png")
+                Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8)).save(
+                    tmp_path / part / f"{i}.png"
+                )
         loaded = data.load(tmp_path)
-        assert (loaded.shape, loaded.classes, len(loaded.train), len(loaded.test)) == ((3, 8, 8), None, 3, 2)
+        assert (loaded.shape, loaded.classes, len(loaded.train), len(loaded.test)) == (
+            (3, 8, 8),
+            None,
+            3,
+            2,
+        )
         assert loaded.train.y is None
 
-    def test_sizes_that_differ_are_named_with_the_remedy_and_the_remedy_works(self, folder: Path) -> None:
+    def test_sizes_that_differ_are_named_with_the_remedy_and_the_remedy_works(
+        self, folder: Path
+    ) -> None:
         Image.fromarray(np.zeros((30, 20), np.uint8)).save(folder / "cat" / "odd.png")
         with pytest.raises(ValueError, match=r"got 9 × 8 .* and 20 × 30 \(odd.png\).*--image-size"):
             data.load(folder)
@@ -208,8 +234,14 @@ class TestArrays:
             ({"x": np.zeros((9, 4)), "y": np.array(3)}, "one label for each of 9 data"),
             ({"x": np.zeros((99, 4)), "y": np.full(99, 10**9)}, "numbered from 0, fewer than data"),
             ({"x": np.zeros((9, 4)), "y": np.full(9, -1)}, "numbered from 0, fewer than data"),
-            ({"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 4)), "y_train": np.arange(9)}, "one shape of labels"),
-            ({"x": np.zeros((9, 4)), "y": np.zeros(9)}, "integer labels, −1 where missing, or attribute vectors"),
+            (
+                {"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 4)), "y_train": np.arange(9)},
+                "one shape of labels",
+            ),
+            (
+                {"x": np.zeros((9, 4)), "y": np.zeros(9)},
+                "integer labels, −1 where missing, or attribute vectors",
+            ),
             ({"x": np.zeros((9, 4)), "y": np.full(9, -7)}, "from -7"),
             ({"x": np.zeros((9, 4)), "y": np.full((9, 2), np.nan)}, "attribute vectors"),
             ({"x": np.full((9, 4), 256)}, "expected integers from 0 to 255"),
@@ -240,7 +272,9 @@ class TestArrays:
 
 
 class TestNames:
-    @pytest.mark.parametrize(("name", "near"), [("mnsit", "mnist"), ("digit", "digits"), ("cifar", "cifar10")])
+    @pytest.mark.parametrize(
+        ("name", "near"), [("mnsit", "mnist"), ("digit", "digits"), ("cifar", "cifar10")]
+    )
     def test_the_nearest_name_is_offered(self, name: str, near: str) -> None:
         with pytest.raises(ValueError, match=f"named '{name}'; did you mean '{near}'"):
             data.load(name)
@@ -251,14 +285,22 @@ class TestNames:
             data.load(name, tmp_path)
 
     def test_an_unknown_binarisation(self) -> None:
-        with pytest.raises(ValueError, match="one of threshold, static, dynamic, dequantize, got 'dynamc'"):
+        with pytest.raises(
+            ValueError, match="one of threshold, static, dynamic, dequantize, got 'dynamc'"
+        ):
             data.load("digits", binarize="dynamc")
 
     @pytest.mark.parametrize("name", TORCHVISION)
-    def test_torchvision_s_layouts_become_channels_first(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each class stores arrays in a layout of its own; stand-ins with those layouts, as torchvision documents them."""
+    def test_torchvision_s_layouts_become_channels_first(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each class stores arrays in a layout of its own; stand-ins with those layouts, as
+        torchvision documents them.
+        """
         side = {"usps": 16, "svhn": 32, "cifar10": 32}.get(name, 28)
-        shape = {"svhn": (5, 3, side, side), "cifar10": (5, side, side, 3)}.get(name, (5, side, side))
+        shape = {"svhn": (5, 3, side, side), "cifar10": (5, side, side, 3)}.get(
+            name, (5, side, side)
+        )
         pixels = np.zeros(shape, np.uint8)
         pixels[0].flat[1] = 255  # the second stored value
         stored = pixels if name in ("usps", "svhn", "cifar10") else torch.as_tensor(pixels)
@@ -278,7 +320,14 @@ class TestNames:
 
     def test_celeba_has_attributes_and_is_cropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class StandIn(torch.utils.data.Dataset):
-            def __init__(self, root: str, split: str, transform: object, target_transform: object, **_: object) -> None:
+            def __init__(
+                self,
+                root: str,
+                split: str,
+                transform: object,
+                target_transform: object,
+                **_: object,
+            ) -> None:
                 self.n, self.transform, self.target_transform = (
                     {"train": 4, "test": 2}[split],
                     transform,
@@ -294,12 +343,22 @@ class TestNames:
 
         monkeypatch.setattr(torchvision.datasets, "CelebA", StandIn)
         loaded = data.load("celeba")
-        assert (loaded.shape, loaded.attributes, loaded.classes, len(loaded.test)) == ((3, 64, 64), 40, None, 2)
+        assert (loaded.shape, loaded.attributes, loaded.classes, len(loaded.test)) == (
+            (3, 64, 64),
+            40,
+            None,
+            2,
+        )
 
 
 def test_mnist_is_read(mnist: object) -> None:
     loaded: Dataset = mnist(binarize="threshold")
-    assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (60_000, 10_000, (1, 28, 28), 10)
+    assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (
+        60_000,
+        10_000,
+        (1, 28, 28),
+        10,
+    )
 
 
 @pytest.mark.cuda

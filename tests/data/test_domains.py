@@ -19,7 +19,13 @@ from ppl_gen.data.domains import Domains
 def numbered(n: int, start: int = 0, **options: str) -> Dataset:
     """Images of 2 × 2 pixels whose value says which they are."""
     x = ((start + torch.arange(n)) / 100.0)[:, None, None, None].expand(n, 1, 2, 2).contiguous()
-    return Dataset(Split(x, torch.arange(n), **options), Split(x, torch.arange(n), **options), (1, 2, 2), n, "numbered")
+    return Dataset(
+        Split(x, torch.arange(n), **options),
+        Split(x, torch.arange(n), **options),
+        (1, 2, 2),
+        n,
+        "numbered",
+    )
 
 
 def seen(batches: domains.UnpairedBatches) -> tuple[Tensor, Tensor]:
@@ -29,7 +35,9 @@ def seen(batches: domains.UnpairedBatches) -> tuple[Tensor, Tensor]:
 
 class TestUnpaired:
     @pytest.mark.parametrize("longer", ["a", "b"])
-    def test_the_longer_is_seen_once_and_the_shorter_again_in_another_order(self, longer: str) -> None:
+    def test_the_longer_is_seen_once_and_the_shorter_again_in_another_order(
+        self, longer: str
+    ) -> None:
         pair = (numbered(23), numbered(7, 50)) if longer == "a" else (numbered(7, 50), numbered(23))
         both = Domains(*pair)
         batches = both.train.batches(5)
@@ -70,7 +78,11 @@ class TestUnpaired:
     @pytest.mark.parametrize(
         ("one", "two", "said"),
         [
-            ("digits", "digits:coloured", r"same channels, got \(1, 8, 8\) \(digits\) and \(3, 8, 8\).*:colour"),
+            (
+                "digits",
+                "digits:coloured",
+                r"same channels, got \(1, 8, 8\) \(digits\) and \(3, 8, 8\).*:colour",
+            ),
             ("digits:coloured", "digits", r"same channels, got \(3, 8, 8\)"),
         ],
     )
@@ -83,13 +95,18 @@ class TestUnpaired:
     def test_sizes_that_differ_and_the_remedy(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.random.rand(20, 28, 28))
         name = str(tmp_path / "a.npy")
-        with pytest.raises(ValueError, match=r"one size, got \(1, 8, 8\) \(digits\) and \(1, 28, 28\) .*--image-size"):
+        with pytest.raises(
+            ValueError,
+            match=r"one size, got \(1, 8, 8\) \(digits\) and \(1, 28, 28\) .*--image-size",
+        ):
             Domains(domains.load("digits"), domains.load(name))
         assert Domains(domains.load("digits"), domains.load(name, image_size=8)).shape == (1, 8, 8)
 
     @pytest.mark.parametrize("size", [0, 7])
     def test_batch_sizes_out_of_range(self, size: int) -> None:
-        with pytest.raises(ValueError, match=f"batch size from 1 to the number of data, 6, got {size}"):
+        with pytest.raises(
+            ValueError, match=f"batch size from 1 to the number of data, 6, got {size}"
+        ):
             Domains(numbered(6), numbered(9)).train.batches(size)
 
     def test_streams(self, folder: Path) -> None:
@@ -147,7 +164,8 @@ class TestChanges:
         made = domains.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 10)
         assert made.shape == (1, 10, 10)
         assert torch.allclose(made.train.x[:, :, 0, 0], x[:, :, 4:6, 4:6].mean((2, 3)))
-        # Where 20 does not divide, cells overlap by a pixel: of the mean, what is kept is near, not equal.
+        # Where 20 does not divide, cells overlap by a pixel: of the mean, what is kept is near, not
+        # equal.
         smaller = domains.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 8).train.x
         assert torch.allclose(smaller[:, :, 0, 0], x[:, :, 4:7, 4:7].mean((2, 3)))
 
@@ -169,19 +187,34 @@ class TestChanges:
     @pytest.mark.parametrize(
         ("attempt", "said"),
         [
-            (lambda: domains.inverted(data.load("line")), r"images \(C, H, W\), got data of shape \(2,\)"),
-            (lambda: domains.coloured(data.load("line")), r"grey images \(1, H, W\), got data of shape \(2,\)"),
-            (lambda: domains.central(data.load("line"), 1), r"images \(C, H, W\), got data of shape \(2,\)"),
+            (
+                lambda: domains.inverted(data.load("line")),
+                r"images \(C, H, W\), got data of shape \(2,\)",
+            ),
+            (
+                lambda: domains.coloured(data.load("line")),
+                r"grey images \(1, H, W\), got data of shape \(2,\)",
+            ),
+            (
+                lambda: domains.central(data.load("line"), 1),
+                r"images \(C, H, W\), got data of shape \(2,\)",
+            ),
             (
                 lambda: domains.rotated(data.load("digits", binarize="dynamic")),
                 r"got them binarised \(dynamic\); load them with binarize=None",
             ),
-            (lambda: domains.coloured(domains.coloured(TestChanges.digits)), r"grey images .* got .* \(3, 8, 8\)"),
+            (
+                lambda: domains.coloured(domains.coloured(TestChanges.digits)),
+                r"grey images .* got .* \(3, 8, 8\)",
+            ),
             (
                 lambda: domains.central(TestChanges.digits, 20, 8),
                 "crop from 1 to the image's side, 8, got 20",
             ),
-            (lambda: domains.central(TestChanges.digits, 4, 0), "an image size of at least 1, got 0"),
+            (
+                lambda: domains.central(TestChanges.digits, 4, 0),
+                "an image size of at least 1, got 0",
+            ),
         ],
     )
     def test_bad_input(self, attempt: Callable[[], Dataset], said: str) -> None:
@@ -213,15 +246,21 @@ class TestNames:
         small = domains.load("mnist:8x8")
         assert (small.shape, small.classes, small.name) == ((1, 8, 8), 10, "mnist:8x8")
         assert domains.load("mnist:central").shape == (1, 20, 20)
-        # All ink of MNIST lies in the central 20 × 20 before centring by mass: most of it does after.
+        # All ink of MNIST lies in the central 20 × 20 before centring by mass: most of it does
+        # after.
         kept = domains.central(stored, 20).train.x.sum() / stored.train.x.sum()
         assert 0.95 < float(kept) <= 1
         assert Domains(domains.load("digits"), small).train.batches(100)
 
     @pytest.mark.parametrize("binarize", data.BINARIZATIONS)
     def test_binarised_after_all_else(self, binarize: str) -> None:
-        """The same pixels as of the data set itself, and of its changes: 1 − x is drawn, not x turned around."""
-        stored, made = data.load("digits", binarize=binarize), domains.load("digits", binarize=binarize)
+        """The same pixels as of the data set itself, and of its changes: 1 − x is drawn, not x
+        turned around.
+        """
+        stored, made = (
+            data.load("digits", binarize=binarize),
+            domains.load("digits", binarize=binarize),
+        )
         assert torch.equal(stored.train.x, made.train.x)
         assert torch.equal(stored.test.fixed(0).x, made.test.fixed(0).x)
         assert (made.train.levels, made.binarize) == (17, binarize)
@@ -229,11 +268,16 @@ class TestNames:
             domains.load("digits:inverted", binarize=binarize, image_size=16),
             domains.load("digits:inverted"),
         )
-        assert (changed.shape, changed.name, changed.binarize) == ((1, 16, 16), "digits:inverted", binarize)
+        assert (changed.shape, changed.name, changed.binarize) == (
+            (1, 16, 16),
+            "digits:inverted",
+            binarize,
+        )
         drawn = changed.train.fixed(0).x
         if binarize != "dequantize":
             assert drawn.unique().tolist() == [0, 1]
-        # Over 1500 images the mean of a pixel has a standard error of at most 0.5 / √1500 = 0.013; thresholds shift it.
+        # Over 1500 images the mean of a pixel has a standard error of at most 0.5 / √1500 = 0.013;
+        # thresholds shift it.
         tolerance = 0.15 if binarize == "threshold" else 4 * 0.5 / 1500**0.5 + 0.5 / 17
         assert abs(float(drawn.mean() - grey.train.x.mean())) < tolerance
 
@@ -245,15 +289,25 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "said"),
         [
-            ("digits:invertd", r"no suffix named 'invertd' in 'digits:invertd'; did you mean 'inverted'\?"),
+            (
+                "digits:invertd",
+                r"no suffix named 'invertd' in 'digits:invertd'; did you mean 'inverted'\?",
+            ),
             ("digits:", "no suffix named ''"),
             ("digit:inverted", r"named 'digit'; did you mean 'digits'\?"),
             (
                 "digits:8x8",
-                "the suffix :8x8 does not fit digits: it takes the central 20 × 20 pixels, got images of 8 × 8; leave it out",
+                "the suffix :8x8 does not fit digits: it takes the central 20 × 20 pixels, got "
+                "images of 8 × 8; leave it out",
             ),
-            ("digits:inverted:central", "the suffix :central does not fit digits:inverted: it takes the central 20"),
-            ("line:inverted", r"the suffix :inverted does not fit line: expected images .* got data of shape \(2,\)"),
+            (
+                "digits:inverted:central",
+                "the suffix :central does not fit digits:inverted: it takes the central 20",
+            ),
+            (
+                "line:inverted",
+                r"the suffix :inverted does not fit line: expected images .* got data of shape \(2,\)",
+            ),
         ],
     )
     def test_unknown_names(self, name: str, said: str) -> None:

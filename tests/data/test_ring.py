@@ -14,7 +14,12 @@ from ppl_gen.data.toys import modes_covered, ring
 
 def test_its_points_are_near_the_mode_of_their_label() -> None:
     loaded = data.load("ring")
-    assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (2000, 1000, (2,), 8)
+    assert (len(loaded.train), len(loaded.test), loaded.shape, loaded.classes) == (
+        2000,
+        1000,
+        (2,),
+        8,
+    )
     assert torch.equal(loaded.train.x, data.load("ring").train.x)
     assert not torch.equal(loaded.train.x[:1000], loaded.test.x)
     angle = loaded.train.y * torch.pi / 4

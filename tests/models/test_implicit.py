@@ -1,4 +1,6 @@
-"""Implicit models: what they draw, the density that small noise gives them, and what the codes of an InfoGAN tell."""
+"""Implicit models: what they draw, the density that small noise gives them, and what the codes of
+an InfoGAN tell.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_vectors_are_not_squashed_and_images_are() -> None:
 
 
 def _linear_gan() -> tuple[Any, Any, Tensor]:
-    """A GAN whose generator is linear; under Gaussian noise it is principal component analysis, with exact answers."""
+    """A GAN whose generator is linear; under Gaussian noise it is principal component analysis,
+    with exact answers.
+    """
     torch.manual_seed(3)
     exact = toy.PPCA(torch.randn(6, 2), torch.randn(6), 0.5)
     decoder = nn.Linear(2, 6)
@@ -80,7 +84,9 @@ def test_bdmc_holds_a_generator_s_density_between_bounds() -> None:
     program, _, _ = _linear_gan()
     sandwich = bdmc(program, 50, temperatures=300, chains=16, seed=0)
     gap = sandwich.mean_gap
-    assert -4 * float(gap.standard_error) <= float(gap.value) <= 0.05 + 4 * float(gap.standard_error)
+    assert (
+        -4 * float(gap.standard_error) <= float(gap.value) <= 0.05 + 4 * float(gap.standard_error)
+    )
 
 
 def test_inversion_finds_the_latents_of_an_image() -> None:
@@ -90,12 +96,16 @@ def test_inversion_finds_the_latents_of_an_image() -> None:
     posterior = exact.exact_posterior(x[:1])
     mean, covariance = posterior.mean[0], posterior.covariance_matrix.reshape(2, 2)
     # Some 100 of 300 draws are effective.
-    assert bool(((z.mean(0) - mean).abs() <= 4 * covariance.diagonal().sqrt() / math.sqrt(100)).all())
+    assert bool(
+        ((z.mean(0) - mean).abs() <= 4 * covariance.diagonal().sqrt() / math.sqrt(100)).all()
+    )
 
 
 def test_a_gan_without_noise_has_no_density() -> None:
     program = gan((1, 8, 8), 2)
-    with pytest.raises(ValueError, match=r"an implicit model has none; score .*Observed\(program, Gaussian\(ε\)\)"):
+    with pytest.raises(
+        ValueError, match=r"an implicit model has none; score .*Observed\(program, Gaussian\(ε\)\)"
+    ):
         ais(program, digits().x[:3])
     with pytest.raises(ValueError, match=r"from_prior\(program\) is one"):
         log_evidence(program, None, digits().x[:3])
@@ -121,7 +131,9 @@ class _Certain(nn.Module):
 
 @pytest.mark.parametrize("sharpness", [0.0, 1.0, 20.0])
 def test_code_information_is_its_closed_form(sharpness: float) -> None:
-    program = InfoGAN(StandardNormal(2), {"c": OneHot(4)}, _Shout(), {"c": _Certain(sharpness)}, nn.Identity())
+    program = InfoGAN(
+        StandardNormal(2), {"c": OneHot(4)}, _Shout(), {"c": _Certain(sharpness)}, nn.Identity()
+    )
     found = code_information(program, program.posterior, 400, seed=0)["c"]
     exact = math.log(4) + sharpness - math.log(math.exp(sharpness) + 3)
     assert float(found.value) == pytest.approx(exact, abs=4 * float(found.standard_error) + 1e-5)
@@ -131,7 +143,10 @@ def test_an_information_loss_weighs_each_code() -> None:
     program = infogan((1, 8, 8), 3, continuous=2, hidden=(8, 8))
     x = simulate(program, 5)
     drawn = {"z": torch.randn(5, 3), "c": torch.eye(10)[:5], "u": torch.rand(5, 2), "x": x}
-    each = [information_loss(program.posterior, w)(drawn) for w in ({"c": 1.0, "u": 0.0}, {"c": 0.0, "u": 1.0})]
+    each = [
+        information_loss(program.posterior, w)(drawn)
+        for w in ({"c": 1.0, "u": 0.0}, {"c": 0.0, "u": 1.0})
+    ]
     both = information_loss(program.posterior, {"c": 2.0, "u": 3.0})(drawn)
     torch.testing.assert_close(both, 2 * each[0] + 3 * each[1])
     torch.testing.assert_close(information_loss(program.posterior)(drawn), each[0] + each[1])
@@ -139,10 +154,18 @@ def test_an_information_loss_weighs_each_code() -> None:
 
 def test_the_codes_of_an_infogan_are_read_off_its_digits() -> None:
     program, critic = infogan((1, 8, 8), 10), mlp_critic((1, 8, 8))
-    optimizers = [torch.optim.Adam(m.parameters(), 5e-4, betas=(0.0, 0.9), fused=True) for m in (program, critic)]
+    optimizers = [
+        torch.optim.Adam(m.parameters(), 5e-4, betas=(0.0, 0.9), fused=True)
+        for m in (program, critic)
+    ]
     average = moving_average(program)
     step = adversarial_step(
-        program, critic, *optimizers, r1=0.1, average=average, auxiliary=information_loss(program.posterior)
+        program,
+        critic,
+        *optimizers,
+        r1=0.1,
+        average=average,
+        auxiliary=information_loss(program.posterior),
     )
     for _ in range(75):
         for x, _ in digits().batches(50):
@@ -161,7 +184,10 @@ BAD = {
         lambda: code_information(gan((1, 8, 8), 3), _bad_posterior, 10),
         r"expected a posterior of codes that the program samples, \['z'\], got one of \['c'\]",
     ),
-    "one draw": (lambda: code_information(gan((1, 8, 8), 3), _bad_posterior, 1), "expected n of at least 2, got 1"),
+    "one draw": (
+        lambda: code_information(gan((1, 8, 8), 3), _bad_posterior, 1),
+        "expected n of at least 2, got 1",
+    ),
     "a code without a head": (
         lambda: InfoGAN(StandardNormal(2), {"c": OneHot(3)}, nn.Identity(), {}, nn.Identity()),
         r"expected a head for each code \['c'\], got \[\]",
@@ -170,7 +196,10 @@ BAD = {
     "no dimension": (lambda: Uniform(0), "expected a latent dimension of at least 1, got 0"),
     "an image too small": (lambda: dcgan((1, 4, 4)), "8 to 64 pixels a side"),
     "a critic of vectors": (lambda: conv_critic((5,)), "8 to 64 pixels a side"),
-    "classes and attributes": (lambda: cgan((2,), 2, classes=3, attributes=4), "expected either classes or attributes"),
+    "classes and attributes": (
+        lambda: cgan((2,), 2, classes=3, attributes=4),
+        "expected either classes or attributes",
+    ),
 }
 
 

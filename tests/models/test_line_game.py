@@ -1,4 +1,6 @@
-"""The lecture's game of two lines: its first turn, its end, the program it is about, and its pictures."""
+"""The lecture's game of two lines: its first turn, its end, the program it is about, and its
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ V, W, U = torch.tensor([0.2, 0.98]), torch.tensor([0.71, -0.71]), torch.tensor([
 
 
 def apart(v: Tensor, u: Tensor = U, mirrored: bool = False) -> float:
-    """The angle between two lines in degrees; between their mirror images in the first quadrant if mirrored."""
+    """The angle between two lines in degrees; between their mirror images in the first quadrant if
+    mirrored.
+    """
     v, u = (v.abs(), u.abs()) if mirrored else (v, u)
     return math.degrees(math.atan2(abs(float(v[0] * u[1] - v[1] * u[0])), abs(float(v @ u.to(v)))))
 
@@ -37,7 +41,9 @@ class TestGame:
         assert first.critic.tolist() == pytest.approx([0.672, -0.740], abs=5e-4)
 
     def test_its_gradients_are_those_of_one_number(self) -> None:
-        """With s = Σ |vᵢ| wᵢ, ∂V/∂vᵢ = −c(s) sign(vᵢ) wᵢ and c(s) = E |h| σ(|h| s), here by the midpoint rule."""
+        """With s = Σ |vᵢ| wᵢ, ∂V/∂vᵢ = −c(s) sign(vᵢ) wᵢ and c(s) = E |h| σ(|h| s), here by the
+        midpoint rule.
+        """
         h = (torch.arange(200_000, dtype=torch.float64) + 0.5) * 1e-4
         density = 2 * 1e-4 * (-h.square() / 2).exp() / math.sqrt(2 * math.pi)
         v, w, u = (t.double() for t in (V, W, U))
@@ -57,13 +63,19 @@ class TestGame:
 
     @pytest.mark.parametrize(
         ("generator_step", "turns"),
-        [(lambda _: 0.8, 100), (lambda _: 0.1, 200), (lambda t: 0.8 / math.sqrt(t), 100), (lambda t: 0.8 / t, 300)],
+        [
+            (lambda _: 0.8, 100),
+            (lambda _: 0.1, 200),
+            (lambda t: 0.8 / math.sqrt(t), 100),
+            (lambda t: 0.8 / t, 300),
+        ],
     )
     def test_at_a_constant_critic_step_it_is_held_at_the_axis(
         self, generator_step: Callable[[int], float], turns: int
     ) -> None:
         history = line_game(turns=turns, generator_step=generator_step, critic_step=lambda _: 1.0)
-        # A step of its size to and fro: on an average it lies at the axis, and the critic still stands across the data.
+        # A step of its size to and fro: on an average it lies at the axis, and the critic still
+        # stands across the data.
         average = torch.stack([turn.generator for turn in history[-40:]]).mean(0)
         assert apart(average, torch.tensor([1.0, 0.0])) < 3
         assert apart(average) > 8
@@ -99,7 +111,9 @@ class TestProgram:
     def test_expectations_over_draws_are_those_of_the_game(self) -> None:
         critic, n = LineCritic(W), 40_000
         with torch.no_grad():
-            terms = F.logsigmoid(critic(simulate(line(U), n))) + F.logsigmoid(-critic(simulate(line(V), n)))
+            terms = F.logsigmoid(critic(simulate(line(U), n))) + F.logsigmoid(
+                -critic(simulate(line(V), n))
+            )
         exact = game_value(V.double(), W.double(), U.double())
         assert abs(float(terms.mean() - exact)) < 4 * float(terms.std()) / n**0.5
 
@@ -113,12 +127,17 @@ class TestProgram:
 
 
 def pictures() -> dict[str, Callable[[], Figure]]:
-    records = [SimpleNamespace(epoch=i, metrics={"generator": 1.0 / (i + 1), "critic": 1.3}) for i in range(5)]
+    records = [
+        SimpleNamespace(epoch=i, metrics={"generator": 1.0 / (i + 1), "critic": 1.3})
+        for i in range(5)
+    ]
     x = torch.rand(5, 1, 8, 8)
     return {
         "frame": lambda: plots.games.line_game_frame(V, W, U, "turn 0"),
         "losses": lambda: plots.games.losses(records, ["generator", "critic"]),
-        "confusion": lambda: plots.games.confusion(torch.eye(3).long() * 7, ["one", "two", "three"]),
+        "confusion": lambda: plots.games.confusion(
+            torch.eye(3).long() * 7, ["one", "two", "three"]
+        ),
         "shares": lambda: plots.games.confusion(torch.full((2, 2), 0.25)),
         "translations": lambda: plots.games.translations(x, 1 - x, x, columns=3),
         "colours": lambda: plots.games.translations(*torch.rand(3, 2, 3, 8, 8)),
@@ -138,12 +157,18 @@ class TestPictures:
         low, high, _, _ = heat.get_extent()
         ticks = torch.linspace(low, high, len(values), dtype=torch.float64)
         with torch.no_grad():
-            expected = LineCritic(W.double())(torch.stack([ticks[100].expand(len(ticks)), ticks], -1)).sigmoid()
+            expected = LineCritic(W.double())(
+                torch.stack([ticks[100].expand(len(ticks)), ticks], -1)
+            ).sigmoid()
         assert torch.allclose(values[:, 100], expected)
 
     def test_confusion_writes_its_counts(self) -> None:
         axes = plots.games.confusion(torch.tensor([[5, 1], [0, 7]])).axes[0]
-        assert [(t.get_text(), t.get_position()) for t in axes.texts] == [("5", (0, 0)), ("1", (1, 0)), ("7", (1, 1))]
+        assert [(t.get_text(), t.get_position()) for t in axes.texts] == [
+            ("5", (0, 0)),
+            ("1", (1, 0)),
+            ("7", (1, 1)),
+        ]
 
     def test_the_animation_has_a_frame_for_each_turn(self, tmp_path: Path) -> None:
         path = plots.games.line_game_animation(line_game(turns=4), U, tmp_path / "game.gif")
@@ -154,16 +179,27 @@ class TestPictures:
         ("attempt", "said"),
         [
             (lambda: plots.games.line_game_frame(torch.ones(3), W, U), r"shape \(2,\), got \(3,\)"),
-            (lambda: plots.games.line_game_animation([], U, "a.gif"), r"at least one turn, .* got 0 turns"),
+            (
+                lambda: plots.games.line_game_animation([], U, "a.gif"),
+                r"at least one turn, .* got 0 turns",
+            ),
             (lambda: plots.games.line_game_animation([(V, W)], U, "a.mp4"), r"a .gif .* 'a.mp4'"),
-            (lambda: plots.games.losses([], ["critic"]), r"names of metrics among \[\], got \['critic'\]"),
-            (lambda: plots.games.confusion(torch.ones(2, 3)), r"square matrix of counts .* \(2, 3\)"),
+            (
+                lambda: plots.games.losses([], ["critic"]),
+                r"names of metrics among \[\], got \['critic'\]",
+            ),
+            (
+                lambda: plots.games.confusion(torch.ones(2, 3)),
+                r"square matrix of counts .* \(2, 3\)",
+            ),
             (
                 lambda: plots.games.confusion(torch.ones(2, 2), ["a"]),
                 "expected 2 names, one for each class, got 1",
             ),
             (
-                lambda: plots.games.translations(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), torch.rand(2, 64)),
+                lambda: plots.games.translations(
+                    torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), torch.rand(2, 64)
+                ),
                 r"of one shape, got \(2, 1, 8, 8\), \(2, 1, 8, 8\), \(2, 64\)",
             ),
         ],

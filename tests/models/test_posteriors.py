@@ -55,7 +55,9 @@ def mixture_by_hand(program: toy.OrderedMixture, locs: Tensor) -> Tensor:
     total = torch.zeros(locs.shape[0], dtype=locs.dtype)
     for x in program.x:
         square = (x - locs).square() / (2 * program.scale.square())
-        total += ((-square).exp() @ program.weights / (program.scale * math.sqrt(2 * math.pi))).log()
+        total += (
+            (-square).exp() @ program.weights / (program.scale * math.sqrt(2 * math.pi))
+        ).log()
     return total
 
 
@@ -69,7 +71,9 @@ def markov_by_hand(program: toy.HiddenMarkov, locs: Tensor) -> Tensor:
 
 
 def from_the_prior(posterior: toy.Posterior, draws: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Draws of every site from the prior, with their log likelihood; discrete latents summed out by hand."""
+    """Draws of every site from the prior, with their log likelihood; discrete latents summed out by
+    hand.
+    """
     with pyro.plate("draws", draws, dim=-2), pyro.validation_enabled(False), torch.no_grad():
         trace = poutine.trace(posterior.model).get_trace(*posterior.data)
     values = {name: trace.nodes[name]["value"] for name in posterior.reference()}
@@ -77,7 +81,9 @@ def from_the_prior(posterior: toy.Posterior, draws: int) -> tuple[dict[str, Tens
         return values, mixture_by_hand(posterior, values["locs"].reshape(-1, 2))
     if isinstance(posterior, toy.HiddenMarkov):
         return values, markov_by_hand(posterior, values["locs"].reshape(-1, 2))
-    observed = [s for n, s in stochastic_sites(trace).items() if s["is_observed"] and n not in values]
+    observed = [
+        s for n, s in stochastic_sites(trace).items() if s["is_observed"] and n not in values
+    ]
     return values, sum((s["fn"].log_prob(s["value"]).sum(-1) for s in observed), torch.zeros(draws))
 
 
@@ -94,7 +100,9 @@ def test_it_keeps_the_contract(make: Callable[[], Any]) -> None:
     flipped = [d.flip(0) for d in posterior.data]
     sites = stochastic_sites(poutine.trace(posterior.model).get_trace(*flipped))
     observed = [
-        s["value"].reshape(-1) for s in sites.values() if s["is_observed"] and "_deterministic" not in s["infer"]
+        s["value"].reshape(-1)
+        for s in sites.values()
+        if s["is_observed"] and "_deterministic" not in s["infer"]
     ]
     assert len(observed) >= len(flipped)
     if flipped:
@@ -103,7 +111,9 @@ def test_it_keeps_the_contract(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("name", [n for n in POSTERIORS if not n.startswith("funnel")])
 def test_the_reference_is_what_importance_sampling_finds(name: str) -> None:
-    """Self-normalised, from the prior: within four standard errors, delta method; posteriordb has an error of its own."""
+    """Self-normalised, from the prior: within four standard errors, delta method; posteriordb has
+    an error of its own.
+    """
     posterior = POSTERIORS[name]()
     values, log_weights = from_the_prior(posterior, 200_000)
     weights = log_weights.double().flatten().softmax(0)
@@ -115,7 +125,9 @@ def test_the_reference_is_what_importance_sampling_finds(name: str) -> None:
         square = (f - got[..., None]).square()
         variance = (square * weights).sum(-1)
         error = (square * weights.square()).sum(-1).sqrt()
-        sd_error = ((square - variance[..., None]) * weights).square().sum(-1).sqrt() / (2 * variance.sqrt())
+        sd_error = ((square - variance[..., None]) * weights).square().sum(-1).sqrt() / (
+            2 * variance.sqrt()
+        )
         assert ((got - mean).abs() < 4 * (error + own[0] * sd)).all(), (site, got, mean, error)
         assert ((variance.sqrt() - sd).abs() < 4 * (sd_error + own[1] * sd)).all(), (
             site,
@@ -127,11 +139,15 @@ def test_the_reference_is_what_importance_sampling_finds(name: str) -> None:
 
 @pytest.mark.parametrize("centred", [True, False])
 def test_the_moments_of_the_funnel(centred: bool) -> None:
-    """Var xᵢ = E exp v has too heavy a tail for draws: by the trapezoid rule over v, x given v by its own distribution."""
+    """Var xᵢ = E exp v has too heavy a tail for draws: by the trapezoid rule over v, x given v by
+    its own distribution.
+    """
     program = toy.Funnel(4, centred=centred).double()
     v = torch.linspace(-40, 60, 4001, dtype=torch.float64)
     with pyro.plate("nodes", len(v)):
-        held = poutine.condition(program.model, {"v": v} if centred else {"v": v, "x_raw": torch.ones(len(v), 3).to(v)})
+        held = poutine.condition(
+            program.model, {"v": v} if centred else {"v": v, "x_raw": torch.ones(len(v), 3).to(v)}
+        )
         sites = poutine.trace(held).get_trace().nodes
     spread = sites["x"]["fn"].stddev if centred else sites["x"]["value"]
     weights = sites["v"]["fn"].log_prob(v).exp() * float(v[1] - v[0])
@@ -144,7 +160,9 @@ class TestRegression:
     def test_the_normal_equations(self) -> None:
         for n, p in ((30, 4), (2, 3)):
             program = toy.LinearRegression.simulated(n, p, noise=0.5).double()
-            covariance = torch.linalg.inv(program.features.T @ program.features / 0.25 + torch.eye(p).double())
+            covariance = torch.linalg.inv(
+                program.features.T @ program.features / 0.25 + torch.eye(p).double()
+            )
             mean, sd = program.reference()["coefficients"]
             torch.testing.assert_close(mean, covariance @ program.features.T @ program.y / 0.25)
             torch.testing.assert_close(sd, covariance.diagonal().sqrt())
@@ -154,12 +172,21 @@ class TestRegression:
         program = toy.LinearRegression.simulated(12, 2, noise=None).double()
         u = torch.linspace(-5, 6, 3001, dtype=torch.float64)
         noise = u.exp().square()[:, None, None] * torch.eye(12).double()
-        evidence = dist.MultivariateNormal(torch.zeros(12).double(), program.features @ program.features.T + noise)
-        weights = (evidence.log_prob(program.y) + dist.HalfCauchy(2.5).log_prob(u.exp()) + u).softmax(0)
-        given = [toy.LinearRegression(program.features, program.y, 1.0, float(s)).reference() for s in u[::10].exp()]
+        evidence = dist.MultivariateNormal(
+            torch.zeros(12).double(), program.features @ program.features.T + noise
+        )
+        weights = (
+            evidence.log_prob(program.y) + dist.HalfCauchy(2.5).log_prob(u.exp()) + u
+        ).softmax(0)
+        given = [
+            toy.LinearRegression(program.features, program.y, 1.0, float(s)).reference()
+            for s in u[::10].exp()
+        ]
         mean = weights @ u.exp()
         torch.testing.assert_close(program.reference()["sigma"].mean, mean)
-        torch.testing.assert_close(program.reference()["sigma"].sd, (weights @ (u.exp() - mean).square()).sqrt())
+        torch.testing.assert_close(
+            program.reference()["sigma"].sd, (weights @ (u.exp() - mean).square()).sqrt()
+        )
         coarse = weights[::10] / weights[::10].sum()
         means = torch.stack([g["coefficients"].mean for g in given])
         torch.testing.assert_close(program.reference()["coefficients"].mean, coarse @ means)
@@ -169,13 +196,17 @@ class TestDiscrete:
     @enumerated
     def test_enumeration_sums_as_by_hand(self, make: Callable[[], Any]) -> None:
         posterior = make().double()
-        start, potential, *_ = initialize_model(posterior.model, posterior.data, max_plate_nesting=nesting(posterior))
+        start, potential, *_ = initialize_model(
+            posterior.model, posterior.data, max_plate_nesting=nesting(posterior)
+        )
         by_hand = mixture_by_hand if isinstance(posterior, toy.OrderedMixture) else markov_by_hand
         for _ in range(5):
             u = torch.randn_like(start["locs"])
             locs = torch.stack([u[0], u[0] + u[1].exp()])
             prior = -0.5 * ((u[0] / 3).square() + u[1].square()) - math.log(3 * 2 * math.pi)
-            torch.testing.assert_close(-potential({"locs": u}), prior + by_hand(posterior, locs[None])[0])
+            torch.testing.assert_close(
+                -potential({"locs": u}), prior + by_hand(posterior, locs[None])[0]
+            )
 
     def test_the_chain_is_a_sum_over_all_paths(self) -> None:
         program = toy.HiddenMarkov.simulated(7).double()
@@ -183,7 +214,9 @@ class TestDiscrete:
         total = torch.zeros(2).double()
         for path in map(list, itertools.product([0, 1], repeat=7)):
             chance = program.initial[path[0]] * program.transition[path[:-1], path[1:]].prod()
-            total += chance * dist.Normal(locs[:, path], program.scale).log_prob(program.x).sum(-1).exp()
+            total += (
+                chance * dist.Normal(locs[:, path], program.scale).log_prob(program.x).sum(-1).exp()
+            )
         torch.testing.assert_close(markov_by_hand(program, locs), total.log())
 
     def test_the_two_modes_are_far_apart(self) -> None:
@@ -207,7 +240,9 @@ def test_it_traces_and_maps(make: Callable[[], Any]) -> None:
         moved = {k: v + 0.2 for k, v in stacked.items()}
         gradients, values = graph(moved)
         for i in range(3):
-            gradient, value = torch.func.grad_and_value(potential)({k: v[i] for k, v in moved.items()})
+            gradient, value = torch.func.grad_and_value(potential)(
+                {k: v[i] for k, v in moved.items()}
+            )
             torch.testing.assert_close(values[i], value)
             torch.testing.assert_close({k: g[i] for k, g in gradients.items()}, gradient)
 
@@ -215,7 +250,10 @@ def test_it_traces_and_maps(make: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        *(functools.partial(kind.simulated, 9, 2) for kind in (toy.LinearRegression, toy.LogisticRegression)),
+        *(
+            functools.partial(kind.simulated, 9, 2)
+            for kind in (toy.LinearRegression, toy.LogisticRegression)
+        ),
         *(kind.simulated for kind in (toy.OrderedMixture, toy.SignFlip, toy.HiddenMarkov)),
     ],
 )
@@ -236,30 +274,78 @@ NAN = torch.tensor([1.0, float("nan")])
         (lambda: toy.Banana(scale=0.0), "expected positive scale, got 0"),
         (lambda: toy.Banana(curvature=math.inf), "expected finite curvature"),
         (lambda: toy.Funnel(1), "dimension of at least 2, got 1"),
-        (lambda: toy.LinearRegression(torch.ones(3), torch.ones(3)), r"expected features of shape \(N, P\)"),
-        (lambda: toy.LinearRegression(torch.ones(3, 1), torch.ones(2)), r"expected y of shape \(3,\).* got \(2,\)"),
+        (
+            lambda: toy.LinearRegression(torch.ones(3), torch.ones(3)),
+            r"expected features of shape \(N, P\)",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(3, 1), torch.ones(2)),
+            r"expected y of shape \(3,\).* got \(2,\)",
+        ),
         (lambda: toy.LinearRegression(torch.ones(2, 1), NAN), "expected finite y, got NaN"),
-        (lambda: toy.LinearRegression(NAN[:, None], torch.ones(2)), "expected finite features, got NaN"),
-        (lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2).long()), "floating dtype, got torch.int64"),
-        (lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2).double()), "the features' dtype torch.float32"),
-        (lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2), -1.0), "positive prior_scale, got -1"),
-        (lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2), noise=0.0), "positive noise, got 0"),
-        (lambda: toy.LinearRegression(torch.ones(1, 1), torch.ones(1), noise=None), "at least 2 data"),
+        (
+            lambda: toy.LinearRegression(NAN[:, None], torch.ones(2)),
+            "expected finite features, got NaN",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2).long()),
+            "floating dtype, got torch.int64",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2).double()),
+            "the features' dtype torch.float32",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2), -1.0),
+            "positive prior_scale, got -1",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(2, 1), torch.ones(2), noise=0.0),
+            "positive noise, got 0",
+        ),
+        (
+            lambda: toy.LinearRegression(torch.ones(1, 1), torch.ones(1), noise=None),
+            "at least 2 data",
+        ),
         (lambda: toy.LinearRegression.simulated(3, 0), "n = 3 and p = 0"),
-        (lambda: toy.LogisticRegression(torch.ones(2, 1), torch.arange(2.0) * 2), "0 or 1, got values from 0.0 to 2"),
-        (lambda: toy.LogisticRegression.simulated(50, 2).reference(points=9), "leave 'coefficients' .* raise points"),
-        (lambda: toy.LogisticRegression.simulated(20, 3).reference(), "at most 2 coefficients for a quadrature, got 3"),
-        (lambda: toy.SignFlip.simulated().reference(points=3), "at least 5 quadrature points, got 3"),
+        (
+            lambda: toy.LogisticRegression(torch.ones(2, 1), torch.arange(2.0) * 2),
+            "0 or 1, got values from 0.0 to 2",
+        ),
+        (
+            lambda: toy.LogisticRegression.simulated(50, 2).reference(points=9),
+            "leave 'coefficients' .* raise points",
+        ),
+        (
+            lambda: toy.LogisticRegression.simulated(20, 3).reference(),
+            "at most 2 coefficients for a quadrature, got 3",
+        ),
+        (
+            lambda: toy.SignFlip.simulated().reference(points=3),
+            "at least 5 quadrature points, got 3",
+        ),
         (lambda: toy.SignFlip(torch.full((20,), 1e3)).reference(), "mass at the border"),
         (lambda: toy.SignFlip(torch.ones(2, 2)), r"expected data of shape \(N,\).* got \(2, 2\)"),
         (lambda: toy.SignFlip(torch.ones(2), scale=math.nan), "expected positive scale, got nan"),
         (lambda: toy.OrderedMixture(NAN), "expected finite data"),
-        (lambda: toy.OrderedMixture(torch.ones(3), torch.ones(3)), r"expected weights of shape \(2,\), got \(3,\)"),
-        (lambda: toy.OrderedMixture(torch.ones(3), torch.tensor([1.0, 0.0])), "expected positive weights"),
+        (
+            lambda: toy.OrderedMixture(torch.ones(3), torch.ones(3)),
+            r"expected weights of shape \(2,\), got \(3,\)",
+        ),
+        (
+            lambda: toy.OrderedMixture(torch.ones(3), torch.tensor([1.0, 0.0])),
+            "expected positive weights",
+        ),
         (lambda: toy.HiddenMarkov(torch.ones(0)), "N of at least 1"),
-        (lambda: toy.HiddenMarkov(torch.ones(3), torch.ones(2)), r"expected transition of shape \(2, 2\), got \(2,\)"),
+        (
+            lambda: toy.HiddenMarkov(torch.ones(3), torch.ones(2)),
+            r"expected transition of shape \(2, 2\), got \(2,\)",
+        ),
         (lambda: toy.HiddenMarkov(torch.ones(3), torch.eye(2)), "expected positive transition"),
-        (lambda: automatic(lambda model: model, lambda: None), "a family that makes an AutoGuide, got _bound_partial"),
+        (
+            lambda: automatic(lambda model: model, lambda: None),
+            "a family that makes an AutoGuide, got _bound_partial",
+        ),
     ],
 )
 def test_bad_input_is_named(make: Callable[[], object], said: str) -> None:
@@ -267,7 +353,14 @@ def test_bad_input_is_named(make: Callable[[], object], said: str) -> None:
         make()
 
 
-NAMES = ["Normal", "DiagonalNormal", "MultivariateNormal", "LaplaceApproximation", "IAFNormal", "Gaussian"]
+NAMES = [
+    "Normal",
+    "DiagonalNormal",
+    "MultivariateNormal",
+    "LaplaceApproximation",
+    "IAFNormal",
+    "Gaussian",
+]
 FAMILIES: dict[str, Any] = {name: getattr(autoguide, f"Auto{name}") for name in NAMES}
 FAMILIES["LowRank"] = functools.partial(autoguide.AutoLowRankMultivariateNormal, rank=1)
 
@@ -292,9 +385,13 @@ class TestAutomatic:
         assert not pyro.settings.get("module_local_params")
 
     def test_it_reaches_the_exact_posterior(self) -> None:
-        """The family holds the posterior, so that at the optimum log p(y, z) − log q(z) is one number at every draw."""
+        """The family holds the posterior, so that at the optimum log p(y, z) − log q(z) is one
+        number at every draw.
+        """
         posterior = toy.LinearRegression.simulated(50, 2).double()
-        guide = automatic(autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0)
+        guide = automatic(
+            autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0
+        )
         optimizer = torch.optim.Adam(guide.parameters(), 0.1)
         decay = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
         elbo = Trace_ELBO(num_particles=10, vectorize_particles=True, max_plate_nesting=1)
@@ -313,9 +410,14 @@ class TestAutomatic:
 
     def test_pyros_own_svi_trains_it(self) -> None:
         posterior = toy.LinearRegression.simulated(10, 2)
-        a, b = (automatic(autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0) for _ in range(2))
+        a, b = (
+            automatic(autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0)
+            for _ in range(2)
+        )
         before = [p.detach().clone() for p in b.parameters()]
-        svi = pyro.infer.SVI(posterior.model, a, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO(num_particles=2))
+        svi = pyro.infer.SVI(
+            posterior.model, a, pyro.optim.Adam({"lr": 0.1}), Trace_ELBO(num_particles=2)
+        )
         for _ in range(2):
             svi.step(*posterior.data)
         assert all(torch.equal(p, q) for p, q in zip(before, b.parameters(), strict=True))
@@ -324,7 +426,9 @@ class TestAutomatic:
     @enumerated
     def test_it_does_not_see_what_is_enumerated(self, make: Callable[[], Any]) -> None:
         posterior = make()
-        guide = automatic(autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0)
+        guide = automatic(
+            autoguide.AutoMultivariateNormal, posterior.model, *posterior.data, seed=0
+        )
         assert guide(*posterior.data).keys() == {"locs"}
         elbo = TraceEnum_ELBO(max_plate_nesting=nesting(posterior))
         elbo.differentiable_loss(posterior.model, guide, *posterior.data).backward()
@@ -333,7 +437,9 @@ class TestAutomatic:
     def test_a_seed_repeats_and_leaves_the_generator(self) -> None:
         posterior, state = toy.EightSchools(), torch.get_rng_state()
         a, b = (
-            automatic(autoguide.AutoLowRankMultivariateNormal, posterior.model, *posterior.data, seed=3)
+            automatic(
+                autoguide.AutoLowRankMultivariateNormal, posterior.model, *posterior.data, seed=3
+            )
             for _ in range(2)
         )
         assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
@@ -341,7 +447,9 @@ class TestAutomatic:
 
     def test_the_parameters_of_the_model_stay_as_they_are(self) -> None:
         def model() -> Tensor:
-            return pyro.sample("z", dist.Normal(torch.zeros(()), pyro.param("spread", torch.tensor(2.0))))
+            return pyro.sample(
+                "z", dist.Normal(torch.zeros(()), pyro.param("spread", torch.tensor(2.0)))
+            )
 
         assert automatic(autoguide.AutoNormal, model)().keys() == {"z"}
         assert not pyro.get_param_store().keys()

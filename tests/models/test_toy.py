@@ -29,14 +29,19 @@ def _curve() -> toy.Curve:
 
 
 def _mixture() -> toy.GaussianMixture:
-    return toy.GaussianMixture(torch.tensor([1.0, 2.0, 3.0]), torch.randn(3, 2), torch.tensor([0.5, 1.0, 0.2]))
+    return toy.GaussianMixture(
+        torch.tensor([1.0, 2.0, 3.0]), torch.randn(3, 2), torch.tensor([0.5, 1.0, 0.2])
+    )
 
 
 @pytest.mark.parametrize("latent_dim", PPCA_DIGITS)
 def test_ppca_reaches_the_known_likelihood_of_the_digits(latent_dim: int) -> None:
     digits = data.load("digits")
     program = toy.PPCA.maximum_likelihood(digits.train.x.flatten(1), latent_dim)
-    got = [float(program.exact_log_evidence(s.x.flatten(1)).mean()) for s in (digits.train, digits.test)]
+    got = [
+        float(program.exact_log_evidence(s.x.flatten(1)).mean())
+        for s in (digits.train, digits.test)
+    ]
     np.testing.assert_allclose(got, PPCA_DIGITS[latent_dim], atol=1e-4)
 
 
@@ -47,12 +52,17 @@ def test_bayes_rule_holds_at_any_latent() -> None:
         posterior = program.exact_posterior(x)
         z = posterior.sample((7,))
         evidence = log_density(program.model, {"z": z}, x).joint - posterior.log_prob(z)
-        torch.testing.assert_close(evidence, program.exact_log_evidence(x).expand(7, -1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            evidence, program.exact_log_evidence(x).expand(7, -1), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_quadrature_is_exact_on_a_line() -> None:
     """f(z) = az + b makes the curve a PPCA, whose evidence and posterior are closed."""
-    a, b = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.3, 0.1], dtype=torch.float64)
+    a, b = (
+        torch.tensor([1.0, -2.0], dtype=torch.float64),
+        torch.tensor([0.3, 0.1], dtype=torch.float64),
+    )
     curve = toy.Curve(lambda z: z * a + b, 0.1).double()
     line = toy.PPCA(a[:, None], b, curve.scale)
     x = simulate(line, 50)
@@ -65,7 +75,9 @@ def test_the_quadrature_is_exact_on_a_line() -> None:
 def test_the_quadrature_has_converged() -> None:
     coarse, fine = _curve(), toy.Curve(_curve().feature_map, 0.2, points=16_001).double()
     x = simulate(coarse, 50)
-    torch.testing.assert_close(coarse.exact_log_evidence(x), fine.exact_log_evidence(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        coarse.exact_log_evidence(x), fine.exact_log_evidence(x), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("make", [_curve, _mixture], ids=["curve", "mixture"])
@@ -93,21 +105,40 @@ def test_one_dimensional_conjugate_pair() -> None:
     """z ~ N(0, 1), x | z ~ N(z, 1) gives x ~ N(0, 2) and z | x ~ N(x/2, 1/2)."""
     program = toy.PPCA(torch.ones(1, 1), torch.zeros(1), 1.0)
     x = torch.linspace(-3, 3, 7)[:, None]
-    torch.testing.assert_close(program.exact_log_evidence(x), dist.Normal(0.0, 2**0.5).log_prob(x[:, 0]))
+    torch.testing.assert_close(
+        program.exact_log_evidence(x), dist.Normal(0.0, 2**0.5).log_prob(x[:, 0])
+    )
     torch.testing.assert_close(program.exact_posterior(x).mean, x / 2)
-    assert program.exact_posterior(x).covariance_matrix.flatten().tolist() == pytest.approx([0.5] * 7)
+    assert program.exact_posterior(x).covariance_matrix.flatten().tolist() == pytest.approx(
+        [0.5] * 7
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: toy.PPCA(torch.ones(3, 2), torch.ones(2), 1.0), r"expected weight \(D, q\) and loc \(D,\)"),
+        (
+            lambda: toy.PPCA(torch.ones(3, 2), torch.ones(2), 1.0),
+            r"expected weight \(D, q\) and loc \(D,\)",
+        ),
         (lambda: toy.PPCA(torch.ones(3, 2), torch.ones(3), 0.0), "expected positive scale, got 0"),
-        (lambda: toy.PPCA.maximum_likelihood(torch.randn(9, 3), 3), "latent dimension from 1 to 2, got 3"),
-        (lambda: toy.GaussianMixture(torch.ones(2), torch.ones(3, 2), 1.0), r"expected weights \(K,\), locs \(K, D\)"),
-        (lambda: toy.GaussianMixture(-torch.ones(2), torch.ones(2, 2), 1.0), "expected positive weights"),
+        (
+            lambda: toy.PPCA.maximum_likelihood(torch.randn(9, 3), 3),
+            "latent dimension from 1 to 2, got 3",
+        ),
+        (
+            lambda: toy.GaussianMixture(torch.ones(2), torch.ones(3, 2), 1.0),
+            r"expected weights \(K,\), locs \(K, D\)",
+        ),
+        (
+            lambda: toy.GaussianMixture(-torch.ones(2), torch.ones(2, 2), 1.0),
+            "expected positive weights",
+        ),
         (lambda: toy.Curve(lambda z: z, 1.0, points=2), "at least 3 quadrature points, got 2"),
-        (lambda: toy.Curve(lambda z: z, 1e-4).exact_log_evidence(torch.ones(1, 1) / 3), "nats off; raise points"),
+        (
+            lambda: toy.Curve(lambda z: z, 1e-4).exact_log_evidence(torch.ones(1, 1) / 3),
+            "nats off; raise points",
+        ),
     ],
 )
 def test_bad_parameters(make: object, said: str) -> None:

@@ -1,4 +1,6 @@
-"""CycleGAN between domains of digits: nothing is paired, and what comes out is still the same digit."""
+"""CycleGAN between domains of digits: nothing is paired, and what comes out is still the same
+digit.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def _expect(done: Translated, direction: str, least: float) -> None:
 
 
 def test_inverted_digits_are_read_once_they_are_translated() -> None:
-    done = translate("digits", "digits:inverted", seed=0, steps=600, width=32, cycle=10.0, identity=0.0)
+    done = translate(
+        "digits", "digits:inverted", seed=0, steps=600, width=32, cycle=10.0, identity=0.0
+    )
     assert done.errors.ratio < 0.2
     for direction in ("a → b", "b → a"):
         _expect(done, direction, 0.9)

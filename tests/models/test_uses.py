@@ -1,4 +1,6 @@
-"""What implicit models are used for: conditions of any kind, editing an image, features of a critic, more labelled data."""
+"""What implicit models are used for: conditions of any kind, editing an image, features of a
+critic, more labelled data.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from ppl_gen import data
 from ppl_gen.critics import mlp_critic
 from ppl_gen.data.attributes import edges, slant, thickness
 from ppl_gen.data.captions import DIGITS, Captions, TextEncoder
-from ppl_gen.inference import adversarial_step, fit, hmc, mmd, moment_step, moving_average, two_sample_test
+from ppl_gen.inference import (
+    adversarial_step,
+    fit,
+    hmc,
+    mmd,
+    moment_step,
+    moving_average,
+    two_sample_test,
+)
 from ppl_gen.inference.samples.kernels import default_kernel
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.models import cgan, gan, gmmn
@@ -26,10 +36,15 @@ from ppl_gen.program import Observed, simulate
 SHAPE = (1, 8, 8)
 
 
-def trained(program: nn.Module, critic: nn.Module, x: Tensor, *context: Tensor, epochs: int, **options: Any) -> Any:
+def trained(
+    program: nn.Module, critic: nn.Module, x: Tensor, *context: Tensor, epochs: int, **options: Any
+) -> Any:
     """The moving average of a program after so many epochs under R1 = 0.1."""
     average = moving_average(program)
-    optimizers = [torch.optim.Adam(m.parameters(), 5e-4, betas=(0.0, 0.9), fused=True) for m in (program, critic)]
+    optimizers = [
+        torch.optim.Adam(m.parameters(), 5e-4, betas=(0.0, 0.9), fused=True)
+        for m in (program, critic)
+    ]
     step = adversarial_step(program, critic, *optimizers, r1=0.1, average=average, **options)
     batches = data.Split(x, *context).batches(50)
     fit(step, batches, epochs, progress=False)
@@ -62,7 +77,9 @@ def test_samples_added_to_a_few_labelled_digits_teach_a_classifier(by_label: Any
     asked = torch.arange(1000) % 10
     both = torch.cat([real, simulate(by_label, 1000, asked).flatten(1)]), torch.cat([y, asked])
     test = data.load("digits").test
-    alone, together = (SVC(gamma=0.125).fit(*given).predict(test.x.flatten(1)) for given in ((real, y), both))
+    alone, together = (
+        SVC(gamma=0.125).fit(*given).predict(test.x.flatten(1)) for given in ((real, y), both)
+    )
     gained = torch.as_tensor((together == test.y.numpy()).astype(float) - (alone == test.y.numpy()))
     assert float(gained.mean()) > 4 * float(gained.std()) / len(gained) ** 0.5
 
@@ -71,14 +88,18 @@ def _attributes(x: Tensor, y: Tensor) -> Tensor:
     """The label in one-hot form, then thickness and slant in units of their standard deviations."""
     measured = torch.stack([thickness(x), slant(x)], -1)
     whole = torch.stack([thickness(digits().x), slant(digits().x)], -1)
-    return torch.cat([nn.functional.one_hot(y, 10), (measured - whole.mean(0)) / whole.std(0)], -1).float()
+    return torch.cat(
+        [nn.functional.one_hot(y, 10), (measured - whole.mean(0)) / whole.std(0)], -1
+    ).float()
 
 
 @pytest.fixture(scope="module")
 def by_attributes() -> Any:
     torch.manual_seed(0)
     y = _attributes(digits().x, digits().y)
-    return trained(cgan(SHAPE, 10, attributes=12), mlp_critic(SHAPE, attributes=12), digits().x, y, epochs=100)
+    return trained(
+        cgan(SHAPE, 10, attributes=12), mlp_critic(SHAPE, attributes=12), digits().x, y, epochs=100
+    )
 
 
 def test_attributes_are_obeyed(by_attributes: Any) -> None:
@@ -93,7 +114,16 @@ def test_attributes_are_obeyed(by_attributes: Any) -> None:
 def test_one_attribute_of_a_given_image_is_edited(by_attributes: Any) -> None:
     test = data.load("digits").test
     x, y = test.x[:20], _attributes(test.x[:20], test.y[:20])
-    draws = hmc(Observed(by_attributes, Gaussian(0.1)).model, x, y, local=True, chains=4, draws=50, warmup=150, seed=0)
+    draws = hmc(
+        Observed(by_attributes, Gaussian(0.1)).model,
+        x,
+        y,
+        local=True,
+        chains=4,
+        draws=50,
+        warmup=150,
+        seed=0,
+    )
     z = draws.samples["z"][:, -1]  # one draw of the latents of each image, for each chain
     leaning = y.clone()
     leaning[:, 11] += 1.5
@@ -110,7 +140,9 @@ def test_edges_of_a_digit_are_filled_in() -> None:
     torch.manual_seed(0)
     x, test = digits().x, data.load("digits").test.x
     critic = mlp_critic(SHAPE, attributes=64, embed=nn.Flatten())
-    program = trained(cgan(SHAPE, 10, attributes=64, embed=nn.Flatten()), critic, x, edges(x), epochs=70)
+    program = trained(
+        cgan(SHAPE, 10, attributes=64, embed=nn.Flatten()), critic, x, edges(x), epochs=70
+    )
     unconditioned = trained(gan(SHAPE, 10), mlp_critic(SHAPE), x, epochs=40)
     drawn, other = simulate(program, len(test), edges(test)), simulate(unconditioned, len(test))
     assert float((drawn - test).abs().mean()) < 0.5 * float((other - test).abs().mean())
@@ -160,10 +192,14 @@ def test_a_moment_matching_network_learns_digits_without_a_critic(name: str) -> 
 
     torch.manual_seed(0)
     program = gmmn(SHAPE, 10)
-    kernel = default_kernel(*(t.flatten(1) for t in digits().x[:600].split(300)))  # one for before and after
+    kernel = default_kernel(
+        *(t.flatten(1) for t in digits().x[:600].split(300))
+    )  # one for before and after
     statistic = partial(mmd, kernel=kernel)
     before = two_sample_test(simulate(program, 300), digits().x[:300], statistic, seed=0)
-    options: dict[str, Callable[..., Tensor]] = {} if name == "mmd" else {"discrepancy": squared_energy}
+    options: dict[str, Callable[..., Tensor]] = (
+        {} if name == "mmd" else {"discrepancy": squared_energy}
+    )
     step = moment_step(program, torch.optim.Adam(program.parameters(), 1e-3), **options)
     fit(step, digits().batches(250), 60, progress=False)
     after = two_sample_test(simulate(program, 300), digits().x[:300], statistic, seed=0)

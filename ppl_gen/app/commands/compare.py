@@ -1,4 +1,6 @@
-"""`ppl-gen compare`: a toy posterior or a fitted run, its guide beside MCMC, in a table, pictures and a netCDF file."""
+"""`ppl-gen compare`: a toy posterior or a fitted run, its guide beside MCMC, in a table, pictures
+and a netCDF file.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ from ppl_gen.models import toy
 from ppl_gen.program import simulate
 
 SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": hmc, "nuts": nuts}
-GUIDES: dict[str, type] = {"mean-field": AutoDiagonalNormal, "full-covariance": AutoMultivariateNormal}
+GUIDES: dict[str, type] = {
+    "mean-field": AutoDiagonalNormal,
+    "full-covariance": AutoMultivariateNormal,
+}
 PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
 PRODUCTS = (*PICTURES, "comparison.csv", "posterior.nc")
 SHOWN = 24  # rows of the printed table
@@ -98,7 +103,8 @@ class _Problem(NamedTuple):
 
 
 def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Comparison:
-    """Compares guide and MCMC, prints the table and the verdict, and writes pictures, comparison.csv and posterior.nc.
+    """Compares guide and MCMC, prints the table and the verdict, and writes pictures,
+    comparison.csv and posterior.nc.
 
     Args:
         asked: The options.
@@ -106,17 +112,22 @@ def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Com
         console: Where it is said.
 
     Raises:
-        ValueError: Before work starts, if a name is unknown, a count too small, or results would be written over.
+        ValueError: Before work starts, if a name is unknown, a count too small, or results would be
+            written over.
     """
     expect_engine(asked.engine)
     sampler = SAMPLERS[resolve("sampler", asked.sampler, SAMPLERS)]
     chains = 1 if asked.chains is None else asked.chains
-    expect_counts(draws=asked.draws, warmup=asked.warmup, steps=asked.steps, limit=asked.limit, chains=chains)
+    expect_counts(
+        draws=asked.draws, warmup=asked.warmup, steps=asked.steps, limit=asked.limit, chains=chains
+    )
     is_run = asked.what not in TOYS and (Path(asked.what) / "config.json").exists()
     if not is_run:
         resolve("posterior or run", asked.what, TOYS)
     resolve("guide", asked.guide, GUIDES)
-    folder = asked.out or (Path(asked.what) / "compare" if is_run else Path("runs") / f"compare-{asked.what}")
+    folder = asked.out or (
+        Path(asked.what) / "compare" if is_run else Path("runs") / f"compare-{asked.what}"
+    )
     expect_vacant(folder, asked.overwrite, PRODUCTS)
     problem = _of_run(asked, fitted) if is_run else _of_toy(asked, console)
     usual = 4 if sampler is nuts else problem.chains
@@ -145,11 +156,15 @@ def _of_run(asked: Asked, fitted: Callable[[Path], Fitted]) -> _Problem:
     opened = fitted(Path(asked.what))
     opened.expect_guide("a comparison with MCMC")
     test = opened.data.test.fixed(0, asked.limit)
-    return _Problem(asked.what, opened.program, opened.program.guide, (test.x, *opened.context(test)), 16)
+    return _Problem(
+        asked.what, opened.program, opened.program.guide, (test.x, *opened.context(test)), 16
+    )
 
 
 def _of_toy(asked: Asked, console: Console) -> _Problem:
-    """A toy posterior with an automatic guide, fitted by SVI with a learning rate that falls from 0.05 to 0.0005."""
+    """A toy posterior with an automatic guide, fitted by SVI with a learning rate that falls from
+    0.05 to 0.0005.
+    """
     name, steps, quiet = asked.what, asked.steps, not console.is_terminal
     with forked(torch.device("cpu"), asked.seed):
         program, data = TOYS[name]()
@@ -181,7 +196,8 @@ def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> Non
         model=getattr(problem.program, "model", problem.program) if observed else None,
         args=problem.data,
         guide=problem.guide if observed else None,
-        log_likelihood=observed and problem.name != "hidden-markov",  # one datum: its chain is of one piece
+        log_likelihood=observed
+        and problem.name != "hidden-markov",  # one datum: its chain is of one piece
         posterior_predictive=observed,
         seed=seed,
     )
@@ -210,27 +226,45 @@ class _Live:
 def _print(name: str, found: Comparison, console: Console) -> None:
     rows = found.table()
     exact = bool(rows["exact mean"].notna().any())
-    table = Table(title=f"{name}: mean (sd) under the guide and {found.draws.sampler}", title_justify="left")
-    for column in ("", "guide", "MCMC", "± MCSE", *(["reference"] if exact else []), "sd ratio", "R̂", "ESS"):
+    table = Table(
+        title=f"{name}: mean (sd) under the guide and {found.draws.sampler}", title_justify="left"
+    )
+    for column in (
+        "",
+        "guide",
+        "MCMC",
+        "± MCSE",
+        *(["reference"] if exact else []),
+        "sd ratio",
+        "R̂",
+        "ESS",
+    ):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for coordinate, row in rows.head(SHOWN).iterrows():
         cells = [f"{row['guide mean']:.3f} ({row['guide sd']:.3f})"]
         cells += [f"{row['mcmc mean']:.3f} ({row['mcmc sd']:.3f})", f"{row['mcse']:.3f}"]
-        truth = "–" if math.isnan(row["exact mean"]) else f"{row['exact mean']:.3f} ({row['exact sd']:.3f})"
+        truth = (
+            "–"
+            if math.isnan(row["exact mean"])
+            else f"{row['exact mean']:.3f} ({row['exact sd']:.3f})"
+        )
         cells += [truth] if exact else []
         ratio = "–" if math.isnan(row["sd ratio"]) else f"{row['sd ratio']:.2f}"
         table.add_row(str(coordinate), *cells, ratio, f"{row['r_hat']:.3f}", f"{row['ess']:.0f}")
     Console(file=console.file, width=max(console.width, 110)).print(table)
     if len(rows) > SHOWN:
-        console.print(f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv", soft_wrap=True)
+        console.print(
+            f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv", soft_wrap=True
+        )
     console.print(str(found), soft_wrap=True)
     for what, why in found.unavailable.items():
         console.print(f"not available: {what}: {why}", soft_wrap=True)
     for remark in found.draws.remarks:
         console.print(f"{found.draws.sampler}: {remark}", soft_wrap=True)
     console.print(
-        f"{found.draws.chains} chains of {found.draws.draws} draws in {found.draws.seconds:.1f} s "
-        f"(+ {found.draws.preparation_seconds:.1f} s of preparation), {found.ess_per_second:,.0f} effective draws a second",
+        f"{found.draws.chains} chains of {found.draws.draws} draws in {found.draws.seconds:.1f} "
+        f"s (+ {found.draws.preparation_seconds:.1f} s of preparation), "
+        f"{found.ess_per_second:,.0f} effective draws a second",
         soft_wrap=True,
     )
 

@@ -1,4 +1,6 @@
-"""A run judged in nats: evidence with its error, and on demand how good that number, the guide and the latents are."""
+"""A run judged in nats: evidence with its error, and on demand how good that number, the guide and
+the latents are.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
     A program without a likelihood is judged by its samples; with a noise asked for, it has one.
 
     Raises:
-        ValueError: Before work starts, if something is asked for that the run has not; if the evidence is not finite.
+        ValueError: Before work starts, if something is asked for that the run has not; if the
+            evidence is not finite.
     """
     plain = not (asked.moments or asked.two_sample or asked.epsilon is not None)
     if plain and not fitted.explicit:
@@ -55,12 +58,14 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
         if wanted:
             judge(subject, judged)
             if first:
-                judged.write(fitted.run)  # at once: what was found is not lost with what comes after
+                judged.write(
+                    fitted.run
+                )  # at once: what was found is not lost with what comes after
     judged.write(fitted.run)  # over an earlier one only when it is whole
     if not (fitted.explicit or noisy or fitted.translates):
         judged.words.append(
-            f"{fitted.config.model} has draws and no likelihood, and so no score in nats; under a little noise it has one: "
-            f"--epsilon 0.1"
+            f"{fitted.config.model} has draws and no likelihood, and so no score in nats; under a "
+            "little noise it has one: --epsilon 0.1"
         )
     judged.show(f"{fitted.name}, {len(subject.x)} test data", fitted.run, console)
     return judged.result
@@ -71,18 +76,23 @@ def _expect(fitted: Fitted, asked: Asked) -> None:
     model = fitted.config.model
     if fitted.translates and (asked.ais or asked.bdmc or asked.epsilon is not None):
         raise ValueError(
-            f"expected a run that draws data for --ais, --bdmc or --epsilon, got {model}; its translations are judged by "
-            f"--moments and --two-sample"
+            f"expected a run that draws data for --ais, --bdmc or --epsilon, got {model}; its "
+            "translations are judged by --moments and --two-sample"
         )
     asked.expect_heeded(model)
     for name in ("gaps", "collapse"):
         if getattr(asked, name):
             fitted.expect_guide(f"--{name}")
     if (asked.ais or asked.bdmc) and not fitted.explicit and asked.epsilon is None:
-        raise ValueError(f"{model} has no likelihood for --ais or --bdmc; say --epsilon 0.1, and it has one")
+        raise ValueError(
+            f"{model} has no likelihood for --ais or --bdmc; say --epsilon 0.1, and it has one"
+        )
     by_samples.expect_enough(fitted, asked)
     if asked.two_sample and asked.permutations < _FEWEST:
-        raise ValueError(f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {asked.permutations}")
+        raise ValueError(
+            f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got "
+            f"{asked.permutations}"
+        )
     for dataset in (fitted.data.a, fitted.data.b) if fitted.translates else (fitted.data,):
         expect_features(asked.features, dataset)
 
@@ -93,16 +103,26 @@ def _weighted(subject: Subject, judged: Judged) -> None:
     data, draws = (subject.x, *subject.given), min(asked.particles, 100)
     bound = elbo(subject.fitted.program, None, *data, particles=draws, seed=asked.seed).mean()
     each = log_evidence(
-        subject.fitted.program, None, *data, particles=asked.particles, seed=asked.seed, progress=subject.progress
+        subject.fitted.program,
+        None,
+        *data,
+        particles=asked.particles,
+        seed=asked.seed,
+        progress=subject.progress,
     )
     mean = each.mean()
     if not math.isfinite(float(mean.value)):
         raise ValueError(
-            f"the log evidence of the run {run.folder} is {float(mean.value)}: its weights have run away; fit it anew"
+            f"the log evidence of the run {run.folder} is {float(mean.value)}: its weights have "
+            "run away; fit it anew"
         )
     limit = min(1 - 1 / math.log10(asked.particles), 0.7) if asked.particles > 1 else 0.7
     heavy = None if each.k_hat is None else float((each.k_hat > limit).double().mean())
-    spread = float(mean.sampling_error) if len(subject.x) > 1 and mean.sampling_error is not None else None
+    spread = (
+        float(mean.sampling_error)
+        if len(subject.x) > 1 and mean.sampling_error is not None
+        else None
+    )
     judged.result.update(
         {
             "unit": "nats per datum",
@@ -121,14 +141,16 @@ def _weighted(subject: Subject, judged: Judged) -> None:
     judged.row(f"test log evidence{subject.condition}", mean)
     judged.row(f"test ELBO{subject.condition}", bound)
     judged.words.append(
-        f"{asked.particles} particles, binarisation {run.config.binarize or 'none'}, likelihood {run.config.likelihood}; "
-        f"smallest effective sample size {float(mean.ess or 0):.0f}; another test set of this size would move the average "
-        f"by about {spread or float('nan'):.2f}"
+        f"{asked.particles} particles, binarisation {run.config.binarize or 'none'}, likelihood "
+        f"{run.config.likelihood}; smallest effective sample size {float(mean.ess or 0):.0f}; "
+        "another test set of this size would move the average by about "
+        f"{spread or float('nan'):.2f}"
     )
     if heavy:
         judged.words.append(
-            f"Pareto k̂ is above {limit:.2f} for {heavy:.1%} of the data: their weights have heavy tails, and their evidence is "
-            f"likely higher; raise --particles, or ask for --ais"
+            f"Pareto k̂ is above {limit:.2f} for {heavy:.1%} of the data: their weights have "
+            "heavy tails, and their evidence is likely higher; raise --particles, or ask for "
+            "--ais"
         )
 
 
@@ -136,7 +158,9 @@ def _annealed(subject: Subject, judged: Judged) -> None:
     """AIS beside importance weights on the same data."""
     asked, data = subject.asked, (subject.x_first, *subject.given_first)
     annealed = subject.anneal()
-    weighted = log_evidence(subject.fitted.program, None, *data, particles=asked.particles, seed=asked.seed)
+    weighted = log_evidence(
+        subject.fitted.program, None, *data, particles=asked.particles, seed=asked.seed
+    )
     bound = elbo(subject.fitted.program, None, *data, particles=100, seed=asked.seed)
     first = f"first {len(subject.x_first)}"
     judged.row(f"AIS, {first}", annealed)
@@ -151,12 +175,18 @@ def _annealed(subject: Subject, judged: Judged) -> None:
     }
     estimates = {"ELBO": bound, f"importance weights, {asked.particles}": weighted, "AIS": annealed}
     points = {name: pair(estimate) for name, estimate in estimates.items()}
-    subject.save(judged, "evidence.png", plots.evidence.bounds(points, title=f"log p(x) of the {first} test data"))
+    subject.save(
+        judged,
+        "evidence.png",
+        plots.evidence.bounds(points, title=f"log p(x) of the {first} test data"),
+    )
 
 
 def _sandwiched(subject: Subject, judged: Judged) -> None:
     """BDMC on as many data drawn from the program."""
-    sandwich = bdmc(subject.fitted.program, len(subject.x_first), *subject.given_first, **subject.annealing)
+    sandwich = bdmc(
+        subject.fitted.program, len(subject.x_first), *subject.given_first, **subject.annealing
+    )
     of = f"{len(subject.x_first)} drawn"
     judged.row(f"BDMC below, {of}", sandwich.lower)
     judged.row(f"BDMC above, {of}", sandwich.upper)
@@ -171,10 +201,12 @@ def _sandwiched(subject: Subject, judged: Judged) -> None:
         "temperatures": subject.asked.temperatures,
     }
     judged.words.append(
-        f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test data, which are like them as "
-        f"far as the model is good, by about as much"
+        f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test "
+        "data, which are like them as far as the model is good, by about as much"
     )
-    figure = plots.evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=f"BDMC of {of} data")
+    figure = plots.evidence.sandwich(
+        sandwich.lower.value, sandwich.upper.value, title=f"BDMC of {of} data"
+    )
     subject.save(judged, "sandwich.png", figure)
 
 
@@ -192,13 +224,18 @@ def _split(subject: Subject, judged: Judged) -> None:
     for name, part in found.parts.items():
         judged.row(f"{name} gap" if "of it" not in name else name, part)
     judged.result["gaps"] = {
-        **{name: numbers("value", "standard_error", part.mean()) for name, part in found.parts.items()},
+        **{
+            name: numbers("value", "standard_error", part.mean())
+            for name, part in found.parts.items()
+        },
         "data": len(subject.x_first),
         "verdict": found.verdict,
     }
     judged.words.append(found.verdict)
     bars = {name: pair(part) for name, part in found.parts.items()}
-    subject.save(judged, "gaps.png", plots.evidence.gap_bars(bars, title="between the ELBO and the evidence"))
+    subject.save(
+        judged, "gaps.png", plots.evidence.gap_bars(bars, title="between the ELBO and the evidence")
+    )
 
 
 def _looked_through(subject: Subject, judged: Judged) -> None:
@@ -212,7 +249,11 @@ def _looked_through(subject: Subject, judged: Judged) -> None:
         "dead": found.dead,
         "collapsed": found.collapsed,
         **numbers("rate", "rate_standard_error", found.rate.mean()),
-        **numbers("mutual_information", "mutual_information_standard_error", found.mutual_information.mean()),
+        **numbers(
+            "mutual_information",
+            "mutual_information_standard_error",
+            found.mutual_information.mean(),
+        ),
         "kl": found.kl.tolist(),
         "activity": found.activity.tolist(),
         "data": len(data[0]),
@@ -226,13 +267,18 @@ def _looked_through(subject: Subject, judged: Judged) -> None:
 
 
 def _under_noise(subject: Subject, judged: Judged) -> None:
-    """AIS, and BDMC if asked for, of the program seen under Gaussian noise, on grey data, from the prior."""
+    """AIS, and BDMC if asked for, of the program seen under Gaussian noise, on grey data, from the
+    prior.
+    """
     asked, fitted = subject.asked, subject.fitted
     epsilon = asked.epsilon or 0.0
     program = Observed(fitted.program, Gaussian(epsilon)).to(fitted.device)
     grey = build.grey(fitted.config).to(fitted.device).test.fixed(0, len(subject.x_first))
     given, options = fitted.context(grey), subject.annealing | {"guide": None}
-    found, first = ais(program, grey.x, *given, **options), f"noise of {epsilon:g}, first {len(grey)} grey"
+    found, first = (
+        ais(program, grey.x, *given, **options),
+        f"noise of {epsilon:g}, first {len(grey)} grey",
+    )
     judged.row(f"AIS under {first}", found)
     judged.result["noise"] = {
         "epsilon": epsilon,
@@ -246,4 +292,7 @@ def _under_noise(subject: Subject, judged: Judged) -> None:
         judged.result["noise"] |= numbers("bdmc_gap", "bdmc_gap_standard_error", sandwich.mean_gap)
         judged.words.append(f"under the noise: {sandwich}")
     if fitted.config.binarize:
-        judged.words.append("nats under noise are densities of grey data: not to be held beside those of binary pixels")
+        judged.words.append(
+            "nats under noise are densities of grey data: not to be held beside those of binary "
+            "pixels"
+        )

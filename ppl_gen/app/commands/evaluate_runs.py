@@ -1,4 +1,6 @@
-"""`ppl-gen evaluate RUN_1 RUN_2 ...`: runs on the same data in one table, explicit and implicit ones on equal terms."""
+"""`ppl-gen evaluate RUN_1 RUN_2 ...`: runs on the same data in one table, explicit and implicit
+ones on equal terms.
+"""
 
 from __future__ import annotations
 
@@ -40,22 +42,26 @@ class _Ground(NamedTuple):
     epsilon: float
 
 
-def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool, console: Console) -> dict[str, Any]:
-    """Judges each run on the same test data, prints the table, and writes comparison.json and comparison.png.
+def compare(
+    runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool, console: Console
+) -> dict[str, Any]:
+    """Judges each run on the same test data, prints the table, and writes comparison.json and
+    comparison.png.
 
-    Draws are those of the likelihood's mean. AIS is of the program under Gaussian noise, begun at the prior, for all alike.
+    Draws are those of the likelihood's mean. AIS is of the program under Gaussian noise, begun at
+    the prior, for all alike.
 
     Args:
         runs: Two or more, of one data set.
-        asked: The options; `limit`, `features`, `epsilon`, `chains`, `temperatures`, `subset` and `seed` are heeded, and
-            `Asked.expect_for` refuses the others.
+        asked: The options; `limit`, `features`, `epsilon`, `chains`, `temperatures`, `subset` and
+            `seed` are heeded, and `Asked.expect_for` refuses the others.
         out: Where results go; beside the first run if left out.
         overwrite: Whether earlier results may be written over.
         console: Where it is said.
 
     Raises:
-        ValueError: Before work starts, if a run is one of two domains or of other data, there are too few data, or results
-            would be written over.
+        ValueError: Before work starts, if a run is one of two domains or of other data, there are
+            too few data, or results would be written over.
     """
     folder = out or runs[0].run.folder.parent / "comparison"
     expect_vacant(folder, overwrite, PRODUCTS)
@@ -64,7 +70,11 @@ def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool,
     found: dict[str, dict[str, Any]] = {}
     pictures = {"test data": ground.data.x[:1000]}
     for name, fitted in track(
-        list(zip(names, runs, strict=True)), "judging", console=console, transient=True, disable=not console.is_terminal
+        list(zip(names, runs, strict=True)),
+        "judging",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ):
         found[name], pictures[name] = _judged(fitted, ground, asked)
         if not console.is_terminal:
@@ -73,7 +83,9 @@ def compare(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool,
     _print(found, given, ground, asked, console)
     folder.mkdir(parents=True, exist_ok=True)
     _write(found, given, ground, asked, folder)
-    plots.samples.runs(pictures, f"test data and draws, {runs[0].config.data}").savefig(folder / "comparison.png")
+    plots.samples.runs(pictures, f"test data and draws, {runs[0].config.data}").savefig(
+        folder / "comparison.png"
+    )
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return found
 
@@ -87,16 +99,21 @@ def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
     for fitted, one in zip(runs, prints, strict=True):
         if one != prints[0]:
             raise ValueError(
-                f"expected runs of the same data, got {runs[0].config.data} ({runs[0].run.folder}) and {fitted.config.data} "
-                f"({fitted.run.folder}); compare runs of one data set"
+                f"expected runs of the same data, got {runs[0].config.data} "
+                f"({runs[0].run.folder}) and {fitted.config.data} ({fitted.run.folder}); compare "
+                "runs of one data set"
             )
     dataset = shared[0].to(runs[0].device)
     data = dataset.test.fixed(0, asked.limit or MOST)
     if len(data) < 10:
-        raise ValueError(f"expected at least 10 test data to compare runs on, got {len(data)}; raise --limit")
+        raise ValueError(
+            f"expected at least 10 test data to compare runs on, got {len(data)}; raise --limit"
+        )
     chosen = choose(asked.features, dataset, asked.seed)
     # A kernel of its own for each run would be another distance for each.
-    kernel = default_kernel(*as_vectors(dataset.train.fixed(0, len(data)).x, data.x, chosen.features))
+    kernel = default_kernel(
+        *as_vectors(dataset.train.fixed(0, len(data)).x, data.x, chosen.features)
+    )
     return _Ground(data, chosen, kernel, EPSILON if asked.epsilon is None else asked.epsilon)
 
 
@@ -109,12 +126,16 @@ def _judged(fitted: Fitted, ground: _Ground, asked: Asked) -> tuple[dict[str, An
     columns |= compared(drawn, data.x, ground.chosen, ground.kernel, asked.seed)
     noisy = Observed(fitted.program, Gaussian(ground.epsilon)).to(fitted.device)
     first = [t[: asked.subset] for t in (data.x, *given)]
-    columns["nats"] = ais(noisy, *first, chains=asked.chains, temperatures=asked.temperatures, seed=asked.seed).mean()
+    columns["nats"] = ais(
+        noisy, *first, chains=asked.chains, temperatures=asked.temperatures, seed=asked.seed
+    ).mean()
     return columns, drawn
 
 
 def _parameters(fitted: Fitted, given: list[Tensor]) -> int:
-    """How many numbers the mean of a draw depends on: decoder and prior, not what only reads the data."""
+    """How many numbers the mean of a draw depends on: decoder and prior, not what only reads the
+    data.
+    """
     program = Observed(fitted.program, Dirac())
     parameters = list(program.parameters())
     with forked(fitted.device, 0), evaluating(program), torch.enable_grad():
@@ -133,25 +154,33 @@ def _names(runs: list[Fitted]) -> list[str]:
 
 
 def _print(
-    found: dict[str, dict[str, Any]], given: dict[str, str], ground: _Ground, asked: Asked, console: Console
+    found: dict[str, dict[str, Any]],
+    given: dict[str, str],
+    ground: _Ground,
+    asked: Asked,
+    console: Console,
 ) -> None:
     columns = list(next(iter(found.values())))
     heads = [f"{name}, {given[name]}" if given[name] else name for name in found]
-    table = Table("", *heads, title=f"on {len(ground.data)} test data, as many draws", title_justify="left")
+    table = Table(
+        "", *heads, title=f"on {len(ground.data)} test data, as many draws", title_justify="left"
+    )
     for column in columns:
         table.add_row(column, *(_cell(values[column]) for values in found.values()))
     Console(file=console.file, width=max(console.width, 110)).print(table)
     subset = min(asked.subset, len(ground.data))
     console.print(
-        f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log density of the first {subset} test "
-        f"data, grey, under noise of {ground.epsilon:g}, by AIS from the prior, {asked.chains} chains of {asked.temperatures} "
-        f"temperatures. Small are good: both MMD², Fréchet; near 1: precision, recall, density, coverage; near ½: C2ST",
+        f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log "
+        f"density of the first {subset} test data, grey, under noise of {ground.epsilon:g}, by "
+        f"AIS from the prior, {asked.chains} chains of {asked.temperatures} temperatures. Small "
+        "are good: both MMD², Fréchet; near 1: precision, recall, density, coverage; near ½: "
+        "C2ST",
         soft_wrap=True,
     )
     if len(set(given.values())) > 1:
         console.print(
-            "not all runs are given the same: more nats given more do not make a better model; draws are given what the test "
-            "data are",
+            "not all runs are given the same: more nats given more do not make a better model; "
+            "draws are given what the test data are",
             soft_wrap=True,
         )
 
@@ -163,7 +192,11 @@ def _cell(value: Estimate | int) -> str:
 
 
 def _write(
-    found: dict[str, dict[str, Any]], given: dict[str, str], ground: _Ground, asked: Asked, folder: Path
+    found: dict[str, dict[str, Any]],
+    given: dict[str, str],
+    ground: _Ground,
+    asked: Asked,
+    folder: Path,
 ) -> None:
     def plain(value: Estimate | int) -> Any:
         if isinstance(value, int):

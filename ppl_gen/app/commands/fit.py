@@ -51,7 +51,8 @@ def fit(
     Args:
         folder: Of the run.
         config: What is asked for.
-        given: The names of the options that were given; those of a run that goes on have to be its own.
+        given: The names of the options that were given; those of a run that goes on have to be its
+            own.
         device_name: auto, cpu or cuda.
         resume: Whether to go on.
         overwrite: Whether to begin anew where a run is.
@@ -75,7 +76,9 @@ def fit(
         console.print(line, soft_wrap=True)
     _train(training, device, console)
     fitting, done = training.fitting, run.config.passes
-    pictures.draw_all(Fitted(run, fitting.shown, training.data, fitting.condition, device, done), console)
+    pictures.draw_all(
+        Fitted(run, fitting.shown, training.data, fitting.condition, device, done), console
+    )
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
 
 
@@ -103,7 +106,8 @@ def _resumed(run: Run, device: Any, download: bool) -> _Training:
     done = run.resume(fitting, device, fingerprint) if started else 0
     if run.config.passes < done:
         raise ValueError(
-            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got {run.config.passes}"
+            f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got "
+            f"{run.config.passes}"
         )
     run.rewind(done)
     run.save_config()
@@ -111,13 +115,15 @@ def _resumed(run: Run, device: Any, download: bool) -> _Training:
 
 
 def _short(training: _Training) -> str:
-    """A remark on a training of too few steps for a model without a likelihood; empty if there are enough."""
+    """A remark on a training of too few steps for a model without a likelihood; empty if there are
+    enough.
+    """
     config, an_epoch = training.run.config, len(training.fitting.batches)
     if config.model in EXPLICIT or config.passes * an_epoch >= _FEW:
         return ""
     return (
-        f"{config.passes * an_epoch} steps: GANs and moment matching of this size want some thousands; "
-        f"--epochs {-(-build.ENOUGH // an_epoch)}"
+        f"{config.passes * an_epoch} steps: GANs and moment matching of this size want some "
+        f"thousands; --epochs {-(-build.ENOUGH // an_epoch)}"
     )
 
 
@@ -128,11 +134,20 @@ def _train(training: _Training, device: Any, console: Console) -> None:
         step = fitting.begin(done * len(fitting.batches), run.config.engine)  # type: ignore[arg-type]
         fitting.pace(done + 1)
         epochs = run.config.passes
-        with _warnings_as_lines(console), progress.Live(console, fitting.batches, done, epochs) as live:
+        with (
+            _warnings_as_lines(console),
+            progress.Live(console, fitting.batches, done, epochs) as live,
+        ):
             for record in iterate(step, live, epochs, first_epoch=done + 1):
                 if not fitting.is_finite():
-                    what = "the ELBO of test data is" if run.config.model in EXPLICIT else "weights or draws are"
-                    raise NotFinite(f"after epoch {record.epoch} {what} not finite; lower the learning rate")
+                    what = (
+                        "the ELBO of test data is"
+                        if run.config.model in EXPLICIT
+                        else "weights or draws are"
+                    )
+                    raise NotFinite(
+                        f"after epoch {record.epoch} {what} not finite; lower the learning rate"
+                    )
                 run.log(record)
                 run.checkpoint(record.epoch, fitting, device, fingerprint)
                 done = record.epoch
@@ -144,7 +159,9 @@ def _train(training: _Training, device: Any, console: Console) -> None:
         console.print(f"{said}. Go on with: {again}", soft_wrap=True)
         raise typer.Exit(130) from None
     except NotFinite as error:
-        raise ValueError(f"{error}. The checkpoint of epoch {done} stays in {run.folder}") from error
+        raise ValueError(
+            f"{error}. The checkpoint of epoch {done} stays in {run.folder}"
+        ) from error
 
 
 @contextmanager
@@ -159,18 +176,23 @@ def _warnings_as_lines(console: Console) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
-        warnings.filterwarnings("ignore", "Encountered (NaN|inf)")  # Pyro's word for what NotFinite says in full
+        warnings.filterwarnings(
+            "ignore", "Encountered (NaN|inf)"
+        )  # Pyro's word for what NotFinite says in full
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 
 def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
-    """The run to go on with, under its own configuration; only the number of epochs may be given anew."""
+    """The run to go on with, under its own configuration; only the number of epochs may be given
+    anew.
+    """
     run = Run.open(folder)
     for name in sorted(given - {"epochs"}):
         asked, has = getattr(config, name), getattr(run.config, name)
         if asked != has and (name, asked) != ("engine", "auto"):
             raise ValueError(
-                f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say another --out"
+                f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say "
+                "another --out"
             )
     return Run(folder, replace(run.config, epochs=config.epochs)) if "epochs" in given else run

@@ -1,4 +1,6 @@
-"""`ppl-gen translate`: images of one domain as the other domain would have them, a PNG for each under its own name."""
+"""`ppl-gen translate`: images of one domain as the other domain would have them, a PNG for each
+under its own name.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ class _Source(NamedTuple):
 
 
 def translate(
-    fitted: Fitted, side: str, images: str, to: Path, image_size: int | None, overwrite: bool, console: Console
+    fitted: Fitted,
+    side: str,
+    images: str,
+    to: Path,
+    image_size: int | None,
+    overwrite: bool,
+    console: Console,
 ) -> int:
     """Translates all images, and returns how many.
 
@@ -42,17 +50,21 @@ def translate(
         side: "a" or "b", the domain that the images are of.
         images: A folder, a file, or the name of a data set, whose test images are taken.
         to: Where the translations go.
-        image_size: Side to which images are brought, after the suffixes of the run's domain; the run's own if None. What has
-            the shape of the run's images is taken as it is.
+        image_size: Side to which images are brought, after the suffixes of the run's domain; the
+            run's own if None. What has the shape of the run's images is taken as it is.
         overwrite: Whether the folder may hold anything.
         console: Where it is said.
 
     Raises:
-        ValueError: Before anything is written, if the run does not translate, there is no such domain, the images are of
-            another size or number of channels, or the folder is not empty.
+        ValueError: Before anything is written, if the run does not translate, there is no such
+            domain, the images are of another size or number of channels, or the folder is not
+            empty.
     """
     if not fitted.translates:
-        raise ValueError(f"expected the run of a cycle-gan, got {fitted.config.model}; `ppl-gen sample` draws from it")
+        raise ValueError(
+            f"expected the run of a cycle-gan, got {fitted.config.model}; `ppl-gen sample` draws "
+            "from it"
+        )
     if side not in ("a", "b"):
         raise ValueError(f"expected --from a or b, got {side!r}")
     if image_size is not None and image_size < 1:
@@ -71,13 +83,17 @@ def translate(
                 _write(to / name, image)
     count = len(source.names)
     console.print(
-        f"{count} image{'s' * (count > 1)} of domain {side}, taken {source.said}, translated into {to}", soft_wrap=True
+        f"{count} image{'s' * (count > 1)} of domain {side}, taken {source.said}, translated "
+        f"into {to}",
+        soft_wrap=True,
     )
     return count
 
 
 def _source(fitted: Fitted, side: str, images: str, image_size: int | None) -> _Source:
-    """The images, looked at one by one before any is translated; as the run's domain has them if they are not yet."""
+    """The images, looked at one by one before any is translated; as the run's domain has them if
+    they are not yet.
+    """
     config, path = fitted.config, Path(images)
     domain = config.data if side == "a" else config.data_b or ""
     size = image_size or config.image_size
@@ -87,33 +103,49 @@ def _source(fitted: Fitted, side: str, images: str, image_size: int | None) -> _
     held, said = load(images, config.root), "as they are"
     if held.shape != shape:
         suffixes = [] if given else parse(domain)[1]
-        held, said = load(":".join([images, *suffixes]), config.root, image_size=size), _said(suffixes, size)
+        held, said = (
+            load(":".join([images, *suffixes]), config.root, image_size=size),
+            _said(suffixes, size),
+        )
     _expect_same(images, held.shape, shape, domain)
     x = held.test.fixed(0).x
     return _Source([f"{i:05}.png" for i in range(len(x))], lambda at: x[at], said)
 
 
 def _of_files(path: Path, preparation: _Preparation) -> _Source:
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGES)
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGES)
+    )
     if not files:
         raise ValueError(f"expected images ({', '.join(IMAGES)}) in {path}, got none")
     top = path.parent if path.is_file() else path
     names = [str(file.relative_to(top).with_suffix(".png")) for file in files]
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ValueError(f"expected images of different names, got {name} twice but for its ending; rename one")
+            raise ValueError(
+                f"expected images of different names, got {name} twice but for its ending; rename "
+                "one"
+            )
     said = dict.fromkeys(map(preparation.expect, files))
-    return _Source(names, lambda at: torch.stack([preparation.read(file) for file in files[at]]), " or ".join(said))
+    return _Source(
+        names,
+        lambda at: torch.stack([preparation.read(file) for file in files[at]]),
+        " or ".join(said),
+    )
 
 
 class _Preparation:
-    """What makes an image of a file one of a run's domain: nothing if it has the shape, else suffixes and size.
+    """What makes an image of a file one of a run's domain: nothing if it has the shape, else
+    suffixes and size.
 
     Args:
         shape: Of the run's images.
-        domain: The name or path that the run was fitted to; its suffixes are applied, but for colours, which an image of
-            three channels has.
-        size: Side to bring images to, after the suffixes; of a domain from a folder before them, as it was loaded.
+        domain: The name or path that the run was fitted to; its suffixes are applied, but for
+            colours, which an image of three channels has.
+        size: Side to bring images to, after the suffixes; of a domain from a folder before them, as
+            it was loaded.
     """
 
     def __init__(self, shape: tuple[int, ...], domain: str, size: int | None) -> None:
@@ -161,7 +193,10 @@ class _Preparation:
 
 
 def _said(suffixes: list[str], size: int | None) -> str:
-    done = [*(f":{suffix}" for suffix in suffixes), *([f"brought to {size} × {size}"] if size else [])]
+    done = [
+        *(f":{suffix}" for suffix in suffixes),
+        *([f"brought to {size} × {size}"] if size else []),
+    ]
     return f"as the run's domain has them ({', '.join(done)})" if done else "as they are"
 
 
@@ -170,11 +205,12 @@ def _expect_same(name: str, got: tuple[int, ...], shape: tuple[int, ...], domain
         return
     if len(got) == 3 and got[0] != shape[0]:
         raise ValueError(
-            f"expected images of {shape[0]} channel{'s' * (shape[0] > 1)}, as the run was fitted to, got {got[0]} ({name})"
+            f"expected images of {shape[0]} channel{'s' * (shape[0] > 1)}, as the run was fitted "
+            f"to, got {got[0]} ({name})"
         )
     raise ValueError(
-        f"expected images of {shape[-2]} × {shape[-1]}, as of {domain}, which the run was fitted to, got {got[-2]} × {got[-1]} "
-        f"({name}); bring them to it with --image-size {shape[-1]}"
+        f"expected images of {shape[-2]} × {shape[-1]}, as of {domain}, which the run was fitted "
+        f"to, got {got[-2]} × {got[-1]} ({name}); bring them to it with --image-size {shape[-1]}"
     )
 
 

@@ -34,7 +34,8 @@ def expect_enough(fitted: Fitted, asked: Asked) -> None:
     n = n if asked.limit is None else min(n, asked.limit)
     if n < _LEAST:
         raise ValueError(
-            f"expected at least {_LEAST} test data for --moments and --two-sample, got {n}; raise --limit, or give more data"
+            f"expected at least {_LEAST} test data for --moments and --two-sample, got {n}; raise "
+            "--limit, or give more data"
         )
 
 
@@ -42,10 +43,31 @@ def moments(subject: Subject, judged: Judged) -> None:
     """Which moment of the draws is off, and by how many standard errors."""
     drawn, data, chosen = _samples(subject)
     found = compare_moments(drawn, data, chosen.features)
-    shown = Table("moments", "compared", "off", "farthest", "draws", "data", "95 % interval", "z", title="moments")
+    shown = Table(
+        "moments",
+        "compared",
+        "off",
+        "farthest",
+        "draws",
+        "data",
+        "95 % interval",
+        "z",
+        title="moments",
+    )
     for kind, row in found.table().iterrows():
-        farthest = [f"{row['sample']:.4g}", f"{row['data']:.4g}", f"{row['low']:.3g} to {row['high']:.3g}"]
-        shown.add_row(str(kind), str(row["compared"]), str(row["off"]), row["farthest"], *farthest, f"{row['z']:+.1f}")
+        farthest = [
+            f"{row['sample']:.4g}",
+            f"{row['data']:.4g}",
+            f"{row['low']:.3g} to {row['high']:.3g}",
+        ]
+        shown.add_row(
+            str(kind),
+            str(row["compared"]),
+            str(row["off"]),
+            row["farthest"],
+            *farthest,
+            f"{row['z']:+.1f}",
+        )
     judged.tables.append(shown)
     judged.words.append(f"{found.verdict} {_said(subject, drawn, chosen)}")
     worst = found.worst
@@ -79,13 +101,16 @@ def two_sample(subject: Subject, judged: Judged) -> None:
 
 
 def information(subject: Subject, judged: Judged) -> None:
-    """What the codes of an InfoGAN tell of its draws; and, with a classifier, which class each code is read as."""
+    """What the codes of an InfoGAN tell of its draws; and, with a classifier, which class each code
+    is read as.
+    """
     fitted, n, seed = subject.fitted, 5000, subject.asked.seed
     told = code_information(fitted.program, fitted.program.posterior, n, seed=seed)
     for name, estimate in told.items():
         judged.row(f"information of code {name}, at least", estimate)
     judged.result["information"] = {
-        name: {"value": float(e.value), "standard_error": float(e.standard_error)} for name, e in told.items()
+        name: {"value": float(e.value), "standard_error": float(e.standard_error)}
+        for name, e in told.items()
     }
     _, _, chosen = _samples(subject)
     if not isinstance(chosen.features, Classifier):

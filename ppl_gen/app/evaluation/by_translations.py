@@ -1,4 +1,6 @@
-"""A run between two domains judged: what is lost on the way and back, and what translations are taken for."""
+"""A run between two domains judged: what is lost on the way and back, and what translations are
+taken for.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from ppl_gen.inference.samples.moments import moments
 
 
 class _Way(NamedTuple):
-    """One direction: its name, the images that are translated, the domain they come to, and the translator."""
+    """One direction: its name, the images that are translated, the domain they come to, and the
+    translator.
+    """
 
     name: str
     source: Split
@@ -32,15 +36,21 @@ class _Way(NamedTuple):
 
 
 def translations(subject: Subject, judged: Judged) -> None:
-    """Cycle errors beside the mean image's, and both directions against the other domain's test data."""
+    """Cycle errors beside the mean image's, and both directions against the other domain's test
+    data.
+    """
     data, program, limit = subject.fitted.data, subject.fitted.program, subject.asked.limit or MOST
     a, b = (domain.test.fixed(0, limit) for domain in (data.a, data.b))
     errors = cycle_errors(program, a.x, b.x)
-    shown = Table("mean absolute difference per value", "there and back", "mean image", title="cycle")
+    shown = Table(
+        "mean absolute difference per value", "there and back", "mean image", title="cycle"
+    )
     for side, error, base in (("a", errors.a, errors.mean_a), ("b", errors.b, errors.mean_b)):
         shown.add_row(f"domain {side}", f"{pair(error)[0]:.4f}", f"{pair(base)[0]:.4f}")
     judged.tables.append(shown)
-    judged.words.append(f"the cycle loses {errors.ratio:.2f} of what the mean image would, in the worse direction")
+    judged.words.append(
+        f"the cycle loses {errors.ratio:.2f} of what the mean image would, in the worse direction"
+    )
     judged.result["cycle"] = {name: pair(error)[0] for name, error in errors._asdict().items()}
     judged.result["cycle"]["ratio"] = errors.ratio
     ways = (_Way("a_to_b", a, data.b, b, program.to_b), _Way("b_to_a", b, data.a, a, program.to_a))
@@ -70,7 +80,9 @@ def _judge(subject: Subject, judged: Judged, way: _Way) -> None:
         subject.save(judged, f"moments_{way.name}.png", figure)
     if asked.two_sample:
         found = rows(there, way.reached.x, chosen, asked.permutations, asked.seed, subject.progress)
-        judged.tables.append(table(found, f"{said}: translations and test data of {way.target.name}"))
+        judged.tables.append(
+            table(found, f"{said}: translations and test data of {way.target.name}")
+        )
         result |= {row.name: row.asdict() for row in found}
     if isinstance(chosen.features, Classifier) and way.source.y is not None:
         _read(subject, judged, way, there, chosen.features, way.source.y, result)
@@ -97,8 +109,8 @@ def _read(
             for name, x in (("untranslated", way.source.x), ("translated", there))
         }
     judged.words.append(
-        f"{way.name.replace('_', ' ')}: {way.target.name}'s classifier reads {before} of the images rightly as they are, and "
-        f"{after} of them translated"
+        f"{way.name.replace('_', ' ')}: {way.target.name}'s classifier reads {before} of the "
+        f"images rightly as they are, and {after} of them translated"
     )
     result["read_untranslated"], result["read_translated"] = float(before.value), float(after.value)
     result["confusion"] = {name: matrix.tolist() for name, matrix in counts.items()}

@@ -1,4 +1,6 @@
-"""What `ppl-gen evaluate` is asked for, what it looks at, and what it finds: for the file, for the tables, in words."""
+"""What `ppl-gen evaluate` is asked for, what it looks at, and what it finds: for the file, for the
+tables, in words.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ _PARTS: dict[str, tuple[str, ...]] = {  # options that belong to others
 
 @dataclass(frozen=True)
 class Asked:
-    """What `ppl-gen evaluate` was asked for; `given` are the names of the options on the command line."""
+    """What `ppl-gen evaluate` was asked for; `given` are the names of the options on the command
+    line.
+    """
 
     particles: int = 1000
     limit: int | None = None
@@ -56,23 +60,33 @@ class Asked:
         """
         if runs > 1 and (strange := [name for name in _OF_ONE if name in self.given]):
             raise ValueError(
-                f"{_flags(strange)}: for one run alone, got {runs} to compare; leave it out, or evaluate the runs one by one"
+                f"{_flags(strange)}: for one run alone, got {runs} to compare; leave it out, or "
+                "evaluate the runs one by one"
             )
         if runs == 1 and (strange := [name for name in _OF_SEVERAL if name in self.given]):
-            raise ValueError(f"{_flags(strange)}: for a comparison of several runs, got one run; leave it out")
+            raise ValueError(
+                f"{_flags(strange)}: for a comparison of several runs, got one run; leave it out"
+            )
 
     def expect_heeded(self, model: str) -> None:
-        """Says when an option was given for one run that nothing else that is asked for has a use for.
+        """Says when an option was given for one run that nothing else that is asked for has a use
+        for.
 
         Raises:
             ValueError: Then.
         """
         if "particles" in self.given and model not in EXPLICIT:
-            raise ValueError(f"--particles is an option of {', '.join(EXPLICIT)}, got it for {model}; leave it out")
+            raise ValueError(
+                f"--particles is an option of {', '.join(EXPLICIT)}, got it for {model}; leave it "
+                "out"
+            )
         for name, wholes in _PARTS.items():
-            if name in self.given and not any(getattr(self, whole) not in (None, False) for whole in wholes):
+            if name in self.given and not any(
+                getattr(self, whole) not in (None, False) for whole in wholes
+            ):
                 raise ValueError(
-                    f"{_flags([name])} belongs to {_flags(wholes, ' or ')}, got it alone; ask for one, or leave it out"
+                    f"{_flags([name])} belongs to {_flags(wholes, ' or ')}, got it alone; ask for "
+                    "one, or leave it out"
                 )
 
     def expect_counts(self) -> None:
@@ -86,7 +100,9 @@ class Asked:
             if value is not None and value < 1:
                 raise ValueError(f"expected --{name} of at least 1, got {value}")
         if self.epsilon is not None and not 0 < self.epsilon < math.inf:
-            raise ValueError(f"expected --epsilon above zero, the noise in units of the data, got {self.epsilon}")
+            raise ValueError(
+                f"expected --epsilon above zero, the noise in units of the data, got {self.epsilon}"
+            )
 
 
 class Subject:
@@ -122,7 +138,9 @@ class Subject:
     def anneal(self) -> Estimate:
         """AIS of the first data, once."""
         if self.annealed is None:
-            self.annealed = ais(self.fitted.program, self.x_first, *self.given_first, **self.annealing)
+            self.annealed = ais(
+                self.fitted.program, self.x_first, *self.given_first, **self.annealing
+            )
         return self.annealed
 
     def save(self, judged: Judged, name: str, figure: Any) -> None:
@@ -163,7 +181,10 @@ class Judged:
             tables.insert(0, table)
         wide = Console(file=console.file, width=max(console.width, 110))
         for i, table in enumerate(tables):
-            table.title, table.title_justify = f"{title}: {table.title}" if table.title else title, "left"
+            table.title, table.title_justify = (
+                f"{title}: {table.title}" if table.title else title,
+                "left",
+            )
             (wide if i or not self.rows else console).print(table)
         for line in self.words:
             console.print(line, soft_wrap=True)

@@ -1,8 +1,20 @@
-"""Draws against held-out data by the statistics that need no likelihood, over features that fit the data."""
+"""Draws against held-out data by the statistics that need no likelihood, over features that fit the
+data.
+"""
 
 from __future__ import annotations
 
-__all__ = ["FEATURES", "MOST", "Chosen", "Row", "choose", "compared", "expect_features", "rows", "table"]
+__all__ = [
+    "FEATURES",
+    "MOST",
+    "Chosen",
+    "Row",
+    "choose",
+    "compared",
+    "expect_features",
+    "rows",
+    "table",
+]
 
 import math
 from collections.abc import Callable
@@ -52,7 +64,11 @@ def _pixels(dataset: Dataset, seed: int) -> Chosen:
 def _components(dataset: Dataset, seed: int) -> Chosen:
     x = dataset.train.fixed(0, _TRAINED).x
     pca = PCA(x, min(_COMPONENTS, len(x), math.prod(dataset.shape)))
-    return Chosen(pca, f"{pca.weight.shape[1]} principal components, {float(pca.explained.sum()):.0%} of the variance")
+    return Chosen(
+        pca,
+        f"{pca.weight.shape[1]} principal components, {float(pca.explained.sum()):.0%} of the "
+        "variance",
+    )
 
 
 def _classified(dataset: Dataset, seed: int) -> Chosen:
@@ -85,19 +101,24 @@ def expect_features(name: str | None, dataset: Dataset) -> None:
     """
     kind = None if name is None else resolve("kind of features", name, FEATURES)
     if kind == "classifier" and (dataset.classes is None or dataset.train.fixed(0, 1).y is None):
-        raise ValueError(f"expected labels for --features classifier, got none with {dataset.name}; say pca or pixels")
+        raise ValueError(
+            f"expected labels for --features classifier, got none with {dataset.name}; say pca or "
+            "pixels"
+        )
     if kind == "inception" and (len(dataset.shape) != 3 or dataset.shape[0] != 3):
         raise ValueError(
-            f"expected colour images for --features inception, got {dataset.name} of shape {tuple(dataset.shape)}; say "
-            f"classifier, pca or pixels"
+            f"expected colour images for --features inception, got {dataset.name} of shape "
+            f"{tuple(dataset.shape)}; say classifier, pca or pixels"
         )
 
 
 def choose(name: str | None, dataset: Dataset, seed: int) -> Chosen:
-    """Features of the name, made from training data; of a classifier where there are labels, else PCA, if left out.
+    """Features of the name, made from training data; of a classifier where there are labels, else
+    PCA, if left out.
 
     Raises:
-        ValueError: If there are none of the name, or none for such data, or if they need a library that is not installed.
+        ValueError: If there are none of the name, or none for such data, or if they need a library
+            that is not installed.
     """
     expect_features(name, dataset)
     name = name or ("classifier" if dataset.classes else "pca")
@@ -105,20 +126,26 @@ def choose(name: str | None, dataset: Dataset, seed: int) -> Chosen:
 
 
 class _Distance(NamedTuple):
-    """An estimate without bias, and what is permuted: the plain form, whose bias is the same in every permutation."""
+    """An estimate without bias, and what is permuted: the plain form, whose bias is the same in
+    every permutation.
+    """
 
     shown: Callable[..., Estimate]
     tested: Statistic
 
 
 def _distances(seed: int) -> dict[str, _Distance]:
-    """All of them, large where two samples differ; both forms of a sliced one take the same directions."""
+    """All of them, large where two samples differ; both forms of a sliced one take the same
+    directions.
+    """
     sliced = partial(sliced_wasserstein, seed=seed)
     return {
         "MMD²": _Distance(mmd, mmd),
         "polynomial MMD²": _Distance(polynomial_mmd, polynomial_mmd),
         "energy distance": _Distance(energy_distance, energy_distance),
-        "Fréchet distance": _Distance(partial(frechet_distance, extrapolate=True), frechet_distance),
+        "Fréchet distance": _Distance(
+            partial(frechet_distance, extrapolate=True), frechet_distance
+        ),
         "sliced Wasserstein²": _Distance(partial(sliced, extrapolate=True), sliced),
     }
 
@@ -144,11 +171,21 @@ class Row:
         tested = {} if self.p_value is None else {"p_value": self.p_value}
         if self.test is not None:
             tested |= {"tested": self.test.statistic, "permutations": len(self.test.null)}
-        return {"value": value, "standard_error": error, "interval": self.interval and [*self.interval], **tested}
+        return {
+            "value": value,
+            "standard_error": error,
+            "interval": self.interval and [*self.interval],
+            **tested,
+        }
 
 
 def rows(
-    drawn: Tensor, data: Tensor, chosen: Chosen, permutations: int, seed: int, progress: bool = False
+    drawn: Tensor,
+    data: Tensor,
+    chosen: Chosen,
+    permutations: int,
+    seed: int,
+    progress: bool = False,
 ) -> list[Row]:
     """All statistics with their errors, and the p-values of permutations for those that test.
 
@@ -167,7 +204,9 @@ def rows(
     return [*found, *(Row(name, share) for name, share in vars(_shares(y, x, seed)).items())]
 
 
-def compared(drawn: Tensor, data: Tensor, chosen: Chosen, kernel: Any, seed: int) -> dict[str, Estimate]:
+def compared(
+    drawn: Tensor, data: Tensor, chosen: Chosen, kernel: Any, seed: int
+) -> dict[str, Estimate]:
     """The columns of a comparison of runs, under one kernel for all."""
     y, x = as_vectors(drawn, data, chosen.features, least=10)
     return {

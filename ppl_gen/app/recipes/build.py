@@ -1,4 +1,6 @@
-"""From the words of the command line to objects, with every check that can be made before work starts."""
+"""From the words of the command line to objects, with every check that can be made before work
+starts.
+"""
 
 from __future__ import annotations
 
@@ -51,17 +53,22 @@ def _images(split: Split | StreamedSplit) -> Tensor:
 
 
 def channels(config: Config, shape: tuple[int, ...]) -> int:
-    """The width of a DCGAN and its critic: as asked for, or 32 channels below 32 pixels a side, 64 from there on."""
+    """The width of a DCGAN and its critic: as asked for, or 32 channels below 32 pixels a side, 64
+    from there on.
+    """
     return config.width or (32 if max(shape[1:], default=0) < 32 else 64)
 
 
-# By name, from the configuration, the data, what the program is conditioned on (None if nothing), and the likelihood.
+# By name, from the configuration, the data, what the program is conditioned on (None if nothing),
+# and the likelihood.
 PROGRAMS: dict[str, Callable[[Config, Any, Any, nn.Module], nn.Module]] = {
     "vae": lambda c, d, y, likelihood: models.vae(d.shape, c.latent_dim, likelihood=likelihood),
     "cvae": lambda c, d, y, likelihood: models.cvae(
         d.shape, c.latent_dim, classes=y.classes, attributes=y.attributes, likelihood=likelihood
     ),
-    "conv-vae": lambda c, d, y, likelihood: models.conv_vae(d.shape, c.latent_dim, likelihood=likelihood),
+    "conv-vae": lambda c, d, y, likelihood: models.conv_vae(
+        d.shape, c.latent_dim, likelihood=likelihood
+    ),
     "gan": lambda c, d, y, _: models.gan(d.shape, c.latent_dim),
     "dcgan": lambda c, d, y, _: models.dcgan(d.shape, c.latent_dim, width=channels(c, d.shape)),
     "cgan": lambda c, d, y, _: models.cgan(d.shape, c.latent_dim, **y.arguments()),
@@ -87,7 +94,9 @@ LIKELIHOODS: dict[str, Callable[[int], nn.Module]] = {
 
 # By name, from the number of particles.
 OBJECTIVES: dict[str, Callable[[int], ELBO]] = {
-    "elbo": lambda k: Trace_ELBO(k, vectorize_particles=True, max_plate_nesting=1) if k > 1 else Trace_ELBO(),
+    "elbo": lambda k: (
+        Trace_ELBO(k, vectorize_particles=True, max_plate_nesting=1) if k > 1 else Trace_ELBO()
+    ),
     "iwae": IWAE,
     "dreg": DReG,
     "sticking-the-landing": StickingTheLanding,
@@ -95,7 +104,8 @@ OBJECTIVES: dict[str, Callable[[int], ELBO]] = {
 
 
 def configure(model: str, given: set[str], **options: Any) -> Config:
-    """The configuration that the words of the command line mean: "auto" decided, paths made absolute.
+    """The configuration that the words of the command line mean: "auto" decided, paths made
+    absolute.
 
     Args:
         model: The name of the model.
@@ -103,13 +113,15 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
         **options: A value for each field of the configuration.
 
     Raises:
-        ValueError: If a name is unknown, no data are named, or an option was given that the model has no use for.
+        ValueError: If a name is unknown, no data are named, or an option was given that the model
+            has no use for.
     """
     resolve("model", model, MODELS)
     Config.expect_options(model, given)
     if "paired" in given and options["condition"] != "edges":
         raise ValueError(
-            f"--paired is an option of --condition edges, got it with --condition {options['condition']}; leave it out"
+            "--paired is an option of --condition edges, got it with --condition "
+            f"{options['condition']}; leave it out"
         )
     resolve("likelihood", options["likelihood"], LIKELIHOODS)
     resolve("objective", options["objective"], OBJECTIVES)
@@ -124,7 +136,9 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
         "data_b": _absolute(options["data_b"]) if options["data_b"] else None,
         "root": str(Path(options["root"]).resolve()) if options["root"] else None,
         "binarize": None if choice == "none" else choice,
-        "epochs": _LEAST_EPOCHS if options["epochs"] is None and model in EXPLICIT else options["epochs"],
+        "epochs": _LEAST_EPOCHS
+        if options["epochs"] is None and model in EXPLICIT
+        else options["epochs"],
         "lr": RATES.get(model, 5e-4) if options["lr"] is None else options["lr"],
         "loss": "non-saturating" if options["loss"] == "auto" else options["loss"],
     }
@@ -135,12 +149,16 @@ def configure(model: str, given: set[str], **options: Any) -> Config:
 RATES = dict.fromkeys((*EXPLICIT, "cycle-gan", "gmmn"), 1e-3)
 
 
-ENOUGH = 3000  # steps, where no epochs are asked for: a generator and its critic want some thousands
+ENOUGH = (
+    3000  # steps, where no epochs are asked for: a generator and its critic want some thousands
+)
 _LEAST_EPOCHS = 20
 
 
 def settled(config: Config, data: Data) -> Config:
-    """With a number of epochs, where none is asked for: such that 3000 steps are made, and at least 20."""
+    """With a number of epochs, where none is asked for: such that 3000 steps are made, and at least
+    20.
+    """
     if config.epochs is not None:
         return config
     an_epoch = len(data.train.batches(config.batch_size))
@@ -169,8 +187,12 @@ def device(name: str) -> torch.device:
         raise ValueError(f"unknown device {name!r}; known: auto, cpu, cuda, cuda:0, ...") from error
     if chosen.type not in ("cpu", "cuda"):
         raise ValueError(f"expected --device auto, cpu or cuda, got {name!r}")
-    if chosen.type == "cuda" and not (torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count()):
-        raise ValueError(f"no CUDA device for --device {name} on this machine; take --device cpu or auto")
+    if chosen.type == "cuda" and not (
+        torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count()
+    ):
+        raise ValueError(
+            f"no CUDA device for --device {name} on this machine; take --device cpu or auto"
+        )
     return chosen
 
 
@@ -180,11 +202,17 @@ def dataset(config: Config, *, download: bool = False) -> Data:
     Raises:
         ValueError: If they cannot be read, or the second domain is missing or of another shape.
     """
-    options: dict[str, Any] = {"root": config.root, "download": download, "image_size": config.image_size}
+    options: dict[str, Any] = {
+        "root": config.root,
+        "download": download,
+        "image_size": config.image_size,
+    }
     if config.model != "cycle-gan":
         return domains.load(config.data, binarize=config.binarize, **options)
     if config.data_b is None:
-        raise ValueError("expected two domains for a cycle-gan, got one; name the other with --data-b")
+        raise ValueError(
+            "expected two domains for a cycle-gan, got one; name the other with --data-b"
+        )
     return Domains(domains.load(config.data, **options), domains.load(config.data_b, **options))
 
 
@@ -202,7 +230,11 @@ def expect_numbers(config: Config) -> None:
     Raises:
         ValueError: Then.
     """
-    positive = {"--epochs": config.passes, "--latent-dim": config.latent_dim, "--lr": config.lr or 0.0}
+    positive = {
+        "--epochs": config.passes,
+        "--latent-dim": config.latent_dim,
+        "--lr": config.lr or 0.0,
+    }
     for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"expected {name} above zero, got {value}")
@@ -220,8 +252,8 @@ def program(config: Config, data: Data, condition: Condition | None) -> Any:
     """A new program for the data, its weights drawn from the configuration's seed.
 
     Raises:
-        ValueError: If a name is unknown or a number out of range, if labels are missing, or if the data do not suit the
-            likelihood.
+        ValueError: If a name is unknown or a number out of range, if labels are missing, or if the
+            data do not suit the likelihood.
     """
     resolve("model", config.model, MODELS)
     resolve("likelihood", config.likelihood, LIKELIHOODS)
@@ -230,12 +262,23 @@ def program(config: Config, data: Data, condition: Condition | None) -> Any:
     beta(config, 1)
     levels = 256 if isinstance(data, Domains) else data.train.levels
     torch.manual_seed(config.seed)
-    built: Any = PROGRAMS[config.model](config, data, condition, LIKELIHOODS[config.likelihood](levels))
+    built: Any = PROGRAMS[config.model](
+        config, data, condition, LIKELIHOODS[config.likelihood](levels)
+    )
     if isinstance(data, Dataset) and config.model in EXPLICIT:
         for split in (data.train, data.test):
             plain = isinstance(split, Split) and split.binarize is None
-            shown = split if isinstance(split, Split) and plain else split.fixed(0, min(len(split), 256))
-            check(built, built.guide, shown.x, *([] if condition is None else condition.context(shown)))
+            shown = (
+                split
+                if isinstance(split, Split) and plain
+                else split.fixed(0, min(len(split), 256))
+            )
+            check(
+                built,
+                built.guide,
+                shown.x,
+                *([] if condition is None else condition.context(shown)),
+            )
     return built
 
 
@@ -251,7 +294,9 @@ def objective(config: Config) -> ELBO:
     if config.free_bits == 0:
         return OBJECTIVES[config.objective](config.particles)
     if config.objective != "elbo":
-        raise ValueError(f"expected --free-bits with the objective elbo, got {config.objective}; leave one out")
+        raise ValueError(
+            f"expected --free-bits with the objective elbo, got {config.objective}; leave one out"
+        )
     return FreeBits(config.free_bits, config.particles)
 
 
@@ -262,14 +307,20 @@ def beta(config: Config, batches: int) -> float | Callable[[int], float]:
         ValueError: If a number is out of range.
     """
     if not 0 <= config.beta < math.inf or config.anneal < 0:
-        raise ValueError(f"expected --beta and --anneal of at least 0, got {config.beta} and {config.anneal}")
+        raise ValueError(
+            f"expected --beta and --anneal of at least 0, got {config.beta} and {config.anneal}"
+        )
     return annealed(config.anneal * batches, 0.0, config.beta) if config.anneal else config.beta
 
 
 def fingerprint(data: Data) -> str:
-    """What a resumed run compares, so as not to go on with other data: their number and, held in memory, a checksum."""
+    """What a resumed run compares, so as not to go on with other data: their number and, held in
+    memory, a checksum.
+    """
     if isinstance(data, Domains):
         return f"{fingerprint(data.a)} and {fingerprint(data.b)}"
     train = data.train
-    pixels = f" {zlib.crc32(train.x.cpu().numpy().tobytes()):08x}" if isinstance(train, Split) else ""
+    pixels = (
+        f" {zlib.crc32(train.x.cpu().numpy().tobytes()):08x}" if isinstance(train, Split) else ""
+    )
     return f"{len(train)}{pixels}"

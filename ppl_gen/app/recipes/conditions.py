@@ -1,4 +1,6 @@
-"""What a conditional program is given beside x, computed from data: labels, attributes, edges or captions."""
+"""What a conditional program is given beside x, computed from data: labels, attributes, edges or
+captions.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Condition:
     """One kind of context, and what a network is told of it.
 
     Attributes:
-        name: What it is, in words: "given the ..."; of vectors that stand in the place of labels, attributes.
+        name: What it is, in words: "given the ..."; of vectors that stand in the place of labels,
+            attributes.
         of: From data x (N, *shape) and their labels (N,), or None, to the context (N, ...).
         classes: The number of labels, if it is one.
         attributes: The length of its vector, if not.
@@ -59,8 +62,9 @@ class Condition:
 def _labels(config: Config, dataset: Dataset) -> Condition:
     if dataset.classes is None and dataset.attributes is None:
         raise ValueError(
-            f"expected labels for a {config.model.upper()}, got none with {dataset.name}: sort the images into one folder per "
-            f"class, store an array y beside x, or fit a {'vae' if config.model == 'cvae' else 'gan'}"
+            f"expected labels for a {config.model.upper()}, got none with {dataset.name}: sort "
+            "the images into one folder per class, store an array y beside x, or fit a "
+            f"{'vae' if config.model == 'cvae' else 'gan'}"
         )
 
     def given(x: Tensor, y: Tensor | None) -> Tensor:
@@ -74,7 +78,9 @@ def _labels(config: Config, dataset: Dataset) -> Condition:
 
 
 def _attributes(config: Config, dataset: Dataset) -> Condition:
-    """Thickness and slant, in standard deviations from the training data's mean, and the label in one-hot form."""
+    """Thickness and slant, in standard deviations from the training data's mean, and the label in
+    one-hot form.
+    """
     train = _held(config, dataset)
     measured = torch.stack([thickness(train.x), slant(train.x)], -1)
     mean, sd, classes = measured.mean(0), measured.std(0).clamp(min=1e-6), dataset.classes or 0
@@ -92,8 +98,12 @@ def _edges(config: Config, dataset: Dataset) -> Condition:
     _held(config, dataset)
     outline = (1, *dataset.shape[1:])
     if max(outline[1:]) <= _SMALL:
-        return Condition("edges", _drawn_edges, attributes=math.prod(outline), embed=lambda: nn.Flatten(-3))
-    return Condition("edges", _drawn_edges, attributes=256, embed=lambda: conv_features(outline, 256))
+        return Condition(
+            "edges", _drawn_edges, attributes=math.prod(outline), embed=lambda: nn.Flatten(-3)
+        )
+    return Condition(
+        "edges", _drawn_edges, attributes=256, embed=lambda: conv_features(outline, 256)
+    )
 
 
 def _drawn_edges(x: Tensor, y: Tensor | None) -> Tensor:
@@ -101,7 +111,9 @@ def _drawn_edges(x: Tensor, y: Tensor | None) -> Tensor:
 
 
 def _names(config: Config, dataset: Dataset) -> list[str]:
-    """A word for each class: of digits their names, of a folder those of its folders, where they are words; else numbers."""
+    """A word for each class: of digits their names, of a folder those of its folders, where they
+    are words; else numbers.
+    """
     place, _ = parse(config.data)
     if place in _OF_DIGITS:
         return list(DIGITS)
@@ -123,7 +135,9 @@ def _captions(config: Config, dataset: Dataset) -> Condition:
         return captions.encode(captions.of(x, known.to(x.device))).to(x.device)
 
     words = len(captions.vocabulary)
-    return Condition("caption", of, attributes=_CODE, embed=lambda: TextEncoder(words, _CODE), captions=captions)
+    return Condition(
+        "caption", of, attributes=_CODE, embed=lambda: TextEncoder(words, _CODE), captions=captions
+    )
 
 
 CONDITIONS: dict[str, Callable[[Config, Dataset], Condition]] = {
@@ -148,7 +162,12 @@ def condition(config: Config, data: Any) -> Condition | None:
 def _held(config: Config, dataset: Dataset) -> Split:
     """The training data, if they are images in memory."""
     if len(dataset.shape) != 3:
-        raise ValueError(f"expected images for --condition {config.condition}, got data of shape {dataset.shape}")
+        raise ValueError(
+            f"expected images for --condition {config.condition}, got data of shape {dataset.shape}"
+        )
     if not isinstance(dataset.train, Split):
-        raise ValueError(f"expected data in memory for --condition {config.condition}, got a stream; take fewer images")
+        raise ValueError(
+            f"expected data in memory for --condition {config.condition}, got a stream; take "
+            "fewer images"
+        )
     return dataset.train

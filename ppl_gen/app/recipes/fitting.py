@@ -1,4 +1,6 @@
-"""What fitting a model takes, by the name of the model: the program, what stands beside it, optimisers, batches, a step."""
+"""What fitting a model takes, by the name of the model: the program, what stands beside it,
+optimisers, batches, a step.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ from ppl_gen.app.recipes.conditions import Condition, condition
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit
 from ppl_gen.data.domains import UnpairedBatches
-from ppl_gen.inference import adversarial_step, cycle_step, elbo, information_loss, losses, moving_average, svi_step
+from ppl_gen.inference import (
+    adversarial_step,
+    cycle_step,
+    elbo,
+    information_loss,
+    losses,
+    moving_average,
+    svi_step,
+)
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.fitting.adversarial import expect_adversaries
 from ppl_gen.inference.fitting.cycle import ImagePool
@@ -48,7 +58,8 @@ class Fitting:
     Attributes:
         program: What is fitted.
         condition: What it is conditioned on.
-        companions: Networks beside it that are no part of it: critics, its moving average, pools of images.
+        companions: Networks beside it that are no part of it: critics, its moving average, pools of
+            images.
         optimizers: Of the program and of the companions, always in one order.
         batches: What an epoch walks through.
         begin: From the number of steps done and an engine to the step.
@@ -73,7 +84,9 @@ class Fitting:
         return self.companions["average"].module if "average" in self.companions else self.program
 
     def is_finite(self) -> bool:
-        """Whether all weights and some data scored or drawn with them are; the random state stays as it is."""
+        """Whether all weights and some data scored or drawn with them are; the random state stays
+        as it is.
+        """
         parts = [self.program, *self.companions.values()]
         if not all(bool(torch.isfinite(t).all()) for part in parts for t in part.parameters()):
             return False
@@ -111,7 +124,8 @@ class _Start(NamedTuple):
 
 
 def prepare(config: Config, data: Any, device: torch.device) -> Fitting:
-    """All that the model of a configuration takes to be fitted, its weights drawn from the configuration's seed.
+    """All that the model of a configuration takes to be fitted, its weights drawn from the
+    configuration's seed.
 
     Args:
         config: What was asked for.
@@ -119,37 +133,54 @@ def prepare(config: Config, data: Any, device: torch.device) -> Fitting:
         device: Where it is fitted.
 
     Raises:
-        ValueError: If names, numbers or data do not go together, as `build.program` and the steps say.
+        ValueError: If names, numbers or data do not go together, as `build.program` and the steps
+            say.
     """
     build.expect_numbers(config)
     _expect_batches(config, data)
     if config.loss == "wasserstein" and not (config.penalty or config.spectral):
-        remedy = "--spectral" if config.model == "cycle-gan" else "--penalty 10 (and --r1 0), or --spectral"
+        remedy = (
+            "--spectral"
+            if config.model == "cycle-gan"
+            else "--penalty 10 (and --r1 0), or --spectral"
+        )
         raise ValueError(
-            f"expected a critic of bounded slope for --loss wasserstein, which else has no end, got a free one; say {remedy}"
+            "expected a critic of bounded slope for --loss wasserstein, which else has no end, "
+            f"got a free one; say {remedy}"
         )
     given = condition(config, data)
-    return FITTINGS[config.model](_Start(config, data, given, build.program(config, data, given).to(device), device))
+    return FITTINGS[config.model](
+        _Start(config, data, given, build.program(config, data, given).to(device), device)
+    )
 
 
 def _expect_batches(config: Config, data: Any) -> None:
-    """Says what is wrong with the size of batches, and when one would be of a single datum and tell nothing of a spread."""
+    """Says what is wrong with the size of batches, and when one would be of a single datum and tell
+    nothing of a spread.
+    """
     data.train.batches(config.batch_size)
     n, size = len(data.train), config.batch_size
     if config.model in (*ADVERSARIAL, "gmmn") and (size == 1 or n % size == 1):
         raise ValueError(
-            f"expected batches of at least 2 data, got one of 1 with --batch-size {size} and {n} data; say another --batch-size"
+            f"expected batches of at least 2 data, got one of 1 with --batch-size {size} and {n} "
+            "data; say another --batch-size"
         )
 
 
 def _explicit(start: _Start) -> Fitting:
     """By SVI."""
     config, program = start.config, start.program
-    optimizer, batches, probed = Adam(program.parameters(), start.rate, fused=True), start.batches(), start.probed()
+    optimizer, batches, probed = (
+        Adam(program.parameters(), start.rate, fused=True),
+        start.batches(),
+        start.probed(),
+    )
 
     def begin(first_step: int, engine: Engine) -> Step:
         objective, beta = build.objective(config), build.beta(config, len(batches))
-        return svi_step(program, optimizer, objective, beta=beta, first_step=first_step, engine=engine)
+        return svi_step(
+            program, optimizer, objective, beta=beta, first_step=first_step, engine=engine
+        )
 
     def probe() -> Tensor:
         return elbo(program, None, *probed, particles=1, seed=0).value
@@ -158,7 +189,10 @@ def _explicit(start: _Start) -> Fitting:
 
 
 def _adversarial(
-    start: _Start, critic: nn.Module, auxiliary: Callable[..., Tensor] | None = None, remark: str = ""
+    start: _Start,
+    critic: nn.Module,
+    auxiliary: Callable[..., Tensor] | None = None,
+    remark: str = "",
 ) -> Fitting:
     """Against a critic, by Adam without momentum."""
     config, program = start.config, start.program
@@ -186,7 +220,14 @@ def _adversarial(
         return simulate(shown, len(probed[0]), *probed[1:])
 
     return Fitting(
-        program, start.condition, companions, (ours, theirs), start.batches(), lambda *_: step, probe, remark=remark
+        program,
+        start.condition,
+        companions,
+        (ours, theirs),
+        start.batches(),
+        lambda *_: step,
+        probe,
+        remark=remark,
     )
 
 
@@ -194,10 +235,14 @@ def _conditioned(start: _Start) -> Fitting:
     """Against a critic that sees the context too; of edges, near the image that they were taken of.
 
     Reference:
-        Isola et al. (2017), Image-to-image translation with conditional adversarial networks, eq. 3 and 4.
+        Isola et al. (2017), Image-to-image translation with conditional adversarial networks, eq. 3
+        and 4.
     """
     assert start.condition is not None
-    critic, weight = critics.mlp_critic(start.data.shape, **start.condition.arguments()), start.config.paired
+    critic, weight = (
+        critics.mlp_critic(start.data.shape, **start.condition.arguments()),
+        start.config.paired,
+    )
     if start.condition.name != "edges" or not weight:
         return _adversarial(start, critic)
 
@@ -205,7 +250,10 @@ def _conditioned(start: _Start) -> Fitting:
         return weight * (drawn["x"] - x).abs().mean()
 
     return _adversarial(
-        start, critic, distance, f"auxiliary: {weight:g} times the mean absolute difference to the image"
+        start,
+        critic,
+        distance,
+        f"auxiliary: {weight:g} times the mean absolute difference to the image",
     )
 
 
@@ -222,12 +270,22 @@ def _matched(start: _Start) -> Fitting:
     """By a discrepancy between draws and batch."""
     program, name = start.program, start.config.discrepancy
     optimizer = Adam(program.parameters(), start.rate, fused=True)
-    step = moment_step(program, optimizer, DISCREPANCIES[resolve("discrepancy", name, DISCREPANCIES)])
+    step = moment_step(
+        program, optimizer, DISCREPANCIES[resolve("discrepancy", name, DISCREPANCIES)]
+    )
 
     def probe() -> Tensor:
         return simulate(program, _PROBED)
 
-    return Fitting(program, start.condition, nn.ModuleDict(), (optimizer,), start.batches(), lambda *_: step, probe)
+    return Fitting(
+        program,
+        start.condition,
+        nn.ModuleDict(),
+        (optimizer,),
+        start.batches(),
+        lambda *_: step,
+        probe,
+    )
 
 
 def _cycled(start: _Start) -> Fitting:
@@ -264,7 +322,15 @@ def _cycled(start: _Start) -> Fitting:
 
     batches = data.train.batches(config.batch_size)
     return Fitting(
-        program, start.condition, companions, (ours, of_a, of_b), batches, lambda *_: step, probe, pace, remark
+        program,
+        start.condition,
+        companions,
+        (ours, of_a, of_b),
+        batches,
+        lambda *_: step,
+        probe,
+        pace,
+        remark,
     )
 
 
@@ -273,14 +339,18 @@ def _both_sides(start: _Start) -> nn.ModuleDict:
     channels, *sides = start.data.shape
     if min(sides) < 8:
         raise ValueError(
-            f"expected images of at least 8 pixels a side for a cycle-gan, got {start.data.shape}; say --image-size 8"
+            "expected images of at least 8 pixels a side for a cycle-gan, got "
+            f"{start.data.shape}; say --image-size 8"
         )
     parts: dict[str, nn.Module] = {}
     for side in "ab":
         critic: nn.Module = critics.patch_critic(channels)
         if max(sides) < 64:  # too small for patches
             critic = critics.conv_critic(start.data.shape)
-        parts |= {f"critic_{side}": _normalised(start.config, critic), f"pool_{side}": ImagePool(50, start.data.shape)}
+        parts |= {
+            f"critic_{side}": _normalised(start.config, critic),
+            f"pool_{side}": ImagePool(50, start.data.shape),
+        }
     return nn.ModuleDict(parts)
 
 
@@ -289,9 +359,14 @@ def _reader(start: _Start) -> tuple[Any, str]:
     domain = start.data.a
     train = domain.train.fixed(0)
     if train.y is None or domain.classes is None:
-        raise ValueError(f"expected labels of domain a for --semantic, got none with {domain.name}; leave it out")
+        raise ValueError(
+            f"expected labels of domain a for --semantic, got none with {domain.name}; leave it out"
+        )
     classifier = classifier_features(train.x, train.y, domain.classes, seed=start.config.seed)
-    return classifier, f"the classifier of {domain.name} reads {classifier.held_out} of held-out training data"
+    return (
+        classifier,
+        f"the classifier of {domain.name} reads {classifier.held_out} of held-out training data",
+    )
 
 
 def _normalised(config: Config, critic: nn.Module) -> nn.Module:
@@ -307,7 +382,9 @@ FITTINGS: dict[str, Callable[[_Start], Fitting]] = {
     "cvae": _explicit,
     "conv-vae": _explicit,
     "gan": lambda s: _adversarial(s, critics.mlp_critic(s.data.shape)),
-    "dcgan": lambda s: _adversarial(s, critics.conv_critic(s.data.shape, width=build.channels(s.config, s.data.shape))),
+    "dcgan": lambda s: _adversarial(
+        s, critics.conv_critic(s.data.shape, width=build.channels(s.config, s.data.shape))
+    ),
     "cgan": _conditioned,
     "infogan": _informed,
     "cycle-gan": _cycled,

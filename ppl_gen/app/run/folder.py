@@ -1,4 +1,6 @@
-"""A run is a folder: config.json, metrics.jsonl (one line per epoch), checkpoint.pt, pictures, evaluation.json."""
+"""A run is a folder: config.json, metrics.jsonl (one line per epoch), checkpoint.pt, pictures,
+evaluation.json.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,21 @@ if TYPE_CHECKING:
 
 FORMAT = "ppl-gen checkpoint 2"
 KEYS = {"format", "epoch", "data", "program", "companions", "optimizers", "rng", "rng_cuda"}
-AVERAGE = "average.module."  # before the names of the weights of a moving average, among the companions
+AVERAGE = (
+    "average.module."  # before the names of the weights of a moving average, among the companions
+)
 
 PRODUCTS = (  # but for config.json
     *("metrics.jsonl", "checkpoint.pt", "evaluation.json"),
     *("samples.png", "reconstructions.png", "translations.png", "training.png"),
     *("evidence.png", "sandwich.png", "gaps.png", "collapse.png"),
-    *("moments.png", "two_sample.png", "confusion.png", "confusion_a_to_b.png", "confusion_b_to_a.png"),
+    *(
+        "moments.png",
+        "two_sample.png",
+        "confusion.png",
+        "confusion_a_to_b.png",
+        "confusion_b_to_a.png",
+    ),
     *("moments_a_to_b.png", "moments_b_to_a.png"),
 )
 
@@ -67,7 +77,10 @@ class Run:
         """
         path = folder / "config.json"
         if not path.is_file():
-            raise ValueError(f"{folder} is not the folder of a run: it has no config.json; `ppl-gen fit` makes one")
+            raise ValueError(
+                f"{folder} is not the folder of a run: it has no config.json; `ppl-gen fit` makes "
+                "one"
+            )
         try:
             return cls(folder, Config(**json.loads(path.read_text())))
         except (TypeError, ValueError) as error:
@@ -89,7 +102,10 @@ class Run:
         for line in path.read_text().splitlines() if path.is_file() else []:
             try:
                 record = Record(**json.loads(line))
-                metrics = {name: math.nan if value is None else value for name, value in record.metrics.items()}
+                metrics = {
+                    name: math.nan if value is None else value
+                    for name, value in record.metrics.items()
+                }
             except (TypeError, ValueError, AttributeError):
                 break
             if last_epoch is None or record.epoch <= last_epoch:
@@ -97,7 +113,9 @@ class Run:
         return records
 
     def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
-        """Writes weights, companions, optimisers, random state, epoch and fingerprint of the data, whole or not at all."""
+        """Writes weights, companions, optimisers, random state, epoch and fingerprint of the data,
+        whole or not at all.
+        """
         state = {
             "format": FORMAT,
             "epoch": epoch,
@@ -122,21 +140,26 @@ class Run:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             raise ValueError(
-                f"{self.folder} has no checkpoint.pt: the run stopped before its first one; go on with --resume"
+                f"{self.folder} has no checkpoint.pt: the run stopped before its first one; go on "
+                "with --resume"
             )
         try:
             with warnings.catch_warnings(action="ignore"):
                 state = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:  # what a torn file makes the unpickler raise has no end
-            raise ValueError(f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite") from error
+            raise ValueError(
+                f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite"
+            ) from error
         if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != KEYS:
             raise ValueError(
-                f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with --overwrite"
+                f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with "
+                "--overwrite"
             )
         return state
 
     def restore(self, program: Any, device: torch.device, data: str | None = None) -> int:
-        """Loads the weights that are sampled and judged, a moving average's where there is one; returns their epoch.
+        """Loads the weights that are sampled and judged, a moving average's where there is one;
+        returns their epoch.
 
         Args:
             program: The program that the run's configuration builds.
@@ -144,17 +167,21 @@ class Run:
             data: The fingerprint of the data that the program is to be used on.
 
         Raises:
-            ValueError: As `load` does; or if the checkpoint is of another program, or of other data.
+            ValueError: As `load` does; or if the checkpoint is of another program, or of other
+                data.
         """
         state = self._of(device, data)
         with self._one_program():
             held = state["companions"]
-            averaged = {name.removeprefix(AVERAGE): held[name] for name in held if name.startswith(AVERAGE)}
+            averaged = {
+                name.removeprefix(AVERAGE): held[name] for name in held if name.startswith(AVERAGE)
+            }
             program.load_state_dict(averaged or state["program"])
             return int(state["epoch"])
 
     def resume(self, fitting: Fitting, device: torch.device, data: str) -> int:
-        """Loads all that a run needs to go on as if it had not stopped; returns the epoch that is done.
+        """Loads all that a run needs to go on as if it had not stopped; returns the epoch that is
+        done.
 
         Raises:
             ValueError: As `restore` does.
@@ -174,7 +201,8 @@ class Run:
         state = self.load(device)
         if data is not None and state["data"] != data:
             raise ValueError(
-                f"the data of the run {self.folder} have changed since it was begun; fit them into another --out"
+                f"the data of the run {self.folder} have changed since it was begun; fit them "
+                "into another --out"
             )
         return state
 
@@ -184,10 +212,14 @@ class Run:
             yield
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             path, reason = self.folder / "checkpoint.pt", str(error).splitlines()[0]
-            raise ValueError(f"{path} is of another program than config.json says: {reason}") from error
+            raise ValueError(
+                f"{path} is of another program than config.json says: {reason}"
+            ) from error
 
     def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of epochs after the checkpoint's, and the score of weights that are about to change."""
+        """Forgets the metrics of epochs after the checkpoint's, and the score of weights that are
+        about to change.
+        """
         if epoch < self.config.passes:
             (self.folder / "evaluation.json").unlink(missing_ok=True)
         lines = "".join(map(_line, self.records(epoch)))
@@ -206,14 +238,19 @@ def vacant(folder: Path, overwrite: bool) -> None:
     try:
         Run.open(folder)
     except ValueError as error:
-        raise ValueError(f"{folder} exists and is not the folder of a run; say another place with --out") from error
+        raise ValueError(
+            f"{folder} exists and is not the folder of a run; say another place with --out"
+        ) from error
     if not overwrite:
         raise ValueError(
-            f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say another --out"
+            f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say "
+            "another --out"
         )
 
 
-def expect_vacant(folder: Path, overwrite: bool, products: Iterable[str] | None = None, option: str = "--out") -> None:
+def expect_vacant(
+    folder: Path, overwrite: bool, products: Iterable[str] | None = None, option: str = "--out"
+) -> None:
     """Says at once when results would be written over.
 
     Args:
@@ -223,7 +260,8 @@ def expect_vacant(folder: Path, overwrite: bool, products: Iterable[str] | None 
         option: What says another place.
 
     Raises:
-        ValueError: If the folder is a file, or holds a product, or anything where any may come, and must not be written over.
+        ValueError: If the folder is a file, or holds a product, or anything where any may come, and
+            must not be written over.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; say another place with {option}")
@@ -235,7 +273,9 @@ def expect_vacant(folder: Path, overwrite: bool, products: Iterable[str] | None 
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file that any reader of JSON takes, whole or not at all: a number that is not finite is null."""
+    """Writes a file that any reader of JSON takes, whole or not at all: a number that is not finite
+    is null.
+    """
     text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -254,7 +294,9 @@ def _plain(value: Any) -> Any:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes beside the file, flushes to disk, then renames over it: a reader sees the old file or the new one."""
+    """Writes beside the file, flushes to disk, then renames over it: a reader sees the old file or
+    the new one.
+    """
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:
         write(file)

@@ -1,4 +1,6 @@
-"""A run that is used: its program with the weights loaded, its data, and what the program is conditioned on."""
+"""A run that is used: its program with the weights loaded, its data, and what the program is
+conditioned on.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ class Fitted:
 
     @property
     def given(self) -> str:
-        """What the program is conditioned on, after a comma or a space: "given the label"; empty if nothing."""
+        """What the program is conditioned on, after a comma or a space: "given the label"; empty if
+        nothing.
+        """
         return "" if self.condition is None else f"given the {self.condition.name}"
 
     @property
@@ -90,7 +94,10 @@ class Fitted:
             ValueError: If the program has none.
         """
         if not self.explicit:
-            raise ValueError(f"expected a run of {', '.join(EXPLICIT)} for {what}, got {self.config.model}: no guide")
+            raise ValueError(
+                f"expected a run of {', '.join(EXPLICIT)} for {what}, got {self.config.model}: no "
+                "guide"
+            )
 
     def expect_draws(self, what: str) -> None:
         """Says when draws of data are asked for and the run is one that translates.
@@ -100,5 +107,6 @@ class Fitted:
         """
         if self.translates:
             raise ValueError(
-                f"expected a run that draws data for {what}, got a cycle-gan; see `ppl-gen translate {self.run.folder}`"
+                f"expected a run that draws data for {what}, got a cycle-gan; see `ppl-gen "
+                f"translate {self.run.folder}`"
             )

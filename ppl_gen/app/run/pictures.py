@@ -27,7 +27,9 @@ _IN_A_ROW = 10
 
 
 class _Asked(NamedTuple):
-    """What samples are drawn under, a row for each ten: a context, values of latents, and words beside the rows."""
+    """What samples are drawn under, a row for each ten: a context, values of latents, and words
+    beside the rows.
+    """
 
     context: list[Tensor]
     fixed: dict[str, Tensor]
@@ -35,8 +37,14 @@ class _Asked(NamedTuple):
 
 
 def draw_all(fitted: Fitted, console: Console) -> None:
-    """Samples, reconstructions and the training curve of a run; translations of one between domains."""
-    made = [translate(fitted)] if fitted.translates else [sample(fitted, 100, None, None, fitted.config.seed)]
+    """Samples, reconstructions and the training curve of a run; translations of one between
+    domains.
+    """
+    made = (
+        [translate(fitted)]
+        if fitted.translates
+        else [sample(fitted, 100, None, None, fitted.config.seed)]
+    )
     if fitted.explicit:
         test = fitted.data.test
         made.append(reconstruct(fitted, test.fixed(0, min(len(test), 36))))
@@ -45,14 +53,18 @@ def draw_all(fitted: Fitted, console: Console) -> None:
 
 
 def sample(fitted: Fitted, count: int, label: int | None, caption: str | None, seed: int) -> Path:
-    """Draws into samples.png: images by the likelihood's mean, vectors with its noise; ten of each label or code in turn.
+    """Draws into samples.png: images by the likelihood's mean, vectors with its noise; ten of each
+    label or code in turn.
 
     Raises:
         ValueError: If the program has nothing of the label or caption.
     """
     fitted.expect_draws("samples")
     torch.manual_seed(seed)
-    path, title = fitted.run.folder / "samples.png", "samples (means)" if fitted.explicit else "samples"
+    path, title = (
+        fitted.run.folder / "samples.png",
+        "samples (means)" if fitted.explicit else "samples",
+    )
     asked = _conditions(fitted, count, label, caption)
     count = len(asked.context[0]) if asked.context else count
     drawn = draw(fitted, count, asked.context, asked.fixed)
@@ -66,8 +78,12 @@ def sample(fitted: Fitted, count: int, label: int | None, caption: str | None, s
     return path
 
 
-def draw(fitted: Fitted, count: int, context: list[Tensor], fixed: dict[str, Tensor] | None = None) -> Tensor:
-    """So many draws, images without the likelihood's noise, with some latents held fixed if asked for."""
+def draw(
+    fitted: Fitted, count: int, context: list[Tensor], fixed: dict[str, Tensor] | None = None
+) -> Tensor:
+    """So many draws, images without the likelihood's noise, with some latents held fixed if asked
+    for.
+    """
     program = Observed(fitted.program, Dirac()) if len(fitted.data.shape) == 3 else fitted.program
     if not fixed:
         return simulate(program, count, *context)
@@ -89,12 +105,24 @@ def reconstruct(fitted: Fitted, split: Split) -> Path:
 
 
 def translate(fitted: Fitted, count: int = 24) -> Path:
-    """Draws test images of both domains above their translations, and these translated back, into translations.png."""
+    """Draws test images of both domains above their translations, and these translated back, into
+    translations.png.
+    """
     path, program, half = fitted.run.folder / "translations.png", fitted.program, count // 2
-    ends = ((fitted.data.test.a, program.to_b, program.to_a), (fitted.data.test.b, program.to_a, program.to_b))
+    ends = (
+        (fitted.data.test.a, program.to_b, program.to_a),
+        (fitted.data.test.b, program.to_a, program.to_b),
+    )
     with evaluating(program):
-        shown = [(x, there(x), back(there(x))) for split, there, back in ends for x in [split.fixed(0, half).x]]
-    columns = [torch.cat([_padded(one, half), _padded(other, half)]) for one, other in zip(*shown, strict=True)]
+        shown = [
+            (x, there(x), back(there(x)))
+            for split, there, back in ends
+            for x in [split.fixed(0, half).x]
+        ]
+    columns = [
+        torch.cat([_padded(one, half), _padded(other, half)])
+        for one, other in zip(*shown, strict=True)
+    ]
     title = f"{fitted.config.data} above, {fitted.config.data_b} below"
     plots.games.translations(columns[0], columns[1], columns[2], half, title).savefig(path)
     return path
@@ -120,10 +148,13 @@ def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | No
     choices = config.categories if config.model == "infogan" else classes
     if label is not None and not choices:
         raise ValueError(
-            f"expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got {config.model} on {data.name}"
+            "expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got "
+            f"{config.model} on {data.name}"
         )
     if caption is not None and captions is None:
-        raise ValueError(f"expected a cgan fitted with --condition caption for --caption, got {config.model}")
+        raise ValueError(
+            f"expected a cgan fitted with --condition caption for --caption, got {config.model}"
+        )
     if label is not None and choices and not 0 <= label < choices:
         raise ValueError(f"expected --label from 0 to {choices - 1}, got {label}")
     if caption is not None and captions is not None:
@@ -150,8 +181,14 @@ def _beneath(given: Tensor, drawn: Tensor) -> Figure:
     blank = given.new_ones(-len(given) % _IN_A_ROW, *given.shape[1:])
     given = torch.cat([given, blank]).expand(-1, drawn.shape[1], -1, -1)
     drawn = torch.cat([drawn, blank.expand(-1, drawn.shape[1], -1, -1)])
-    rows = [part for both in zip(given.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True) for part in both]
-    return plots.image_grid(torch.cat(rows), _IN_A_ROW, "edges and samples", ["edges", "drawn"] * (len(rows) // 2))
+    rows = [
+        part
+        for both in zip(given.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True)
+        for part in both
+    ]
+    return plots.image_grid(
+        torch.cat(rows), _IN_A_ROW, "edges and samples", ["edges", "drawn"] * (len(rows) // 2)
+    )
 
 
 def _padded(images: Tensor, count: int) -> Tensor:

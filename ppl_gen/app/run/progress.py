@@ -22,9 +22,13 @@ PLAYED = ("critic", "generator", "auxiliary", "cycle", "discrepancy", "spread")
 
 
 class Live:
-    """Batches that move a progress bar as they are taken; plain lines, some twenty in all, where there is no terminal."""
+    """Batches that move a progress bar as they are taken; plain lines, some twenty in all, where
+    there is no terminal.
+    """
 
-    def __init__(self, console: Console, batches: Batches | UnpairedBatches, done: int, epochs: int) -> None:
+    def __init__(
+        self, console: Console, batches: Batches | UnpairedBatches, done: int, epochs: int
+    ) -> None:
         self.console, self.batches, self.epochs = console, batches, epochs
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -36,7 +40,11 @@ class Live:
             disable=not console.is_terminal,
         )
         self.task = self.progress.add_task(
-            "", total=epochs * len(batches), completed=done * len(batches), epoch=f"{done + 1}/{epochs}", said=""
+            "",
+            total=epochs * len(batches),
+            completed=done * len(batches),
+            epoch=f"{done + 1}/{epochs}",
+            said="",
         )
 
     def __enter__(self) -> Live:
@@ -44,7 +52,10 @@ class Live:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.progress.stop()
 
@@ -56,11 +67,17 @@ class Live:
     def show(self, record: Record) -> None:
         """Says what an epoch has done."""
         said = f"{_metrics(record.metrics)}, {record.data / record.seconds:,.0f} data/s"
-        self.progress.update(self.task, epoch=f"{min(record.epoch + 1, self.epochs)}/{self.epochs}", said=said)
+        self.progress.update(
+            self.task, epoch=f"{min(record.epoch + 1, self.epochs)}/{self.epochs}", said=said
+        )
         every = max(1, self.epochs // 20)
-        if not self.console.is_terminal and (record.epoch % every == 0 or record.epoch in (1, self.epochs)):
+        if not self.console.is_terminal and (
+            record.epoch % every == 0 or record.epoch in (1, self.epochs)
+        ):
             left = (self.epochs - record.epoch) * record.seconds
-            self.console.print(f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True)
+            self.console.print(
+                f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True
+            )
 
 
 def ascended(metrics: Mapping[str, float]) -> str | None:
@@ -72,7 +89,9 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     if name := ascended(metrics):
         return f"{NAMES[name]} {metrics[name]:.3f} nats per datum"
     return ", ".join(
-        f"{name} {metrics[name]:.{4 if name == 'discrepancy' else 2}f}" for name in PLAYED if name in metrics
+        f"{name} {metrics[name]:.{4 if name == 'discrepancy' else 2}f}"
+        for name in PLAYED
+        if name in metrics
     )
 
 

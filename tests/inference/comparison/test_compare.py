@@ -39,7 +39,9 @@ OLD_ARVIZ = int(arviz.__version__.split(".")[0]) < 1
 def perfect(posterior: Callable[[int, int], dict[str, Tensor]]) -> Callable[..., Draws]:
     """A sampler whose draws are independent, from a posterior that is known."""
 
-    def sampler(model: Any, *args: Any, draws: int, warmup: int, chains: int, seed: int | None = None) -> Draws:
+    def sampler(
+        model: Any, *args: Any, draws: int, warmup: int, chains: int, seed: int | None = None
+    ) -> Draws:
         samples = posterior(chains, draws)
         zeros = torch.zeros(chains, draws)
         return Draws(samples, zeros, zeros.bool(), zeros + 1, 1.0, sampler="perfect")
@@ -47,7 +49,9 @@ def perfect(posterior: Callable[[int, int], dict[str, Tensor]]) -> Callable[...,
     return sampler
 
 
-def fitted(family: Any, posterior: Any, *data: Tensor, steps: int = 400, rate: float = 0.05, seed: int = 0) -> Any:
+def fitted(
+    family: Any, posterior: Any, *data: Tensor, steps: int = 400, rate: float = 0.05, seed: int = 0
+) -> Any:
     """A guide of Pyro's, trained by SVI."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -68,11 +72,15 @@ def regression() -> tuple[toy.LinearRegression, dist.MultivariateNormal]:
     posterior = toy.LinearRegression.simulated(15, 3)
     x, noise = posterior.features, posterior.noise.square()
     covariance = torch.linalg.inv(x.T @ x / noise + torch.eye(3) / posterior.prior_scale.square())
-    return posterior, dist.MultivariateNormal(covariance @ x.T @ posterior.y / noise, (covariance + covariance.T) / 2)
+    return posterior, dist.MultivariateNormal(
+        covariance @ x.T @ posterior.y / noise, (covariance + covariance.T) / 2
+    )
 
 
 def off(q: dist.MultivariateNormal, shift: float, scale: float) -> dist.MultivariateNormal:
-    """The same, moved by so many standard deviations in each coordinate and with all of them scaled."""
+    """The same, moved by so many standard deviations in each coordinate and with all of them
+    scaled.
+    """
     return dist.MultivariateNormal(q.mean + shift * q.stddev, scale**2 * q.covariance_matrix)
 
 
@@ -123,7 +131,9 @@ class TestAgainstClosedForms:
     def test_coverage_and_moments(self, shift: float, scale: float) -> None:
         marginals = compared(shift, scale, shift != 0.0).marginals
         normal = torch.distributions.Normal(0.0, 1.0)
-        for level, share, error in zip((0.5, 0.8, 0.95), marginals.coverage, marginals.coverage_error, strict=True):
+        for level, share, error in zip(
+            (0.5, 0.8, 0.95), marginals.coverage, marginals.coverage_error, strict=True
+        ):
             half = scale * normal.icdf(torch.tensor((1 + level) / 2))
             exact = normal.cdf(shift + half) - normal.cdf(shift - half)
             assert ((share - exact).abs() < 4 * error).all()
@@ -163,7 +173,9 @@ class TestAgainstClosedForms:
 
 
 class TestTheGuidesDensity:
-    """log q at given points is the density of the guide's own trace, whatever the order and the supports of its sites."""
+    """log q at given points is the density of the guide's own trace, whatever the order and the
+    supports of its sites.
+    """
 
     @staticmethod
     def model(x: Tensor) -> None:
@@ -182,7 +194,8 @@ class TestTheGuidesDensity:
         pyro.sample("weights", dist.Dirichlet(torch.tensor([2.0, 3.0, 4.0])))
 
     @pytest.mark.parametrize(
-        "family", ["AutoNormal", "AutoDiagonalNormal", "AutoMultivariateNormal", "AutoIAFNormal", "by hand"]
+        "family",
+        ["AutoNormal", "AutoDiagonalNormal", "AutoMultivariateNormal", "AutoIAFNormal", "by hand"],
     )
     def test_it_is_that_of_its_trace(self, family: str) -> None:
         x = torch.randn(4)
@@ -220,7 +233,11 @@ class TestTheGuidesDensity:
         [
             (autoguide.AutoDelta, False, "a point mass"),
             (autoguide.AutoLaplaceApproximation, False, "a point mass"),
-            (autoguide.AutoIAFNormal, True, "one density over all data, not one for each; compare with local=False"),
+            (
+                autoguide.AutoIAFNormal,
+                True,
+                "one density over all data, not one for each; compare with local=False",
+            ),
         ],
     )
     def test_what_has_no_density_says_so(self, family: Any, local: bool, said: str) -> None:
@@ -236,7 +253,9 @@ class TestTheGuidesDensity:
 
 class TestDatumByDatum:
     def test_an_amortised_guide(self) -> None:
-        """Posteriors of standard deviations 1.3 times too large: KL = D/2 (1.69 − 1 − log 1.69) for every datum."""
+        """Posteriors of standard deviations 1.3 times too large: KL = D/2 (1.69 − 1 − log 1.69) for
+        every datum.
+        """
         program = toy.PPCA(torch.randn(5, 2), torch.zeros(5), 0.7)
         x = simulate(program, 6)
         truth = program.exact_posterior(x)
@@ -244,7 +263,9 @@ class TestDatumByDatum:
         def guide(x: Tensor) -> None:
             posterior = program.exact_posterior(x)
             with pyro.plate("data", x.shape[0]):
-                pyro.sample("z", dist.MultivariateNormal(posterior.mean, 1.69 * posterior.covariance_matrix))
+                pyro.sample(
+                    "z", dist.MultivariateNormal(posterior.mean, 1.69 * posterior.covariance_matrix)
+                )
 
         sampler = perfect(lambda c, s: {"z": truth.sample((c, s))})
         comparison = compare(program, guide, x, sampler=sampler, draws=1000, chains=4, seed=0)
@@ -253,14 +274,20 @@ class TestDatumByDatum:
         assert agrees(comparison.divergence["KL(p‖q)"], 1 / 1.69 - 1 + math.log(1.69))
         assert agrees(comparison.evidence["importance"], program.exact_log_evidence(x).double())
         assert comparison.tags == ("over-dispersed",)
-        torch.testing.assert_close(comparison.elpd["mcmc"].pointwise, program.exact_log_evidence(x).double())
+        torch.testing.assert_close(
+            comparison.elpd["mcmc"].pointwise, program.exact_log_evidence(x).double()
+        )
         assert "since all latents are local" in comparison.elpd["mcmc"].how
-        assert (comparison.correlations["exact"] - comparison.correlations["guide"]).abs().max() < 0.1
+        assert (
+            comparison.correlations["exact"] - comparison.correlations["guide"]
+        ).abs().max() < 0.1
 
         replayed = Replayed(comparison.guide_samples["z"])(guide)
         own = log_evidence(program, replayed, x, particles=4000, chunk=24_000)
         torch.testing.assert_close(comparison.k_hat, own.k_hat, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(comparison.evidence["importance"].value, own.value, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            comparison.evidence["importance"].value, own.value, rtol=1e-5, atol=1e-5
+        )
 
 
 class Replayed(Messenger):
@@ -294,7 +321,10 @@ class TestVerdicts:
             guide = fitted(family, PPCA, x, steps=800, rate=0.1)
             return compare(PPCA, guide, x, sampler=once, draws=400, chains=16, warmup=300, seed=0)
 
-        diagonal, full = verdict(autoguide.AutoDiagonalNormal), verdict(autoguide.AutoMultivariateNormal)
+        diagonal, full = (
+            verdict(autoguide.AutoDiagonalNormal),
+            verdict(autoguide.AutoMultivariateNormal),
+        )
         assert {"under-dispersed", "correlations"} <= set(diagonal.tags)
         assert "good" not in diagonal.tags
         assert full.tags == ("good",), full.verdict
@@ -312,7 +342,9 @@ class TestVerdicts:
     def test_a_gaussian_on_two_modes_seeks_one(self) -> None:
         posterior = toy.SignFlip.simulated()
         guide = fitted(autoguide.AutoNormal, posterior, *posterior.data, steps=150)
-        comparison = compare(posterior, guide, *posterior.data, draws=100, warmup=150, chains=16, seed=0)
+        comparison = compare(
+            posterior, guide, *posterior.data, draws=100, warmup=150, chains=16, seed=0
+        )
         assert "mode-seeking" in comparison.tags
         assert "not-converged" in comparison.tags
         assert "under-dispersed" not in comparison.tags
@@ -326,7 +358,9 @@ class TestVerdicts:
         posterior = toy.Funnel(5)
         guide = automatic(autoguide.AutoDiagonalNormal, posterior.model, seed=0)
         sampler = functools.partial(hmc, target_accept=0.5, trajectory=2.0)
-        comparison = compare(posterior, guide, sampler=sampler, draws=150, warmup=150, chains=16, seed=0)
+        comparison = compare(
+            posterior, guide, sampler=sampler, draws=150, warmup=150, chains=16, seed=0
+        )
         assert "divergences" in comparison.tags
         assert "do not trust MCMC here either" in comparison.verdict[0]
         assert not {"good", "undecided"} & set(comparison.tags)
@@ -341,7 +375,11 @@ class TestVerdicts:
             return {"coefficients": value}
 
         tags = compare(
-            posterior, lambda y: pyro.sample("coefficients", truth), *posterior.data, sampler=perfect(stuck), seed=0
+            posterior,
+            lambda y: pyro.sample("coefficients", truth),
+            *posterior.data,
+            sampler=perfect(stuck),
+            seed=0,
         ).tags
         assert {"stuck-chains", "not-converged", "undecided"} <= set(tags)
 
@@ -354,7 +392,9 @@ class TestVerdicts:
         assert {"off-reference", "biased"} <= set(comparison.tags)
 
     def test_heavy_tails_beside_good_moments(self) -> None:
-        """Of a bare model without data: a Student posterior and the normal of its standard deviation."""
+        """Of a bare model without data: a Student posterior and the normal of its standard
+        deviation.
+        """
         student = dist.StudentT(5.0)
 
         def model() -> Tensor:
@@ -386,7 +426,9 @@ class TestVerdicts:
             "uniform": torch.rand(4000),
         }[name][:, None]
         assert not _missed(draws, draws.new_full((100, 1), -50.0))
-        assert _missed(torch.cat([draws / draws.std(), draws / draws.std() + 12]), draws / draws.std())
+        assert _missed(
+            torch.cat([draws / draws.std(), draws / draws.std() + 12]), draws / draws.std()
+        )
 
 
 class TestPrediction:
@@ -408,13 +450,16 @@ class TestPrediction:
     def test_eight_schools_with_their_effects_integrated_out(self, centred: bool) -> None:
         posterior, samples = toy.EightSchools(centred), self.draws()
         if centred:
-            samples["theta"] = samples["mu"][..., None] + samples["tau"][..., None] * samples.pop("eta")
+            samples["theta"] = samples["mu"][..., None] + samples["tau"][..., None] * samples.pop(
+                "eta"
+            )
         predictive = Predictive(posterior.model, posterior.data, samples)
         assert (predictive.plate, predictive.outer) == ("schools", ["mu", "tau"])
         got, error = predictive.log_likelihood({n: samples[n].flatten() for n in ("mu", "tau")})
         exact = self.direct(posterior, samples["mu"].flatten(), samples["tau"].flatten())
         assert error < 0.1
-        # 99 % of the draws of the worst school have a smaller error; the average is unbiased but for s²/2.
+        # 99 % of the draws of the worst school have a smaller error; the average is unbiased but
+        # for s²/2.
         assert ((got - exact).abs() < 4 * error).double().mean() > 0.99
         assert float((got - exact).mean().abs()) < 0.005
 
@@ -436,14 +481,20 @@ class TestPrediction:
         samples = {"locs": torch.tensor([-1.0, 2.0]) + 0.2 * torch.randn(2, 20, 2)}
         predictive = Predictive(posterior.model, posterior.data, samples)
         got, error = predictive.log_likelihood({"locs": samples["locs"].flatten(0, 1)})
-        mixture = dist.Normal(samples["locs"].flatten(0, 1)[:, None], posterior.scale).log_prob(posterior.x[:, None])
+        mixture = dist.Normal(samples["locs"].flatten(0, 1)[:, None], posterior.scale).log_prob(
+            posterior.x[:, None]
+        )
         assert error == 0
-        torch.testing.assert_close(got, (mixture + posterior.weights.log()).logsumexp(-1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            got, (mixture + posterior.weights.log()).logsumexp(-1), rtol=1e-4, atol=1e-4
+        )
 
     @pytest.mark.skipif(OLD_ARVIZ, reason="ArviZ below 1.0 has no LOO of approximate posteriors")
     def test_of_the_guide(self) -> None:
         comparison = compared()
-        assert comparison.elpd["guide"].value == pytest.approx(comparison.elpd["mcmc"].value, abs=0.3)
+        assert comparison.elpd["guide"].value == pytest.approx(
+            comparison.elpd["mcmc"].value, abs=0.3
+        )
 
     @pytest.mark.skipif(not OLD_ARVIZ, reason="ArviZ from 1.0 on has LOO of approximate posteriors")
     def test_of_the_guide_says_what_it_needs(self) -> None:
@@ -451,8 +502,12 @@ class TestPrediction:
 
     def test_a_chain_of_states_has_no_datum_to_leave_out(self) -> None:
         posterior = toy.HiddenMarkov.simulated(4)
-        with pytest.raises(ValueError, match=r"observed sites in a plate, and there is 'x_0', .* in no plate"):
-            Predictive(posterior.model, posterior.data, {"locs": torch.tensor([-1.0, 2.0]).expand(2, 5, 2)})
+        with pytest.raises(
+            ValueError, match=r"observed sites in a plate, and there is 'x_0', .* in no plate"
+        ):
+            Predictive(
+                posterior.model, posterior.data, {"locs": torch.tensor([-1.0, 2.0]).expand(2, 5, 2)}
+            )
 
 
 class TestPromises:
@@ -460,8 +515,17 @@ class TestPromises:
         posterior = toy.EightSchools()
         guide = automatic(autoguide.AutoDiagonalNormal, posterior.model, *posterior.data, seed=0)
         state, seen = torch.get_rng_state(), []
-        options: dict[str, Any] = {"draws": 60, "warmup": 60, "chains": 16, "guide_draws": 300, "seed": 3}
-        one, two = (compare(posterior, guide, *posterior.data, on_draw=seen.append, **options) for _ in range(2))
+        options: dict[str, Any] = {
+            "draws": 60,
+            "warmup": 60,
+            "chains": 16,
+            "guide_draws": 300,
+            "seed": 3,
+        }
+        one, two = (
+            compare(posterior, guide, *posterior.data, on_draw=seen.append, **options)
+            for _ in range(2)
+        )
         assert torch.equal(one.distance, two.distance)
         assert torch.equal(torch.get_rng_state(), state)
         assert seen
@@ -517,20 +581,42 @@ def bad(**options: Any) -> Comparison:
         ({"guide_draws": 0}, "expected guide_draws of at least 1, got 0"),
         ({"particles": 0}, "expected particles of at least 1, got 0"),
         ({"guide": None}, "LinearRegression has no guide of its own: pass one"),
-        ({"y": torch.full((15,), torch.nan)}, "expected finite data, got NaN or infinite values in argument 0"),
+        (
+            {"y": torch.full((15,), torch.nan)},
+            "expected finite data, got NaN or infinite values in argument 0",
+        ),
         (
             {"guide": lambda y: pyro.sample("beta", dist.Normal(torch.zeros(3), 1.0).to_event(1))},
             r"latent sites \['coefficients'\], got \['beta'\]",
         ),
         (
-            {"guide": lambda y: pyro.sample("coefficients", dist.Normal(torch.zeros(2), 1.0).to_event(1))},
+            {
+                "guide": lambda y: pyro.sample(
+                    "coefficients", dist.Normal(torch.zeros(2), 1.0).to_event(1)
+                )
+            },
             r"'coefficients' of shape \(3,\), as the model does, got \(2,\)",
         ),
-        ({"exact": {"beta": (0.0, 1.0)}}, r"sites among \['coefficients'\], got some of \['beta'\]"),
-        ({"exact": {"coefficients": torch.ones(())}}, r"exact\['coefficients'\] to be \(mean, sd\), got Tensor"),
-        ({"exact": {"coefficients": (torch.ones(2), torch.ones(2))}}, r"of shape \(3,\), got \(2,\)"),
-        ({"exact": dist.Normal(0.0, 1.0)}, r"only latent site, got shape \(\) for \{'coefficients': \(3,\)\}"),
-        ({"exact": 3.0}, r"a distribution of pyro\.distributions or \(mean, sd\) by site, got float"),
+        (
+            {"exact": {"beta": (0.0, 1.0)}},
+            r"sites among \['coefficients'\], got some of \['beta'\]",
+        ),
+        (
+            {"exact": {"coefficients": torch.ones(())}},
+            r"exact\['coefficients'\] to be \(mean, sd\), got Tensor",
+        ),
+        (
+            {"exact": {"coefficients": (torch.ones(2), torch.ones(2))}},
+            r"of shape \(3,\), got \(2,\)",
+        ),
+        (
+            {"exact": dist.Normal(0.0, 1.0)},
+            r"only latent site, got shape \(\) for \{'coefficients': \(3,\)\}",
+        ),
+        (
+            {"exact": 3.0},
+            r"a distribution of pyro\.distributions or \(mean, sd\) by site, got float",
+        ),
         ({"local": True}, "inside the plate 'data'"),
     ],
 )
@@ -544,12 +630,18 @@ class TestPictures:
 
     @pytest.mark.parametrize("count", [1, 2, 40])
     def test_they_are_drawn(self, count: int) -> None:
-        guide, mcmc, names = torch.randn(200, count), torch.randn(3, 50, count).cumsum(1) / 9, self.names[:count]
+        guide, mcmc, names = (
+            torch.randn(200, count),
+            torch.randn(3, 50, count).cumsum(1) / 9,
+            self.names[:count],
+        )
         exact = mcmc.flatten(0, 1).mean(0), torch.full((count,), torch.nan if count == 2 else 1.0)
         pictures = [
             plots.posterior.contours(guide, mcmc, names, title="two"),
             plots.posterior.quantiles(guide, mcmc, names, exact=guide if count == 1 else None),
-            plots.posterior.forest(guide, mcmc, names, exact=exact, scaled=count == 2, title="intervals"),
+            plots.posterior.forest(
+                guide, mcmc, names, exact=exact, scaled=count == 2, title="intervals"
+            ),
             plots.posterior.traces(mcmc, names),
         ]
         for picture in pictures:
@@ -573,8 +665,16 @@ class TestPictures:
                 lambda: plots.posterior.forest(torch.ones(5, 2), torch.ones(2, 5, 3), ["a", "b"]),
                 r"got \(5, 2\), \(2, 5, 3\)",
             ),
-            (lambda: plots.posterior.traces(torch.ones(5, 2), ["a", "b"]), r"MCMC \(chains, draws, K\)"),
-            (lambda: plots.posterior.contours(torch.randn(5, 2), torch.randn(2, 5, 2), "ab", (1, 1)), r"got \(1, 1\)"),
+            (
+                lambda: plots.posterior.traces(torch.ones(5, 2), ["a", "b"]),
+                r"MCMC \(chains, draws, K\)",
+            ),
+            (
+                lambda: plots.posterior.contours(
+                    torch.randn(5, 2), torch.randn(2, 5, 2), "ab", (1, 1)
+                ),
+                r"got \(1, 1\)",
+            ),
         ],
     )
     def test_bad_arrays(self, draw: Callable[[], Figure], said: str) -> None:

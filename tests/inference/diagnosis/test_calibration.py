@@ -1,4 +1,6 @@
-"""Simulation-based calibration: right posteriors pass as often as they should, wrong ones fail and are called by name."""
+"""Simulation-based calibration: right posteriors pass as often as they should, wrong ones fail and
+are called by name.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def altered(program: toy.PPCA, scale: float = 1.0, shift: float = 0.0) -> Guide:
         posterior = program.exact_posterior(x)
         with pyro.plate("data", x.shape[0]):
             mean = posterior.mean + shift * posterior.variance.sqrt()
-            return pyro.sample("z", dist.MultivariateNormal(mean, scale**2 * posterior.covariance_matrix))
+            return pyro.sample(
+                "z", dist.MultivariateNormal(mean, scale**2 * posterior.covariance_matrix)
+            )
 
     return guide
 
@@ -62,11 +66,18 @@ class TestRightPosteriors:
         assert found.passes()
         assert found.tags == ("calibrated",)
         assert str(found).startswith("calibrated as far as 300 simulations show")
-        assert {name: ranks.shape for name, ranks in found.ranks.items()} == {"z": (300, 2), LIKELIHOOD: (300,)}
-        assert all(r.dtype == torch.long and r.min() >= 0 and r.max() <= 99 for r in found.ranks.values())
+        assert {name: ranks.shape for name, ranks in found.ranks.items()} == {
+            "z": (300, 2),
+            LIKELIHOOD: (300,),
+        }
+        assert all(
+            r.dtype == torch.long and r.min() >= 0 and r.max() <= 99 for r in found.ranks.values()
+        )
 
     def test_a_discrete_latent(self) -> None:
-        """Ties among draws and truth are broken at random, in its own rank and in that of the likelihood."""
+        """Ties among draws and truth are broken at random, in its own rank and in that of the
+        likelihood.
+        """
         program = toy.GaussianMixture(torch.tensor([1.0, 2.0, 3.0]), torch.randn(3, 2), 0.7)
         found = sbc(program, 2000, seed=1)
         assert found.passes()
@@ -80,9 +91,14 @@ class TestRightPosteriors:
         assert found.remarks == ()
 
     def test_p_values_are_uniform(self, ppca: toy.PPCA) -> None:
-        """Of 200 calibrations a tenth is below 0.1, within 4 standard errors of a binomial, and half below 0.5."""
+        """Of 200 calibrations a tenth is below 0.1, within 4 standard errors of a binomial, and
+        half below 0.5.
+        """
         runs = [sbc(ppca, 100, draws=19, seed=i).p_values for i in range(200)]
-        for p in (torch.stack([r["z"][0] for r in runs]), torch.stack([r[LIKELIHOOD] for r in runs])):
+        for p in (
+            torch.stack([r["z"][0] for r in runs]),
+            torch.stack([r[LIKELIHOOD] for r in runs]),
+        ):
             assert abs(float((p < 0.1).double().mean()) - 0.1) < 4 * (0.1 * 0.9 / 200) ** 0.5
             assert abs(float((p < 0.5).double().mean()) - 0.5) < 4 * (0.5 * 0.5 / 200) ** 0.5
 
@@ -102,7 +118,9 @@ class TestWrongPosteriors:
             ({"shift": 6.0}, "biased-up", "z[0], z[1]: biased upwards"),
         ],
     )
-    def test_they_fail_and_are_named(self, ppca: toy.PPCA, change: dict[str, float], tag: str, said: str) -> None:
+    def test_they_fail_and_are_named(
+        self, ppca: toy.PPCA, change: dict[str, float], tag: str, said: str
+    ) -> None:
         found = sbc(ppca, 300, guide=altered(ppca, **change), seed=1)
         assert not found.passes()
         assert tag in found.tags
@@ -126,9 +144,13 @@ class TestWrongPosteriors:
         def guide(x: Tensor) -> Tensor:
             posterior = program.exact_posterior(x)
             with pyro.plate("data", x.shape[0]):
-                skew = dist.transforms.AffineTransform(posterior.mean - posterior.variance.sqrt(), 1.0, event_dim=1)
+                skew = dist.transforms.AffineTransform(
+                    posterior.mean - posterior.variance.sqrt(), 1.0, event_dim=1
+                )
                 rate = (1 / posterior.variance.sqrt()).expand(len(x), 1)
-                return pyro.sample("z", dist.TransformedDistribution(dist.Exponential(rate).to_event(1), [skew]))
+                return pyro.sample(
+                    "z", dist.TransformedDistribution(dist.Exponential(rate).to_event(1), [skew])
+                )
 
         found = sbc(program, 500, guide=guide, seed=1)
         assert not found.passes()
@@ -141,7 +163,9 @@ class TestWrongPosteriors:
 
 
 class TestStatistics:
-    @pytest.mark.parametrize(("n", "draws", "bins"), [(400, 99, 20), (100, 99, 10), (20, 99, 4), (300, 9, 10)])
+    @pytest.mark.parametrize(
+        ("n", "draws", "bins"), [(400, 99, 20), (100, 99, 10), (20, 99, 4), (300, 9, 10)]
+    )
     def test_the_p_value_is_scipy_s(self, n: int, draws: int, bins: int) -> None:
         ranks = torch.randint(0, draws + 1, (n, 3)).square() // draws
         got = _uniformity(ranks, draws)
@@ -166,7 +190,9 @@ class TestStatistics:
         got = _ranks("z", values)
         for i in range(5):
             for j in range(2):
-                assert int(got[i, j]) == sum(float(v) < float(values[0, i, j]) for v in values[1:, i, j])
+                assert int(got[i, j]) == sum(
+                    float(v) < float(values[0, i, j]) for v in values[1:, i, j]
+                )
 
     def test_ties_are_broken_at_random(self) -> None:
         """All equal: every rank from 0 to L is as likely."""
@@ -187,7 +213,11 @@ class TestStatistics:
 class TestPrograms:
     def test_a_hierarchy_has_all_sites(self) -> None:
         found = sbc(TwoLayers(), 40, draws=19, seed=0)
-        assert {name: r.shape[1:] for name, r in found.ranks.items()} == {"z2": (2,), "z1": (3,), LIKELIHOOD: ()}
+        assert {name: r.shape[1:] for name, r in found.ranks.items()} == {
+            "z2": (2,),
+            "z1": (3,),
+            LIKELIHOOD: (),
+        }
         assert found.names == ["z2[0]", "z2[1]", "z1[0]", "z1[1]", "z1[2]", LIKELIHOOD]
 
     @pytest.mark.parametrize("name", PROGRAMS)
@@ -199,7 +229,9 @@ class TestPrograms:
         assert all(len(ranks) == 20 for ranks in found.ranks.values())
 
     def test_a_condition_belongs_to_its_pair(self) -> None:
-        """Chunks keep labels and data together: the prior of a CVAE is a calibrated guide, but for the likelihood."""
+        """Chunks keep labels and data together: the prior of a CVAE is a calibrated guide, but for
+        the likelihood.
+        """
         program = cvae((4,), 2, classes=3, hidden=(8,))
         for parameter in program.prior.parameters():
             nn.init.normal_(parameter)
@@ -218,7 +250,13 @@ class TestPrograms:
         def sampler(model: object, x: Tensor) -> Draws:
             shape = (2, 50)
             z = torch.randn(*shape, len(x), 1, 2)
-            return Draws({"z": z}, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.0)
+            return Draws(
+                {"z": z},
+                torch.zeros(shape),
+                torch.zeros(shape, dtype=torch.bool),
+                torch.ones(shape),
+                1.0,
+            )
 
         found = sbc(program, 60, sampler=sampler, draws=49, seed=0)
         assert found.ranks["z"].shape == (60, 1, 2)
@@ -246,7 +284,13 @@ class TestPromises:
             """Twenty draws of the exact posterior, each of them five times."""
             z = ppca.exact_posterior(x).sample((1, 20)).repeat_interleave(5, 1)
             shape = z.shape[:2]
-            return Draws({"z": z}, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.0)
+            return Draws(
+                {"z": z},
+                torch.zeros(shape),
+                torch.zeros(shape, dtype=torch.bool),
+                torch.ones(shape),
+                1.0,
+            )
 
         with pytest.warns(RuntimeWarning, match="effective sample size.*is below the 99 draws"):
             found = sbc(ppca, 40, sampler=sampler, seed=0)
@@ -268,8 +312,14 @@ class TestPromises:
             assert [label.get_text() for label in axes.get_yticklabels()] == list(parts)
             assert {"0.70 ± 0.10", "−0.20"} <= {text.get_text() for text in axes.texts}
         lower = torch.randn(30)
-        assert len(sandwich(lower, lower + 0.1).axes) == len(sandwich(lower, lower + 0.1, lower + 0.05).axes) == 2
-        with pytest.raises(ValueError, match=r"expected bounds of shape \(N,\), got \(30,\) and \(29,\)"):
+        assert (
+            len(sandwich(lower, lower + 0.1).axes)
+            == len(sandwich(lower, lower + 0.1, lower + 0.05).axes)
+            == 2
+        )
+        with pytest.raises(
+            ValueError, match=r"expected bounds of shape \(N,\), got \(30,\) and \(29,\)"
+        ):
             sandwich(lower, lower[1:])
         for picture in (gap_bars, bounds):
             with pytest.raises(ValueError, match="at least one named value"):
@@ -305,7 +355,9 @@ class TestBadInput:
 
     def test_an_automatic_guide_knows_its_own_data_only(self, ppca: toy.PPCA) -> None:
         guide = automatic(AutoNormal, ppca.model, torch.zeros(30, 6))
-        with pytest.raises(ValueError, match="expected a guide that is a function of the data, got AutoNormal"):
+        with pytest.raises(
+            ValueError, match="expected a guide that is a function of the data, got AutoNormal"
+        ):
             sbc(ppca, 30, guide=guide)
 
     def test_other_sites(self) -> None:
@@ -329,15 +381,33 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("samples", "said"),
         [
-            ({"z": torch.zeros(1, 5, 30, 2)}, "expected the sampler to give 99 draws or more, got 1 × 5"),
-            ({"z": torch.zeros(1, 99, 30, 3)}, r"expected the sampler to draw 'z' of shape \(30, 2\).*got \(30, 3\)"),
-            ({"w": torch.zeros(1, 99, 30, 2)}, r"expected the sampler to draw 'z' of shape \(30, 2\).*got \(\)"),
-            ({"z": _with_nan(torch.randn(1, 400, 30, 2))}, "expected draws that can be ranked, got NaN for z"),
+            (
+                {"z": torch.zeros(1, 5, 30, 2)},
+                "expected the sampler to give 99 draws or more, got 1 × 5",
+            ),
+            (
+                {"z": torch.zeros(1, 99, 30, 3)},
+                r"expected the sampler to draw 'z' of shape \(30, 2\).*got \(30, 3\)",
+            ),
+            (
+                {"w": torch.zeros(1, 99, 30, 2)},
+                r"expected the sampler to draw 'z' of shape \(30, 2\).*got \(\)",
+            ),
+            (
+                {"z": _with_nan(torch.randn(1, 400, 30, 2))},
+                "expected draws that can be ranked, got NaN for z",
+            ),
         ],
     )
     def test_draws(self, ppca: toy.PPCA, samples: dict[str, Tensor], said: str) -> None:
         shape = next(iter(samples.values())).shape[:2]
-        draws = Draws(samples, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.0)
+        draws = Draws(
+            samples,
+            torch.zeros(shape),
+            torch.zeros(shape, dtype=torch.bool),
+            torch.ones(shape),
+            1.0,
+        )
         with pytest.raises(ValueError, match=said):
             sbc(ppca, 30, sampler=lambda model, x: draws)
 

@@ -1,4 +1,6 @@
-"""Posterior collapse against closed forms, where it is known to happen, and where latents are only left over."""
+"""Posterior collapse against closed forms, where it is known to happen, and where latents are only
+left over.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def near(estimate: Estimate, exact: float, sampled: bool = False) -> bool:
 
 @pytest.fixture
 def ppca() -> tuple[toy.PPCA, Tensor]:
-    """Orthogonal columns, so that the posterior's entries are independent; I(x; z) is about 1.1 nats."""
+    """Orthogonal columns, so that the posterior's entries are independent; I(x; z) is about 1.1
+    nats.
+    """
     program = toy.PPCA(torch.eye(5, 3) * torch.tensor([1.2, 0.8, 0.02]), torch.zeros(5), 0.7)
     return program, simulate(program, 600)
 
@@ -59,9 +63,13 @@ class TestAgainstClosedForms:
         posterior = program.exact_posterior(x)
         torch.testing.assert_close(found.means, posterior.mean.double())
         torch.testing.assert_close(found.sds, posterior.variance.sqrt().double())
-        torch.testing.assert_close(found.kl, divergences(program, x).mean(0).double(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            found.kl, divergences(program, x).mean(0).double(), rtol=1e-4, atol=1e-6
+        )
         assert (found.prior_mean.tolist(), found.prior_sd.tolist()) == ([0, 0, 0], [1, 1, 1])
-        torch.testing.assert_close(found.activity, posterior.mean.var(0).double(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            found.activity, posterior.mean.var(0).double(), rtol=1e-4, atol=1e-6
+        )
         assert found.active.tolist() == [True, True, False]
         assert found.dead == 1
 
@@ -78,7 +86,8 @@ class TestAgainstClosedForms:
         found = collapse(program, None, x)
         gram = torch.eye(3) + program.weight.T @ program.weight / program.scale.square()
         exact = 0.5 * float(torch.logdet(gram))
-        # A mixture of N posteriors is off the prior by about (E[q(z | x) / p(z)] − 1) / 2N nats, the information as much.
+        # A mixture of N posteriors is off the prior by about (E[q(z | x) / p(z)] − 1) / 2N nats,
+        # the information as much.
         off = (math.exp(2 * exact) - 1) / (2 * len(x))
         assert near(found.mutual_information, exact - off, sampled=True)
         assert near(found.marginal_kl, off)
@@ -118,29 +127,44 @@ class TestAgainstClosedForms:
         program = toy.PPCA(torch.ones(2, 1), torch.zeros(2), 1.0)
         x = torch.ones(40, 2) * torch.tensor([1.0, -1.0]).repeat(20)[:, None]
         found = collapse(program, guide, x)
-        torch.testing.assert_close(found.mutual_information.value, torch.full((40,), math.log(2)).double())
+        torch.testing.assert_close(
+            found.mutual_information.value, torch.full((40,), math.log(2)).double()
+        )
         assert near(found.rate, 50.0)
         assert found.kl.tolist() == pytest.approx([50.0])
 
     def test_information_is_at_most_log_n(self) -> None:
         program = toy.PPCA(20 * torch.eye(4, 3), torch.zeros(4), 0.1)
         found = collapse(program, None, simulate(program, 30))
-        torch.testing.assert_close(found.mutual_information.value, torch.full((30,), math.log(30)).double())
+        torch.testing.assert_close(
+            found.mutual_information.value, torch.full((30,), math.log(30)).double()
+        )
         assert "near its ceiling, log 30 = 3.4 nats" in str(found)
 
     def test_a_guide_without_moments_of_its_own(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
-        """The same posterior as a transformed distribution, whose mean Pyro does not know: moments are those of draws."""
+        """The same posterior as a transformed distribution, whose mean Pyro does not know: moments
+        are those of draws.
+        """
         program, x = ppca
 
         def guide(x: Tensor) -> Tensor:
             posterior = program.exact_posterior(x)
-            shift = dist.transforms.AffineTransform(posterior.mean, posterior.variance.sqrt(), event_dim=1)
+            shift = dist.transforms.AffineTransform(
+                posterior.mean, posterior.variance.sqrt(), event_dim=1
+            )
             unit = dist.Normal(torch.zeros_like(posterior.mean), 1.0).to_event(1)
             with pyro.plate("data", x.shape[0]):
                 return pyro.sample("z", dist.TransformedDistribution(unit, [shift]))
 
-        found, exact, draws, n = collapse(program, guide, x, particles=200), collapse(program, None, x), 200, len(x)
-        scaled = ((found.means - exact.means) / exact.sds).square() * draws  # each is χ² with one degree of freedom
+        found, exact, draws, n = (
+            collapse(program, guide, x, particles=200),
+            collapse(program, None, x),
+            200,
+            len(x),
+        )
+        scaled = (
+            (found.means - exact.means) / exact.sds
+        ).square() * draws  # each is χ² with one degree of freedom
         assert float(scaled.mean()) == pytest.approx(1, abs=4 * (2 / scaled.numel()) ** 0.5)
         # What the draws' noise adds is taken off again: the dead unit stays dead.
         variance = exact.sds.square().mean(0)
@@ -148,7 +172,8 @@ class TestAgainstClosedForms:
         error = ((4 * exact.activity * noise + 2 * noise.square()) / n).sqrt()
         assert bool(((found.activity - exact.activity).abs() < 4 * error).all())
         assert found.dead == 1
-        # ½ (v − log v + m²), v with a relative error √(2/K), whose logarithm is low by 1/K, and m with √(v/K).
+        # ½ (v − log v + m²), v with a relative error √(2/K), whose logarithm is low by 1/K, and m
+        # with √(v/K).
         error = (((variance - 1).square() / 2 / draws + exact.activity * noise) / n).sqrt()
         assert bool(((found.kl - exact.kl).abs() < 4 * error + 0.5 / (draws - 1)).all())
 
@@ -176,11 +201,15 @@ class TestAgainstClosedForms:
         variance = torch.tensor([0.25, 0.36 + 0.25]).double().expand(400, 2)
         torch.testing.assert_close(found.sds.square().mean(0), variance[0], rtol=4 * 0.0075, atol=0)
         exact = torch.stack([x[:, 0] / 6, x[:, 0] * (1 / 2 + 1 / 6)], -1).double()
-        torch.testing.assert_close(found.activity, exact.var(0) / torch.tensor([1.0, 5.0]), rtol=4 * 0.02, atol=0)
+        torch.testing.assert_close(
+            found.activity, exact.var(0) / torch.tensor([1.0, 5.0]), rtol=4 * 0.02, atol=0
+        )
 
 
 class TestCollapsed:
-    def test_a_guide_that_ignores_the_data(self, ppca: tuple[toy.PPCA, Tensor], blind: object) -> None:
+    def test_a_guide_that_ignores_the_data(
+        self, ppca: tuple[toy.PPCA, Tensor], blind: object
+    ) -> None:
         program, x = ppca
         found = collapse(program, blind, x)
         assert found.dead == 3
@@ -211,7 +240,9 @@ class TestCollapsed:
 
         def guide(x: Tensor) -> Tensor:
             with pyro.plate("data", x.shape[0]):
-                return pyro.sample("z", dist.Normal(torch.zeros(1), (3 * x[:, :1].sign()).exp()).to_event(1))
+                return pyro.sample(
+                    "z", dist.Normal(torch.zeros(1), (3 * x[:, :1].sign()).exp()).to_event(1)
+                )
 
         program = toy.PPCA(torch.ones(2, 1), torch.zeros(2), 1.0)
         found = collapse(program, guide, torch.randn(100, 2))
@@ -221,7 +252,11 @@ class TestCollapsed:
 
 
 def fitted(
-    latents: int, beta: float, hidden: tuple[int, ...] = (100,), rate: float = 2e-3, epochs: int = 30
+    latents: int,
+    beta: float,
+    hidden: tuple[int, ...] = (100,),
+    rate: float = 2e-3,
+    epochs: int = 30,
 ) -> Collapse:
     split = data.load("digits", binarize="dynamic")
     program = vae(split.shape, latents, hidden=hidden)
@@ -237,7 +272,9 @@ class TestConditional:
         assert found.marginal_kl is None
         assert found.prior_mean.shape == (6, 3)
         assert "KL(q(z)‖p(z))" not in str(found)
-        assert found.nats == min(float(found.rate.mean().value), float(found.mutual_information.mean().value))
+        assert found.nats == min(
+            float(found.rate.mean().value), float(found.mutual_information.mean().value)
+        )
 
     def test_a_posterior_that_is_such_a_prior_is_collapsed(self) -> None:
         """Its means vary with the label, and so does the prior: it holds nothing of x."""
@@ -307,7 +344,9 @@ class TestPromises:
         assert list(table.columns) == ["kl", "activity", "active", "sd of means", "mean of sds"]
         assert list(table.index) == ["z[0]", "z[1]", "z[2]"]
         assert table["active"].dtype == bool
-        picture = collapse_panel(found.means, found.sds, found.kl, found.active, (found.prior_mean, found.prior_sd))
+        picture = collapse_panel(
+            found.means, found.sds, found.kl, found.active, (found.prior_mean, found.prior_sd)
+        )
         assert len(picture.axes) == 4
         with pytest.raises(ValueError, match="expected means and sds"):
             collapse_panel(found.means, found.sds, found.kl[:2], found.active)

@@ -36,7 +36,9 @@ class TestBadInput:
             ({"threshold": math.nan}, "expected a finite threshold"),
         ],
     )
-    def test_numbers(self, options: dict[str, float], said: str, ppca: tuple[toy.PPCA, Tensor]) -> None:
+    def test_numbers(
+        self, options: dict[str, float], said: str, ppca: tuple[toy.PPCA, Tensor]
+    ) -> None:
         with pytest.raises(ValueError, match=said):
             collapse(ppca[0], None, ppca[1], **options)
 
@@ -56,10 +58,15 @@ class TestBadInput:
 
     def test_an_automatic_guide(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         guide = automatic(AutoNormal, ppca[0].model, ppca[1])
-        with pytest.raises(ValueError, match="expected a guide that is a function of the data, got AutoNormal"):
+        with pytest.raises(
+            ValueError, match="expected a guide that is a function of the data, got AutoNormal"
+        ):
             collapse(ppca[0], guide, ppca[1])
 
     def test_data(self, binary: Tensor) -> None:
-        for x, said in ((binary[:1], "expected at least 2 data"), (binary.flatten(1), "expected data of shape")):
+        for x, said in (
+            (binary[:1], "expected at least 2 data"),
+            (binary.flatten(1), "expected data of shape"),
+        ):
             with pytest.raises(ValueError, match=said):
                 collapse(vae((1, 8, 8), 2), None, x)

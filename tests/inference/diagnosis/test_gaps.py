@@ -41,7 +41,9 @@ def within(got: Estimate | None, expected: float, slack: float = 0.0) -> bool:
 
 
 class TestClosedForms:
-    def test_every_gap_of_principal_components(self, ppca: tuple[toy.PPCA, Tensor, Estimate]) -> None:
+    def test_every_gap_of_principal_components(
+        self, ppca: tuple[toy.PPCA, Tensor, Estimate]
+    ) -> None:
         """The gap of a mean-field Gaussian is ½ (Σ log Λᵢᵢ − log |Λ|), Λ the posterior's precision."""
         program, x, evidence = ppca
         found = gaps(program, rough(program), x, evidence=evidence, seed=0, engine="fx")
@@ -49,7 +51,9 @@ class TestClosedForms:
         precision = torch.linalg.inv(covariance)
         mean_field = float(precision.diagonal().log().sum() - torch.logdet(precision)) / 2
         posterior = program.exact_posterior(x)
-        own = dist.MultivariateNormal(posterior.mean + 0.1, (2.25 * posterior.variance).diag_embed())
+        own = dist.MultivariateNormal(
+            posterior.mean + 0.1, (2.25 * posterior.variance).diag_embed()
+        )
         whole = float(kl_divergence(own, posterior).mean())
         rounding = 2e-3  # of 500 steps
         assert within(found.inference, whole)
@@ -64,7 +68,9 @@ class TestClosedForms:
         found = gaps(program, rough(program), x, evidence=evidence, particles=50, steps=20, seed=0)
         assert found.family is not None
         assert found.left is not None
-        torch.testing.assert_close(found.inference.value, found.approximation.value + found.amortisation.value)
+        torch.testing.assert_close(
+            found.inference.value, found.approximation.value + found.amortisation.value
+        )
         torch.testing.assert_close(found.approximation.value, found.family.value + found.left.value)
         assert list(found.parts) == [
             "inference",
@@ -80,10 +86,14 @@ class TestClosedForms:
         assert all(within(part, 0.0, 1e-4) for part in found.parts.values())
         assert set(found.parts) == {"inference", "approximation", "amortisation"}
 
-    def test_a_family_loses_more_than_its_network(self, ppca: tuple[toy.PPCA, Tensor, Estimate]) -> None:
+    def test_a_family_loses_more_than_its_network(
+        self, ppca: tuple[toy.PPCA, Tensor, Estimate]
+    ) -> None:
         program, x, evidence = ppca
         best = refit(program, rough(program), same_family, x, engine="fx")
-        found = gaps(program, best, x, evidence=evidence, richer=None, steps=20, seed=0, engine="fx")
+        found = gaps(
+            program, best, x, evidence=evidence, richer=None, steps=20, seed=0, engine="fx"
+        )
         assert "take a richer guide" in found.verdict
 
 
@@ -102,7 +112,9 @@ def test_a_vae_s_bounds_are_in_order() -> None:
         assert float(high.value - low.value) > -4 * float(
             low.standard_error.square().add(high.standard_error.square()).sqrt()
         )
-    assert float(found.amortisation.mean().value) > 4 * float(found.amortisation.mean().standard_error)
+    assert float(found.amortisation.mean().value) > 4 * float(
+        found.amortisation.mean().standard_error
+    )
     for name, p in program.named_parameters():
         assert torch.equal(p, before[name])
         assert p.requires_grad
@@ -117,7 +129,9 @@ def test_a_program_that_is_no_module_and_a_scalar_latent() -> None:
         def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
             with pyro.plate("data", n if x is None else len(x)):
                 z = pyro.sample("z", dist.Normal(0.0, 1.0))
-                return pyro.sample("x", dist.Normal(self.decoder(z[..., None]), 0.5).to_event(1), obs=x)
+                return pyro.sample(
+                    "x", dist.Normal(self.decoder(z[..., None]), 0.5).to_event(1), obs=x
+                )
 
     def guide(x: Tensor) -> None:
         with pyro.plate("data", len(x)):
@@ -149,7 +163,10 @@ def test_a_refitted_guide_begins_where_the_guide_is(name: str) -> None:
     x, z = torch.randn(6, 3), torch.randn(6, 2)
     free = Refitted(guide, same_family, x)
     seen = [
-        pyro.poutine.trace(pyro.condition(g, data={"z": z})).get_trace(x).nodes["z"]["fn"].log_prob(z)
+        pyro.poutine.trace(pyro.condition(g, data={"z": z}))
+        .get_trace(x)
+        .nodes["z"]["fn"]
+        .log_prob(z)
         for g in (guide, free)
     ]
     torch.testing.assert_close(seen[1], seen[0])
@@ -200,11 +217,16 @@ def _discrete() -> Gaps:
         ),
         (lambda: _gaps(_sampling(_flow)), "parameters for each datum.*TransformedDistribution"),
         (
-            lambda: _gaps(_sampling(lambda x: dist.Normal(torch.zeros(len(x), 3), 1.0).to_event(1)), evidence=None),
+            lambda: _gaps(
+                _sampling(lambda x: dist.Normal(torch.zeros(len(x), 3), 1.0).to_event(1)),
+                evidence=None,
+            ),
             r"'z' of 2 numbers for each datum.*got 3",
         ),
         (
-            lambda: _gaps(_sampling(lambda x: dist.Uniform(torch.zeros(len(x), 2), 1.0).to_event(1))),
+            lambda: _gaps(
+                _sampling(lambda x: dist.Uniform(torch.zeros(len(x), 2), 1.0).to_event(1))
+            ),
             "got a Uniform, which has none",
         ),
         (_two_layers, "depends on another latent"),

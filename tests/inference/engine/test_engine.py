@@ -1,4 +1,6 @@
-"""The engine: a replayed graph gives what the program gives, and notices when the program has become another one."""
+"""The engine: a replayed graph gives what the program gives, and notices when the program has
+become another one.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ PAIRS = [(m, o) for m in MODELS for o in OBJECTIVES]
 # One row for each model and one for each objective: compiling takes seconds.
 COMPILED = [("vae", o) for o in OBJECTIVES] + [(m, "ELBO") for m in MODELS if m != "vae"]
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="inductor needs a C++ compiler"
+)
 
 
 def batch(count: int = 6) -> tuple[Tensor, Tensor]:
@@ -104,7 +108,9 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "Adam": adam,
     "Adam, L2": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1),
     "AdamW, fused": partial(torch.optim.AdamW, lr=1e-2, betas=(0.5, 0.9), eps=1e-4, fused=True),
-    "Adam, two groups": lambda p: torch.optim.Adam([{"params": [q], "lr": 1e-2 / (i + 1)} for i, q in enumerate(p)]),
+    "Adam, two groups": lambda p: torch.optim.Adam(
+        [{"params": [q], "lr": 1e-2 / (i + 1)} for i, q in enumerate(p)]
+    ),
 }
 
 
@@ -132,7 +138,9 @@ def test_the_compiled_update_follows_a_schedule_and_a_restored_state() -> None:
             schedule.step()
     before = [p.detach().clone() for p in program.parameters()]
     step(*batch())
-    assert all(torch.equal(p, q) for p, q in zip(program.parameters(), before, strict=True))  # the rate is zero
+    assert all(
+        torch.equal(p, q) for p, q in zip(program.parameters(), before, strict=True)
+    )  # the rate is zero
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     step(*batch())
     assert {float(s["step"]) for s in optimizer.state.values()} == {4.0}
@@ -163,9 +171,14 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
 
 @pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
 def test_any_batch_size(engine: Engine) -> None:
-    """A last batch of another size, and sizes that agree with other sizes, get the loss that they should."""
+    """A last batch of another size, and sizes that agree with other sizes, get the loss that they
+    should.
+    """
     program = vae((1, 8, 8), 3, hidden=(16,))
-    steps = {e: svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e) for e in ("eager", engine)}
+    steps = {
+        e: svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e)
+        for e in ("eager", engine)
+    }
     for count in (6, 5, 16, 3, 1, 6, 64):
         seen = []
         for step in steps.values():
@@ -186,14 +199,21 @@ def test_buffers_are_updated_as_they_are_untraced(engine: Engine) -> None:
         for _ in range(3):
             step(torch.ones(8, 4).bernoulli(0.5))
         programs.append(program)
-    torch.testing.assert_close(programs[1].state_dict(), programs[0].state_dict(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        programs[1].state_dict(), programs[0].state_dict(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_what_an_objective_does_at_its_first_call_is_no_part_of_the_graph() -> None:
-    """Pyro's vectorised particles run the model once to count its plates, and draw random numbers doing so."""
+    """Pyro's vectorised particles run the model once to count its plates, and draw random numbers
+    doing so.
+    """
     program = vae((1, 8, 8), 2, hidden=(8,))
     step = svi_step(
-        program, sgd(program.parameters()), Trace_ELBO(num_particles=2, vectorize_particles=True), engine="fx"
+        program,
+        sgd(program.parameters()),
+        Trace_ELBO(num_particles=2, vectorize_particles=True),
+        engine="fx",
     )
     with warnings.catch_warnings(action="error"):
         for _ in range(4):
@@ -201,7 +221,9 @@ def test_what_an_objective_does_at_its_first_call_is_no_part_of_the_graph() -> N
 
 
 def test_modules_that_are_shared_and_tied_parameters() -> None:
-    """The guide is the program's, the decoder's weight that of the encoder: each is trained once, and stays what it was."""
+    """The guide is the program's, the decoder's weight that of the encoder: each is trained once,
+    and stays what it was.
+    """
     programs = []
     for engine in ("eager", "fx"):
         torch.manual_seed(0)
@@ -219,7 +241,9 @@ def test_modules_that_are_shared_and_tied_parameters() -> None:
 
 
 def test_a_number_that_the_program_holds_may_change() -> None:
-    """A temperature annealed in Python is baked into a graph: the change is seen at the next comparison, and told."""
+    """A temperature annealed in Python is baked into a graph: the change is seen at the next
+    comparison, and told.
+    """
 
     class Tempered(VAE):
         temperature = 1.0
@@ -248,7 +272,9 @@ def test_a_number_that_changes_all_the_time_leaves_the_engine() -> None:
         temperature = 1.0
 
         def __init__(self) -> None:
-            super().__init__(StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(mlp([4, 4])))
+            super().__init__(
+                StandardNormal(2), mlp([2, 4]), Bernoulli(), DiagonalGaussian(mlp([4, 4]))
+            )
             self.temperature = 1.0
 
         def guide(self, x: Tensor) -> Tensor:
@@ -256,8 +282,13 @@ def test_a_number_that_changes_all_the_time_leaves_the_engine() -> None:
                 return pyro.sample("z", dist.Normal(torch.zeros(2), self.temperature).to_event(1))
 
     program = Tempered()
-    steps = [svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e) for e in ("fx", "eager")]
-    with pytest.warns(RuntimeWarning, match="numbers of the program or the optimiser change all the time"):
+    steps = [
+        svi_step(program, torch.optim.SGD(program.parameters(), 0.0), engine=e)
+        for e in ("fx", "eager")
+    ]
+    with pytest.warns(
+        RuntimeWarning, match="numbers of the program or the optimiser change all the time"
+    ):
         for i in range(12):
             program.temperature = 1.0 + i
             seen = []
@@ -278,7 +309,9 @@ def test_other_parameters_than_the_step_was_built_with_are_refused(engine: Engin
             optimizer.add_param_group({"params": list(program.decoder.parameters())})
         else:
             program.load_state_dict(vae((1, 8, 8), 2, hidden=(8,)).state_dict(), assign=True)
-        with pytest.raises(ValueError, match="expected the parameters that the step was built with"):
+        with pytest.raises(
+            ValueError, match="expected the parameters that the step was built with"
+        ):
             step(*batch())
 
 
@@ -303,9 +336,13 @@ def test_a_buffer_that_is_replaced_in_forward_runs_eagerly() -> None:
             warnings.simplefilter("always")
             for _ in range(3):
                 step(torch.ones(8, 4))
-        assert [("another tensor" in str(w.message)) for w in told] == ([True] if engine == "fx" else [])
+        assert [("another tensor" in str(w.message)) for w in told] == (
+            [True] if engine == "fx" else []
+        )
         programs.append(program)
-    torch.testing.assert_close(programs[1].encoder.net.net.weight, programs[0].encoder.net.net.weight)
+    torch.testing.assert_close(
+        programs[1].encoder.net.net.weight, programs[0].encoder.net.net.weight
+    )
 
 
 def test_batches_of_one_shape_and_other_strides() -> None:
@@ -369,12 +406,21 @@ class TestTheLadder:
 
     def test_what_cannot_be_traced_runs_eagerly_and_says_why_once(self) -> None:
         replay = Replay("fx", what="sum")
-        with pytest.warns(RuntimeWarning, match="the sum cannot be traced and runs eagerly: .*") as told:
+        with pytest.warns(
+            RuntimeWarning, match="the sum cannot be traced and runs eagerly: .*"
+        ) as told:
             for i in range(3):
-                assert replay(lambda x: (x * float(x.sum().item()),), torch.full((2,), float(i)))[0].sum() == 4 * i**2
+                assert (
+                    replay(lambda x: (x * float(x.sum().item()),), torch.full((2,), float(i)))[
+                        0
+                    ].sum()
+                    == 4 * i**2
+                )
         assert len(told) == 1
 
-    def test_without_a_compiler_the_graph_is_replayed_uncompiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_compiler_the_graph_is_replayed_uncompiled(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def missing(*args: Any, **options: Any) -> Any:
             def fail(*inputs: Tensor) -> None:
                 raise RuntimeError("No working C++ compiler found")
@@ -384,7 +430,9 @@ class TestTheLadder:
         monkeypatch.setattr(torch, "compile", missing)
         program = vae((1, 8, 8), 2, hidden=(8,))
         step = svi_step(program, adam(program.parameters()), engine="inductor")
-        with pytest.warns(RuntimeWarning, match="replayed uncompiled: No working C\\+\\+ compiler") as told:
+        with pytest.warns(
+            RuntimeWarning, match="replayed uncompiled: No working C\\+\\+ compiler"
+        ) as told:
             for _ in range(4):
                 step(*batch())
         assert len([w for w in told if w.category is RuntimeWarning]) == 1
@@ -392,7 +440,12 @@ class TestTheLadder:
     def test_an_objective_without_a_differentiable_loss_runs_eagerly(self) -> None:
         program = vae((1, 8, 8), 2, hidden=(8,))
         with pytest.warns(RuntimeWarning, match="RenyiELBO cannot be traced"):
-            step = svi_step(program, adam(program.parameters()), pyro.infer.RenyiELBO(num_particles=2), engine="fx")
+            step = svi_step(
+                program,
+                adam(program.parameters()),
+                pyro.infer.RenyiELBO(num_particles=2),
+                engine="fx",
+            )
         assert step(*batch())["elbo"].isfinite()
 
     def test_parameters_of_the_param_store_run_eagerly(self) -> None:
@@ -418,8 +471,14 @@ class TestTheLadder:
         assert float(loc.detach().abs().max()) > 0
 
     def test_an_unknown_engine(self) -> None:
-        with pytest.raises(ValueError, match="expected an engine of 'auto', 'inductor', 'fx', 'eager', got 'xla'"):
-            svi_step(vae((4,), 1), torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1), engine="xla")  # type: ignore
+        with pytest.raises(
+            ValueError, match="expected an engine of 'auto', 'inductor', 'fx', 'eager', got 'xla'"
+        ):
+            svi_step(
+                vae((4,), 1),
+                torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1),
+                engine="xla",
+            )  # type: ignore
 
 
 class TestTracing:
@@ -432,7 +491,11 @@ class TestTracing:
         found = (pyro.infer.trace_elbo.torch_item, pyro.ops.special._SafeLog, torch.linalg.cholesky)
         state = torch.get_rng_state()
         trace(lambda x: (torch.randn(2) + x,), [torch.ones(2)])
-        assert found == (pyro.infer.trace_elbo.torch_item, pyro.ops.special._SafeLog, torch.linalg.cholesky)
+        assert found == (
+            pyro.infer.trace_elbo.torch_item,
+            pyro.ops.special._SafeLog,
+            torch.linalg.cholesky,
+        )
         assert pyro.distributions.is_validation_enabled()
         assert torch.equal(torch.get_rng_state(), state)
 

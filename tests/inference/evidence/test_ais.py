@@ -75,7 +75,10 @@ def agrees(estimate: Estimate, exact: Tensor) -> bool:
     """The average over data, within 4 standard errors plus the bias of a log mean."""
     mean = estimate.mean()
     bias = float(estimate.standard_error.square().mean() / 2)
-    return abs(float(mean.value - exact.double().mean())) <= 4 * float(mean.standard_error) + bias + 1e-4
+    return (
+        abs(float(mean.value - exact.double().mean()))
+        <= 4 * float(mean.standard_error) + bias + 1e-4
+    )
 
 
 class TestAgainstExactAnswers:
@@ -91,7 +94,9 @@ class TestAgainstExactAnswers:
 
     @pytest.mark.parametrize("name", TOYS)
     @pytest.mark.parametrize("temperatures", [1, 8])
-    def test_weights_are_unbiased_however_few_temperatures(self, name: str, temperatures: int) -> None:
+    def test_weights_are_unbiased_however_few_temperatures(
+        self, name: str, temperatures: int
+    ) -> None:
         """E[w] = p(x), also where the chains are far behind the path."""
         program, guide = _small(name)
         x = simulate(program, 20)
@@ -106,7 +111,9 @@ class TestAgainstExactAnswers:
         assert agrees(sandwich.upper, program.exact_log_evidence(sandwich.x))
 
     @pytest.mark.parametrize("schedule", [linear, sigmoid, None])
-    def test_every_schedule_gives_the_evidence(self, schedule: Callable[[int], Tensor] | None) -> None:
+    def test_every_schedule_gives_the_evidence(
+        self, schedule: Callable[[int], Tensor] | None
+    ) -> None:
         program = curve()
         x = simulate(program, 30)
         got = ais(program, x, temperatures=100, schedule=schedule, chains=32, seed=0)
@@ -133,7 +140,9 @@ class TestAgainstExactAnswers:
         assert abs(float(got.value - expected.value)) < 4 * error
 
     def test_discrete_and_continuous_latents_together(self) -> None:
-        """A mixture of two lines, their noise small: the component by Metropolis steps, the place on it by HMC."""
+        """A mixture of two lines, their noise small: the component by Metropolis steps, the place
+        on it by HMC.
+        """
         slope = torch.tensor([[1.0, 2.0], [-1.0, 0.5]])
 
         class Lines:
@@ -141,14 +150,21 @@ class TestAgainstExactAnswers:
                 with pyro.plate("data", n if x is None else x.shape[0]):
                     k = pyro.sample("k", dist.Categorical(torch.tensor([0.3, 0.7])))
                     z = pyro.sample("z", dist.Normal(0.0, 1.0))
-                    return pyro.sample("x", dist.Normal(z[..., None] * slope[k], 0.3).to_event(1), obs=x)
+                    return pyro.sample(
+                        "x", dist.Normal(z[..., None] * slope[k], 0.3).to_event(1), obs=x
+                    )
 
         x = simulate(Lines(), 20)
         parts = [
-            math.log(w) + dist.LowRankMultivariateNormal(torch.zeros(2), s[:, None], torch.full((2,), 0.09)).log_prob(x)
+            math.log(w)
+            + dist.LowRankMultivariateNormal(
+                torch.zeros(2), s[:, None], torch.full((2,), 0.09)
+            ).log_prob(x)
             for w, s in zip((0.3, 0.7), slope, strict=True)
         ]
-        assert agrees(ais(Lines(), x, temperatures=200, chains=64, seed=0), torch.stack(parts).logsumexp(0))
+        assert agrees(
+            ais(Lines(), x, temperatures=200, chains=64, seed=0), torch.stack(parts).logsumexp(0)
+        )
 
     def test_a_generator_under_noise(self) -> None:
         """What has no density of its own has one under a Gaussian."""
@@ -162,14 +178,18 @@ class TestAgainstExactAnswers:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_any_program_from_its_guide_is_no_lower_than_its_elbo(name: str) -> None:
     program, x, context = PROGRAMS[name]()
-    annealed = ais(program, x, *context, guide=program.guide, temperatures=20, chains=8, seed=0).mean()
+    annealed = ais(
+        program, x, *context, guide=program.guide, temperatures=20, chains=8, seed=0
+    ).mean()
     bound = elbo(program, None, x, *context, particles=200, seed=0).mean()
     error = math.hypot(float(annealed.standard_error), float(bound.standard_error))
     assert float(annealed.value - bound.value) > -4 * error - 1e-3
 
 
 class TestSampler:
-    def test_steps_are_learned_for_the_acceptance_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_steps_are_learned_for_the_acceptance_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         made: list[Anneal] = []
         original = Anneal.__init__
 
@@ -184,7 +204,9 @@ class TestSampler:
             taken = torch.stack(made[-1].acceptance)
             assert abs(float(taken.mean()) - target) < 0.03
             along = [float(part.mean()) for part in taken.chunk(10)]
-            assert min(along) > target - 0.1  # all along the path, from the wide base to the sharp posterior
+            assert (
+                min(along) > target - 0.1
+            )  # all along the path, from the wide base to the sharp posterior
 
     @pytest.mark.parametrize("engine", ["fx", "inductor"])
     def test_engines_make_the_same_moves(self, engine: Any) -> None:
@@ -194,10 +216,20 @@ class TestSampler:
             torch.manual_seed(0)
             with evaluating(program), tracing():
                 replays = (Replay(rung), Replay(rung))
-                path = Path(program, program.guide, (x, *context), nesting=1, chains=4, leapfrogs=3, replays=replays)
+                path = Path(
+                    program,
+                    program.guide,
+                    (x, *context),
+                    nesting=1,
+                    chains=4,
+                    leapfrogs=3,
+                    replays=replays,
+                )
                 state = path.draw()
                 for beta in (0.3, 0.6):
-                    state, acceptance = path.transition(state, torch.tensor(beta), torch.full((len(x),), 0.3))
+                    state, acceptance = path.transition(
+                        state, torch.tensor(beta), torch.full((len(x),), 0.3)
+                    )
             moved.append((*state[:5], acceptance))
         torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-4)
 
@@ -238,7 +270,9 @@ class TestSampler:
                 weight = pyro.param("weight", torch.ones(3))
                 with pyro.plate("data", n if x is None else len(x)):
                     z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-                    return pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True) * weight, 1.0).to_event(1), obs=x)
+                    return pyro.sample(
+                        "x", dist.Normal(z.sum(-1, keepdim=True) * weight, 1.0).to_event(1), obs=x
+                    )
 
             def guide(self, x: Tensor) -> None:
                 loc, scale = self.encoder(x).chunk(2, -1)
@@ -253,7 +287,9 @@ class TestSampler:
         assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
         assert not pyro.get_param_store().keys()
 
-    def test_a_uniform_number_of_zero_accepts_nothing_hopeless(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_uniform_number_of_zero_accepts_nothing_hopeless(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(torch, "rand_like", torch.zeros_like)
         assert -20 < float(log_uniform(torch.zeros(()))) < -15
         assert -40 < float(log_uniform(torch.zeros((), dtype=torch.float64))) < -35
@@ -266,8 +302,12 @@ class TestSampler:
                     return pyro.sample("x", dist.Poisson(1 + 3 * z), obs=x)
 
         x = torch.arange(6)
-        parts = [math.log(w) + dist.Poisson(rate).log_prob(x) for w, rate in ((0.7, 1.0), (0.3, 4.0))]
-        assert agrees(ais(Counts(), x, temperatures=20, chains=64, seed=0), torch.stack(parts).logsumexp(0))
+        parts = [
+            math.log(w) + dist.Poisson(rate).log_prob(x) for w, rate in ((0.7, 1.0), (0.3, 4.0))
+        ]
+        assert agrees(
+            ais(Counts(), x, temperatures=20, chains=64, seed=0), torch.stack(parts).logsumexp(0)
+        )
 
     def test_a_seed_gives_the_same_answer_and_another_another(self) -> None:
         program, x, _ = PROGRAMS["vae"]()
@@ -286,10 +326,14 @@ class TestSampler:
         assert float(sigmoid(10).diff()[0]) < float(linear(10).diff()[0])
 
     def test_where_the_weights_vary_the_temperatures_are_close(self) -> None:
-        """From a wide prior to a sharp posterior most of the path is near β = 0, and half of the temperatures go there."""
+        """From a wide prior to a sharp posterior most of the path is near β = 0, and half of the
+        temperatures go there.
+        """
         program = toy.PPCA(torch.randn(64, 10), torch.zeros(64), 0.5)
         x = simulate(program, 30)
-        straight, learned = (ais(program, x, temperatures=200, schedule=s, seed=0).mean() for s in (linear, None))
+        straight, learned = (
+            ais(program, x, temperatures=200, schedule=s, seed=0).mean() for s in (linear, None)
+        )
         error = math.hypot(float(straight.standard_error), float(learned.standard_error))
         assert float(learned.value - straight.value) > 4 * error
 
@@ -298,4 +342,6 @@ class TestSampler:
 def test_on_cuda() -> None:
     program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.4).cuda()
     x = simulate(program, 20)
-    assert agrees(ais(program, x, temperatures=200, chains=32, seed=0), program.exact_log_evidence(x))
+    assert agrees(
+        ais(program, x, temperatures=200, chains=32, seed=0), program.exact_log_evidence(x)
+    )

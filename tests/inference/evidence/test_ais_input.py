@@ -100,9 +100,15 @@ def _normal(x: Tensor) -> None:
             lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
             "rises from 0 to 1 at every step",
         ),
-        (lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, 1.0])), r"3 values β₀, …, β_T, got shape \(2,\)"),
+        (
+            lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, 1.0])),
+            r"3 values β₀, …, β_T, got shape \(2,\)",
+        ),
         (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
-        (lambda: ais(_Shared(), torch.zeros(4)), "inside the plate 'data', on its first axis, got the site 'z'"),
+        (
+            lambda: ais(_Shared(), torch.zeros(4)),
+            "inside the plate 'data', on its first axis, got the site 'z'",
+        ),
         (lambda: ais(_Positive(), torch.ones(4), guide=_normal), "'z' in the support of its prior"),
         (lambda: bdmc(_TwiceObserved(), 4), r"observed sites \['y'\] without data"),
         (lambda: ais(vae((1, 8, 8), 2), torch.zeros(4, 64)), "expected data of shape"),
@@ -116,8 +122,14 @@ def _normal(x: Tensor) -> None:
             "auxiliary sites .* begin from the prior",
         ),
         (lambda: bdmc(vae((1, 8, 8), 2), 0), "n of at least 1, got 0"),
-        (lambda: bdmc(cvae((1, 8, 8), 2, classes=10), 3, torch.zeros(2).long()), "context of length n = 3, got 2"),
-        (lambda: bdmc(Observed(vae((1, 8, 8), 2), Dirac()), 3), r"Observed\(program, Gaussian\(ε\)\)"),
+        (
+            lambda: bdmc(cvae((1, 8, 8), 2, classes=10), 3, torch.zeros(2).long()),
+            "context of length n = 3, got 2",
+        ),
+        (
+            lambda: bdmc(Observed(vae((1, 8, 8), 2), Dirac()), 3),
+            r"Observed\(program, Gaussian\(ε\)\)",
+        ),
     ],
 )
 def test_bad_input(wrong: Callable[[], Any], message: str) -> None:

@@ -1,4 +1,6 @@
-"""Importance-weighted evidence against exact answers, and what it promises about memory, modes and randomness."""
+"""Importance-weighted evidence against exact answers, and what it promises about memory, modes and
+randomness.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,34 @@ from ppl_gen.program import Observed, simulate
 
 
 def wide(program: toy.PPCA) -> object:
-    """A proposal that is wrong on purpose: the exact posterior's mean, with all standard deviations 1.3 times as large."""
+    """A proposal that is wrong on purpose: the exact posterior's mean, with all standard deviations
+    1.3 times as large.
+    """
 
     def guide(x: Tensor) -> Tensor:
         posterior = program.exact_posterior(x)
         with pyro.plate("data", x.shape[0]):
-            return pyro.sample("z", dist.MultivariateNormal(posterior.mean, 1.69 * posterior.covariance_matrix))
+            return pyro.sample(
+                "z", dist.MultivariateNormal(posterior.mean, 1.69 * posterior.covariance_matrix)
+            )
 
     return guide
 
 
 def agrees(estimate: Estimate, exact: Tensor) -> bool:
-    """Whether each datum lies within 4 standard errors plus the bias of a log mean, and so does the average."""
+    """Whether each datum lies within 4 standard errors plus the bias of a log mean, and so does the
+    average.
+    """
 
     def close(e: Estimate, truth: Tensor, bias: Tensor) -> bool:
-        return bool(((e.value - truth).abs() <= 4 * e.standard_error + bias + 1e-5 * truth.abs()).all())
+        return bool(
+            ((e.value - truth).abs() <= 4 * e.standard_error + bias + 1e-5 * truth.abs()).all()
+        )
 
     bias = estimate.standard_error.square() / 2
-    return close(estimate, exact.double(), bias) and close(estimate.mean(), exact.double().mean(), bias.mean())
+    return close(estimate, exact.double(), bias) and close(
+        estimate.mean(), exact.double().mean(), bias.mean()
+    )
 
 
 @pytest.fixture
@@ -53,12 +65,16 @@ def ppca() -> tuple[toy.PPCA, Tensor]:
 class TestAgainstExactAnswers:
     def test_ppca_from_a_wrong_proposal(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
-        assert agrees(log_evidence(program, wide(program), x, particles=4000), program.exact_log_evidence(x))
+        assert agrees(
+            log_evidence(program, wide(program), x, particles=4000), program.exact_log_evidence(x)
+        )
 
     def test_the_exact_posterior_needs_one_particle(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
         got = log_evidence(program, None, x, particles=1).value
-        torch.testing.assert_close(got, program.exact_log_evidence(x).double(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            got, program.exact_log_evidence(x).double(), rtol=1e-4, atol=1e-4
+        )
 
     def test_a_discrete_latent_from_the_prior(self) -> None:
         program = toy.GaussianMixture(torch.tensor([1.0, 2.0, 3.0]), torch.randn(3, 2), 0.7)
@@ -68,7 +84,9 @@ class TestAgainstExactAnswers:
                 return pyro.sample("z", dist.Categorical(program.weights))
 
         x = simulate(program, 40)
-        assert agrees(log_evidence(program, prior, x, particles=4000), program.exact_log_evidence(x))
+        assert agrees(
+            log_evidence(program, prior, x, particles=4000), program.exact_log_evidence(x)
+        )
 
     def test_a_curve_by_quadrature(self) -> None:
         program = toy.Curve(lambda z: torch.cat([z, z.square() / 2], -1), 0.5)
@@ -78,12 +96,19 @@ class TestAgainstExactAnswers:
                 return pyro.sample("z", program.prior())
 
         x = simulate(program, 40)
-        assert agrees(log_evidence(program, prior, x, particles=20_000), program.exact_log_evidence(x))
+        assert agrees(
+            log_evidence(program, prior, x, particles=20_000), program.exact_log_evidence(x)
+        )
 
     def test_a_fitted_vae_with_one_latent_by_quadrature(self) -> None:
         x = digits().x[:200].flatten(1)
         program = vae((64,), 1, hidden=(16,), likelihood=Gaussian())
-        fit(svi_step(program, torch.optim.Adam(program.parameters(), 1e-2)), [(x,)], 100, progress=False)
+        fit(
+            svi_step(program, torch.optim.Adam(program.parameters(), 1e-2)),
+            [(x,)],
+            100,
+            progress=False,
+        )
         curve = toy.Curve(program.decoder, float(program.likelihood.scale.detach()))
         exact = curve.exact_log_evidence(x[:40]).detach()
         assert agrees(log_evidence(program, None, x[:40], particles=4000), exact)
@@ -97,7 +122,9 @@ class TestAgainstExactAnswers:
 
         weight, y = torch.randn(4, 2), torch.randn(30, 4)
         wider = toy.PPCA(weight, torch.zeros(4), 0.6)
-        program = CVAE(StandardNormal(2), Shifted(), Gaussian(0.5), lambda x, y: wider.exact_posterior(x - y))
+        program = CVAE(
+            StandardNormal(2), Shifted(), Gaussian(0.5), lambda x, y: wider.exact_posterior(x - y)
+        )
         x = simulate(program, 30, y)
         exact = toy.PPCA(weight, torch.zeros(4), 0.5).exact_log_evidence(x - y)
         assert agrees(log_evidence(program, None, x, y, particles=4000), exact)
@@ -121,7 +148,9 @@ class TestAgainstExactAnswers:
                 posterior = flat.exact_posterior(x)
                 covariance = root @ posterior.covariance_matrix @ root.T
                 with pyro.plate("data", x.shape[0]):
-                    z1 = pyro.sample("z1", dist.MultivariateNormal(posterior.mean @ root.T, covariance))
+                    z1 = pyro.sample(
+                        "z1", dist.MultivariateNormal(posterior.mean @ root.T, covariance)
+                    )
                     pyro.sample("z2", dist.MultivariateNormal(z1 @ a @ upper, 1.5 * upper))
 
         x = simulate(flat, 30)
@@ -150,24 +179,37 @@ class TestAgainstExactAnswers:
 
         x = torch.randn(9, 2)
         exact = dist.Normal(torch.zeros(2), 1.0).to_event(1).log_prob(x)
-        torch.testing.assert_close(log_evidence(Plain(), None, x, particles=30).value, exact.double())
+        torch.testing.assert_close(
+            log_evidence(Plain(), None, x, particles=30).value, exact.double()
+        )
 
 
 class TestElbo:
-    def test_its_distance_to_the_evidence_is_the_divergence(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
-        """A proposal with 1.3 times the standard deviations: KL = D/2 (1.69 − 1 − log 1.69), the same for every datum."""
+    def test_its_distance_to_the_evidence_is_the_divergence(
+        self, ppca: tuple[toy.PPCA, Tensor]
+    ) -> None:
+        """A proposal with 1.3 times the standard deviations: KL = D/2 (1.69 − 1 − log 1.69), the
+        same for every datum.
+        """
         program, x = ppca
         estimate = elbo(program, wide(program), x, particles=4000, chunk=999)
         exact = program.exact_log_evidence(x) - 1.5 * (0.69 - math.log(1.69))
         assert ((estimate.value - exact).abs() < 4.5 * estimate.standard_error + 1e-4).all()
-        assert abs(float(estimate.mean().value - exact.mean())) < 4 * float(estimate.mean().standard_error) + 1e-4
+        assert (
+            abs(float(estimate.mean().value - exact.mean()))
+            < 4 * float(estimate.mean().standard_error) + 1e-4
+        )
 
     def test_chunks_sum_up_to_the_whole(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
-        one, two = (elbo(program, wide(program), x, particles=60, chunk=7, seed=0) for _ in range(2))
+        one, two = (
+            elbo(program, wide(program), x, particles=60, chunk=7, seed=0) for _ in range(2)
+        )
         assert torch.equal(one.value, two.value)
         draws = torch.randn(50, 3, dtype=torch.float64)
-        merged = _LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
+        merged = (
+            _LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
+        )
         torch.testing.assert_close(merged.value, draws.mean(0))
         torch.testing.assert_close(merged.standard_error, draws.std(0) / 50**0.5)
 
@@ -182,7 +224,8 @@ class TestEstimate:
         runs = [log_evidence(program, wide(program), x, particles=200, seed=i) for i in range(100)]
         spread = torch.stack([r.value for r in runs]).std(0)
         claimed = torch.stack([r.standard_error for r in runs]).square().mean(0).sqrt()
-        # A standard deviation of 100 draws has a relative error of 7 %; the average over 40 data far less.
+        # A standard deviation of 100 draws has a relative error of 7 %; the average over 40 data
+        # far less.
         assert float((claimed / spread).mean()) == pytest.approx(1, abs=0.05)
 
     def test_weights_are_those_of_each_datum(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
@@ -193,7 +236,10 @@ class TestEstimate:
 
     def test_the_mean_propagates_errors(self) -> None:
         mean = Estimate(
-            torch.tensor([1.0, 3.0]), torch.tensor([0.3, 0.4]), torch.tensor([9.0, 5.0]), torch.tensor([0.1, 0.9])
+            torch.tensor([1.0, 3.0]),
+            torch.tensor([0.3, 0.4]),
+            torch.tensor([9.0, 5.0]),
+            torch.tensor([0.1, 0.9]),
         ).mean()
         assert float(mean.value) == 2
         assert float(mean.standard_error) == pytest.approx(0.25)
@@ -216,7 +262,8 @@ class TestEstimate:
             from arviz_stats.base import array_stats
 
             reference = [float(array_stats.psislw(-row)[1]) for row in rows]
-        # The paper rounds the length of the tail up, as arviz did before 1.0; since then it rounds down.
+        # The paper rounds the length of the tail up, as arviz did before 1.0; since then it rounds
+        # down.
         length = _tail_length(2000) if hasattr(arviz, "psislw") else int(3 * 2000**0.5)
         tail = log_weights(shape).topk(length + 1, dim=0).values
         np.testing.assert_allclose(_pareto_shape(tail).numpy(), reference, atol=1e-6)
@@ -236,17 +283,23 @@ def log_weights(shape: float) -> Tensor:
 
 class TestPromises:
     def test_chunks_do_not_matter(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
-        """However the work is cut, every draw is used once: with the exact posterior all weights are equal."""
+        """However the work is cut, every draw is used once: with the exact posterior all weights
+        are equal.
+        """
         program, x = ppca
         whole = log_evidence(program, None, x, particles=50)
         for chunk in (1, 7, 50, 333):
             cut = log_evidence(program, None, x, particles=50, chunk=chunk)
             torch.testing.assert_close(cut.value, whole.value, rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(cut.ess, torch.full_like(cut.ess, 50.0), rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                cut.ess, torch.full_like(cut.ess, 50.0), rtol=1e-3, atol=1e-3
+            )
 
     @pytest.mark.parametrize("likelihood", ["Bernoulli()", "Categorical(32)"])
     def test_memory_is_that_of_a_chunk(self, likelihood: str) -> None:
-        """Three hundred data with a thousand particles each have 77 MB of decoded pixels, or 32 times that; the peak stays."""
+        """Three hundred data with a thousand particles each have 77 MB of decoded pixels, or 32
+        times that; the peak stays.
+        """
         work = """
 import resource, torch
 from ppl_gen.inference import log_evidence
@@ -259,16 +312,22 @@ log_evidence(program, None, x[:300], particles=1000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
         work = work.replace("LIKELIHOOD", likelihood)
-        grown = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
+        grown = subprocess.run(
+            [sys.executable, "-c", work], capture_output=True, text=True, check=True
+        )
         assert int(grown.stdout) < 40_000, f"{grown.stdout} KiB"
 
     def test_a_seed_repeats_and_leaves_the_generator(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
         state = torch.get_rng_state()
-        one, two = (log_evidence(program, wide(program), x, particles=10, seed=3).value for _ in range(2))
+        one, two = (
+            log_evidence(program, wide(program), x, particles=10, seed=3).value for _ in range(2)
+        )
         assert torch.equal(one, two)
         assert torch.equal(torch.get_rng_state(), state)
-        assert not torch.equal(log_evidence(program, wide(program), x, particles=10, seed=4).value, one)
+        assert not torch.equal(
+            log_evidence(program, wide(program), x, particles=10, seed=4).value, one
+        )
 
     def test_the_guide_of_another_program_is_left_alone_too(self, binary: Tensor) -> None:
         one, other = vae((1, 8, 8), 2), vae((1, 8, 8), 2)
@@ -295,7 +354,8 @@ class TestBadInput:
     def test_outside_any_other_support(self) -> None:
         program = vae((3,), 2, likelihood=lambda rate: dist.Exponential(rate.exp()))
         with pytest.raises(
-            ValueError, match=r"expected data in the support of Exponential, .* got values from -1 to -1"
+            ValueError,
+            match=r"expected data in the support of Exponential, .* got values from -1 to -1",
         ):
             log_evidence(program, None, -torch.ones(4, 3))
 
@@ -316,7 +376,9 @@ class TestBadInput:
             log_evidence(vae((1, 8, 8), 2), None, x)
 
     def test_context(self, binary: Tensor) -> None:
-        with pytest.raises(ValueError, match="context 0 to have one row for each of 12 data, got 5"):
+        with pytest.raises(
+            ValueError, match="context 0 to have one row for each of 12 data, got 5"
+        ):
             log_evidence(cvae((1, 8, 8), 2, classes=10), None, binary, torch.ones(5).long())
 
     @pytest.mark.parametrize("wrong", [10, -2])
@@ -328,10 +390,14 @@ class TestBadInput:
 
     def test_attributes_that_are_not_numbers(self, binary: Tensor) -> None:
         with pytest.raises(ValueError, match="expected finite context"):
-            log_evidence(cvae((1, 8, 8), 2, attributes=1), None, binary, torch.full((12, 1), torch.nan))
+            log_evidence(
+                cvae((1, 8, 8), 2, attributes=1), None, binary, torch.full((12, 1), torch.nan)
+            )
 
     def test_labels_missing_or_too_many(self, binary: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"expected 1 context tensors \(labels or attributes\) for CVAE, got 0"):
+        with pytest.raises(
+            ValueError, match=r"expected 1 context tensors \(labels or attributes\) for CVAE, got 0"
+        ):
             log_evidence(cvae((1, 8, 8), 2, classes=10), None, binary)
         with pytest.raises(ValueError, match=r"expected 0 context tensors .* for VAE, got 1"):
             log_evidence(vae((1, 8, 8), 2), None, binary, torch.zeros(12))
@@ -339,11 +405,16 @@ class TestBadInput:
     def test_a_prior_that_is_not_pyro_s(self, binary: Tensor) -> None:
         plain = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
         program = vae((1, 8, 8), 2, prior=lambda: torch.distributions.Independent(plain, 1))
-        with pytest.raises(ValueError, match=r"not callable; expected priors, .* of pyro\.distributions"):
+        with pytest.raises(
+            ValueError, match=r"not callable; expected priors, .* of pyro\.distributions"
+        ):
             log_evidence(program, None, binary)
 
     def test_another_dtype(self, binary: Tensor) -> None:
-        with pytest.raises(ValueError, match=r"expected data of torch.float32, as the program is, got torch.float64"):
+        with pytest.raises(
+            ValueError,
+            match=r"expected data of torch.float32, as the program is, got torch.float64",
+        ):
             log_evidence(vae((1, 8, 8), 2), None, binary.double())
 
     def test_a_program_without_guide(self) -> None:
@@ -366,7 +437,10 @@ class TestBadInput:
 
     def test_a_likelihood_that_takes_the_data_axis(self, binary: Tensor) -> None:
         program = VAE(
-            StandardNormal(2), nn.Linear(2, 64), lambda logits: Bernoulli()(logits).to_event(2), vae((64,), 2).encoder
+            StandardNormal(2),
+            nn.Linear(2, 64),
+            lambda logits: Bernoulli()(logits).to_event(2),
+            vae((64,), 2).encoder,
         )
         with pytest.raises(ValueError, match=r"its `.to_event` takes the data axis too"):
             log_evidence(program, None, binary.flatten(1))

@@ -1,4 +1,6 @@
-"""The adversarial step: one side at a time, parts that combine, and games that end where they should."""
+"""The adversarial step: one side at a time, parts that combine, and games that end where they
+should.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from ppl_gen.program import Observed, simulate
 
 
 class _Witness:
-    """Copies the state of both sides whenever the critic is called: trained where its parameters want gradients."""
+    """Copies the state of both sides whenever the critic is called: trained where its parameters
+    want gradients.
+    """
 
     def __init__(self, program: nn.Module, critic: nn.Module) -> None:
         self.program, self.critic = program, critic
@@ -34,8 +38,12 @@ class _Witness:
         critic.register_forward_pre_hook(lambda *_: self.look())
 
     def look(self) -> None:
-        states = [{k: v.clone() for k, v in m.state_dict().items()} for m in (self.program, self.critic)]
-        self.seen.append((all(p.requires_grad for p in self.critic.parameters()), states[0], states[1]))
+        states = [
+            {k: v.clone() for k, v in m.state_dict().items()} for m in (self.program, self.critic)
+        ]
+        self.seen.append(
+            (all(p.requires_grad for p in self.critic.parameters()), states[0], states[1])
+        )
 
 
 def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -43,7 +51,10 @@ def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_while_one_side_moves_the_other_standsstill_to_the_last_bit() -> None:
-    program, critic = dcgan((1, 8, 8), 4, width=8), spectral(conv_critic((1, 8, 8), width=8, normalise=True))
+    program, critic = (
+        dcgan((1, 8, 8), 4, width=8),
+        spectral(conv_critic((1, 8, 8), width=8, normalise=True)),
+    )
     step = adversarial_step(program, critic, adam(program), adam(critic), critic_steps=3, r1=0.1)
     x = digits().x[:20]
     step(x)
@@ -52,7 +63,8 @@ def test_while_one_side_moves_the_other_standsstill_to_the_last_bit() -> None:
     witness.look()
     criticised = [program_state for moving, program_state, _ in witness.seen[:-2]]
     tracked = "decoder.1.net.1.num_batches_tracked"
-    # The draw that the generator learns from counts in its batch normalisation; those that only the critic sees do not.
+    # The draw that the generator learns from counts in its batch normalisation; those that only the
+    # critic sees do not.
     last = [state for state in criticised if state[tracked] == criticised[-1][tracked]]
     assert all(_same(criticised[0], state) for state in criticised[: -len(last)])
     assert all(_same(last[0], state) for state in last)
@@ -75,7 +87,10 @@ def test_a_moving_average_is_its_formula() -> None:
                 p += torch.randn_like(p)
         average.update_parameters(program)
         weight = 0.0 if n == 0 else min(0.5, (1 + n) / (10 + n))
-        expected = [weight * e + (1 - weight) * p.detach() for e, p in zip(expected, program.parameters(), strict=True)]
+        expected = [
+            weight * e + (1 - weight) * p.detach()
+            for e, p in zip(expected, program.parameters(), strict=True)
+        ]
     for mine, theirs in zip(average.module.parameters(), expected, strict=True):
         torch.testing.assert_close(mine.data, theirs)
     assert simulate(average.module, 3).shape == (3, 2)
@@ -112,9 +127,24 @@ def _paired(drawn: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
 
 GAMES: dict[str, Callable[[], tuple[Any, nn.Module, list[Tensor], dict[str, Any]]]] = {
     "gan": lambda: (gan((1, 8, 8), 3, hidden=(8,)), mlp_critic((1, 8, 8), hidden=(8,)), [], {}),
-    "gan of vectors": lambda: (gan((2,), 3, hidden=(8,)), mlp_critic((2,), hidden=(8,)), [], {"r1": 1.0}),
-    "dcgan": lambda: (dcgan((1, 8, 8), 3, width=4), conv_critic((1, 8, 8), width=4), [], {"loss": losses.hinge}),
-    "spectral": lambda: (dcgan((1, 8, 8), 3, width=4), spectral(conv_critic((1, 8, 8), width=4)), [], {}),
+    "gan of vectors": lambda: (
+        gan((2,), 3, hidden=(8,)),
+        mlp_critic((2,), hidden=(8,)),
+        [],
+        {"r1": 1.0},
+    ),
+    "dcgan": lambda: (
+        dcgan((1, 8, 8), 3, width=4),
+        conv_critic((1, 8, 8), width=4),
+        [],
+        {"loss": losses.hinge},
+    ),
+    "spectral": lambda: (
+        dcgan((1, 8, 8), 3, width=4),
+        spectral(conv_critic((1, 8, 8), width=4)),
+        [],
+        {},
+    ),
     "wasserstein": lambda: (
         gan((1, 8, 8), 3, hidden=(8,)),
         mlp_critic((1, 8, 8), hidden=(8,)),
@@ -133,7 +163,12 @@ GAMES: dict[str, Callable[[], tuple[Any, nn.Module, list[Tensor], dict[str, Any]
         [torch.rand(6, 1, 8, 8)],
         {"auxiliary": _paired},
     ),
-    "a vae's mean": lambda: (Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()), mlp_critic((1, 8, 8)), [], {}),
+    "a vae's mean": lambda: (
+        Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()),
+        mlp_critic((1, 8, 8)),
+        [],
+        {},
+    ),
     "a vae's mean, with labels that it does not take": lambda: (
         Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()),
         mlp_critic((1, 8, 8)),
@@ -150,7 +185,12 @@ GAMES: dict[str, Callable[[], tuple[Any, nn.Module, list[Tensor], dict[str, Any]
         gan((1, 8, 8), 3, hidden=(8,)),
         mlp_critic((1, 8, 8), hidden=(8,)),
         [],
-        {"loss": (lambda real, drawn: drawn.mean() - real.mean() + real.square().mean(), lambda drawn: -drawn.mean())},
+        {
+            "loss": (
+                lambda real, drawn: drawn.mean() - real.mean() + real.square().mean(),
+                lambda drawn: -drawn.mean(),
+            )
+        },
     ),
 }
 
@@ -162,7 +202,10 @@ def test_parts_combine_freely(name: str) -> None:
     step = adversarial_step(program, critic, adam(program), adam(critic), **options)
     # A bias that moves all scores alike has no gradient under some losses.
     moved = {
-        n: p for part in (program, critic) for n, p in part.named_parameters() if p.dim() > 1 and "encoder" not in n
+        n: p
+        for part in (program, critic)
+        for n, p in part.named_parameters()
+        if p.dim() > 1 and "encoder" not in n
     }
     before = {n: p.detach().clone() for n, p in moved.items()}
     records = fit(step, [(x, *context)], 2, progress=False)
@@ -173,14 +216,18 @@ def test_parts_combine_freely(name: str) -> None:
 
 def test_labels_that_the_program_does_not_take_are_left_out() -> None:
     program, critic = gan((1, 8, 8), 3), mlp_critic((1, 8, 8))
-    metrics = adversarial_step(program, critic, adam(program), adam(critic))(digits().x[:6], digits().y[:6])
+    metrics = adversarial_step(program, critic, adam(program), adam(critic))(
+        digits().x[:6], digits().y[:6]
+    )
     assert math.isfinite(float(metrics["critic"]))
 
 
 def test_the_label_reaches_generator_and_critic() -> None:
     program = cgan((2,), 1, classes=2, hidden=(32,))
     critic, average = mlp_critic((2,), classes=2, hidden=(32,)), moving_average(program, 0.99)
-    step = adversarial_step(program, critic, adam(program, 5e-3), adam(critic, 5e-3), r1=0.1, average=average)
+    step = adversarial_step(
+        program, critic, adam(program, 5e-3), adam(critic, 5e-3), r1=0.1, average=average
+    )
     centres = torch.tensor([[-1.0, 0.0], [1.0, 0.5]])
     for _ in range(600):
         y = torch.randint(2, (128,))
@@ -221,7 +268,10 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
 
 
 def test_a_program_of_one_s_own_is_a_gan() -> None:
-    made = CGAN(lambda y: dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1), Condition(nn.Linear(5, 2), 3))
+    made = CGAN(
+        lambda y: dist.Uniform(-torch.ones(2), torch.ones(2)).to_event(1),
+        Condition(nn.Linear(5, 2), 3),
+    )
     assert simulate(made, 4, torch.tensor([0, 1, 2, -1])).shape == (4, 2)
 
 
@@ -231,7 +281,9 @@ def test_a_game_runs_on_cuda(side: int) -> None:
     shape = (3, side, side)
     program, critic = dcgan(shape, 10, width=8).cuda(), conv_critic(shape, width=8).cuda()
     average = moving_average(program)
-    step = adversarial_step(program, critic, adam(program), adam(critic), r1=0.1, penalty=1.0, average=average)
+    step = adversarial_step(
+        program, critic, adam(program), adam(critic), r1=0.1, penalty=1.0, average=average
+    )
     for _ in range(60):
         metrics = step(torch.rand(16, *shape, device="cuda"))
     assert all(value.is_cuda and bool(torch.isfinite(value)) for value in metrics.values())

@@ -40,9 +40,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         r"the shape that the program draws, \(2,\), got \(3,\)",
     ),
     "no data": (lambda: _step()(torch.randn(0, 2)), "N of at least 1"),
-    "data that are not finite": (lambda: _step()(torch.full((5, 2), math.nan)), "expected finite data"),
+    "data that are not finite": (
+        lambda: _step()(torch.full((5, 2), math.nan)),
+        "expected finite data",
+    ),
     "discrete draws": (
-        lambda: adversarial_step(_Discrete(), mlp_critic((1, 8, 8)), sgd(still()), sgd(still()))(digits().x[:5]),
+        lambda: adversarial_step(_Discrete(), mlp_critic((1, 8, 8)), sgd(still()), sgd(still()))(
+            digits().x[:5]
+        ),
         r"take Observed\(program, Dirac\(\)\)",
     ),
     "a score for all data at once": (
@@ -50,28 +55,39 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         "expected one row of finite scores for each datum",
     ),
     "no label": (
-        lambda: adversarial_step(cgan((2,), 2, classes=3), mlp_critic((2,), classes=3), sgd(still()), sgd(still()))(
-            torch.randn(5, 2)
-        ),
+        lambda: adversarial_step(
+            cgan((2,), 2, classes=3), mlp_critic((2,), classes=3), sgd(still()), sgd(still())
+        )(torch.randn(5, 2)),
         "expected 1 context tensors",
     ),
     "an optimiser of something else": (
-        lambda: adversarial_step(gan((2,), 2), mlp_critic((2,)), sgd(still()), sgd(still()))(torch.randn(5, 2)),
+        lambda: adversarial_step(gan((2,), 2), mlp_critic((2,)), sgd(still()), sgd(still()))(
+            torch.randn(5, 2)
+        ),
         "expected the optimiser of the critic to hold its parameters",
     ),
-    "no site x": (lambda: _step(program=_Silent())(torch.randn(5, 2)), r"at a site 'x', got the sites \['z'\]"),
+    "no site x": (
+        lambda: _step(program=_Silent())(torch.randn(5, 2)),
+        r"at a site 'x', got the sites \['z'\]",
+    ),
     "a label of the last datum out of range": (
-        lambda: adversarial_step(cgan((2,), 2, classes=3), mlp_critic((2,), classes=3), sgd(still()), sgd(still()))(
-            torch.randn(5, 2), torch.tensor([0, 1, 2, 0, 3])
-        ),
+        lambda: adversarial_step(
+            cgan((2,), 2, classes=3), mlp_critic((2,), classes=3), sgd(still()), sgd(still())
+        )(torch.randn(5, 2), torch.tensor([0, 1, 2, 0, 3])),
         r"^expected labels in 0, …, 2, or −1 where missing, got 0 to 3$",
     ),
-    "an embedding without its size": (lambda: mlp_critic((2,), embed=nn.Flatten()), "expected attributes, the length"),
+    "an embedding without its size": (
+        lambda: mlp_critic((2,), embed=nn.Flatten()),
+        "expected attributes, the length",
+    ),
     "a critic of labels and attributes": (
         lambda: conv_critic((1, 8, 8), classes=3, attributes=2),
         "expected either classes or attributes, got classes=3 and attributes=2",
     ),
-    "a decay of one": (lambda: moving_average(still(), 1.0), "expected a decay from 0 to below 1, got 1.0"),
+    "a decay of one": (
+        lambda: moving_average(still(), 1.0),
+        "expected a decay from 0 to below 1, got 1.0",
+    ),
     "labels and an embedding": (
         lambda: Condition(nn.Linear(2, 2), classes=3, embed=nn.Flatten()),
         "expected classes or embed, got both",

@@ -1,4 +1,6 @@
-"""Translation between unpaired domains: the pool, the step, its errors, and two domains whose map is known."""
+"""Translation between unpaired domains: the pool, the step, its errors, and two domains whose map
+is known.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_each_direction_is_a_program_over_the_other_domain() -> None:
 
 def test_a_direction_is_fitted_alone_as_any_implicit_program() -> None:
     program, critics, _, b = _made()
-    metrics = adversarial_step(program.a_to_b, critics[1], adam(program.a_to_b), adam(critics[1]))(b)
+    metrics = adversarial_step(program.a_to_b, critics[1], adam(program.a_to_b), adam(critics[1]))(
+        b
+    )
     assert math.isfinite(float(metrics["generator"]))
 
 
@@ -64,7 +68,8 @@ def test_an_empty_pool_shows_what_is_new_and_a_full_one_half_of_it() -> None:
         assert len(out.unique()) == 4
         shown.append(float((out == new).float().mean()))
         kept.append(out.flatten())
-    # But for the 6 that filled the pool nothing is shown twice, and images are exchanged with probability one half each.
+    # But for the 6 that filled the pool nothing is shown twice, and images are exchanged with
+    # probability one half each.
     later = torch.cat(kept)
     later = later[later >= 6]
     assert len(later.unique()) == len(later)
@@ -94,7 +99,9 @@ def test_the_step_s_losses_are_their_formulas() -> None:
     with torch.no_grad():
         in_b, in_a = twin.to_b(a), twin.to_a(b)
         lost = ((judges[0](in_a) - 1) ** 2).mean() / 2 + ((judges[1](in_b) - 1) ** 2).mean() / 2
-        there_and_back = ((twin.to_a(in_b) - a).abs().mean() + (twin.to_b(in_a) - b).abs().mean()) / 2
+        there_and_back = (
+            (twin.to_a(in_b) - a).abs().mean() + (twin.to_b(in_a) - b).abs().mean()
+        ) / 2
         left_alone = ((twin.to_b(b) - b).abs().mean() + (twin.to_a(a) - a).abs().mean()) / 2
         half = [((judge(x) - 1) ** 2).mean() / 2 for judge, x in zip(judges, (a, b), strict=True)]
         other = [(judge(x) ** 2).mean() / 2 for judge, x in zip(judges, (in_a, in_b), strict=True)]
@@ -161,14 +168,20 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: cycle_gan(torch.rand(4, 1, 8, 8), torch.rand(4, 3, 8, 8)),
         "one number of channels",
     ),
-    "sides that cannot be halved": (lambda: translator((1, 66, 64)), "expected sides divisible by 4"),
+    "sides that cannot be halved": (
+        lambda: translator((1, 66, 64)),
+        "expected sides divisible by 4",
+    ),
     "vectors": (lambda: translator((5,)), "expected an image shape"),
     "a batch of one domain": (lambda: _step(*_made()[:2])(digits().x[:4]), "expected batches"),
     "a batch of two sizes": (
         lambda: _step(*_made()[:2])(digits().x[:4], torch.rand(4, 1, 16, 16)),
         "expected images of one shape",
     ),
-    "a negative weight": (lambda: _step(*_made()[:2], cycle=-1.0), "expected a finite cycle of at least 0"),
+    "a negative weight": (
+        lambda: _step(*_made()[:2], cycle=-1.0),
+        "expected a finite cycle of at least 0",
+    ),
     "a classifier of nothing": (
         lambda: _step(*_made()[:2], semantic=nn.Flatten(0))(digits().x[:4], digits().x[:4]),
         r"logits \(N, classes\)",
@@ -187,6 +200,9 @@ def test_bad_input_is_named(name: str) -> None:
 @pytest.mark.parametrize("side", [8, 128])
 def test_a_translation_is_trained_on_cuda(side: int) -> None:
     a, b = torch.rand(4, 3, side, side, device="cuda"), torch.rand(4, 3, side, side, device="cuda")
-    program, critics = cycle_gan(a, b).cuda(), tuple(patch_critic(3, layers=1 + (side > 8)).cuda() for _ in range(2))
+    program, critics = (
+        cycle_gan(a, b).cuda(),
+        tuple(patch_critic(3, layers=1 + (side > 8)).cuda() for _ in range(2)),
+    )
     metrics = _step(program, critics, r1=0.1)(a, b)
     assert all(value.is_cuda and bool(torch.isfinite(value)) for value in metrics.values())

@@ -16,8 +16,14 @@ from ppl_gen.inference import adversarial_step, losses
 S, T = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([-0.7, 0.1, 1.5])
 SIGMOID_S, SIGMOID_T = torch.sigmoid(S), torch.sigmoid(T)
 PAIRS = {
-    "minimax": (-SIGMOID_S.log().mean() - (1 - SIGMOID_T).log().mean(), (1 - SIGMOID_T).log().mean()),
-    "non_saturating": (-SIGMOID_S.log().mean() - (1 - SIGMOID_T).log().mean(), -SIGMOID_T.log().mean()),
+    "minimax": (
+        -SIGMOID_S.log().mean() - (1 - SIGMOID_T).log().mean(),
+        (1 - SIGMOID_T).log().mean(),
+    ),
+    "non_saturating": (
+        -SIGMOID_S.log().mean() - (1 - SIGMOID_T).log().mean(),
+        -SIGMOID_T.log().mean(),
+    ),
     "least_squares": (((S - 1) ** 2).mean() / 2 + (T**2).mean() / 2, ((T - 1) ** 2).mean() / 2),
     "hinge": ((1 - S).clamp(min=0).mean() + (1 + T).clamp(min=0).mean(), -T.mean()),
     "wasserstein": (T.mean() - S.mean(), -T.mean()),
@@ -53,8 +59,9 @@ class _Line(nn.Module):
 
 
 def test_the_critic_of_the_minimax_game_finds_the_log_density_ratio() -> None:
-    # log N(x; 1, 1) / N(x; 0, 1) = x − 1/2. The averages of w and b over 1000 steps after 1000 have standard errors below
-    # √(4/(512 · 1000)) · √τ with τ the some 20 steps in which SGD of this rate forgets.
+    # log N(x; 1, 1) / N(x; 0, 1) = x − 1/2. The averages of w and b over 1000 steps after 1000 have
+    # standard errors below √(4/(512 · 1000)) · √τ with τ the some 20 steps in which SGD of this
+    # rate forgets.
     program, critic = still(), _Line()
     step = adversarial_step(program, critic, sgd(program), sgd(critic, 0.2), losses.minimax)
     seen = []
@@ -68,12 +75,17 @@ def test_the_critic_of_the_minimax_game_finds_the_log_density_ratio() -> None:
 
 
 def test_the_penalised_critic_of_wasserstein_finds_the_distance() -> None:
-    # W₁ of N(1, 1) from N(0, 1) is 1; λ(‖∇s‖ − 1)² leaves a linear critic the slope 1 + 1/2λ, from any that is positive.
+    # W₁ of N(1, 1) from N(0, 1) is 1; λ(‖∇s‖ − 1)² leaves a linear critic the slope 1 + 1/2λ, from
+    # any that is positive.
     program, critic = still(), _Line()
     nn.init.constant_(critic.net.weight, 0.1)
-    step = adversarial_step(program, critic, sgd(program), sgd(critic, 0.02), losses.wasserstein, penalty=10.0)
+    step = adversarial_step(
+        program, critic, sgd(program), sgd(critic, 0.02), losses.wasserstein, penalty=10.0
+    )
     found = torch.stack([step(1 + torch.randn(512, 1))["critic"] for _ in range(1500)])[500:]
-    assert float(-found.mean()) == pytest.approx(1 + 1 / 20, abs=4 * 1.05 * math.sqrt(2 / 512 / 1000))
+    assert float(-found.mean()) == pytest.approx(
+        1 + 1 / 20, abs=4 * 1.05 * math.sqrt(2 / 512 / 1000)
+    )
 
 
 def test_spectral_normalisation_bounds_the_slope() -> None:

@@ -42,13 +42,18 @@ class Labelled(nn.Module):
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
-        self.means, self.scales = nn.Parameter(torch.zeros(classes, 1)), nn.Parameter(0.5 * torch.ones(classes, 1))
+        self.means, self.scales = (
+            nn.Parameter(torch.zeros(classes, 1)),
+            nn.Parameter(0.5 * torch.ones(classes, 1)),
+        )
 
     def model(self, x: Tensor | None, y: Tensor, *, n: int = 1) -> Tensor:
         code = y.float() if y.dim() > 1 else nn.functional.one_hot(y, len(self.means)).float()
         with pyro.plate("data", len(y)):
             z = pyro.sample("z", StandardNormal(1)())
-            return pyro.sample("x", per_datum(dist.Delta(code @ self.means + code @ self.scales * z), 1), obs=x)
+            return pyro.sample(
+                "x", per_datum(dist.Delta(code @ self.means + code @ self.scales * z), 1), obs=x
+            )
 
 
 def sgd(program: nn.Module, rate: float = 0.0) -> torch.optim.Optimizer:
@@ -82,7 +87,9 @@ class TestTheStep:
     def test_gradients_are_finite_where_all_points_coincide(
         self, discrepancy: Discrepancy | None, decoder: float
     ) -> None:
-        """A generator that has collapsed, on data that are copies of the point it draws and of another one."""
+        """A generator that has collapsed, on data that are copies of the point it draws and of
+        another one.
+        """
         program = Implicit(nn.Linear(2, 2))
         for p in program.parameters():
             p.data.fill_(0.0 if p.dim() == 2 else decoder)
@@ -107,8 +114,12 @@ class TestTheStep:
         assert program.decoder.weight.grad[1].tolist() == [0, 0]
         assert float(program.decoder.weight.grad[0].abs().max()) > 0
 
-    @pytest.mark.parametrize("wrap", [lambda program: program, lambda program: Observed(program, Dirac())])
-    def test_labels_that_the_program_does_not_take_are_left_out(self, wrap: Callable[[Any], Any]) -> None:
+    @pytest.mark.parametrize(
+        "wrap", [lambda program: program, lambda program: Observed(program, Dirac())]
+    )
+    def test_labels_that_the_program_does_not_take_are_left_out(
+        self, wrap: Callable[[Any], Any]
+    ) -> None:
         program, x = wrap(Implicit(nn.Linear(2, 2))), torch.randn(30, 2)
         found = []
         for batch in ((x,), (x, torch.arange(30))):
@@ -124,14 +135,18 @@ class TestTheStep:
 
     def test_an_explicit_program_by_its_mean(self, binary: Tensor) -> None:
         program = vae((1, 8, 8), 2)
-        step = moment_step(Observed(program, Dirac()), torch.optim.Adam(program.decoder.parameters(), 1e-3))
+        step = moment_step(
+            Observed(program, Dirac()), torch.optim.Adam(program.decoder.parameters(), 1e-3)
+        )
         assert step(binary)["discrepancy"].shape == ()
 
 
 class TestLearning:
     @pytest.mark.parametrize("discrepancy", [None, squared_energy])
     def test_a_gaussian(self, discrepancy: Discrepancy | None) -> None:
-        """Mean and covariance of the data, within the errors of 1000 data and a hundredth for the noise of the last steps."""
+        """Mean and covariance of the data, within the errors of 1000 data and a hundredth for the
+        noise of the last steps.
+        """
         mix = torch.tensor([[1.0, 0.8], [0.0, 0.6]])
         x = torch.randn(1000, 2) @ mix + torch.tensor([2.0, -1.0])
         program = Implicit(nn.Linear(2, 2))
@@ -143,13 +158,22 @@ class TestLearning:
                 progress=False,
             )
         weight = program.decoder.weight.detach()
-        torch.testing.assert_close(program.decoder.bias.detach(), x.mean(0), rtol=0, atol=4 * (1 / 1000) ** 0.5 + 0.02)
-        torch.testing.assert_close(weight @ weight.T, x.T.cov(), rtol=0, atol=4 * (2 / 1000) ** 0.5 + 0.02)
+        torch.testing.assert_close(
+            program.decoder.bias.detach(), x.mean(0), rtol=0, atol=4 * (1 / 1000) ** 0.5 + 0.02
+        )
+        torch.testing.assert_close(
+            weight @ weight.T, x.T.cov(), rtol=0, atol=4 * (2 / 1000) ** 0.5 + 0.02
+        )
 
     def test_two_modes(self) -> None:
         x = 0.2 * torch.randn(600, 1) + torch.tensor([-2.0, 2.0]).repeat(300)[:, None]
         program = Implicit(mlp([2, 32, 32, 1]))
-        fit(moment_step(program, adam(program, 3e-3)), [(part,) for part in x.split(200)], 150, progress=False)
+        fit(
+            moment_step(program, adam(program, 3e-3)),
+            [(part,) for part in x.split(200)],
+            150,
+            progress=False,
+        )
         drawn = simulate(program, 2000)
         assert float((drawn > 0).float().mean()) == pytest.approx(0.5, abs=0.1)
         assert float(((drawn.abs() - 2).abs() < 0.6).float().mean()) > 0.8
@@ -157,7 +181,9 @@ class TestLearning:
         assert float(energy_distance(drawn, x).value) < 0.05 * float(before.value)
 
     def test_each_label_its_own(self) -> None:
-        """Means −3, 0, 3 and deviations 0.2, 0.6, 1: matched jointly with the label, and not only together."""
+        """Means −3, 0, 3 and deviations 0.2, 0.6, 1: matched jointly with the label, and not only
+        together.
+        """
         y = torch.arange(1200) % 3
         x = (3.0 * (y - 1) + (0.2 + 0.4 * y) * torch.randn(1200))[:, None]
         program = Labelled()
@@ -167,8 +193,12 @@ class TestLearning:
         for label in range(3):
             own = x[y == label]
             error = float(own.std()) / len(own) ** 0.5
-            assert program.means[label].item() == pytest.approx(float(own.mean()), abs=4 * error + 0.05)
-            assert program.scales[label].item() == pytest.approx(float(own.std()), abs=4 * error + 0.05)
+            assert program.means[label].item() == pytest.approx(
+                float(own.mean()), abs=4 * error + 0.05
+            )
+            assert program.scales[label].item() == pytest.approx(
+                float(own.std()), abs=4 * error + 0.05
+            )
 
     def test_attribute_vectors(self) -> None:
         a = torch.rand(1200, 3)
@@ -177,11 +207,16 @@ class TestLearning:
         for rate in (3e-2, 3e-3):
             step = moment_step(program, adam(program, rate))
             fit(step, list(zip(x.split(240), a.split(240), strict=True)), 60, progress=False)
-        # The least-squares slopes have errors 0.2 √(12 / 1200) = 0.02; a discrepancy of the joint sees them less sharply.
-        torch.testing.assert_close(program.means.detach(), torch.tensor([[2.0], [-1.0], [0.5]]), rtol=0, atol=0.2)
+        # The least-squares slopes have errors 0.2 √(12 / 1200) = 0.02; a discrepancy of the joint
+        # sees them less sharply.
+        torch.testing.assert_close(
+            program.means.detach(), torch.tensor([[2.0], [-1.0], [0.5]]), rtol=0, atol=0.2
+        )
 
     def test_the_joint_discrepancy_is_zero_at_the_truth(self) -> None:
-        """Over R = 300 batches drawn by the program itself: no bias from contexts that both sides share."""
+        """Over R = 300 batches drawn by the program itself: no bias from contexts that both sides
+        share.
+        """
         program = Labelled()
         program.means.data = torch.tensor([[-1.0], [0.0], [1.0]])
         step, values = moment_step(program, sgd(program), squared_energy), []
@@ -197,7 +232,10 @@ class TestBadInput:
         ("call", "said"),
         [
             (lambda p: moment_step(p, sgd(p), clip=0.0), "expected clip above 0, got 0.0"),
-            (lambda p: moment_step(p, sgd(p))(torch.randn(1, 2)), "expected at least 2 data in a batch, got 1"),
+            (
+                lambda p: moment_step(p, sgd(p))(torch.randn(1, 2)),
+                "expected at least 2 data in a batch, got 1",
+            ),
             (
                 lambda p: moment_step(p, sgd(p))(torch.randn(9, 3)),
                 r"the shape that the program draws, \(2,\), got \(3,\)",
@@ -222,7 +260,8 @@ class TestBadInput:
     def test_pixels_that_are_not_reparametrised(self, binary: Tensor) -> None:
         program = vae((1, 8, 8), 2)
         with pytest.raises(
-            ValueError, match=r"a differentiable function of the latents.*Observed\(program, Dirac\(\)\)"
+            ValueError,
+            match=r"a differentiable function of the latents.*Observed\(program, Dirac\(\)\)",
         ):
             moment_step(program, sgd(program))(binary)
 
@@ -230,6 +269,10 @@ class TestBadInput:
         program = Implicit(nn.Linear(2, 2))
         program.decoder.bias.data.fill_(math.nan)
         before = program.decoder.weight.detach().clone()
-        with pytest.raises(NotFinite, match="the discrepancy at step 0 is not finite; lower the learning rate"):
-            moment_step(program, sgd(program, 0.1), lambda x, y: squared_mmd(x, y, Gaussian(1.0)))(torch.randn(9, 2))
+        with pytest.raises(
+            NotFinite, match="the discrepancy at step 0 is not finite; lower the learning rate"
+        ):
+            moment_step(program, sgd(program, 0.1), lambda x, y: squared_mmd(x, y, Gaussian(1.0)))(
+                torch.randn(9, 2)
+            )
         assert torch.equal(program.decoder.weight, before)

@@ -25,7 +25,9 @@ N = 40
 
 
 class Shifted(nn.Module):
-    """A guide around a PPCA's posterior: a little off in location and scale, with a parameter for each."""
+    """A guide around a PPCA's posterior: a little off in location and scale, with a parameter for
+    each.
+    """
 
     def __init__(self, program: toy.PPCA, offset: float = 0.1, scale: float | None = 0.5) -> None:
         super().__init__()
@@ -38,14 +40,21 @@ class Shifted(nn.Module):
         with pyro.plate("data", x.shape[0]):
             if self.fixed is None:
                 tril = posterior.scale_tril * self.log_scale.exp()
-                return pyro.sample("z", dist.MultivariateNormal(posterior.mean + self.loc, scale_tril=tril))
+                return pyro.sample(
+                    "z", dist.MultivariateNormal(posterior.mean + self.loc, scale_tril=tril)
+                )
             return pyro.sample(
-                "z", dist.Normal(posterior.mean + self.loc, self.fixed * self.log_scale.exp()).to_event(1)
+                "z",
+                dist.Normal(posterior.mean + self.loc, self.fixed * self.log_scale.exp()).to_event(
+                    1
+                ),
             )
 
 
 class Chain(nn.Module):
-    """z₂ ~ N(0, 1), z₁ ~ N(z₂, 1), x ~ N(z₁, 0.7), with z₁ ~ N(ax, 0.8 eˢ), z₂ ~ N(1.5 z₁, 0.5) for a guide."""
+    """z₂ ~ N(0, 1), z₁ ~ N(z₂, 1), x ~ N(z₁, 0.7), with z₁ ~ N(ax, 0.8 eˢ), z₂ ~ N(1.5 z₁, 0.5) for
+    a guide.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,9 +77,13 @@ def ppca() -> tuple[toy.PPCA, Tensor]:
     return program, simulate(program, N)
 
 
-def average(objective: ELBO, model: Any, guide: Any, x: Tensor, repeats: int = 100) -> tuple[float, float]:
+def average(
+    objective: ELBO, model: Any, guide: Any, x: Tensor, repeats: int = 100
+) -> tuple[float, float]:
     """−loss per datum, with the standard error over repeats."""
-    values = torch.tensor([-objective.loss(model, guide, x) / len(x) for _ in range(repeats)], dtype=torch.float64)
+    values = torch.tensor(
+        [-objective.loss(model, guide, x) / len(x) for _ in range(repeats)], dtype=torch.float64
+    )
     return float(values.mean()), float(values.std()) / repeats**0.5
 
 
@@ -86,7 +99,9 @@ def gradients(
 
 
 class TestBounds:
-    def test_more_particles_are_tighter_and_below_the_exact_evidence(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+    def test_more_particles_are_tighter_and_below_the_exact_evidence(
+        self, ppca: tuple[toy.PPCA, Tensor]
+    ) -> None:
         program, x = ppca
         curve = toy.Curve(lambda z: torch.cat([z, z.square() / 2], -1), 0.5)
         points = simulate(curve, N)
@@ -113,9 +128,15 @@ class TestBounds:
     ) -> None:
         program, x = ppca
         guide = Shifted(program)
-        # The bound of K particles, by the average of what `log_evidence` makes of K of them at a time.
-        many = [log_evidence(program, guide, x, particles=particles).value.mean() for _ in range(200)]
-        exact, exact_error = float(torch.stack(many).mean()), float(torch.stack(many).std()) / 200**0.5
+        # The bound of K particles, by the average of what `log_evidence` makes of K of them at a
+        # time.
+        many = [
+            log_evidence(program, guide, x, particles=particles).value.mean() for _ in range(200)
+        ]
+        exact, exact_error = (
+            float(torch.stack(many).mean()),
+            float(torch.stack(many).std()) / 200**0.5,
+        )
         got, error = average(kind(particles), *scaled(program, guide, x, scale), x)
         assert abs(got / scale - exact) < 4 * math.hypot(error / scale, exact_error)
 
@@ -124,7 +145,9 @@ class TestBounds:
         """What this project's check would catch: RenyiELBO with its scale inside the logarithm."""
         program, x = ppca
         model, guide = scaled(program, Shifted(program), x, scale)
-        renyi = RenyiELBO(alpha=0.0, num_particles=50, vectorize_particles=True, max_plate_nesting=1)
+        renyi = RenyiELBO(
+            alpha=0.0, num_particles=50, vectorize_particles=True, max_plate_nesting=1
+        )
         got, error = average(renyi, model, guide, x, 20)
         exact = float(program.exact_log_evidence(x).mean())
         assert abs(got / scale - exact) > 0.5 + 4 * error / scale
@@ -163,7 +186,11 @@ def scaled(program: toy.PPCA, guide: Any, x: Tensor, scale: int) -> tuple[Any, A
     def model(x: Tensor) -> Any:
         def inside() -> Any:
             z = pyro.sample("z", program.prior())
-            return pyro.sample("x", dist.Normal(z @ program.weight.T + program.loc, program.scale).to_event(1), obs=x)
+            return pyro.sample(
+                "x",
+                dist.Normal(z @ program.weight.T + program.loc, program.scale).to_event(1),
+                obs=x,
+            )
 
         return subsample(x, inside)
 
@@ -172,7 +199,10 @@ def scaled(program: toy.PPCA, guide: Any, x: Tensor, scale: int) -> tuple[Any, A
         return subsample(
             x,
             lambda: pyro.sample(
-                "z", dist.Normal(posterior.mean + guide.loc, guide.fixed * guide.log_scale.exp()).to_event(1)
+                "z",
+                dist.Normal(
+                    posterior.mean + guide.loc, guide.fixed * guide.log_scale.exp()
+                ).to_event(1),
             ),
         )
 
@@ -186,22 +216,34 @@ def _metrics(objective: ELBO, program: Any, x: Tensor, **options: Any) -> Any:
 
 
 class TestGradients:
-    def test_dreg_s_is_iwae_s_with_a_higher_signal_to_noise_ratio(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+    def test_dreg_s_is_iwae_s_with_a_higher_signal_to_noise_ratio(
+        self, ppca: tuple[toy.PPCA, Tensor]
+    ) -> None:
         program, x = ppca
         guide = Shifted(program)
-        draws = [gradients(o, program.model, guide, x, list(guide.parameters())) for o in (IWAE(64), DReG(64))]
+        draws = [
+            gradients(o, program.model, guide, x, list(guide.parameters()))
+            for o in (IWAE(64), DReG(64))
+        ]
         assert same_expectation(*draws)
         signal = [g.mean(0).abs() / g.std(0) for g in draws]
         assert bool((signal[1] > 3 * signal[0]).all())
 
-    @pytest.mark.parametrize(("kind", "particles"), [(StickingTheLanding, 1), (DReG, 4), (DReG, 16)])
-    def test_expectations_where_one_latent_hangs_on_another(self, kind: Callable[[int], ELBO], particles: int) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "particles"), [(StickingTheLanding, 1), (DReG, 4), (DReG, 16)]
+    )
+    def test_expectations_where_one_latent_hangs_on_another(
+        self, kind: Callable[[int], ELBO], particles: int
+    ) -> None:
         """Paths of one latent through the other, in values and in densities, must be weighed once."""
         chain = Chain()
         x = torch.full((1,), 1.5)
         kinds = (IWAE, kind)
         assert same_expectation(
-            *[gradients(k(particles), chain.model, chain.guide, x, [chain.a, chain.s], 3000) for k in kinds]
+            *[
+                gradients(k(particles), chain.model, chain.guide, x, [chain.a, chain.s], 3000)
+                for k in kinds
+            ]
         )
 
     def test_expectations_in_two_layers(self) -> None:
@@ -214,10 +256,15 @@ class TestGradients:
             program.down[-1].bias,
         ]
         assert same_expectation(
-            *[gradients(k(4), program.model, program.guide, x, parameters, 1000) for k in (IWAE, DReG)]
+            *[
+                gradients(k(4), program.model, program.guide, x, parameters, 1000)
+                for k in (IWAE, DReG)
+            ]
         )
 
-    def test_sticking_lands_where_the_guide_is_the_posterior(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+    def test_sticking_lands_where_the_guide_is_the_posterior(
+        self, ppca: tuple[toy.PPCA, Tensor]
+    ) -> None:
         program, x = ppca
         guide = Shifted(program, offset=0.0, scale=None)
         parameters = list(guide.parameters())
@@ -227,11 +274,15 @@ class TestGradients:
         assert float(plain.abs().max()) > 1.0
 
     def test_a_compiled_hook_is_a_hook(self) -> None:
-        """DReG weighs gradients by a hook; the traced graph has it too (bit for bit: test_engine.py)."""
+        """DReG weighs gradients by a hook; the traced graph has it too (bit for bit:
+        test_engine.py).
+        """
         program, x, _ = PROGRAMS["vae"]()
         found = []
         for engine in ("eager", "fx"):
-            step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0), DReG(4), engine=engine)
+            step = svi_step(
+                program, torch.optim.SGD(program.parameters(), 0.0), DReG(4), engine=engine
+            )
             torch.manual_seed(3)
             step(x)
             found.append([p.grad.clone() for p in program.parameters()])
@@ -239,7 +290,9 @@ class TestGradients:
 
 
 def same_expectation(a: Tensor, b: Tensor) -> bool:
-    """Whether two sets of draws (M, P) could have one mean: by the largest and by the average of the P squared z-scores."""
+    """Whether two sets of draws (M, P) could have one mean: by the largest and by the average of
+    the P squared z-scores.
+    """
     z = (a.mean(0) - b.mean(0)) / (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()
     # Of P entries the largest of |z| is below this but once in a thousand runs.
     largest = float(z.abs().max()) < math.sqrt(2 * math.log(1000 * len(z)))
@@ -276,7 +329,9 @@ class TestFreeBits:
 
         def guide(x: Tensor) -> None:
             family = (
-                dist.Normal(x / 2, 0.7).to_event(1) if diagonal else dist.MultivariateNormal(x / 2, torch.eye(2) / 2)
+                dist.Normal(x / 2, 0.7).to_event(1)
+                if diagonal
+                else dist.MultivariateNormal(x / 2, torch.eye(2) / 2)
             )
             with pyro.plate("data", len(x)), poutine.mask(mask=mask):
                 pyro.sample("z", family)
@@ -302,18 +357,24 @@ class TestFreeBits:
         assert abs(exact - high - 10) < 4 * error
 
     def test_free_bits_keep_a_coordinate_alive(self) -> None:
-        """At β = 20 the guide of a small VAE is the prior; with a nat free for each coordinate it is not."""
+        """At β = 20 the guide of a small VAE is the prior; with a nat free for each coordinate it
+        is not.
+        """
         x = PROGRAMS["vae"]()[1]
         kept = []
         for objective in (Trace_ELBO(), FreeBits(1.0)):
             torch.manual_seed(0)
             program = vae((1, 8, 8), 2, hidden=(16,))
-            step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-2), objective, beta=20.0)
+            step = svi_step(
+                program, torch.optim.Adam(program.parameters(), 1e-2), objective, beta=20.0
+            )
             for _ in range(300):
                 step(x)
             kept.append(
                 float(
-                    torch.distributions.kl_divergence(program.encoder(x).base_dist, dist.Normal(0.0, 1.0))
+                    torch.distributions.kl_divergence(
+                        program.encoder(x).base_dist, dist.Normal(0.0, 1.0)
+                    )
                     .mean()
                     .detach()
                 )

@@ -27,7 +27,10 @@ class TestInterface:
     @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
     def test_pyro_s_svi_takes_it(self, objective: ELBO) -> None:
         program = VAE(
-            StandardNormal(2), nn.Linear(2, 4), lambda loc: dist.Normal(loc, 1.0), DiagonalGaussian(nn.Linear(4, 4))
+            StandardNormal(2),
+            nn.Linear(2, 4),
+            lambda loc: dist.Normal(loc, 1.0),
+            DiagonalGaussian(nn.Linear(4, 4)),
         )
         x = torch.randn(20, 4)
         before = objective.loss(program.model, program.guide, x)
@@ -50,14 +53,22 @@ class TestInterface:
 
     def test_nothing_but_the_call_itself_is_seen_by_batch_norm(self) -> None:
         encoder = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
-        program = VAE(StandardNormal(2), nn.Linear(2, 4), lambda loc: dist.Normal(loc, 1.0), DiagonalGaussian(encoder))
+        program = VAE(
+            StandardNormal(2),
+            nn.Linear(2, 4),
+            lambda loc: dist.Normal(loc, 1.0),
+            DiagonalGaussian(encoder),
+        )
         IWAE(2).loss(program.model, program.guide, torch.randn(5, 4))
         assert int(encoder[1].num_batches_tracked) == 1
 
     def test_the_second_program_is_checked_like_the_first(self) -> None:
         objective = IWAE(2)
         program = VAE(
-            StandardNormal(2), nn.Linear(2, 4), lambda loc: dist.Normal(loc, 1.0), DiagonalGaussian(nn.Linear(4, 4))
+            StandardNormal(2),
+            nn.Linear(2, 4),
+            lambda loc: dist.Normal(loc, 1.0),
+            DiagonalGaussian(nn.Linear(4, 4)),
         )
         objective.loss(program.model, program.guide, torch.randn(5, 4))
         mixture = toy.GaussianMixture(torch.ones(3), torch.randn(3, 2), 0.5)
@@ -65,7 +76,9 @@ class TestInterface:
             objective.loss(mixture.model, mixture.guide, torch.randn(4, 2))
 
     def test_a_schedule_rises_and_stays(self) -> None:
-        assert [annealed(4, 0.2, 1.0)(t) for t in (0, 2, 4, 9)] == pytest.approx([0.2, 0.6, 1.0, 1.0])
+        assert [annealed(4, 0.2, 1.0)(t) for t in (0, 2, 4, 9)] == pytest.approx(
+            [0.2, 0.6, 1.0, 1.0]
+        )
         cyclical = annealed(8, cycles=2, rise=0.5)
         assert [cyclical(t) for t in range(9)] == pytest.approx([0, 0.5, 1, 1, 0, 0.5, 1, 1, 1])
 

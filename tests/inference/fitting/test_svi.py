@@ -1,4 +1,6 @@
-"""The SVI step: gradients are Pyro's, β and clipping do what they say, and what goes wrong is named."""
+"""The SVI step: gradients are Pyro's, β and clipping do what they say, and what goes wrong is
+named.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import pyro.distributions as dist
 import pytest
 import torch
 from programs import digits
-from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO, config_enumerate
+from pyro.infer import (
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    config_enumerate,
+)
 from torch import Tensor, nn
 
 from ppl_gen import data
@@ -31,7 +40,9 @@ def gradients(program: nn.Module) -> list[Tensor]:
 ELBOS = [Trace_ELBO, TraceMeanField_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, RenyiELBO]
 
 
-@pytest.mark.parametrize("elbo", [*(e() for e in ELBOS), Trace_ELBO(num_particles=3, vectorize_particles=True)])
+@pytest.mark.parametrize(
+    "elbo", [*(e() for e in ELBOS), Trace_ELBO(num_particles=3, vectorize_particles=True)]
+)
 def test_the_gradient_is_pyro_s_per_datum(elbo: pyro.infer.ELBO, binary: Tensor) -> None:
     program = vae((1, 8, 8), 2)
     step = svi_step(program, sgd(program), elbo)
@@ -73,17 +84,22 @@ def test_a_latent_that_the_model_enumerates_needs_no_guide() -> None:
         def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
             with pyro.plate("data", n if x is None else x.shape[0]):
                 z = pyro.sample("z", dist.Categorical(program.weights))
-                return pyro.sample("x", dist.Normal(program.locs[z] + shift, program.scales[z]).to_event(1), obs=x)
+                return pyro.sample(
+                    "x", dist.Normal(program.locs[z] + shift, program.scales[z]).to_event(1), obs=x
+                )
 
         def guide(self, x: Tensor) -> None:
             """Nothing is left to guess."""
 
     step = svi_step(Summed(), torch.optim.SGD([shift], 0.0), TraceEnum_ELBO(max_plate_nesting=1))
-    assert float(step(x)["elbo"]) == pytest.approx(float(program.exact_log_evidence(x).mean()), rel=1e-5)
+    assert float(step(x)["elbo"]) == pytest.approx(
+        float(program.exact_log_evidence(x).mean()), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"clip": 0.0}, "clip above 0, got 0"), ({"beta": -1.0}, "beta of at least 0")]
+    ("options", "said"),
+    [({"clip": 0.0}, "clip above 0, got 0"), ({"beta": -1.0}, "beta of at least 0")],
 )
 def test_bad_options(options: dict[str, float], said: str) -> None:
     program = vae((1, 8, 8), 2)
@@ -117,7 +133,9 @@ def test_a_schedule_sees_the_index_of_the_step_and_goes_on(binary: Tensor) -> No
         return 1.0
 
     fit(svi_step(program, sgd(program), beta=schedule), [(binary,)] * 2, 2, progress=False)
-    fit(svi_step(program, sgd(program), beta=schedule, first_step=4), [(binary,)], 1, progress=False)
+    fit(
+        svi_step(program, sgd(program), beta=schedule, first_step=4), [(binary,)], 1, progress=False
+    )
     assert seen == [0, 1, 2, 3, 4]
 
 
@@ -137,7 +155,9 @@ def test_one_batch_serves_a_vae_and_a_cvae() -> None:
 
 
 def test_the_step_is_the_same_with_and_without_the_check(binary: Tensor) -> None:
-    """The check of the first batch draws nothing from the global generator: a resumed run is the same run."""
+    """The check of the first batch draws nothing from the global generator: a resumed run is the
+    same run.
+    """
     program = vae((1, 8, 8), 2)
     step = svi_step(program, sgd(program))
     torch.manual_seed(5)
@@ -163,9 +183,15 @@ class TestWhatGoesWrong:
         with torch.no_grad():
             program.decoder[0][0].bias[0] = torch.nan
         before = [p.clone() for p in program.parameters()]
-        with pytest.raises(NotFinite, match=r"the loss at step 1 is not finite, from site 'x' of the model; lower the"):
+        with pytest.raises(
+            NotFinite,
+            match=r"the loss at step 1 is not finite, from site 'x' of the model; lower the",
+        ):
             step(binary)
-        assert all(torch.equal(a, b) or a.isnan().any() for a, b in zip(before, program.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) or a.isnan().any()
+            for a, b in zip(before, program.parameters(), strict=True)
+        )
 
     def test_a_gradient_names_its_parameter(self, binary: Tensor) -> None:
         class Root(nn.Module):
@@ -180,7 +206,8 @@ class TestWhatGoesWrong:
 
         program = vae((1, 8, 8), 2, likelihood=Root())
         with pytest.raises(
-            NotFinite, match=r"the gradient at step 0 is not finite, from parameter likelihood.offset; lower"
+            NotFinite,
+            match=r"the gradient at step 0 is not finite, from parameter likelihood.offset; lower",
         ):
             svi_step(program, sgd(program))(binary)
 
@@ -219,10 +246,14 @@ class TestTheLoop:
 
 
 def test_a_linear_vae_finds_the_principal_components() -> None:
-    """The exact evidence of the fitted VAE reaches that of maximum likelihood: 16.6285 nats per test datum at q = 10."""
+    """The exact evidence of the fitted VAE reaches that of maximum likelihood: 16.6285 nats per
+    test datum at q = 10.
+    """
     digits = data.load("digits")
     train, test = digits.train.x.flatten(1), digits.test.x.flatten(1)
-    program = VAE(StandardNormal(10), nn.Linear(10, 64), Gaussian(), DiagonalGaussian(nn.Linear(64, 20)))
+    program = VAE(
+        StandardNormal(10), nn.Linear(10, 64), Gaussian(), DiagonalGaussian(nn.Linear(64, 20))
+    )
     optimizer = torch.optim.Adam(program.parameters(), 0.03)
     step = svi_step(program, optimizer, TraceMeanField_ELBO())
     for record in iterate(step, data.Split(train).batches(500), 2000):
@@ -234,4 +265,7 @@ def test_a_linear_vae_finds_the_principal_components() -> None:
     bias = estimate.standard_error.square() / 2
     assert ((estimate.value - exact).abs() <= 4 * estimate.standard_error + bias + 1e-4).all()
     mean = estimate.mean()
-    assert abs(float(mean.value - exact.mean())) <= 4 * float(mean.standard_error) + float(bias.mean()) + 1e-4
+    assert (
+        abs(float(mean.value - exact.mean()))
+        <= 4 * float(mean.standard_error) + float(bias.mean()) + 1e-4
+    )

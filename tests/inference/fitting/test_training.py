@@ -17,8 +17,12 @@ from ppl_gen.models import CVAE, conv_vae, cvae, vae
 from ppl_gen.program import Observed, simulate
 
 
-def trained(program: nn.Module, dataset: Dataset, batch: int, epochs: int, limit: int | None = None) -> Estimate:
-    """Fits a program with Adam at 1e-3 and returns the test log evidence, given the label for a CVAE."""
+def trained(
+    program: nn.Module, dataset: Dataset, batch: int, epochs: int, limit: int | None = None
+) -> Estimate:
+    """Fits a program with Adam at 1e-3 and returns the test log evidence, given the label for a
+    CVAE.
+    """
     optimizer = torch.optim.Adam(program.parameters(), 1e-3, fused=True)
     fit(svi_step(program, optimizer), dataset.train.batches(batch), epochs, progress=False)
     test = dataset.test.fixed(0, limit)
@@ -37,7 +41,9 @@ def digits() -> tuple[Dataset, CVAE, Estimate, Estimate]:
 
 
 def test_the_label_is_worth_nats(digits: tuple[Dataset, CVAE, Estimate, Estimate]) -> None:
-    """Datum by datum, on the same pixels, log p(x | y) exceeds log p(x) by far more than its errors."""
+    """Datum by datum, on the same pixels, log p(x | y) exceeds log p(x) by far more than its
+    errors.
+    """
     _, _, given_label, plain = digits
     assert better(given_label, plain)
 
@@ -46,7 +52,9 @@ def test_the_label_is_worth_nats(digits: tuple[Dataset, CVAE, Estimate, Estimate
 def test_samples_for_a_label_are_read_as_that_label(
     digits: tuple[Dataset, CVAE, Estimate, Estimate], noiseless: bool
 ) -> None:
-    """By a support vector machine that has seen real digits only and reads 96 % of the test set correctly."""
+    """By a support vector machine that has seen real digits only and reads 96 % of the test set
+    correctly.
+    """
     dataset, program, _, _ = digits
     reader = SVC(C=10).fit(dataset.train.x.flatten(1), dataset.train.y)
     assert reader.score(dataset.test.x.flatten(1), dataset.test.y) > 0.95
@@ -57,14 +65,18 @@ def test_samples_for_a_label_are_read_as_that_label(
 
 @pytest.fixture(scope="module")
 def reference(mnist: Callable[..., Dataset]) -> tuple[Dataset, Estimate]:
-    """MNIST, and the MLP VAE's evidence: 784-200-200-50 tanh, 20 epochs, batch 100, Adam 1e-3, the first 1000 test digits."""
+    """MNIST, and the MLP VAE's evidence: 784-200-200-50 tanh, 20 epochs, batch 100, Adam 1e-3, the
+    first 1000 test digits.
+    """
     torch.manual_seed(0)
     dataset = mnist(binarize="dynamic")
     return dataset, trained(vae(dataset.shape, 50), dataset, 100, 20, 1000)
 
 
 def better(one: Estimate, other: Estimate) -> bool:
-    """Whether one exceeds the other, datum by datum on the same pixels, by more than four standard errors."""
+    """Whether one exceeds the other, datum by datum on the same pixels, by more than four standard
+    errors.
+    """
     gain = one.value - other.value
     print(f"\n{one} against {other} nats: {float(gain.mean()):+.2f}")
     return float(gain.mean()) > 4 * float(gain.std()) / len(gain) ** 0.5

@@ -1,4 +1,6 @@
-"""Diagnostics of draws: ArviZ's numbers under either version, and what is said where there is nothing to say."""
+"""Diagnostics of draws: ArviZ's numbers under either version, and what is said where there is
+nothing to say.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from torch import Tensor
 from ppl_gen.inference import Draws
 from ppl_gen.inference.mcmc.draws import Progress, reporting
 
-COLUMNS = ["mean", "sd", "eti_5%", "eti_95%", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
+COLUMNS = [
+    "mean",
+    "sd",
+    "eti_5%",
+    "eti_95%",
+    "mcse_mean",
+    "mcse_sd",
+    "ess_bulk",
+    "ess_tail",
+    "r_hat",
+]
 
 
 def autoregressive(*shape: int, rho: float = 0.7) -> Tensor:
@@ -29,7 +41,12 @@ def autoregressive(*shape: int, rho: float = 0.7) -> Tensor:
 def made(**samples: Tensor) -> Draws:
     shape = next(iter(samples.values())).shape[:2]
     return Draws(
-        samples, torch.zeros(shape), torch.zeros(shape, dtype=torch.bool), torch.ones(shape), 1.5, sampler="fake"
+        samples,
+        torch.zeros(shape),
+        torch.zeros(shape, dtype=torch.bool),
+        torch.ones(shape),
+        1.5,
+        sampler="fake",
     )
 
 
@@ -50,14 +67,22 @@ class TestDiagnostics:
             ("mcse_sd", lambda z: arviz.mcse(z, method="sd")),
         ],
     )
-    def test_they_are_arviz_s_by_coordinate(self, draws: Draws, ours: str, reference: object) -> None:
+    def test_they_are_arviz_s_by_coordinate(
+        self, draws: Draws, ours: str, reference: object
+    ) -> None:
         got = getattr(draws, ours)
-        assert {name: value.shape for name, value in got.items()} == {"z": (2, 3), "mu": (), "on": (1,)}
+        assert {name: value.shape for name, value in got.items()} == {
+            "z": (2, 3),
+            "mu": (),
+            "on": (1,),
+        }
         assert all(value.dtype == torch.float64 for value in got.values())
         for index in np.ndindex(2, 3):
             z = draws.samples["z"][(..., *index)].numpy()
             assert float(got["z"][index]) == pytest.approx(float(reference(z)))
-        assert float(got["on"][0]) == pytest.approx(float(reference(draws.samples["on"][..., 0].double().numpy())))
+        assert float(got["on"][0]) == pytest.approx(
+            float(reference(draws.samples["on"][..., 0].double().numpy()))
+        )
 
     def test_the_effective_sample_size_of_an_autoregression(self) -> None:
         """(1 − ρ) / (1 + ρ) of the draws for the mean."""
@@ -96,7 +121,12 @@ class TestDiagnostics:
 
     def test_local_draws_have_diagnostics_by_datum(self) -> None:
         z = autoregressive(4, 50, 7, 2)
-        draws = Draws({"z": z}, *(torch.zeros(4, 50, 7) for _ in range(3)), seconds=1.0, dims={"z": ("data", "")})
+        draws = Draws(
+            {"z": z},
+            *(torch.zeros(4, 50, 7) for _ in range(3)),
+            seconds=1.0,
+            dims={"z": ("data", "")},
+        )
         assert draws.r_hat["z"].shape == (7, 2)
         assert (draws.chains, draws.draws, draws.divergences) == (4, 50, 0)
 
@@ -149,12 +179,20 @@ class TestSummary:
     def test_rows_and_columns(self, draws: Draws) -> None:
         table = draws.summary()
         assert list(table.columns) == COLUMNS
-        assert list(table.index) == [f"z[{i}, {j}]" for i in range(2) for j in range(3)] + ["mu", "on[0]"]
+        assert list(table.index) == [f"z[{i}, {j}]" for i in range(2) for j in range(3)] + [
+            "mu",
+            "on[0]",
+        ]
         assert table.loc["z[1, 2]", "r_hat"] == draws.r_hat["z"][1, 2]
-        assert table.loc["mu", "eti_5%"] == pytest.approx(np.quantile(draws.samples["mu"].double(), 0.05))
+        assert table.loc["mu", "eti_5%"] == pytest.approx(
+            np.quantile(draws.samples["mu"].double(), 0.05)
+        )
 
     def test_in_a_line(self, draws: Draws) -> None:
-        assert repr(draws) == "Draws(fake: 4 × 500 draws of z (2, 3), mu (), on (1,); 0 divergences, 1.5 s)"
+        assert (
+            repr(draws)
+            == "Draws(fake: 4 × 500 draws of z (2, 3), mu (), on (1,); 0 divergences, 1.5 s)"
+        )
         assert repr(replace(draws, remarks=("interrupted",))).endswith("1.5 s; interrupted)")
 
 

@@ -20,14 +20,20 @@ from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
 
-hmc_module = importlib.import_module("ppl_gen.inference.mcmc.hmc")  # the package has the function under this name
+hmc_module = importlib.import_module(
+    "ppl_gen.inference.mcmc.hmc"
+)  # the package has the function under this name
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_moments_agree_with_the_reference(name: str) -> None:
     posterior = SCENARIOS[name]()
     few = 200 if name == "hidden Markov chain" else 400  # a graph of thousands of nodes, uncompiled
-    check_draws(name, posterior, hmc(posterior.model, *posterior.data, draws=few, warmup=few, seed=1, engine="fx"))
+    check_draws(
+        name,
+        posterior,
+        hmc(posterior.model, *posterior.data, draws=few, warmup=few, seed=1, engine="fx"),
+    )
 
 
 def always(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -47,7 +53,9 @@ finish = hmc_module.finish
 
 
 @pytest.mark.parametrize("broken", [always, without_kinetic_energy])
-def test_a_broken_accept_step_fails_the_law(broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_accept_step_fails_the_law(
+    broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     posterior = toy.LinearRegression.simulated(60, 3)
     options = {"draws": 300, "warmup": 200, "trajectory": 2.0, "engine": "fx", "seed": 1}
     check_draws("linear regression", posterior, hmc(posterior.model, *posterior.data, **options))
@@ -75,14 +83,18 @@ class TestLocal:
     def test_each_datum_has_its_own_exact_posterior(self) -> None:
         program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
         x = simulate(program, 40)
-        draws = hmc(program.model, x, draws=300, warmup=300, chains=16, local=True, seed=0, engine="fx")
+        draws = hmc(
+            program.model, x, draws=300, warmup=300, chains=16, local=True, seed=0, engine="fx"
+        )
         exact = program.exact_posterior(x)
         assert draws.max_r_hat < 1.02
         z = (draws.mean["z"] - exact.mean) / draws.mcse["z"]
         assert float(z.abs().max()) < 4.5  # the largest of eighty
         spread = (draws.sd["z"] - exact.variance.sqrt()) / draws.mcse_sd["z"]
         assert float(spread.abs().max()) < 4.5
-        assert float(z.std()) < 1.3  # less than one, as ArviZ takes ESS beyond the number of draws with caution
+        assert (
+            float(z.std()) < 1.3
+        )  # less than one, as ArviZ takes ESS beyond the number of draws with caution
 
     def test_energies_are_those_of_the_joint_posterior(self) -> None:
         program, x = vae((9,), 2, hidden=(4,)), torch.rand(5, 9).round()
@@ -123,18 +135,29 @@ class TestLocal:
             if now.done > 60:
                 raise KeyboardInterrupt
 
-        options = {"draws": 20, "warmup": 10, "chains": 2, "local": True, "chunk": 2, "engine": "fx"}
+        options = {
+            "draws": 20,
+            "warmup": 10,
+            "chains": 2,
+            "local": True,
+            "chunk": 2,
+            "engine": "fx",
+        }
         with pytest.warns(RuntimeWarning, match="interrupted"):
             draws = hmc(program.model, simulate(program, 6), seed=0, on_draw=stop, **options)
         assert draws.samples["z"].shape == (2, 20, 4, 2)
         assert draws.remarks == ("interrupted: the draws are of the first 4 of 6 data",)
 
     def test_simulation_based_calibration(self) -> None:
-        """z ~ p(z), x ~ p(x | z): the rank of z among draws from p(z | x) is uniform (Talts et al. 2018)."""
+        """z ~ p(z), x ~ p(x | z): the rank of z among draws from p(z | x) is uniform (Talts et al.
+        2018).
+        """
         program = toy.Curve(lambda z: torch.cat([z, z.square()], -1), 0.4)
         z = torch.randn(600, 1)
         x = dist.Normal(program.feature_map(z), 0.4).sample()
-        draws = hmc(program.model, x, draws=200, warmup=300, chains=16, local=True, seed=0, engine="fx")
+        draws = hmc(
+            program.model, x, draws=200, warmup=300, chains=16, local=True, seed=0, engine="fx"
+        )
         # One draw of each chain: independent of each other and of where the chains began.
         ranks = (draws.samples["z"][:, -1, :, 0] < z[:, 0]).sum(0)
         counts = torch.bincount(ranks, minlength=17).double()
@@ -158,7 +181,9 @@ def test_simulation_based_calibration_of_joint_posteriors() -> None:
         loc, scale = torch.randn(()), (0.5 * torch.randn(())).exp()
         y = loc + scale * torch.randn(5)
         draws = hmc(model, y, draws=10, warmup=50, chains=19, seed=i, engine="fx")
-        ranks.append([int((draws.samples[k][:, -1] < v).sum()) for k, v in (("loc", loc), ("scale", scale))])
+        ranks.append(
+            [int((draws.samples[k][:, -1] < v).sum()) for k, v in (("loc", loc), ("scale", scale))]
+        )
     for parameter in zip(*ranks, strict=True):
         counts = torch.bincount(torch.tensor(parameter) // 4, minlength=5).double()
         statistic = float(((counts - 16) ** 2 / 16).sum())
@@ -173,7 +198,9 @@ class TestNothingIsBakedIn:
                 pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
 
         for centre in (0.0, 5.0):
-            draws = hmc(model, torch.full((50,), centre), draws=100, warmup=100, seed=0, engine="fx")
+            draws = hmc(
+                model, torch.full((50,), centre), draws=100, warmup=100, seed=0, engine="fx"
+            )
             assert float(draws.mean["loc"]) == pytest.approx(centre * 50 / 50.01, abs=0.05)
 
     def test_data_of_a_closure_that_were_replaced(self) -> None:
@@ -199,7 +226,10 @@ class TestNothingIsBakedIn:
         y = 3 + 0.01 * torch.randn(2000)
 
         def model(y: Tensor, sd: float) -> None:
-            loc, t = pyro.sample("loc", dist.Normal(0.0, 1.0)), pyro.sample("t", dist.Normal(0.0, sd))
+            loc, t = (
+                pyro.sample("loc", dist.Normal(0.0, 1.0)),
+                pyro.sample("t", dist.Normal(0.0, sd)),
+            )
             with pyro.plate("data", y.shape[0]):
                 pyro.sample("y", dist.Normal(loc, 0.01), obs=y)
             pyro.sample("w", dist.Normal(t, 3.0), obs=torch.tensor(2.0))
@@ -248,21 +278,28 @@ class TestOtherPrograms:
 def test_the_seed_decides_and_the_generator_is_left_alone() -> None:
     posterior = toy.Banana()
     before = torch.get_rng_state()
-    first, second = (hmc(posterior.model, draws=10, warmup=20, chains=4, seed=3, engine="fx") for _ in range(2))
+    first, second = (
+        hmc(posterior.model, draws=10, warmup=20, chains=4, seed=3, engine="fx") for _ in range(2)
+    )
     assert torch.equal(first.samples["x1"], second.samples["x1"])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_engines_give_the_same_draws_to_rounding() -> None:
     posterior = toy.LinearRegression.simulated(20, 2)
-    runs = [hmc(posterior.model, *posterior.data, draws=3, warmup=0, seed=3, engine=e) for e in ("eager", "fx")]
+    runs = [
+        hmc(posterior.model, *posterior.data, draws=3, warmup=0, seed=3, engine=e)
+        for e in ("eager", "fx")
+    ]
     for a, b in zip(runs[0].samples.values(), runs[1].samples.values(), strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_divergences_of_the_centred_funnel_are_counted() -> None:
     posterior = toy.Funnel(centred=True)
-    draws = hmc(posterior.model, draws=300, warmup=200, chains=16, trajectory=2.0, seed=0, engine="fx")
+    draws = hmc(
+        posterior.model, draws=300, warmup=200, chains=16, trajectory=2.0, seed=0, engine="fx"
+    )
     assert draws.divergences > 0
 
 
@@ -272,7 +309,9 @@ def test_an_interrupt_returns_the_draws_so_far() -> None:
             raise KeyboardInterrupt
 
     with pytest.warns(RuntimeWarning, match="interrupted after 50 of 1000 draws"):
-        draws = hmc(toy.Banana().model, draws=1000, warmup=20, chains=4, seed=0, engine="fx", on_draw=stop)
+        draws = hmc(
+            toy.Banana().model, draws=1000, warmup=20, chains=4, seed=0, engine="fx", on_draw=stop
+        )
     assert draws.draws == 50
     assert "interrupted" in draws.remarks[0]
 
@@ -299,8 +338,12 @@ def test_a_program_that_vmap_cannot_follow_runs_in_turn() -> None:
     assert float(draws.mean["loc"]) == pytest.approx(0.5, abs=4 * float(draws.mcse["loc"]))
 
 
-def test_a_failing_decomposition_is_a_divergence_of_its_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A covariance that is not positive definite for some latents: their energy is NaN, the others go on."""
+def test_a_failing_decomposition_is_a_divergence_of_its_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A covariance that is not positive definite for some latents: their energy is NaN, the others
+    go on.
+    """
 
     def model(y: Tensor) -> None:
         off = pyro.sample("off", dist.Normal(torch.zeros(()), 1.0))
@@ -308,7 +351,9 @@ def test_a_failing_decomposition_is_a_divergence_of_its_chain(monkeypatch: pytes
         pyro.sample("y", dist.MultivariateNormal(torch.zeros(2), covariance), obs=y)
 
     monkeypatch.setattr(hmc_module, "LONGEST", 8)
-    draws = hmc(model, torch.tensor([0.5, 0.5]), draws=200, warmup=50, chains=8, seed=0, engine="fx")
+    draws = hmc(
+        model, torch.tensor([0.5, 0.5]), draws=200, warmup=50, chains=8, seed=0, engine="fx"
+    )
     assert float(draws.samples["off"].abs().max()) < 1
     assert draws.divergences > 0
 
@@ -357,7 +402,12 @@ def _counted(y: Tensor) -> None:
 
 
 BAD: dict[str, tuple[Callable[..., Any], dict[str, Any], Tensor, str]] = {
-    "discrete latents": (_discrete, {}, torch.ones(()), "site 'count' from Poisson; sum it out by hand"),
+    "discrete latents": (
+        _discrete,
+        {},
+        torch.ones(()),
+        "site 'count' from Poisson; sum it out by hand",
+    ),
     "no latents": (_nothing, {}, torch.ones(()), "expected a program with continuous latents"),
     "no density anywhere": (_impossible, {}, torch.ones(()), "from site 'y'; rescale the data"),
     "a changing number": (_changing, {}, torch.ones(()), "expected the same latents at every call"),
@@ -366,15 +416,30 @@ BAD: dict[str, tuple[Callable[..., Any], dict[str, Any], Tensor, str]] = {
     "chains": (_fine, {"chains": -1}, torch.ones(()), "expected chains of at least 1, got -1"),
     "engine": (_fine, {"engine": "cuda"}, torch.ones(()), "expected an engine of 'auto'"),
     "trajectory": (_fine, {"trajectory": 0.0}, torch.ones(()), "expected a trajectory above 0"),
-    "noise outside sites": (_noisy, {}, torch.ones(()), "draws random numbers outside its sample sites"),
-    "a moving support": (_moving, {}, torch.ones(()), "got that of the site 'b', which depends on another latent"),
+    "noise outside sites": (
+        _noisy,
+        {},
+        torch.ones(()),
+        "draws random numbers outside its sample sites",
+    ),
+    "a moving support": (
+        _moving,
+        {},
+        torch.ones(()),
+        "got that of the site 'b', which depends on another latent",
+    ),
     "discrete latents, local": (
         _counted,
         {"local": True},
         torch.ones(3),
         "expected continuous latents alone for local=True",
     ),
-    "no data, local": (_fine, {"local": True}, torch.ones(()), "as the first argument for local=True"),
+    "no data, local": (
+        _fine,
+        {"local": True},
+        torch.ones(()),
+        "as the first argument for local=True",
+    ),
     "shared latents, local": (_fine, {"local": True}, torch.ones(3), "outside"),
 }
 

@@ -32,7 +32,9 @@ def run() -> Draws:
 
 
 def expect_moments(draws: Draws, name: str, mean: Tensor, sd: Tensor, error: float = 0.0) -> None:
-    """Means and standard deviations within four Monte Carlo errors, those of the reference (in sds) included."""
+    """Means and standard deviations within four Monte Carlo errors, those of the reference (in sds)
+    included.
+    """
     for got, wanted, own in ((draws.mean, mean, draws.mcse), (draws.sd, sd, draws.mcse_sd)):
         allowed = 4 * (own[name].square() + (error * sd).square()).sqrt()
         assert ((got[name] - wanted).abs() < allowed).all(), (name, got[name], wanted, allowed)
@@ -63,7 +65,10 @@ class TestExactness:
 
 class TestTheRecord:
     def test_shapes(self, run: Draws) -> None:
-        assert {n: v.shape for n, v in run.samples.items()} == {"mu": (3, 250, 2), "twice": (3, 250, 2)}
+        assert {n: v.shape for n, v in run.samples.items()} == {
+            "mu": (3, 250, 2),
+            "twice": (3, 250, 2),
+        }
         for each in (run.log_density, run.divergent, run.acceptance):
             assert each.shape == (3, 250)
         assert run.divergent.dtype == torch.bool
@@ -74,7 +79,9 @@ class TestTheRecord:
 
     def test_the_log_density_is_that_of_the_program(self, run: Draws) -> None:
         mu = run.samples["mu"]
-        wanted = dist.Normal(0.0, 2.0).log_prob(mu).sum(-1) + dist.Normal(mu[:, :, None], 1.0).log_prob(Y).sum((-1, -2))
+        wanted = dist.Normal(0.0, 2.0).log_prob(mu).sum(-1) + dist.Normal(
+            mu[:, :, None], 1.0
+        ).log_prob(Y).sum((-1, -2))
         torch.testing.assert_close(run.log_density, wanted, rtol=1e-4, atol=1e-4)
 
     def test_acceptance_and_settings(self, run: Draws) -> None:
@@ -123,7 +130,9 @@ class TestPromises:
     @pytest.mark.parametrize("shown", [False, True])
     def test_progress_is_reported_some_twenty_times(self, shown: bool) -> None:
         seen: list[Progress] = []
-        nuts(conjugate, Y, draws=20, warmup=30, chains=2, seed=0, on_draw=seen.append, progress=shown)
+        nuts(
+            conjugate, Y, draws=20, warmup=30, chains=2, seed=0, on_draw=seen.append, progress=shown
+        )
         assert [p.done for p in seen] == list(range(5, 101, 5))
         assert {p.total for p in seen} == {100}
         assert [p.phase for p in seen[:10]] == ["warmup"] * 6 + ["draws"] * 4
@@ -155,7 +164,9 @@ class TestCtrlC:
         ],
     )
     def test_the_draws_so_far_are_returned(self, done: int, chains: int, length: int) -> None:
-        with pytest.warns(RuntimeWarning, match=rf"interrupted: {chains} × {length} draws of 2 × 20"):
+        with pytest.warns(
+            RuntimeWarning, match=rf"interrupted: {chains} × {length} draws of 2 × 20"
+        ):
             draws = nuts(conjugate, Y, draws=20, warmup=10, chains=2, seed=0, on_draw=Stop(done))
         assert draws.samples["mu"].shape == (chains, length, 2)
         assert draws.log_density.shape == (chains, length)
@@ -195,7 +206,9 @@ class TestGoingWrong:
 
         draws = nuts(flat, Y[:, 0], draws=150, warmup=100, chains=2, seed=0)
         assert draws.draws == 150
-        expect_moments(draws, "mu", Y[:, 0].mean().double(), torch.tensor(3**-0.5, dtype=torch.float64))
+        expect_moments(
+            draws, "mu", Y[:, 0].mean().double(), torch.tensor(3**-0.5, dtype=torch.float64)
+        )
 
     @pytest.mark.parametrize(
         ("options", "said"),
@@ -215,12 +228,17 @@ class TestGoingWrong:
             nuts(never, Y, **options)
 
     def test_bad_data(self) -> None:
-        with pytest.raises(ValueError, match="expected finite data, got NaN or infinite values in argument 0"):
+        with pytest.raises(
+            ValueError, match="expected finite data, got NaN or infinite values in argument 0"
+        ):
             nuts(conjugate, Y * math.nan)
 
     def test_nothing_to_sample(self) -> None:
         with pytest.raises(ValueError, match="expected a program with continuous latents"):
-            nuts(lambda y: pyro.sample("y", dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2), obs=y), Y)
+            nuts(
+                lambda y: pyro.sample("y", dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2), obs=y),
+                Y,
+            )
 
     def test_counts_cannot_be_summed_out(self) -> None:
         with pytest.raises(ValueError, match="the site 'k' from Poisson"):
@@ -228,7 +246,13 @@ class TestGoingWrong:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["linear regression", "logistic regression", "funnel, not centred", "ordered mixture"])
+@pytest.mark.parametrize(
+    "name", ["linear regression", "logistic regression", "funnel, not centred", "ordered mixture"]
+)
 def test_moments_agree_with_the_reference(name: str) -> None:
     posterior = SCENARIOS[name]()
-    check_draws(name, posterior, nuts(posterior.model, *posterior.data, draws=1000, warmup=400, chains=2, seed=1))
+    check_draws(
+        name,
+        posterior,
+        nuts(posterior.model, *posterior.data, draws=1000, warmup=400, chains=2, seed=1),
+    )

@@ -1,4 +1,6 @@
-"""What ArviZ gets, below 1.0 and from 1.0 on: every group, its axes by name, and nothing left out in silence."""
+"""What ArviZ gets, below 1.0 and from 1.0 on: every group, its axes by name, and nothing left out
+in silence.
+"""
 
 from __future__ import annotations
 
@@ -52,29 +54,50 @@ def approximation(y: Tensor) -> None:
         pyro.sample("eta", dist.Normal(torch.arange(8.0), 0.01))
 
 
-def made(chains: int = 2, draws: int = 100, dims: dict[str, tuple[str, ...]] | None = None, **samples: Tensor) -> Draws:
+def made(
+    chains: int = 2,
+    draws: int = 100,
+    dims: dict[str, tuple[str, ...]] | None = None,
+    **samples: Tensor,
+) -> Draws:
     shape = (chains, draws)
     divergent = torch.zeros(shape, dtype=torch.bool)
     divergent[0, 0] = True
     stats = (torch.randn(shape), divergent, torch.rand(shape))
-    return Draws(samples, *stats, seconds=2.0, dims=dims or {}, sampler="fake", settings={"step_size": 0.5})
+    return Draws(
+        samples, *stats, seconds=2.0, dims=dims or {}, sampler="fake", settings={"step_size": 0.5}
+    )
 
 
 def eight(chains: int = 2, draws: int = 100) -> Draws:
-    mu, tau, eta = 4 + 3 * torch.randn(chains, draws), torch.randn(chains, draws).exp(), torch.randn(chains, draws, 8)
+    mu, tau, eta = (
+        4 + 3 * torch.randn(chains, draws),
+        torch.randn(chains, draws).exp(),
+        torch.randn(chains, draws, 8),
+    )
     dims = {"mu": (), "tau": (), "eta": ("schools",), "theta": ("schools",)}
-    return made(chains, draws, dims, mu=mu, tau=tau, eta=eta, theta=mu[..., None] + tau[..., None] * eta)
+    return made(
+        chains, draws, dims, mu=mu, tau=tau, eta=eta, theta=mu[..., None] + tau[..., None] * eta
+    )
 
 
 def groups(tree: Any) -> set[str]:
-    return {name.strip("/") for name in (tree.groups() if callable(tree.groups) else tree.groups)} - {""}
+    return {
+        name.strip("/") for name in (tree.groups() if callable(tree.groups) else tree.groups)
+    } - {""}
 
 
 @pytest.fixture(scope="module")
 def tree() -> Any:
     torch.manual_seed(2)
     return to_arviz(
-        eight(), model=schools, args=(Y,), guide=approximation, prior_draws=300, coords={"schools": NAMES}, seed=1
+        eight(),
+        model=schools,
+        args=(Y,),
+        guide=approximation,
+        prior_draws=300,
+        coords={"schools": NAMES},
+        seed=1,
     )
 
 
@@ -100,7 +123,9 @@ class TestGroups:
             ("guide", {"mu", "tau", "eta", "theta"}, {"chain": 1, "draw": 1000, "schools": 8}),
         ],
     )
-    def test_variables_axes_and_names(self, tree: Any, group: str, variables: set[str], sizes: dict[str, int]) -> None:
+    def test_variables_axes_and_names(
+        self, tree: Any, group: str, variables: set[str], sizes: dict[str, int]
+    ) -> None:
         dataset = tree[group]
         assert set(dataset.data_vars) == variables
         assert dict(dataset.sizes) == sizes
@@ -120,7 +145,12 @@ class TestGroups:
 
     def test_groups_that_are_not_asked_for(self) -> None:
         tree = to_arviz(
-            eight(), model=schools, args=(Y,), prior_draws=0, posterior_predictive=False, log_likelihood=False
+            eight(),
+            model=schools,
+            args=(Y,),
+            prior_draws=0,
+            posterior_predictive=False,
+            log_likelihood=False,
         )
         assert groups(tree) == {"posterior", "sample_stats", "observed_data"}
 
@@ -146,7 +176,9 @@ class TestContents:
         assert abs(noise.var() - 1) < 4 * math.sqrt(2 / 2400)
 
     def test_the_guide_s_draws_are_the_guide_s(self, tree: Any) -> None:
-        np.testing.assert_allclose(tree["guide"]["eta"].values.mean((0, 1)), np.arange(8.0), atol=4 * 0.01 / 30)
+        np.testing.assert_allclose(
+            tree["guide"]["eta"].values.mean((0, 1)), np.arange(8.0), atol=4 * 0.01 / 30
+        )
         assert float(tree["guide"]["tau"].std()) > 0.5
         theta = tree["guide"]["mu"] + tree["guide"]["tau"] * tree["guide"]["eta"]
         np.testing.assert_allclose(tree["guide"]["theta"].values, theta.values, rtol=1e-4)
@@ -162,7 +194,9 @@ class TestContents:
         torch.set_rng_state(state)
         one, two = (to_arviz(draws, model=schools, args=(Y,), seed=4) for _ in range(2))
         assert torch.equal(torch.get_rng_state(), state)
-        np.testing.assert_array_equal(one["posterior_predictive"]["y"].values, two["posterior_predictive"]["y"].values)
+        np.testing.assert_array_equal(
+            one["posterior_predictive"]["y"].values, two["posterior_predictive"]["y"].values
+        )
         assert not pyro.get_param_store().keys()
 
 
@@ -174,12 +208,28 @@ class TestAxes:
                 z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
                 pyro.sample("y", dist.Normal(z, scale).to_event(1), obs=y)
 
-        draws = made(1, 6, {"scale": ("",), "z": ("data", "")}, scale=torch.rand(1, 6, 1), z=torch.randn(1, 6, 1, 1))
+        draws = made(
+            1,
+            6,
+            {"scale": ("",), "z": ("data", "")},
+            scale=torch.rand(1, 6, 1),
+            z=torch.randn(1, 6, 1, 1),
+        )
         tree = to_arviz(draws, model=model, args=(torch.ones(1, 1),), prior_draws=4)
-        assert dict(tree["posterior"]["z"].sizes) == {"chain": 1, "draw": 6, "data": 1, "z_dim_1": 1}
+        assert dict(tree["posterior"]["z"].sizes) == {
+            "chain": 1,
+            "draw": 6,
+            "data": 1,
+            "z_dim_1": 1,
+        }
         assert dict(tree["posterior"]["scale"].sizes) == {"chain": 1, "draw": 6, "scale_dim_0": 1}
         assert dict(tree["log_likelihood"]["y"].sizes) == {"chain": 1, "draw": 6, "data": 1}
-        assert dict(tree["posterior_predictive"]["y"].sizes) == {"chain": 1, "draw": 6, "data": 1, "y_dim_1": 1}
+        assert dict(tree["posterior_predictive"]["y"].sizes) == {
+            "chain": 1,
+            "draw": 6,
+            "data": 1,
+            "y_dim_1": 1,
+        }
         assert dict(tree["observed_data"]["y"].sizes) == {"data": 1, "y_dim_1": 1}
         assert dict(tree["prior"]["z"].sizes) == {"chain": 1, "draw": 4, "data": 1, "z_dim_1": 1}
         assert len(arviz.summary(tree)) == 2
@@ -190,7 +240,9 @@ class TestAxes:
             with pyro.plate("columns", 3, dim=-1):
                 b = pyro.sample("b", dist.Normal(0.0, 1.0))
                 with rows:
-                    pyro.sample("y", dist.Normal(torch.zeros(4), 1.0).to_event(1), obs=y + 0 * b[..., None])
+                    pyro.sample(
+                        "y", dist.Normal(torch.zeros(4), 1.0).to_event(1), obs=y + 0 * b[..., None]
+                    )
 
         draws = made(2, 5, {"b": ("columns",)}, b=torch.randn(2, 5, 3))
         tree = to_arviz(draws, model=model, args=(torch.ones(2, 3, 4),), prior_draws=0)
@@ -216,7 +268,9 @@ class TestAxes:
         """A plate named as a site, as ArviZ's own axis, and two of one name."""
         dims = {"x": ("x",), "a": ("draw",), "b": ("group",), "c": ("group",), "deep/d": ("",)}
         sizes = {"x": 3, "a": 2, "b": 4, "c": 5, "deep/d": 2}
-        posterior = to_arviz(made(2, 10, dims, **{n: torch.randn(2, 10, k) for n, k in sizes.items()}))["posterior"]
+        posterior = to_arviz(
+            made(2, 10, dims, **{n: torch.randn(2, 10, k) for n, k in sizes.items()})
+        )["posterior"]
         axes = {name: posterior[name].dims[2:] for name in ("x", "a", "b", "c", "deep.d")}
         assert axes == {
             "x": ("x_plate",), "a": ("draw_plate",), "b": ("group",), "c": ("group_5",), "deep.d": ("deep.d_dim_0",),
@@ -228,13 +282,29 @@ class TestAxes:
         z = program.exact_posterior(x).sample((2, 30))
         stats = (torch.randn(2, 30, 5), torch.rand(2, 30, 5) < 0.1, torch.rand(2, 30, 5))
         draws = Draws({"z": z}, *stats, seconds=1.0, dims={"z": ("data", "")})
-        tree = to_arviz(draws, model=program.model, args=(x,), guide=program.guide, guide_draws=20, prior_draws=10)
+        tree = to_arviz(
+            draws,
+            model=program.model,
+            args=(x,),
+            guide=program.guide,
+            guide_draws=20,
+            prior_draws=10,
+        )
         assert tree["posterior"]["z"].dims == ("chain", "draw", "data", "z_dim_1")
-        assert dict(tree["posterior_predictive"]["x"].sizes) == {"chain": 2, "draw": 30, "data": 5, "x_dim_1": 2}
+        assert dict(tree["posterior_predictive"]["x"].sizes) == {
+            "chain": 2,
+            "draw": 30,
+            "data": 5,
+            "x_dim_1": 2,
+        }
         assert dict(tree["log_likelihood"]["x"].sizes) == {"chain": 2, "draw": 30, "data": 5}
-        np.testing.assert_allclose(tree["sample_stats"]["lp"].values, stats[0].sum(-1).numpy(), rtol=1e-5)
+        np.testing.assert_allclose(
+            tree["sample_stats"]["lp"].values, stats[0].sum(-1).numpy(), rtol=1e-5
+        )
         assert tree["sample_stats"]["diverging_local"].dims == ("chain", "draw", "data")
-        assert (tree["sample_stats"]["diverging"] == tree["sample_stats"]["diverging_local"].any("data")).all()
+        assert (
+            tree["sample_stats"]["diverging"] == tree["sample_stats"]["diverging_local"].any("data")
+        ).all()
         assert dict(tree["guide"]["z"].sizes) == {"chain": 1, "draw": 20, "data": 5, "z_dim_1": 1}
 
 
@@ -242,8 +312,13 @@ class TestDiscrete:
     def test_states_are_summed_out_and_drawn_from_the_prior(self) -> None:
         mixture = toy.OrderedMixture.simulated(12)
         locs = torch.randn(2, 7, 2).sort().values
-        tree = to_arviz(made(2, 7, locs=locs), model=mixture.model, args=mixture.data, prior_draws=9)
-        terms = dist.Normal(locs[:, :, None], mixture.scale).log_prob(mixture.x[:, None]) + mixture.weights.log()
+        tree = to_arviz(
+            made(2, 7, locs=locs), model=mixture.model, args=mixture.data, prior_draws=9
+        )
+        terms = (
+            dist.Normal(locs[:, :, None], mixture.scale).log_prob(mixture.x[:, None])
+            + mixture.weights.log()
+        )
         got = tree["log_likelihood"]["x"]
         assert got.dims == ("chain", "draw", "data")
         np.testing.assert_allclose(got.values, terms.logsumexp(-1).numpy(), rtol=1e-5)
@@ -252,21 +327,29 @@ class TestDiscrete:
         assert "z" not in tree["posterior"]
 
     @pytest.mark.parametrize(
-        ("steps", "said"), [(4, ".*one datum each.*"), (70, ".*at most 49 discrete latents, got more")]
+        ("steps", "said"),
+        [(4, ".*one datum each.*"), (70, ".*at most 49 discrete latents, got more")],
     )
     def test_a_chain_of_states_has_no_likelihood_of_one_datum(self, steps: int, said: str) -> None:
         markov = toy.HiddenMarkov.simulated(steps)
         draws = made(2, 5, locs=torch.randn(2, 5, 2).sort().values)
-        with pytest.raises(ValueError, match=rf"'log_likelihood' cannot be made: {said}; say log_likelihood=False"):
+        with pytest.raises(
+            ValueError, match=rf"'log_likelihood' cannot be made: {said}; say log_likelihood=False"
+        ):
             to_arviz(draws, model=markov.model, args=markov.data)
-        tree = to_arviz(draws, model=markov.model, args=markov.data, log_likelihood=False, prior_draws=3)
+        tree = to_arviz(
+            draws, model=markov.model, args=markov.data, log_likelihood=False, prior_draws=3
+        )
         assert set(tree["posterior_predictive"].data_vars) == {f"x_{t}" for t in range(steps)}
 
 
 class TestArviz:
     def test_it_is_imported_when_it_is_needed(self, tmp_path: Path) -> None:
         code = "import sys, ppl_gen.inference; print([m for m in ('arviz', 'xarray', 'pandas') if m in sys.modules])"
-        assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path).strip() == "[]"
+        assert (
+            subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path).strip()
+            == "[]"
+        )
 
     def test_summary(self, tree: Any) -> None:
         assert {"mu", "tau", "eta[A]", "theta[H]"} <= set(arviz.summary(tree).index)
@@ -387,9 +470,18 @@ class TestNothingIsDropped:
                 {"model": unseen, "posterior_predictive": False},
                 r"'log_likelihood' cannot be made: .*; say log_likelihood=False",
             ),
-            ({"model": Factored().model}, r"'posterior_predictive' cannot be made: the model observes nothing"),
-            ({"model": flat}, r"'prior' cannot be made: the prior of 'mu' is improper; say prior_draws=0"),
-            ({"model": masked}, r"'prior' cannot be made: the prior of 'mu' is improper; say prior_draws=0"),
+            (
+                {"model": Factored().model},
+                r"'posterior_predictive' cannot be made: the model observes nothing",
+            ),
+            (
+                {"model": flat},
+                r"'prior' cannot be made: the prior of 'mu' is improper; say prior_draws=0",
+            ),
+            (
+                {"model": masked},
+                r"'prior' cannot be made: the prior of 'mu' is improper; say prior_draws=0",
+            ),
             (
                 {"guide": partial},
                 r"'guide' cannot be made: its latents are not known without the model; pass model=\.\.\.",
@@ -398,18 +490,30 @@ class TestNothingIsDropped:
                 {"model": pooled, "guide": lambda y: None},
                 r"'guide' cannot be made: it does not sample \['mu'\]; pass a guide",
             ),
-            ({"model": pooled, "guide": lambda: None}, r"'guide' cannot be made: it cannot be called with args"),
-            ({"model": pooled, "guide": partial, "guide_draws": 0}, "expected guide_draws of at least 1, got 0"),
+            (
+                {"model": pooled, "guide": lambda: None},
+                r"'guide' cannot be made: it cannot be called with args",
+            ),
+            (
+                {"model": pooled, "guide": partial, "guide_draws": 0},
+                "expected guide_draws of at least 1, got 0",
+            ),
             (
                 {"model": pooled, "args": ()},
                 r"a model that can be run at the draws, got the error: .*missing 1 required",
             ),
-            ({"model": schools}, r"expected draws of every latent of the model, got none of \['eta', 'tau'\]"),
+            (
+                {"model": schools},
+                r"expected draws of every latent of the model, got none of \['eta', 'tau'\]",
+            ),
             (
                 {"model": pooled, "coords": {"school": NAMES}},
                 r"for dimensions among \['schools'\], got some for \['school'\]",
             ),
-            ({"model": pooled, "coords": {"schools": ["A"]}}, r"coords of length 8 for the dimension 'schools', got 1"),
+            (
+                {"model": pooled, "coords": {"schools": ["A"]}},
+                r"coords of length 8 for the dimension 'schools', got 1",
+            ),
         ],
     )
     def test_what_cannot_be_made_is_said(self, options: dict[str, Any], said: str) -> None:

@@ -1,4 +1,6 @@
-"""Programs at many draws: at once where vmap follows, and log likelihoods with the discrete latents summed out."""
+"""Programs at many draws: at once where vmap follows, and log likelihoods with the discrete latents
+summed out.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def waiting(x: Tensor) -> None:
         pyro.sample("x", dist.Exponential(rate), obs=x.abs())
 
 
-def pointwise(model: Callable[..., Any], *args: Tensor, **latents: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+def pointwise(
+    model: Callable[..., Any], *args: Tensor, **latents: Tensor
+) -> tuple[Tensor, tuple[str, ...]]:
     """log p(x | z) at each of the draws, and the plates of its axes."""
     found = log_likelihood(model, args, {name: value[0] for name, value in latents.items()}, ["x"])
     return at_each(found.function, latents)["x"], found.plates["x"]
@@ -95,7 +99,11 @@ class TestLogLikelihood:
     def test_scales_are_ignored_and_masks_are_not(self) -> None:
         def part(x: Tensor) -> None:
             mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
-            with pyro.plate("data", 5), pyro.poutine.scale(scale=7.0), pyro.poutine.mask(mask=x > 0):
+            with (
+                pyro.plate("data", 5),
+                pyro.poutine.scale(scale=7.0),
+                pyro.poutine.mask(mask=x > 0),
+            ):
                 pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
 
         mu = torch.randn(4)
@@ -103,7 +111,9 @@ class TestLogLikelihood:
         torch.testing.assert_close(pointwise(part, X, mu=mu)[0], wanted)
 
     def test_states_inside_one_of_two_plates(self) -> None:
-        """A class for each datum, three features: the features are added up before the classes are summed out."""
+        """A class for each datum, three features: the features are added up before the classes are
+        summed out.
+        """
         x, weights = (torch.rand(4, 3) < 0.5).float(), torch.tensor([0.3, 0.7])
         calls = 0
 
@@ -135,7 +145,9 @@ class TestLogLikelihood:
 
         mu = torch.randn(4, 2)
         terms = [
-            (0.5 * a[j, k]).log() + dist.Normal(mu[:, k, None] + j, 1.0).log_prob(X) for j in (0, 1) for k in (0, 1)
+            (0.5 * a[j, k]).log() + dist.Normal(mu[:, k, None] + j, 1.0).log_prob(X)
+            for j in (0, 1)
+            for k in (0, 1)
         ]
         torch.testing.assert_close(pointwise(nested, X, mu=mu)[0], torch.stack(terms).logsumexp(0))
 
@@ -147,7 +159,9 @@ class TestLogLikelihood:
                 pyro.sample("x", dist.Normal(mu, 1.0), obs=x)
 
         mu = torch.randn(4)
-        torch.testing.assert_close(pointwise(beside, X, mu=mu)[0], dist.Normal(mu[:, None], 1.0).log_prob(X))
+        torch.testing.assert_close(
+            pointwise(beside, X, mu=mu)[0], dist.Normal(mu[:, None], 1.0).log_prob(X)
+        )
 
     def test_a_single_datum_keeps_its_axis(self) -> None:
         def one(x: Tensor) -> None:
@@ -157,7 +171,10 @@ class TestLogLikelihood:
                 pyro.sample("x", dist.Normal(mu + k, 1.0), obs=x)
 
         mu = torch.randn(4)
-        terms = [dist.Normal(mu[:, None] + k, 1.0).log_prob(X[:1]) - torch.tensor(2.0).log() for k in (0, 1)]
+        terms = [
+            dist.Normal(mu[:, None] + k, 1.0).log_prob(X[:1]) - torch.tensor(2.0).log()
+            for k in (0, 1)
+        ]
         got, plates = pointwise(one, X[:1], mu=mu)
         assert plates == ("data",)
         torch.testing.assert_close(got, torch.stack(terms).logsumexp(0))

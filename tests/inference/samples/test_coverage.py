@@ -1,4 +1,6 @@
-"""Precision, recall, density and coverage against their known expectations, and on samples that miss something."""
+"""Precision, recall, density and coverage against their known expectations, and on samples that
+miss something.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,14 @@ def modes(which: list[int], n: int) -> Tensor:
 class TestKnown:
     @pytest.mark.parametrize(("count", "k"), [(60, 3), (90, 5)])
     def test_expectations_where_both_are_of_one_distribution(self, count: int, k: int) -> None:
-        """E density = 1 and E coverage = 1 − Πₗ (N − l)/(M + N − l), over 150 repetitions (Naeem et al., lemmas 1 and 2)."""
+        """E density = 1 and E coverage = 1 − Πₗ (N − l)/(M + N − l), over 150 repetitions (Naeem et
+        al., lemmas 1 and 2).
+        """
         n, runs = 80, 150
-        found = [precision_recall(torch.randn(count, 4), torch.randn(n, 4), k, splits=1) for _ in range(runs)]
+        found = [
+            precision_recall(torch.randn(count, 4), torch.randn(n, 4), k, splits=1)
+            for _ in range(runs)
+        ]
         coverage = 1 - math.prod((n - i) / (count + n - i) for i in range(1, k + 1))
         for name, expected in (("density", 1.0), ("coverage", coverage)):
             values = torch.stack([getattr(f, name).value for f in found])
@@ -59,9 +66,11 @@ SAMPLES: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
 
 @pytest.mark.parametrize("case", SAMPLES)
 def test_errors_and_intervals_are_those_of_repetitions(case: str) -> None:
-    """95 % of R = 200 intervals hold the mean: 4 √(0.05 · 0.95 / R) = 6.2 %, and so do errors within 4 / √(2R) = 20 %.
+    """95 % of R = 200 intervals hold the mean: 4 √(0.05 · 0.95 / R) = 6.2 %, and so do errors
+    within 4 / √(2R) = 20 %.
 
-    The rms of errors may be up to √2 times too large, where a number depends on its points mostly by pairs and more.
+    The rms of errors may be up to √2 times too large, where a number depends on its points mostly
+    by pairs and more.
     """
     found = [precision_recall(*SAMPLES[case](), splits=20) for _ in range(200)]
     for name in ("precision", "recall", "density", "coverage"):

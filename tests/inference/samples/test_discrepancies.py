@@ -1,4 +1,6 @@
-"""Distances between samples against closed forms between Gaussians, their errors, and their gradients."""
+"""Distances between samples against closed forms between Gaussians, their errors, and their
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def correlated(dim: int, scale: float = 1.0) -> Tensor:
 
 
 def pair(dim: int, case: str) -> tuple[Normal, Normal]:
-    """Two Gaussians that differ in nothing, in their means, or in means and covariances that do not commute."""
+    """Two Gaussians that differ in nothing, in their means, or in means and covariances that do not
+    commute.
+    """
     zero, eye = torch.zeros(dim, dtype=torch.float64), torch.eye(dim, dtype=torch.float64)
     tilted = torch.diag(torch.linspace(0.5, 2, dim, dtype=torch.float64))
     return {
@@ -56,7 +60,9 @@ def draws(normal: Normal, n: int) -> Tensor:
 
 
 def exact_mmd(p: Normal, q: Normal, bandwidth: float) -> float:
-    """E exp(−|Z|²/2h²) = |I + Σ/h²|^(−½) exp(−½ μᵀ (h²I + Σ)⁻¹ μ) of Z ~ N(μ, Σ), the difference of two draws."""
+    """E exp(−|Z|²/2h²) = |I + Σ/h²|^(−½) exp(−½ μᵀ (h²I + Σ)⁻¹ μ) of Z ~ N(μ, Σ), the difference of
+    two draws.
+    """
 
     def average(a: Normal, b: Normal) -> float:
         shift, total = a[0] - b[0], a[1] + b[1]
@@ -85,15 +91,21 @@ def exact_energy(p: Normal, q: Normal) -> float:
 
 def exact_frechet(p: Normal, q: Normal) -> float:
     root = np.real(linalg.sqrtm((p[1] @ q[1]).numpy()))
-    return float((p[0] - q[0]).square().sum() + p[1].trace() + q[1].trace()) - 2 * float(np.trace(root))
+    return float((p[0] - q[0]).square().sum() + p[1].trace() + q[1].trace()) - 2 * float(
+        np.trace(root)
+    )
 
 
 def exact_sliced(p: Normal, q: Normal) -> float:
-    """(θᵀΔ)² + (√θᵀSθ − √θᵀS′θ)², averaged over a million directions: three more digits than the estimate has."""
+    """(θᵀΔ)² + (√θᵀSθ − √θᵀS′θ)², averaged over a million directions: three more digits than the
+    estimate has.
+    """
     theta = torch.randn(1_000_000, len(p[0]), dtype=torch.float64)
     theta = theta / theta.norm(dim=1, keepdim=True)
     deviations = [((theta @ s) * theta).sum(1).sqrt() for _, s in (p, q)]
-    return float(((theta @ (p[0] - q[0])).square() + (deviations[0] - deviations[1]).square()).mean())
+    return float(
+        ((theta @ (p[0] - q[0])).square() + (deviations[0] - deviations[1]).square()).mean()
+    )
 
 
 def near(found: Estimate, exact: float, bias: float = 0.0) -> bool:
@@ -131,11 +143,14 @@ class TestAgainstClosedForms:
         assert near(frechet_distance(x, y, extrapolate=True), exact_frechet(p, q))
 
     def test_sliced_wasserstein(self, dim: int, case: str) -> None:
-        """The bias is that of empirical quantiles: below σ² (log log n + 2) / n for a Gaussian, of each sample."""
+        """The bias is that of empirical quantiles: below σ² (log log n + 2) / n for a Gaussian, of
+        each sample.
+        """
         p, q, x, y = self.samples(dim, case)
         found = sliced_wasserstein(x, y, projections=256)
         most = sum(
-            float(s.trace()) / dim * (math.log(math.log(n)) + 2) / n for s, n in ((p[1], self.n), (q[1], self.m))
+            float(s.trace()) / dim * (math.log(math.log(n)) + 2) / n
+            for s, n in ((p[1], self.n), (q[1], self.m))
         )
         gap = float(found.value) - exact_sliced(p, q)
         error = 4 * float(found.standard_error)
@@ -144,13 +159,17 @@ class TestAgainstClosedForms:
 
 class TestBias:
     def test_averages_over_pairs_have_none(self) -> None:
-        """Over 400 repetitions with 12 and 9 points; the V-statistics of the same are off by many errors."""
+        """Over 400 repetitions with 12 and 9 points; the V-statistics of the same are off by many
+        errors.
+        """
         p, q = pair(2, "unequal")
         exact = {"mmd": exact_mmd(p, q, 1.0), "energy": exact_energy(p, q)}
         samples = [(draws(p, 12), draws(q, 9)) for _ in range(400)]
         for unbiased in (True, False):
             found = {
-                "mmd": torch.stack([squared_mmd(x, y, Gaussian(1.0), unbiased) for x, y in samples]),
+                "mmd": torch.stack(
+                    [squared_mmd(x, y, Gaussian(1.0), unbiased) for x, y in samples]
+                ),
                 "energy": torch.stack([squared_energy(x, y, unbiased) for x, y in samples]),
             }
             for name, values in found.items():
@@ -163,13 +182,21 @@ class TestBias:
         n, m = 300, 200
         p, _ = pair(dim, "equal")
         plain, better = (
-            torch.stack([frechet_distance(draws(p, n), draws(p, m), extrapolate=e).value for _ in range(300)])
+            torch.stack(
+                [
+                    frechet_distance(draws(p, n), draws(p, m), extrapolate=e).value
+                    for _ in range(300)
+                ]
+            )
             for e in (False, True)
         )
         bias = (dim + dim * (dim + 1) / 4) * (1 / n + 1 / m)
         for values, expected in ((plain, bias), (better, 0.0)):
             # What is left is of order 1/n², a few hundredths of the bias.
-            assert abs(float(values.mean()) - expected) < 4 * float(values.std()) / 300**0.5 + 0.03 * bias
+            assert (
+                abs(float(values.mean()) - expected)
+                < 4 * float(values.std()) / 300**0.5 + 0.03 * bias
+            )
         assert float(plain.mean()) > 4 * float(plain.std()) / 300**0.5
 
 
@@ -187,19 +214,27 @@ ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Estimate]] = {
 class TestErrors:
     @pytest.mark.parametrize("name", ESTIMATORS)
     def test_are_those_of_repetitions(self, name: str) -> None:
-        """Over R = 400: a standard deviation has a relative error of about √((κ − 1) / 4R), 5 % at κ = 5, and so has an rms."""
+        """Over R = 400: a standard deviation has a relative error of about √((κ − 1) / 4R), 5 % at
+        κ = 5, and so has an rms.
+        """
         p, q = pair(3, "unequal")
         found = [ESTIMATORS[name](draws(p, 80), draws(q, 120)) for _ in range(400)]
-        values, errors = (torch.stack([getattr(e, a) for e in found]) for a in ("value", "standard_error"))
+        values, errors = (
+            torch.stack([getattr(e, a) for e in found]) for a in ("value", "standard_error")
+        )
         ratio = float(errors.square().mean().sqrt() / values.std())
         assert ratio == pytest.approx(1, abs=4 * 0.05)
 
     @pytest.mark.parametrize("name", ESTIMATORS)
     def test_are_not_too_small_where_nothing_differs(self, name: str) -> None:
-        """There the first-order variance vanishes, and the estimate of it is at most as large as the second-order one."""
+        """There the first-order variance vanishes, and the estimate of it is at most as large as
+        the second-order one.
+        """
         p, _ = pair(3, "equal")
         found = [ESTIMATORS[name](draws(p, 80), draws(p, 120)) for _ in range(400)]
-        values, errors = (torch.stack([getattr(e, a) for e in found]) for a in ("value", "standard_error"))
+        values, errors = (
+            torch.stack([getattr(e, a) for e in found]) for a in ("value", "standard_error")
+        )
         ratio = float(errors.square().mean().sqrt() / values.std())
         assert 1 - 4 * 0.06 < ratio < 2**0.5 * (1 + 4 * 0.06)
 
@@ -215,9 +250,14 @@ class TestErrors:
     @pytest.mark.parametrize("case", ["equal", "shifted", "unequal"])
     @pytest.mark.parametrize("name", ["frechet", "sliced"])
     def test_so_do_those_that_are_extrapolated(self, name: str, case: str) -> None:
-        """At least 95 % of 300, beside 4 √(0.95 · 0.05 / 300); of the plain forms, less than half under the null."""
+        """At least 95 % of 300, beside 4 √(0.95 · 0.05 / 300); of the plain forms, less than half
+        under the null.
+        """
         sliced = partial(sliced_wasserstein, projections=32)
-        estimator, exact = {"frechet": (frechet_distance, exact_frechet), "sliced": (sliced, exact_sliced)}[name]
+        estimator, exact = {
+            "frechet": (frechet_distance, exact_frechet),
+            "sliced": (sliced, exact_sliced),
+        }[name]
         p, q = pair(5, case)
         truth, held = exact(p, q), {True: 0, False: 0}
         for _ in range(300):
@@ -233,23 +273,32 @@ class TestErrors:
         whole = mmd(x, y)
         monkeypatch.setattr("ppl_gen.inference.samples.kernels._PAIRS", 300)
         cut = mmd(x, y)
-        torch.testing.assert_close([cut.value, cut.standard_error], [whole.value, whole.standard_error])
+        torch.testing.assert_close(
+            [cut.value, cut.standard_error], [whole.value, whole.standard_error]
+        )
 
 
 class TestTheSameByOtherMeans:
     def test_polynomial_mmd_is_the_kernel_inception_distance(self) -> None:
         kid = pytest.importorskip("torch_fidelity.metric_kid")
         x, y = torch.randn(300, 64).relu(), 1.2 * torch.randn(300, 64).relu()
-        theirs = kid.kid_features_to_metric(x, y, kid_subsets=1, kid_subset_size=300, rng_seed=0, verbose=False)
+        theirs = kid.kid_features_to_metric(
+            x, y, kid_subsets=1, kid_subset_size=300, rng_seed=0, verbose=False
+        )
         expected = theirs["kernel_inception_distance_mean"]
         assert float(polynomial_mmd(x, y).value) == pytest.approx(expected, rel=1e-4)
 
     def test_subsets_average_to_the_whole(self) -> None:
         x, y = torch.randn(200, 8), torch.randn(150, 8) + 0.3
-        whole, parts = polynomial_mmd(x, y), polynomial_mmd(x, y, subsets=300, subset_size=50, seed=1)
+        whole, parts = (
+            polynomial_mmd(x, y),
+            polynomial_mmd(x, y, subsets=300, subset_size=50, seed=1),
+        )
         noise = (parts.standard_error.square() - whole.standard_error.square()).sqrt()
         assert abs(float(parts.value - whole.value)) < 4 * float(noise)
-        assert float(parts.value) == float(polynomial_mmd(x, y, subsets=300, subset_size=50, seed=1).value)
+        assert float(parts.value) == float(
+            polynomial_mmd(x, y, subsets=300, subset_size=50, seed=1).value
+        )
 
     def test_energy_in_one_dimension_is_twice_cramer_s(self) -> None:
         """2 ∫ (F − G)²: of empirical distributions, the V-statistic exactly."""
@@ -260,7 +309,10 @@ class TestTheSameByOtherMeans:
         torch.testing.assert_close(squared_energy(x, y, unbiased=False), cramer)
 
     def test_frechet_by_the_root_of_a_matrix(self) -> None:
-        x, y = torch.randn(50, 4).double() @ torch.randn(4, 4).double(), torch.randn(70, 4).double() + 1
+        x, y = (
+            torch.randn(50, 4).double() @ torch.randn(4, 4).double(),
+            torch.randn(70, 4).double() + 1,
+        )
         expected = exact_frechet((x.mean(0), x.T.cov()), (y.mean(0), y.T.cov()))
         assert float(squared_frechet(x, y)) == pytest.approx(expected, rel=1e-9)
 
@@ -285,7 +337,9 @@ class TestTheSameByOtherMeans:
             return t.flatten(1)[:, :8]
 
         for estimator in (mmd, polynomial_mmd, energy_distance, frechet_distance):
-            torch.testing.assert_close(estimator(x, y, features=halves).value, estimator(halves(x), halves(y)).value)
+            torch.testing.assert_close(
+                estimator(x, y, features=halves).value, estimator(halves(x), halves(y)).value
+            )
 
 
 class TestInterval:
@@ -304,11 +358,21 @@ class TestInterval:
     ("x", "y", "said"),
     [
         (torch.zeros(9, 2), torch.zeros(9, 3), r"of one shape, got \(9, 2\) and \(9, 3\)"),
-        (torch.randn(3, 2), torch.randn(9, 2), "at least 4 points in each sample, got 3 and 9; draw more"),
-        (torch.full((9, 2), math.nan), torch.randn(9, 2), "finite samples, got NaN or infinite values in 9 points"),
+        (
+            torch.randn(3, 2),
+            torch.randn(9, 2),
+            "at least 4 points in each sample, got 3 and 9; draw more",
+        ),
+        (
+            torch.full((9, 2), math.nan),
+            torch.randn(9, 2),
+            "finite samples, got NaN or infinite values in 9 points",
+        ),
     ],
 )
-@pytest.mark.parametrize("estimator", [mmd, polynomial_mmd, energy_distance, frechet_distance, sliced_wasserstein])
+@pytest.mark.parametrize(
+    "estimator", [mmd, polynomial_mmd, energy_distance, frechet_distance, sliced_wasserstein]
+)
 def test_bad_samples(estimator: Callable[..., Estimate], x: Tensor, y: Tensor, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         estimator(x, y)
@@ -317,15 +381,24 @@ def test_bad_samples(estimator: Callable[..., Estimate], x: Tensor, y: Tensor, s
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda x: mmd(torch.ones(9, 2), torch.ones(9, 2)), "expected points that differ.*give a kernel"),
+        (
+            lambda x: mmd(torch.ones(9, 2), torch.ones(9, 2)),
+            "expected points that differ.*give a kernel",
+        ),
         (
             lambda x: mmd(x, x, features=lambda t: t.sum(0)),
             r"expected features of shape \(9, D\), one row for each point",
         ),
         (lambda x: mmd(x, x, features=lambda t: t / 0), "expected finite features"),
-        (lambda x: polynomial_mmd(x, x, subsets=1), "expected at least 2 subsets of 4 to 9 points, got 1 of 1000"),
+        (
+            lambda x: polynomial_mmd(x, x, subsets=1),
+            "expected at least 2 subsets of 4 to 9 points, got 1 of 1000",
+        ),
         (lambda x: polynomial_mmd(x, x, subsets=3, subset_size=10), "got 3 of 10"),
-        (lambda x: sliced_wasserstein(x, x, projections=1), "expected at least 2 projections, got 1"),
+        (
+            lambda x: sliced_wasserstein(x, x, projections=1),
+            "expected at least 2 projections, got 1",
+        ),
         (lambda x: squared_mmd(x[:1], x), "expected at least 2 points in each sample, got 1 and 9"),
     ],
 )
@@ -336,7 +409,11 @@ def test_bad_options(call: Callable[[Tensor], object], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "error", "shown"),
-    [(-2.0, 0.025, "-2.000 ± 0.025"), (3.21e-4, 1.23e-5, "0.000321 ± 0.000012"), (1.0, 0.0, "1.000 ± 0.000")],
+    [
+        (-2.0, 0.025, "-2.000 ± 0.025"),
+        (3.21e-4, 1.23e-5, "0.000321 ± 0.000012"),
+        (1.0, 0.0, "1.000 ± 0.000"),
+    ],
 )
 def test_a_small_error_is_shown_with_two_digits(value: float, error: float, shown: str) -> None:
     assert str(Estimate(torch.tensor(value), torch.tensor(error))) == shown

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from ppl_gen import data
 from ppl_gen.inference.samples.distances import mmd
-from ppl_gen.inference.samples.features import PCA, Classifier, classifier_features, inception_features
+from ppl_gen.inference.samples.features import (
+    PCA,
+    Classifier,
+    classifier_features,
+    inception_features,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,9 @@ class TestPCA:
         scores = found(digits.test.x.double())
         signs = (scores * expected).sum(0).sign()
         torch.testing.assert_close(scores * signs, expected)
-        torch.testing.assert_close(found.explained, torch.as_tensor(reference.explained_variance_ratio_))
+        torch.testing.assert_close(
+            found.explained, torch.as_tensor(reference.explained_variance_ratio_)
+        )
 
     def test_it_keeps_the_dtype_and_lets_gradients_through(self) -> None:
         x = torch.randn(5, 1, 3, 3, requires_grad=True)
@@ -69,16 +76,22 @@ class TestClassifier:
         assert x.shape[1] <= 4
         torch.testing.assert_close(x.mean(0), torch.zeros(x.shape[1]), atol=1e-4, rtol=0)
         torch.testing.assert_close(x.std(0), torch.ones(x.shape[1]))
-        torch.testing.assert_close(found.log_prob(digits.test.x), found.head(body(digits.test.x)).log_softmax(-1))
+        torch.testing.assert_close(
+            found.log_prob(digits.test.x), found.head(body(digits.test.x)).log_softmax(-1)
+        )
 
-    def test_its_features_see_what_is_not_a_digit(self, trained: Classifier, digits: data.Dataset) -> None:
+    def test_its_features_see_what_is_not_a_digit(
+        self, trained: Classifier, digits: data.Dataset
+    ) -> None:
         x, y = digits.test.x[:140], digits.test.x[140:280]
         shuffled = y.flatten(1)[:, torch.randperm(64)].reshape_as(y)
         alike, apart = mmd(x, y, features=trained), mmd(x, shuffled, features=trained)
         assert abs(float(alike.value)) < 4 * float(alike.standard_error)
         assert float(apart.value) > 10 * float(apart.standard_error)
 
-    def test_it_is_frozen_and_differentiable_in_the_data(self, trained: Classifier, digits: data.Dataset) -> None:
+    def test_it_is_frozen_and_differentiable_in_the_data(
+        self, trained: Classifier, digits: data.Dataset
+    ) -> None:
         x = digits.test.x[:3].clone().requires_grad_()
         trained(x).sum().backward()
         assert float(x.grad.abs().max()) > 0
@@ -86,7 +99,9 @@ class TestClassifier:
         assert not trained.training
 
     def test_vectors_and_missing_labels(self) -> None:
-        """Two clusters four standard deviations apart, Φ(2) = 0.977 at best; a third of the labels missing."""
+        """Two clusters four standard deviations apart, Φ(2) = 0.977 at best; a third of the labels
+        missing.
+        """
         y = torch.arange(900) % 3 - 1
         x = torch.randn(900, 2) + 4 * y.clamp(min=0)[:, None] * torch.tensor([1.0, 0.0])
         found = classifier_features(x, y, width=8, epochs=20)
@@ -95,7 +110,9 @@ class TestClassifier:
         assert found.log_prob(x).shape == (900, 2)
 
     def test_colour_images_of_other_sizes(self) -> None:
-        found = classifier_features(torch.rand(40, 3, 20, 17), torch.arange(40) % 4, classes=5, epochs=1)
+        found = classifier_features(
+            torch.rand(40, 3, 20, 17), torch.arange(40) % 4, classes=5, epochs=1
+        )
         assert found(torch.rand(2, 3, 20, 17)).shape == (2, len(found.mean))
         assert found.log_prob(torch.rand(2, 3, 20, 17)).shape == (2, 5)
 
@@ -107,12 +124,16 @@ class TestClassifier:
 
 
 class TestInception:
-    def test_without_torch_fidelity_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_torch_fidelity_it_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
         with pytest.raises(ImportError, match=r"pip install 'ppl-gen\[fidelity\]'"):
             inception_features()
 
-    def test_grey_images_are_refused_and_bytes_are_handed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_grey_images_are_refused_and_bytes_are_handed_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The network itself is 90 MB of weights: here one that returns what it was given."""
 
         class Network(torch.nn.Module):
@@ -130,7 +151,9 @@ class TestInception:
         found = features(torch.tensor([0.0, 0.5, 1.2])[:, None, None, None].expand(3, 3, 2, 2))
         assert found.dtype == torch.uint8
         assert found[:, 0].tolist() == [0, 128, 255]
-        with pytest.raises(ValueError, match=r"expected colour images \(N, 3, H, W\), got \(2, 1, 8, 8\)"):
+        with pytest.raises(
+            ValueError, match=r"expected colour images \(N, 3, H, W\), got \(2, 1, 8, 8\)"
+        ):
             features(torch.rand(2, 1, 8, 8))
 
 
@@ -143,11 +166,17 @@ X, Y = torch.randn(40, 2), torch.arange(40) % 2
         (lambda: PCA(X, 3), "expected 1 to 2 components of 40 data of 2 numbers, got 3"),
         (lambda: PCA(X, 0), "got 0"),
         (lambda: PCA(torch.ones(9, 2), 1), "zero variance in all features"),
-        (lambda: classifier_features(X, Y[:9]), r"Long \(40,\), one for each datum, got torch.int64 \(9,\)"),
+        (
+            lambda: classifier_features(X, Y[:9]),
+            r"Long \(40,\), one for each datum, got torch.int64 \(9,\)",
+        ),
         (lambda: classifier_features(X, Y.float()), "got torch.float32"),
         (lambda: classifier_features(X[:9], Y[:9]), "at least 20 labelled data, got 9"),
         (lambda: classifier_features(X, 0 * Y), "at least two classes, got one label"),
-        (lambda: classifier_features(X, Y + 1, classes=2), "labels from 0 up to 1, or −1 where missing, got 1 to 2"),
+        (
+            lambda: classifier_features(X, Y + 1, classes=2),
+            "labels from 0 up to 1, or −1 where missing, got 1 to 2",
+        ),
         (lambda: classifier_features(X / 0, Y), "expected finite data"),
     ],
 )

@@ -38,7 +38,9 @@ class TestKernels:
 
     @pytest.mark.parametrize("kernel", [*KERNELS, None])
     @pytest.mark.parametrize("unbiased", [True, False])
-    def test_gradients_are_finite_where_points_coincide(self, kernel: Kernel | None, unbiased: bool) -> None:
+    def test_gradients_are_finite_where_points_coincide(
+        self, kernel: Kernel | None, unbiased: bool
+    ) -> None:
         x = torch.randn(6, 3)
         x[1] = x[0]
         y = torch.cat([x[:4], torch.randn(2, 3)])
@@ -59,7 +61,9 @@ class TestKernels:
     def test_distances_far_from_the_origin(self) -> None:
         x, y = torch.randn(20, 5), torch.randn(30, 5)
         exact = torch.cdist(x.double(), y.double()).square().float()
-        torch.testing.assert_close(squared_distances(x + 1000, y + 1000), exact, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            squared_distances(x + 1000, y + 1000), exact, rtol=1e-3, atol=1e-3
+        )
 
     def test_the_median_does_not_depend_on_who_is_who(self) -> None:
         x, y = torch.randn(900, 2), 3 * torch.randn(700, 2)
@@ -67,7 +71,8 @@ class TestKernels:
         shuffled = pooled[torch.randperm(1600)]
         found = median_heuristic(x, y)
         assert float(found) == float(median_heuristic(shuffled[:300], shuffled[300:]))
-        # A thousand of the points: the median's error is about √(π/2) that of a mean over a thousand.
+        # A thousand of the points: the median's error is about √(π/2) that of a mean over a
+        # thousand.
         distances = torch.pdist(pooled)
         assert float(found) == pytest.approx(
             float(distances.median()), abs=4 * 1.25 * float(distances.std()) / 1000**0.5

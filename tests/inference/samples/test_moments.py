@@ -1,4 +1,6 @@
-"""Moments: z-scores are standard normal under the null, and the moment that was moved is the one that is named."""
+"""Moments: z-scores are standard normal under the null, and the moment that was moved is the one
+that is named.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def doubled(x: Tensor) -> Tensor:
 
 class TestNull:
     def test_z_scores_are_standard_normal(self) -> None:
-        """Of correlated features, some skewed: over R = 300 repetitions, mean 0 ± 1/√R and mean square 1 ± sd(z²)/√R."""
+        """Of correlated features, some skewed: over R = 300 repetitions, mean 0 ± 1/√R and mean
+        square 1 ± sd(z²)/√R.
+        """
         mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
         found = {"mean": [], "covariance": [], "skewness": [], "kurtosis": []}
         for _ in range(300):
@@ -59,13 +63,17 @@ class TestNull:
             assert bool(((squares.mean(0) - 1).abs() < 4 * squares.std(0) / 300**0.5).all()), name
 
     def test_the_verdict_errs_at_its_level(self) -> None:
-        """Bonferroni: at most 5 % of 300 repetitions, and not far less, beside a standard error of √(0.05 · 0.95 / 300)."""
+        """Bonferroni: at most 5 % of 300 repetitions, and not far less, beside a standard error of
+        √(0.05 · 0.95 / 300).
+        """
         off = sum(not moments(torch.randn(M, 3), torch.randn(N, 3)).matched for _ in range(300))
         assert 0 < off / 300 < 0.05 + 4 * (0.05 * 0.95 / 300) ** 0.5
 
     @pytest.mark.parametrize("name", list(BINARY))
     def test_nor_does_it_err_on_binary_data(self, name: str) -> None:
-        """At most 5 % of 200 repetitions, beside the standard error; with variances, 30 to 100 % of them were rejected."""
+        """At most 5 % of 200 repetitions, beside the standard error; with variances, 30 to 100 % of
+        them were rejected.
+        """
         off = 0
         for _ in range(200):
             found = moments(*BINARY[name]())
@@ -74,21 +82,29 @@ class TestNull:
         assert not bool(found.skewness.counted.any() | found.covariance.counted.diagonal().any())
 
     def test_errors_of_covariances_are_exact_also_where_the_first_order_vanishes(self) -> None:
-        """V = 2v²/N(N − 1) of each side, v = ¼, for a fair coin, whose first-order error is 0; R = 400 repetitions."""
-        found = [moments(coins(60, 2) + 1e-3 * torch.randn(60, 2), coins(90, 2)).covariance for _ in range(400)]
+        """V = 2v²/N(N − 1) of each side, v = ¼, for a fair coin, whose first-order error is 0; R =
+        400 repetitions.
+        """
+        found = [
+            moments(coins(60, 2) + 1e-3 * torch.randn(60, 2), coins(90, 2)).covariance
+            for _ in range(400)
+        ]
         differences = torch.stack([f.sample - f.data for f in found])
         stated = torch.stack([f.standard_error.square() for f in found]).mean(0)
         exact = (1 / 16) * (2 / (60 * 59) + 2 / (90 * 89))
         seen = differences[:, 0, 0].square()
         assert abs(float(seen.mean()) - exact) < 4 * float(seen.std()) / 400**0.5
-        # Three times that: the first-order term, estimated where it is 0, has an expectation of its own.
+        # Three times that: the first-order term, estimated where it is 0, has an expectation of its
+        # own.
         assert exact < float(stated[0, 0]) < 4 * exact
 
     def test_intervals(self) -> None:
         found = moments(torch.randn(M, 4) + 0.5, torch.randn(N, 4), level=0.9)
         low, high = found.mean.difference.interval(found.level)
         reach = 1.645 * (1 / M + 1 / N) ** 0.5
-        torch.testing.assert_close(high - low, torch.full((4,), 2 * reach).double(), rtol=0.1, atol=0)
+        torch.testing.assert_close(
+            high - low, torch.full((4,), 2 * reach).double(), rtol=0.1, atol=0
+        )
 
 
 class TestWhichIsOff:
@@ -104,7 +120,9 @@ class TestWhichIsOff:
         """Of 9 moments, a tail of 0.05/18 on each side."""
         found = moments(torch.randn(M, 2), torch.randn(N, 2))
         assert found.count == 9
-        assert 2 * 9 * float(torch.special.ndtr(torch.tensor(-found.limit))) == pytest.approx(0.05, rel=1e-5)
+        assert 2 * 9 * float(torch.special.ndtr(torch.tensor(-found.limit))) == pytest.approx(
+            0.05, rel=1e-5
+        )
 
     @pytest.mark.parametrize(
         ("sample", "name"),
@@ -134,7 +152,9 @@ class TestWhichIsOff:
         y = torch.cat([torch.randn(M, 1), gamma(M) - 2], 1)
         found = moments(y, x)
         assert found.worst.name == "skewness[1]"
-        assert abs(float(found.skewness.sample[1]) - 1) < 4 * float(found.skewness.standard_error[1])
+        assert abs(float(found.skewness.sample[1]) - 1) < 4 * float(
+            found.skewness.standard_error[1]
+        )
 
     def test_kurtosis_under_equal_variances(self) -> None:
         y = torch.distributions.Laplace(0, 0.5**0.5).sample((M, 2))
@@ -147,11 +167,16 @@ class TestWhichIsOff:
         y[:, 0, 2, 3] += 0.5
         assert moments(y, torch.randn(N, 1, 4, 4)).worst.name == "mean[0, 2, 3]"
         y[:, 0, 2, 3] = 0.9 * y[:, 0, 0, 1] + 0.19**0.5 * torch.randn(M)
-        assert moments(y, torch.randn(N, 1, 4, 4)).worst.name == "covariance of [0, 0, 1] and [0, 2, 3]"
+        assert (
+            moments(y, torch.randn(N, 1, 4, 4)).worst.name
+            == "covariance of [0, 0, 1] and [0, 2, 3]"
+        )
 
     def test_features(self) -> None:
         y = torch.randn(M, 1, 2, 2)
-        found = moments(y + 0.3, torch.randn(N, 1, 2, 2), features=lambda x: x.flatten(1).sum(1, keepdim=True))
+        found = moments(
+            y + 0.3, torch.randn(N, 1, 2, 2), features=lambda x: x.flatten(1).sum(1, keepdim=True)
+        )
         assert found.worst.name == "mean[0]"
         assert found.count == 4
 
@@ -169,7 +194,9 @@ class TestWhichIsOff:
 class TestConstants:
     def test_equal_in_both_are_carried_as_equal(self) -> None:
         border = torch.full((N, 2), 0.1)
-        with_border = moments(torch.cat([torch.randn(M, 3), border[:M]], 1), torch.cat([torch.randn(N, 3), border], 1))
+        with_border = moments(
+            torch.cat([torch.randn(M, 3), border[:M]], 1), torch.cat([torch.randn(N, 3), border], 1)
+        )
         assert with_border.count == 3 + 6 + 3 + 3
         assert with_border.mean.difference.value[3:].tolist() == [0, 0]
         assert with_border.frozen == {"sample": 0, "data": 0}
@@ -187,12 +214,15 @@ class TestConstants:
         y, x = torch.randn(M, 3), torch.randn(N, 3)
         y[:, 1], x[:, 1] = 0.5, 0.7
         with pytest.raises(
-            ValueError, match=r"zero variance in both samples, at different values, in 1 of 3: \[1\]; drop"
+            ValueError,
+            match=r"zero variance in both samples, at different values, in 1 of 3: \[1\]; drop",
         ):
             moments(y, x)
 
     def test_all(self) -> None:
-        with pytest.raises(ValueError, match=r"zero variance in all 2 features; drop them.*features=PCA"):
+        with pytest.raises(
+            ValueError, match=r"zero variance in all 2 features; drop them.*features=PCA"
+        ):
             moments(torch.ones(9, 2), torch.ones(9, 2))
 
 

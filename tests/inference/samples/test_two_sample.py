@@ -1,4 +1,6 @@
-"""Two-sample tests: their level under the null, their power at a stated shift, and that permutations are all there is."""
+"""Two-sample tests: their level under the null, their power at a stated shift, and that
+permutations are all there is.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ def by(statistic: Any, permutations: int) -> Test:
     return lambda x, y: two_sample_test(x, y, statistic, permutations).p_value
 
 
-# With the number of repetitions under the null. Statistics of which each permutation costs have 19 of them, where the level
-# is 1/20 as exactly as with 199: only time is saved.
+# With the number of repetitions under the null. Statistics of which each permutation costs have 19
+# of them, where the level is 1/20 as exactly as with 199: only time is saved.
 TESTS: dict[str, tuple[Test, int]] = {
     "mmd": (by(mmd, 199), 3000),
     "polynomial": (by(polynomial_mmd, 199), 3000),
@@ -48,14 +50,22 @@ TESTS: dict[str, tuple[Test, int]] = {
 @pytest.mark.parametrize("name", TESTS)
 class TestLevelAndPower:
     def test_five_per_cent_are_rejected_under_the_null(self, name: str) -> None:
-        """Within 2 %, 50 against 40 points: the share has a standard error of √(0.05 · 0.95 / 1000) = 0.7 % at most."""
+        """Within 2 %, 50 against 40 points: the share has a standard error of √(0.05 · 0.95 / 1000)
+        = 0.7 % at most.
+        """
         test, repetitions = TESTS[name]
-        rejected = sum(test(torch.randn(50, 2), torch.randn(40, 2)) <= 0.05 for _ in range(repetitions))
+        rejected = sum(
+            test(torch.randn(50, 2), torch.randn(40, 2)) <= 0.05 for _ in range(repetitions)
+        )
         assert abs(rejected / repetitions - 0.05) <= 0.02
 
     def test_a_shift_is_found(self, name: str) -> None:
-        """One standard deviation in each of two coordinates, 50 against 40 points, in more than 9 of 10 repetitions."""
-        rejected = sum(TESTS[name][0](torch.randn(50, 2), torch.randn(40, 2) + 1) <= 0.05 for _ in range(60))
+        """One standard deviation in each of two coordinates, 50 against 40 points, in more than 9
+        of 10 repetitions.
+        """
+        rejected = sum(
+            TESTS[name][0](torch.randn(50, 2), torch.randn(40, 2) + 1) <= 0.05 for _ in range(60)
+        )
         assert rejected / 60 > 0.9
 
 
@@ -64,7 +74,10 @@ class TestPermutations:
         ("fast", "slow"),
         [
             (partial(mmd, kernel=Gaussian(0.7)), lambda x, y: mmd(x, y, Gaussian(0.7))),
-            (partial(squared_mmd, kernel=Gaussian(0.7)), lambda x, y: squared_mmd(x, y, Gaussian(0.7))),
+            (
+                partial(squared_mmd, kernel=Gaussian(0.7)),
+                lambda x, y: squared_mmd(x, y, Gaussian(0.7)),
+            ),
             (polynomial_mmd, lambda x, y: polynomial_mmd(x, y)),
             (energy_distance, lambda x, y: energy_distance(x, y)),
             (squared_energy, lambda x, y: squared_energy(x, y)),
@@ -76,7 +89,9 @@ class TestPermutations:
             ),
         ],
     )
-    def test_all_at_once_are_those_one_by_one(self, fast: Any, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_at_once_are_those_one_by_one(
+        self, fast: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         x, y = torch.randn(12, 3), torch.randn(9, 3) + 0.3
         monkeypatch.setattr("ppl_gen.inference.samples.kernels._PAIRS", 100)
         first, second = (two_sample_test(x, y, s, permutations=30, seed=4) for s in (fast, slow))
@@ -85,7 +100,9 @@ class TestPermutations:
         assert first.p_value == second.p_value
 
     def test_the_p_value_is_that_of_all_splits(self) -> None:
-        """Eight points have 70 splits; the share of permutations has a standard error of √(p (1 − p) / 4000)."""
+        """Eight points have 70 splits; the share of permutations has a standard error of √(p (1 −
+        p) / 4000).
+        """
         x, y = torch.randn(4, 1), torch.randn(4, 1) + 1
         pooled, observed = torch.cat([x, y]), float(squared_energy(x, y))
         values = []
@@ -98,13 +115,19 @@ class TestPermutations:
         assert found.p_value == (1 + int((found.null >= found.statistic - 1e-6).sum())) / 4001
 
     def test_random_numbers_of_a_statistic_are_the_same_each_time(self) -> None:
-        found = two_sample_test(torch.randn(8, 2), torch.randn(8, 2), lambda x, y: torch.randn(()), permutations=19)
+        found = two_sample_test(
+            torch.randn(8, 2), torch.randn(8, 2), lambda x, y: torch.randn(()), permutations=19
+        )
         assert len({*found.null.tolist(), found.statistic}) == 1
         assert found.p_value == 1
 
     def test_a_seed_repeats_and_leaves_the_generator(self) -> None:
         x, y = torch.randn(10, 2), torch.randn(10, 2)
-        for test in (two_sample_test, partial(two_sample_test, statistic=sliced_wasserstein), classifier_test):
+        for test in (
+            two_sample_test,
+            partial(two_sample_test, statistic=sliced_wasserstein),
+            classifier_test,
+        ):
             state = torch.get_rng_state()
             assert torch.equal(*(test(x, y, permutations=19, seed=3).null for _ in range(2)))
             assert torch.equal(torch.get_rng_state(), state)
@@ -117,21 +140,34 @@ class TestPermutations:
 
 class TestClassifier:
     def test_accuracy_is_the_best_there_is(self) -> None:
-        """Φ(½) = 0.691 for a shift of one standard deviation; 2000 points a side leave 0.2 % to the training."""
-        found = classifier_test(torch.randn(2000, 3), torch.randn(2000, 3) + torch.tensor([1.0, 0, 0]))
+        """Φ(½) = 0.691 for a shift of one standard deviation; 2000 points a side leave 0.2 % to the
+        training.
+        """
+        found = classifier_test(
+            torch.randn(2000, 3), torch.randn(2000, 3) + torch.tensor([1.0, 0, 0])
+        )
         best = float(torch.special.ndtr(torch.tensor(0.5)))
-        assert abs(float(found.accuracy.value) - best) < 4 * float(found.accuracy.standard_error) + 0.002
-        assert float(found.accuracy.standard_error) == pytest.approx((best * (1 - best) / 2000) ** 0.5, rel=0.05)
+        assert (
+            abs(float(found.accuracy.value) - best)
+            < 4 * float(found.accuracy.standard_error) + 0.002
+        )
+        assert float(found.accuracy.standard_error) == pytest.approx(
+            (best * (1 - best) / 2000) ** 0.5, rel=0.05
+        )
         assert found.p_value == 1 / 501
         assert str(found).startswith("accuracy 0.6")
 
     def test_a_difference_in_spread_needs_another_classifier(self) -> None:
         x, y = torch.randn(300, 2), 2 * torch.randn(300, 2)
         assert classifier_test(x, y, classifier=KNeighborsClassifier(15), seed=0).p_value < 0.01
-        assert abs(float(classifier_test(x, y, seed=0).accuracy.value) - 0.5) < 4 * (0.25 / 300) ** 0.5
+        assert (
+            abs(float(classifier_test(x, y, seed=0).accuracy.value) - 0.5) < 4 * (0.25 / 300) ** 0.5
+        )
 
     def test_samples_of_unequal_size_are_balanced(self) -> None:
-        """Ten times as many x: a classifier that always says x would otherwise be right nine times in ten."""
+        """Ten times as many x: a classifier that always says x would otherwise be right nine times
+        in ten.
+        """
         found = classifier_test(torch.randn(1000, 2), torch.randn(100, 2))
         assert abs(float(found.accuracy.value) - 0.5) < 4 * (0.25 / 100) ** 0.5
 
@@ -139,11 +175,17 @@ class TestClassifier:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda x: two_sample_test(x, x, permutations=18), "at least 19 permutations, for a p-value of 0.05, got 18"),
+        (
+            lambda x: two_sample_test(x, x, permutations=18),
+            "at least 19 permutations, for a p-value of 0.05, got 18",
+        ),
         (lambda x: two_sample_test(x[:3], x), "at least 4 points in each sample, got 3 and 20"),
         (lambda x: two_sample_test(x, x[:, :1]), "of one shape"),
         (lambda x: two_sample_test(x * math.inf, x), "finite samples"),
-        (lambda x: two_sample_test(x, x, lambda a, b: a - b), "expected a statistic that is a finite number"),
+        (
+            lambda x: two_sample_test(x, x, lambda a, b: a - b),
+            "expected a statistic that is a finite number",
+        ),
         (lambda x: classifier_test(x[:9], x), "at least 10 points in each sample, got 9 and 20"),
         (lambda x: classifier_test(x, x, permutations=5), "at least 19 permutations"),
         (lambda x: classifier_test(x, x, classifier=LinearSVC()), "predict_proba, got LinearSVC"),
