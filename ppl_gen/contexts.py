@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "device_of",
     "evaluating",
     "expect_context",
     "forked",
@@ -10,6 +11,7 @@ __all__ = [
     "in_evaluation_mode",
     "modules_of",
     "owner",
+    "seeded",
     "simulates",
     "store_kept",
     "takes",
@@ -17,7 +19,7 @@ __all__ = [
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,6 +92,21 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
 
 
 @contextmanager
+def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Draws from `seed`, torch's generators being left as found; from the global generator if None.
+
+    Args:
+        device: Where numbers are drawn.
+        seed: The seed, or None.
+    """
+    if seed is None:
+        yield
+        return
+    with forked(device, seed):
+        yield
+
+
+@contextmanager
 def store_kept() -> Iterator[None]:
     """Takes out of the global param store what was put there meanwhile."""
     store = pyro.get_param_store()
@@ -108,6 +125,26 @@ def owner(part: Any) -> Any:
     while isinstance(part, functools.partial):
         part = part.func
     return getattr(part, "__self__", part)
+
+
+def device_of(part: Any, args: Sequence[Any] = ()) -> torch.device:
+    """Where a call's tensors lie: its first tensor argument, else the first parameter of its module.
+
+    Args:
+        part: A program, model or guide, or anything else; None if there are only arguments.
+        args: What it is called with.
+
+    Returns:
+        The device; the CPU where there is no tensor.
+    """
+    for argument in args:
+        if torch.is_tensor(argument):
+            return argument.device
+    module = owner(part)
+    if isinstance(module, nn.Module):
+        for parameter in module.parameters():
+            return parameter.device
+    return torch.device("cpu")
 
 
 def guide_of(program: Program, guide: Guide | None = None) -> Guide:

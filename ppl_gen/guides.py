@@ -9,7 +9,6 @@ __all__ = ["DiagonalGaussian", "automatic", "from_prior"]
 import functools
 import types
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import pyro
@@ -18,10 +17,11 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import device_of, seeded
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.program import register
 from ppl_gen.protocols import Distribution, Guide, Program
+from ppl_gen.pyro_patches import set_up
 
 
 class DiagonalGaussian(nn.Module):
@@ -98,9 +98,9 @@ def automatic(
     Reference:
         Kucukelbir et al. (2017), Automatic differentiation variational inference.
     """
-    device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
+    device = device_of(None, args)
     store = pyro.get_param_store()
-    with nullcontext() if seed is None else forked(device, seed), torch.no_grad():
+    with seeded(device, seed), torch.no_grad():
         with (
             pyro.settings.context(module_local_params=True),
             store.scope(store.get_state()),
@@ -112,9 +112,8 @@ def automatic(
                     f"expected a family that makes an AutoGuide, got {type(guide).__name__} from "
                     f"{family}"
                 )
-            guide._setup_prototype(
-                *args
-            )  # outside of its own call, whose store must not take the model's parameters
+            # Outside of its own call, whose store must not take the model's parameters.
+            set_up(guide, *args)
         kind: Any = type(guide)
         guide.__class__ = _apart(kind)
         with poutine.block():

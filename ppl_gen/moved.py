@@ -49,7 +49,6 @@ MOVED = {
     "ppl_gen.inference.schedules": "ppl_gen.inference.evidence.temperatures",
     "ppl_gen.inference.svi": "ppl_gen.inference.fitting.svi",
     "ppl_gen.inference.two_sample": "ppl_gen.inference.samples.permutation",
-    "ppl_gen.inference.verdict": "ppl_gen.inference.comparison.verdict",
 }
 
 

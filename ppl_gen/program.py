@@ -30,15 +30,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_gen.contexts import evaluating, expect_context, guide_of, takes
 from ppl_gen.protocols import Conditional, Distribution, Guide, Program
+from ppl_gen.pyro_patches import listens_for_parameters
+from ppl_gen.sites import (
+    data_axis,
+    is_auxiliary,
+    log_prob_per_datum,
+    plate_nesting,
+    stochastic_sites,
+)
 
 _names: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _serial = itertools.count()
@@ -58,7 +63,7 @@ def register(module: nn.Module) -> None:
     Raises:
         ValueError: If a parameter is not contiguous, since Pyro would train a copy of it.
     """
-    if not any(getattr(handler, "param_only", False) for handler in _PYRO_STACK):
+    if not listens_for_parameters():
         return
     for path, parameter in module.named_parameters():
         if not parameter.requires_grad:
@@ -274,61 +279,6 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
     return Proposal(
         {name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob
     )
-
-
-def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
-    """The sample statements of a trace, without the subsampling of its plates."""
-    return {
-        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)
-    }
-
-
-def data_axis(site: Mapping[str, Any]) -> int:
-    """The axis of the data in the value of a site of a trace, counted from the right.
-
-    Raises:
-        ValueError: If the site lies outside the plate "data".
-    """
-    for frame in site["cond_indep_stack"]:
-        if frame.name == "data":
-            return frame.dim - len(site["fn"].event_shape)
-    raise ValueError(
-        f"expected every latent inside the plate 'data', got {site['name']!r} outside it, shared "
-        "by all data; sample it inside, or keep it as a parameter"
-    )
-
-
-def is_auxiliary(site: Mapping[str, Any]) -> bool:
-    """Whether a guide samples this site for its own use, as automatic guides do."""
-    return bool(site["infer"].get("is_auxiliary"))
-
-
-def plate_nesting(trace: poutine.Trace) -> int:
-    """The number of axes that the plates of a trace take, the particle plate apart."""
-    frames = [f for site in stochastic_sites(trace).values() for f in site["cond_indep_stack"]]
-    return max((-f.dim for f in frames if f.vectorized and f.name != "_particles"), default=1)
-
-
-def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
-    """The log density of a site of a trace, summed over its own plates but for "data", of shape
-    (*particles, N).
-
-    Masks are kept, scales are not.
-
-    Raises:
-        ValueError: If the site lies outside the plate "data".
-    """
-    plates = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
-    if "data" not in plates:
-        raise ValueError(
-            f"expected every site inside the plate 'data', got {site['name']!r} outside it: a "
-            "latent shared by all data has no density per datum; keep it as a parameter, or "
-            "sample it by MCMC"
-        )
-    log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
-    log_prob = log_prob.reshape((1,) * (nesting - log_prob.dim()) + log_prob.shape)
-    others = [axis for axis in range(-nesting, 0) if axis != plates["data"]]
-    return log_prob.sum(others) if others else log_prob
 
 
 class _ReplaceLikelihood(Messenger):

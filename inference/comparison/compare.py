@@ -9,7 +9,6 @@ __all__ = ["Comparison", "compare"]
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, guide_of, store_kept
+from ppl_gen.contexts import evaluating, forked, guide_of, seeded, store_kept
 from ppl_gen.inference.comparison.divergences import Densities, predicted
 from ppl_gen.inference.comparison.exact import Exact
 from ppl_gen.inference.comparison.guide_density import Approximation
@@ -25,8 +24,9 @@ from ppl_gen.inference.comparison.marginals import Marginals, sliced_wasserstein
 from ppl_gen.inference.comparison.verdict import Finding, judged
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.inference.latents.potential import Potential, expect_counts
+from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.prediction.loo import Elpd
@@ -112,7 +112,8 @@ def compare(
         mcmc = _sampled(
             sampler, model, data, local, draws, chains, warmup, seed, progress, on_draw, engine
         )
-        with nullcontext() if seed is None else forked(potential.device, seed + 1):
+        after = None if seed is None else seed + 1
+        with seeded(potential.device, after):
             return _compared(potential, approximation, known, mcmc, guide_draws, particles)
 
 

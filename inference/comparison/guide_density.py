@@ -16,40 +16,18 @@ from pyro.distributions.transforms import biject_to
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoNormal
 from torch import Tensor
-from torch.func import vmap
 
-from ppl_gen.inference.engine.graphs import drawing
+from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.program import is_auxiliary, stochastic_sites
-
-# Numbers that are computed at once while draws are gone through.
-_CHUNK = 2**22
+from ppl_gen.pyro_patches import location_and_scale
 
 
 def log_joint(potential: Potential, q: Tensor) -> Tensor:
     """log p(x, z(q)) + log |∂z/∂q| at many points q (M, B, D), of shape (M, B), in nats."""
     tensors = potential.tensors
     width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
-    return -_at_each(lambda point: potential.energy(point, *tensors), [q], width)
-
-
-def _at_each(function: Callable[..., Any], points: Sequence[Tensor], width: int) -> Any:
-    """function(*point) for each entry of the first axes, a bounded number of them at once by vmap;
-    else one by one.
-    """
-    try:
-        with drawing():
-            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(
-                *points
-            )
-    except Exception:  # whatever keeps vmap from following
-        each = [function(*point) for point in zip(*points, strict=True)]
-    if torch.is_tensor(each[0]):
-        return torch.stack(each)
-    values, log_probs = zip(*each, strict=True)
-    return {name: torch.stack([v[name] for v in values]) for name in values[0]}, torch.stack(
-        log_probs
-    )
+    return -at_each(lambda point: potential.energy(point, *tensors), q, width=width)
 
 
 class Approximation:
@@ -96,7 +74,9 @@ class Approximation:
             log_prob = None if self.own_reason else self._flat_log_prob(latent)
             return latent[..., self._places], log_prob
         dummy = torch.zeros(count, device=self.potential.device)
-        values, log_prob = _at_each(lambda _: self._run({}), [dummy], sum(self.potential.shape) * 8)
+        values, log_prob = at_each(
+            lambda _: self._run({}), dummy, width=sum(self.potential.shape) * 8
+        )
         q = self.potential.flatten({name: values[name] for name in self.potential.names})
         return q, None if self.own_reason else log_prob + self.potential.log_jacobian(q)
 
@@ -116,12 +96,7 @@ class Approximation:
             return self._flat_log_prob(latent)
         width = max(1, q[0].numel()) * 8
         values = self.potential.sites(q)
-        names = list(values)
-        log_prob = _at_each(
-            lambda *each: self._run(dict(zip(names, each, strict=True)))[1],
-            [*values.values()],
-            width,
-        )
+        log_prob = at_each(lambda each: self._run(each)[1], values, width=width)
         return log_prob + self.potential.log_jacobian(q)
 
     def _run(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
@@ -216,7 +191,7 @@ class Approximation:
             ).reshape(shape)
             start += shape.numel()
             if isinstance(guide, AutoNormal):
-                loc, scale = guide._get_loc_and_scale(name)
+                loc, scale = location_and_scale(guide, name)
                 locs.append(loc.expand(shape).flatten())
                 scales.append(scale.expand(shape).flatten())
         rows = self.potential.shape[0]

@@ -4,13 +4,15 @@ between their draws.
 
 from __future__ import annotations
 
-__all__ = ["LEVELS", "Marginals", "effective_size", "sliced_wasserstein"]
+__all__ = ["LEVELS", "Marginals", "sliced_wasserstein"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ppl_gen.inference.mcmc.diagnostics import effective_size
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -87,45 +89,6 @@ class Marginals:
             ratio, ratio * relative.sqrt(), (q - p) / p_sd, (1 / ess + ratio.square() / m).sqrt(),
             coverage, coverage_error, ess,
         )  # fmt: skip
-
-
-def effective_size(chains: Tensor) -> Tensor:
-    """ESS = CS / (1 + 2 Σₜ ρₜ) of the means of draws (C, S, K), of shape (K,), with Geyer's initial
-    monotone sequence.
-
-    Chains are split in halves, so that a chain that drifts, or stays in a mode of its own, counts
-    for little. NaN for fewer than eight draws in a chain, and for coordinates whose draws are all
-    equal.
-
-    Reference:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and
-        localization, section 3.
-    """
-    half = chains.shape[1] // 2
-    if half < 4:
-        return chains.new_full(chains.shape[2:], torch.nan).double()
-    width = max(1, 2**24 // (chains.shape[0] * chains.shape[1]))
-    return torch.cat([_effective_size(part.double(), half) for part in chains.split(width, -1)])
-
-
-def _effective_size(chains: Tensor, half: int) -> Tensor:
-    split = torch.cat([chains[:, :half], chains[:, -half:]])
-    means = split.mean(1)
-    spectrum = torch.fft.rfft(split - means[:, None], n=2 * half, dim=1)
-    within = torch.fft.irfft(spectrum.abs().square(), n=2 * half, dim=1)[:, :half].mean(0) / half
-    within = within * (half / (half - 1))
-    total = within[0] * ((half - 1) / half) + means.var(0)
-    rho = 1 - (within[0] - within) / total
-    rho[0] = 1.0
-    pairs = rho[: half // 2 * 2].unflatten(0, (-1, 2)).sum(1)
-    kept = (pairs > 0).cumprod(0)
-    # Half of the pair that ends the sequence, which matters where draws are antithetic.
-    last = rho.gather(0, (2 * kept.sum(0, keepdim=True)).clamp(max=half - 1))[0].clamp(min=0)
-    pairs = torch.where(kept.bool(), pairs, 0.0).cummin(0).values
-    count = split.shape[0] * half
-    length = (2 * pairs.sum(0) - 1 + last).clamp(min=1 / torch.tensor(float(count)).log10().item())
-    constant = (chains == chains[:1, :1]).all(0).all(0)
-    return torch.where(constant | ~(total > 0), torch.nan, count / length)
 
 
 def _relative_error(draws: Tensor, ess: Tensor | int) -> Tensor:

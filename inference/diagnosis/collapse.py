@@ -6,7 +6,6 @@ __all__ = ["Collapse", "collapse"]
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, guide_of
+from ppl_gen.contexts import evaluating, guide_of, seeded
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.latents.layout import coordinates
@@ -85,7 +84,7 @@ def collapse(
     _check_input(guide, x, particles, threshold, chunk)
     nesting, width, _ = check(program, guide, x, *context)
     data = (x, *context)
-    with evaluating(program, guide), nullcontext() if seed is None else forked(x.device, seed):
+    with evaluating(program, guide), seeded(x.device, seed):
         layout = _Layout.of(program, guide, nesting, *(t[:2] for t in data))
         rows = max(1, (chunk or (2**26 if x.is_cuda else 2**21) // max(width, 256)) // particles)
         slices = [slice(i, i + rows) for i in range(0, len(x), rows)]

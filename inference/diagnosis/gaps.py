@@ -7,14 +7,13 @@ from __future__ import annotations
 __all__ = ["Gaps", "gaps"]
 
 import warnings
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from rich.progress import Progress
 from torch import Tensor
 
-from ppl_gen.contexts import forked, guide_of
+from ppl_gen.contexts import guide_of, seeded
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.diagnosis.refitting import (
     Family,
@@ -27,7 +26,7 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.importance import elbo
-from ppl_gen.inference.latents.prototype import expect_counts
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.protocols import Guide, Program
 
 
@@ -92,7 +91,7 @@ def gaps(
     for kind in families:
         Refitted(guide, kind, x, *context)  # says what is wrong before work starts
     with (
-        nullcontext() if seed is None else forked(x.device, seed),
+        seeded(x.device, seed),
         Progress(disable=not progress, transient=True) as bar,
     ):
         task = bar.add_task("refitting", total=steps * len(families))

@@ -18,9 +18,9 @@ from torch.distributions import Independent, transform_to
 from ppl_gen.contexts import evaluating, modules_of
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
 from ppl_gen.inference.fitting.svi import svi_step
-from ppl_gen.inference.latents.prototype import expect_counts
 from ppl_gen.program import is_auxiliary, stochastic_sites
 from ppl_gen.protocols import Distribution, Guide, Program
 

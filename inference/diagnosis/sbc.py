@@ -9,7 +9,6 @@ __all__ = ["LIKELIHOOD", "Calibration", "sbc"]
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,10 +18,9 @@ from pyro import poutine
 from rich.progress import track
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, guide_of
+from ppl_gen.contexts import device_of, evaluating, guide_of, seeded
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.inference.latents.prototype import device_of
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.program import data_axis, log_density, propose, simulate_sites
 from ppl_gen.protocols import Guide, Program
@@ -88,7 +86,7 @@ def sbc(
     guide = guide_of(program, guide) if sampler is None else None
     _check_input(n, guide, draws, chunk)
     device = device_of(program.model, context)
-    with nullcontext() if seed is None else forked(device, seed):
+    with seeded(device, seed):
         pairs = _Pairs.simulated(program, n, context)
         stand_in = poutine.block(program.model, hide=["x"])
         nesting, width, _ = check(program, stand_in if guide is None else guide, pairs.x, *context)

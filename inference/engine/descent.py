@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import COMPILE_AFTER, Replay
+from ppl_gen.pyro_patches import global_norm, mark_as_stepped, step_hooks
 
 Loss = Callable[..., Tensor]
 
@@ -237,7 +238,7 @@ class Descent:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
             raise _NoGradient
-        return loss, torch.stack(torch._foreach_norm(gradients)).norm()
+        return loss, global_norm(gradients)
 
 
 class _NoGradient(ValueError):
@@ -279,11 +280,7 @@ class Adam:
         """Whether the optimiser has no option or hook that this formula leaves out."""
         options = ("amsgrad", "maximize", "capturable", "differentiable")
         odd = any(group.get(option) for group in self.optimizer.param_groups for option in options)
-        return not (
-            odd
-            or self.optimizer._optimizer_step_pre_hooks
-            or self.optimizer._optimizer_step_post_hooks
-        )
+        return not (odd or step_hooks(self.optimizer))
 
     @property
     def settings(self) -> Hashable:
@@ -302,7 +299,7 @@ class Adam:
         """Step, m and v of each parameter and its learning rate, made where they are missing, as
         torch makes them.
         """
-        vars(self.optimizer)["_opt_called"] = True  # what a learning-rate schedule asks after
+        mark_as_stepped(self.optimizer)
         state = self.optimizer.state
         known = (needed, tuple([float(group["lr"]) for group in self.optimizer.param_groups]))
         moved = any(

@@ -2,133 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["Function", "Functional", "drawing", "shapes", "trace", "tracing"]
+__all__ = ["Function", "Functional", "shapes", "trace"]
 
-import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
-from unittest.mock import patch
 
-import pyro
 import torch
-from pyro.infer.util import torch_item
-from pyro.poutine.enum_messenger import EnumMessenger
-from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppl_gen.contexts import forked, owner
+from ppl_gen.pyro_patches import held_tensors, make_fx, tracing
 
 Function = Callable[..., tuple[Tensor, ...]]
-
-
-class _SafeLog(torch.autograd.Function):
-    """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can
-    follow.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.log()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] / x.clamp(min=torch.finfo(x.dtype).eps)
-
-
-def _or_nan(attempt: Callable[..., Any]) -> Callable[..., Tensor]:
-    def replacement(*matrices: Tensor, **options: Any) -> Tensor:
-        result, info = attempt(*matrices, **options)
-        failed = (info != 0).reshape(info.shape + (1,) * (result.dim() - info.dim()))
-        return torch.where(failed, torch.nan, result)
-
-    return replacement
-
-
-# By their names in torch.linalg. A chain whose matrix is not positive definite has an energy of
-# NaN, and counts as divergent.
-_LINALG: dict[str, Callable[..., Tensor]] = {
-    "cholesky": _or_nan(torch.linalg.cholesky_ex),
-    "inv": _or_nan(torch.linalg.inv_ex),
-    "solve": _or_nan(torch.linalg.solve_ex),
-}
-
-
-@contextmanager
-def tracing() -> Iterator[None]:
-    """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from
-    following.
-    """
-    if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
-        yield
-        return
-    instead: dict[str, tuple[Any, Callable[..., Any]]] = {
-        "torch_item": (torch_item, lambda x: x.detach() if torch.is_tensor(x) else x),
-        "warn_if_nan": (warn_if_nan, lambda value, *args, **options: value),
-        "warn_if_inf": (warn_if_inf, lambda value, *args, **options: value),
-    }
-    with ExitStack() as stack:
-        stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
-        # The switch of validation does not reach distributions that were made, or expanded, while
-        # it was on.
-        stack.enter_context(
-            patch.object(
-                torch.distributions.Distribution, "_validate_sample", lambda self, value: None
-            )
-        )
-        for name, replacement in _LINALG.items():
-            stack.enter_context(patch.object(torch.linalg, name, replacement))
-        for name, module in list(sys.modules.items()):
-            if name.startswith("pyro."):
-                for attribute, (original, replacement) in instead.items():
-                    if vars(module).get(attribute) is original:
-                        stack.enter_context(patch.object(module, attribute, replacement))
-        yield
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Lets vmap follow Pyro where it draws and enumerates.
-
-    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`:
-    vmap refuses both.
-    """
-    original, post_sample = (
-        torch.distributions.utils._standard_normal,
-        EnumMessenger._pyro_post_sample,
-    )
-
-    def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.randn(shape, dtype=dtype, device=device)
-
-    def shape_only(self: EnumMessenger, msg: Any) -> None:
-        value = msg["value"]
-        post_sample(
-            self,
-            {**msg, "value": SimpleNamespace(data=value, dim=value.dim)}
-            if torch.is_tensor(value)
-            else msg,
-        )
-
-    with ExitStack() as stack, tracing():
-        for name, module in list(sys.modules.items()):
-            if (
-                name.startswith(("pyro.", "torch.distributions."))
-                and vars(module).get("_standard_normal") is original
-            ):
-                stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
-        stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
-        yield
 
 
 def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()) -> fx.GraphModule:
@@ -178,7 +63,7 @@ class Functional:
         # tied.
         places: dict[int, tuple[Tensor, list[tuple[dict[str, Any], str]]]] = {}
         for module in self._modules:
-            for held in (module._parameters, module._buffers):
+            for held in held_tensors(module):
                 for name, tensor in held.items():
                     if tensor is not None:
                         places.setdefault(id(tensor), (tensor, []))[1].append((held, name))

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, fx
 
 from ppl_gen.contexts import forked
-from ppl_gen.inference.engine.graphs import Function, shapes, trace, tracing
+from ppl_gen.inference.engine.graphs import Function, shapes, trace
+from ppl_gen.pyro_patches import tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 

@@ -8,7 +8,6 @@ __all__ = ["Settings", "ais", "annealed_log_weights"]
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -16,18 +15,18 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, store_kept
+from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.guides import from_prior
 from ppl_gen.inference.checks import check, needs_all_data
-from ppl_gen.inference.engine.graphs import tracing
 from ppl_gen.inference.engine.replay import Engine, Replay, expect_engine
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.evidence.importance import summarised
 from ppl_gen.inference.evidence.path import Anneal, Path
 from ppl_gen.inference.evidence.temperatures import Schedule
-from ppl_gen.inference.latents.prototype import expect_counts
+from ppl_gen.inference.evidence.weights import summarised
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.mcmc.by_datum import rows_at_once
 from ppl_gen.protocols import Guide, Program
+from ppl_gen.pyro_patches import tracing
 
 
 def ais(
@@ -167,9 +166,8 @@ def annealed_log_weights(
         leapfrogs=settings.leapfrogs,
         replays=replays,
     )
-    seeded = nullcontext() if settings.seed is None else forked(x.device, settings.seed)
     bar = Progress(disable=not settings.progress, transient=True)
-    with evaluating(program, guide), tracing(), store_kept(), seeded, bar:
+    with evaluating(program, guide), tracing(), store_kept(), seeded(x.device, settings.seed), bar:
         task = bar.add_task("annealing", total=None)
         tick = partial(bar.advance, task)
         anneal = Anneal(

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 __all__ = ["Sandwich", "bdmc"]
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ppl_gen.contexts import forked, store_kept
+from ppl_gen.contexts import device_of, seeded, store_kept
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights
-from ppl_gen.inference.evidence.importance import summarised
 from ppl_gen.inference.evidence.temperatures import Schedule
-from ppl_gen.inference.latents.prototype import device_of
+from ppl_gen.inference.evidence.weights import summarised
 from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Guide, Program
 
@@ -106,7 +104,7 @@ def bdmc(
         Monte Carlo; Wu et al. (2017), for decoders of images.
     """
     device = device_of(program.model, context)
-    with store_kept(), nullcontext() if seed is None else forked(device, seed):
+    with store_kept(), seeded(device, seed):
         latents = {
             name: site["value"] for name, site in simulate_sites(program, n, *context).items()
         }

@@ -32,6 +32,7 @@ from ppl_gen.inference.fitting.losses import r1 as zero_centred
 from ppl_gen.inference.fitting.svi import NotFinite
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Program, Step
+from ppl_gen.pyro_patches import blend, held_tensors
 
 Average = AveragedModel
 Auxiliary = Callable[..., Tensor]
@@ -199,7 +200,7 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
         raise ValueError(f"expected a decay from 0 to below 1, got {decay}")
 
     def follow(average: Any, new: Any, seen: Any) -> None:
-        torch._foreach_lerp_(average, new, 1 - min(decay, (1 + int(seen)) / (10 + int(seen))))
+        blend(average, new, 1 - min(decay, (1 + int(seen)) / (10 + int(seen))))
 
     average = AveragedModel(program, multi_avg_fn=torch.no_grad()(follow))
     for p in average.parameters():
@@ -257,7 +258,7 @@ def buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Puts the buffers of modules back as they were: statistics of batches, vectors of spectral
     normalisation.
     """
-    buffers = [b for m in modules for b in m._buffers.values() if b is not None]
+    buffers = [b for m in modules for b in held_tensors(m)[1].values() if b is not None]
     kept = [b.clone() for b in buffers if b.numel() < _LARGE]
     try:
         yield

@@ -17,7 +17,7 @@ from pyro import poutine
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked
+from ppl_gen.contexts import device_of, evaluating, forked
 from ppl_gen.program import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
 
 Sites = dict[str, Any]
@@ -137,7 +137,7 @@ class PerDatum(ELBO):
         """Runs both once, leaving no trace of it."""
         if self.max_plate_nesting < math.inf:
             return
-        device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
+        device = device_of(None, args)
         with evaluating(model, guide), forked(device, None), poutine.block():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
             model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(

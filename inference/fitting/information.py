@@ -7,14 +7,13 @@ from __future__ import annotations
 __all__ = ["code_information", "information_loss"]
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked
+from ppl_gen.contexts import device_of, evaluating, seeded
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.program import log_prob_per_datum, simulate_sites, stochastic_sites
 from ppl_gen.protocols import Program
@@ -80,9 +79,9 @@ def code_information(
     """
     if n < 2:
         raise ValueError(f"expected n of at least 2, got {n}")
-    device = next((p.device for p in getattr(program, "parameters", list)()), torch.device("cpu"))
+    device = device_of(program)
     with (
-        forked(device, seed) if seed is not None else nullcontext(),
+        seeded(device, seed),
         evaluating(program, posterior),
     ):
         sites = simulate_sites(program, n)

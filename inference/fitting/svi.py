@@ -26,6 +26,7 @@ from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine, Replay
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
+from ppl_gen.pyro_patches import forget_unconstrained
 
 Schedule = float | Callable[[int], float]
 
@@ -187,9 +188,7 @@ def _backward_by_itself(
             loss = elbo.loss_and_grads(model, guide, *batch)
     finally:
         for name in set(store.keys()) - before:
-            vars(store._params[name]).pop(
-                "unconstrained", None
-            )  # a weak reference, with which no module pickles
+            forget_unconstrained(name)
             del store[name]
     for p in parameters:
         if p.grad is not None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_gen.inference.latents.prototype import plates
+from ppl_gen.sites import plates
 
 
 class _Place(NamedTuple):

@@ -16,21 +16,15 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from ppl_gen.contexts import evaluating, forked, store_kept
-from ppl_gen.inference.engine.graphs import Functional, tracing
+from ppl_gen.contexts import device_of, evaluating, forked, store_kept
+from ppl_gen.inference.engine.graphs import Functional
+from ppl_gen.inference.engine.vectorised import at_each
+from ppl_gen.inference.expect import expect_counts, expect_finite
 from ppl_gen.inference.latents.layout import Layout
-from ppl_gen.inference.latents.prototype import (
-    anywhere,
-    continuous_sites,
-    deterministic_sites,
-    device_of,
-    expect_counts,
-    expect_finite,
-    nesting,
-    plates,
-    prototype_of,
-)
+from ppl_gen.inference.latents.prototype import anywhere, continuous_sites, prototype_of
 from ppl_gen.program import log_density, stochastic_sites
+from ppl_gen.pyro_patches import tracing
+from ppl_gen.sites import deterministic_sites, nesting, plates
 
 
 class Potential:
@@ -201,15 +195,8 @@ class Potential:
                 )
                 return {name: trace.nodes[name]["value"] for name in self._deterministic}
 
-            width = max(1, sum(value[0].numel() for value in values.values()))
-            try:
-                with tracing():
-                    return values | vmap(
-                        follow, randomness="same", chunk_size=max(1, 2**22 // width)
-                    )(values)
-            except Exception:  # whatever keeps vmap from following
-                each = [follow({k: v[i] for k, v in values.items()}) for i in range(q.shape[0])]
-                return values | {k: torch.stack([d[k] for d in each]) for k in self._deterministic}
+            width = sum(value[0].numel() for value in values.values())
+            return values | at_each(follow, values, width=width, randomness="same")
 
     def _bound(self) -> Any:
         return self.model(*self._args)

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "anywhere",
-    "continuous_sites",
-    "deterministic_sites",
-    "device_of",
-    "expect_counts",
-    "expect_finite",
-    "nesting",
-    "plates",
-    "prototype_of",
-]
+__all__ = ["anywhere", "continuous_sites", "prototype_of"]
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,41 +14,8 @@ from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
-from ppl_gen.contexts import forked, owner
+from ppl_gen.contexts import forked
 from ppl_gen.program import stochastic_sites
-
-
-def expect_counts(**counts: int) -> None:
-    """Says when a number of draws, chains or warm-up steps is too small.
-
-    Raises:
-        ValueError: Then.
-    """
-    for name, count in counts.items():
-        least = 0 if name == "warmup" else 1
-        if count < least:
-            raise ValueError(f"expected {name} of at least {least}, got {count}")
-
-
-def expect_finite(args: Sequence[Any]) -> None:
-    """Says when an argument has NaN or infinite values.
-
-    Raises:
-        ValueError: Then.
-    """
-    for i, a in enumerate(args):
-        if torch.is_tensor(a) and not bool(torch.isfinite(a).all()):
-            raise ValueError(
-                f"expected finite data, got NaN or infinite values in argument {i}; remove or "
-                "replace them"
-            )
-
-
-def device_of(model: Callable[..., Any], args: Sequence[Any]) -> torch.device:
-    """Where the tensors of a call lie: those of its arguments, else of its module."""
-    module = owner(model)
-    held = [*args, *(module.parameters() if isinstance(module, torch.nn.Module) else ())]
-    return next((t.device for t in held if torch.is_tensor(t)), torch.device("cpu"))
 
 
 def anywhere(site: Any) -> Tensor:
@@ -168,44 +125,3 @@ def _bounds(support: Any) -> list[Tensor]:
 
 def _described(shapes: dict[str, torch.Size]) -> str:
     return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
-
-
-def deterministic_sites(trace: poutine.Trace) -> list[str]:
-    """The sites of pyro.deterministic; none where discrete latents are summed out, on which they
-    may depend.
-    """
-    if any(
-        s["fn"].support.is_discrete
-        for s in stochastic_sites(trace).values()
-        if not s["is_observed"]
-    ):
-        return []
-    return [
-        n
-        for n, s in trace.nodes.items()
-        if s["type"] == "sample" and s["infer"].get("_deterministic")
-    ]
-
-
-def nesting(trace: poutine.Trace) -> int:
-    """The number of axes that plates take; what initialize_model would find out by drawing from the
-    priors.
-    """
-    frames = [
-        f for s in stochastic_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized
-    ]
-    return max((-f.dim for f in frames), default=0)
-
-
-def plates(site: Any) -> tuple[str, ...]:
-    """For each axis of a site, the name of its plate, or "" where it is in none."""
-    frames = {f.dim: (f.name, f.size) for f in site["cond_indep_stack"] if f.vectorized}
-    shape = tuple(site["value"].shape)
-    events = len(site["fn"].event_shape)
-    if site["infer"].get("_deterministic") and events == len(shape):
-        events = 0  # pyro.deterministic takes all axes for its event where it is not told
-    names = []
-    for axis in range(-len(shape), 0):
-        name, size = frames.get(axis + events, ("", 0))
-        names.append(name if axis + events < 0 and size == shape[axis] else "")
-    return tuple(names)

@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich import progress as bars
 from torch import Tensor
 
 from ppl_gen.inference.latents.layout import coordinates
+from ppl_gen.inference.mcmc.diagnostics import (
+    Statistic,
+    by_coordinate,
+    constant,
+    one_by_one,
+    quantile,
+)
 
 if TYPE_CHECKING:
     import pandas
 
 # Numbers that are held as float64 at once while coordinates are gone through.
-_CHUNK = 2**24
 _TAILS = (0.05, 0.95)
-Statistic = Callable[[NDArray[np.float64]], Any]
 
 
 class Progress(NamedTuple):
@@ -145,7 +149,7 @@ class Draws:
         """
         import arviz
 
-        return self._every(_one_by_one(arviz.rhat, least=4 if self.chains > 1 else math.inf))
+        return self._every(one_by_one(arviz.rhat, least=4 if self.chains > 1 else math.inf))
 
     @cached_property
     def ess(self) -> dict[str, Tensor]:
@@ -154,7 +158,7 @@ class Draws:
         """
         import arviz
 
-        return self._every(_one_by_one(arviz.ess, method="bulk"))
+        return self._every(one_by_one(arviz.ess, method="bulk"))
 
     @cached_property
     def ess_tail(self) -> dict[str, Tensor]:
@@ -163,21 +167,21 @@ class Draws:
         """
         import arviz
 
-        return self._every(_one_by_one(arviz.ess, method="tail", prob=_TAILS))
+        return self._every(one_by_one(arviz.ess, method="tail", prob=_TAILS))
 
     @cached_property
     def mcse(self) -> dict[str, Tensor]:
         """The Monte Carlo standard error of the mean, sd / √ESS."""
         import arviz
 
-        return self._every(_one_by_one(arviz.mcse, method="mean"))
+        return self._every(one_by_one(arviz.mcse, method="mean"))
 
     @cached_property
     def mcse_sd(self) -> dict[str, Tensor]:
         """The Monte Carlo standard error of the standard deviation."""
         import arviz
 
-        return self._every(_one_by_one(arviz.mcse, method="sd"))
+        return self._every(one_by_one(arviz.mcse, method="sd"))
 
     @cached_property
     def max_r_hat(self) -> float:
@@ -205,7 +209,7 @@ class Draws:
         """
         import pandas
 
-        ends = [self._every(partial(_quantile, p)) for p in _TAILS]
+        ends = [self._every(partial(quantile, p)) for p in _TAILS]
         columns = {
             "mean": self.mean,
             "sd": self.sd,
@@ -237,49 +241,9 @@ class Draws:
 
     def _every(self, statistic: Statistic) -> dict[str, Tensor]:
         """A statistic of each coordinate, given draws of shape (coordinates, chains, draws)."""
-        return {name: _by_coordinate(value, statistic) for name, value in self.samples.items()}
+        return {name: by_coordinate(value, statistic) for name, value in self.samples.items()}
 
     def _moving(self, by_site: dict[str, Tensor]) -> Tensor:
         """The values of all coordinates that are not constant."""
-        constant = self._every(_constant)
-        return torch.cat([by_site[name][constant[name] == 0] for name in self.samples])
-
-
-def _by_coordinate(value: Tensor, statistic: Statistic) -> Tensor:
-    """The statistic of every coordinate, float64, a bounded number of coordinates at a time."""
-    flat = value.detach().reshape(*value.shape[:2], -1)
-    width = max(1, _CHUNK // max(1, flat.shape[0] * flat.shape[1]))
-    parts = [
-        torch.as_tensor(
-            np.asarray(
-                statistic(part.permute(2, 0, 1).double().cpu().contiguous().numpy()), dtype=float
-            )
-        )
-        for part in flat.split(width, dim=-1)
-    ]
-    return torch.cat(parts).reshape(value.shape[2:])
-
-
-def _one_by_one(diagnostic: Callable[..., Any], *, least: float = 4, **options: Any) -> Statistic:
-    """ArviZ's diagnostic of each (chains, draws), wherever it says something; ArviZ itself goes
-    through them in a loop.
-    """
-
-    def statistic(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        results = np.full(len(z), np.nan)
-        if z.shape[2] >= least:
-            with np.errstate(all="ignore"):
-                for i in np.flatnonzero(np.isfinite(z).all((1, 2)) & ~_constant(z)):
-                    results[i] = diagnostic(z[i], **options)
-        return results
-
-    return statistic
-
-
-def _quantile(p: float, z: NDArray[np.float64]) -> Any:
-    return np.quantile(z.reshape(len(z), -1), p, axis=1)
-
-
-def _constant(z: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether all draws of a coordinate are equal."""
-    return np.ptp(z, (1, 2)) == 0
+        constants = self._every(constant)
+        return torch.cat([by_site[name][constants[name] == 0] for name in self.samples])

@@ -10,7 +10,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Hashable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.contexts import evaluating, forked, owner, store_kept
-from ppl_gen.inference.engine.graphs import shapes, tracing
+from ppl_gen.contexts import evaluating, owner, seeded, store_kept
+from ppl_gen.inference.engine.graphs import shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, expect_engine, plan
-from ppl_gen.inference.latents.potential import Potential, expect_counts
+from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.adaptation import (
     DualAveraging,
     Scales,
@@ -32,6 +32,7 @@ from ppl_gen.inference.mcmc.adaptation import (
 from ppl_gen.inference.mcmc.by_datum import in_chunks, rows_at_once
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.leapfrog import finish, leapfrog, log_uniform
+from ppl_gen.pyro_patches import tracing
 
 LONGEST = 512
 _graphs: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -112,13 +113,18 @@ def hmc(
         Potential(model, args, local=True)  # says what is wrong with any of the data
         part = partial(hmc, model, local=True, chunk=args[0].shape[0], engine=engine, **options)
         with (
-            nullcontext() if seed is None else forked(args[0].device, seed),
+            seeded(args[0].device, seed),
             reporting(on_draw, progress) as tell,
         ):
             return in_chunks(part, args, rows, tell)
     potential = Potential(model, args, local=local)
-    seeded = nullcontext() if seed is None else forked(potential.device, seed)
-    with evaluating(model), tracing(), store_kept(), seeded, reporting(on_draw, progress) as tell:
+    with (
+        evaluating(model),
+        tracing(),
+        store_kept(),
+        seeded(potential.device, seed),
+        reporting(on_draw, progress) as tell,
+    ):
         start = time.perf_counter()
         moves = _Moves(potential, chains, engine, 2 * (draws + warmup))
         ready = time.perf_counter()

@@ -7,7 +7,6 @@ __all__ = ["nuts"]
 import math
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +14,9 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, store_kept
-from ppl_gen.inference.latents.potential import Potential, expect_counts
+from ppl_gen.contexts import device_of, evaluating, seeded, store_kept
+from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 
 
@@ -72,9 +72,8 @@ def nuts(
         raise ValueError(
             f"expected target_accept between 0 and 1, got {target_accept}; 0.8 is usual"
         )
-    device = next((a.device for a in args if torch.is_tensor(a)), torch.device("cpu"))
-    seeded = nullcontext() if seed is None else forked(device, seed)
-    with store_kept(), seeded, evaluating(model):
+    device = device_of(None, args)
+    with store_kept(), seeded(device, seed), evaluating(model):
         began = perf_counter()
         potential = Potential(model, args)
         starts = potential.starts(chains)

@@ -18,16 +18,17 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, forked, store_kept
+from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.prediction.pointwise import (
     ancestral,
-    at_each,
     axes,
     log_likelihood,
     replicated,
     values_at,
 )
 from ppl_gen.program import is_auxiliary, stochastic_sites
+from ppl_gen.pyro_patches import masks_out
 
 if TYPE_CHECKING:
     import xarray
@@ -345,7 +346,7 @@ def _is_improper(site: Mapping[str, Any]) -> bool:
     """Whether a site has no prior to draw from: an improper one, or one that is masked away."""
     fn, masked = site["fn"], site["mask"] is False
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
-        masked, fn = masked or getattr(fn, "_mask", None) is False, fn.base_dist
+        masked, fn = masked or masks_out(fn), fn.base_dist
     return not site["infer"].get("_deterministic") and (
         masked or isinstance(fn, dist.ImproperUniform)
     )

@@ -17,11 +17,12 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import vmap
 
-from ppl_gen.inference.comparison.marginals import effective_size
-from ppl_gen.inference.engine.graphs import drawing
+from ppl_gen.inference.engine.vectorised import at_each
+from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.arviz_export import container
-from ppl_gen.inference.prediction.pointwise import at_each, log_likelihood, values_at
+from ppl_gen.inference.prediction.pointwise import log_likelihood, values_at
 from ppl_gen.program import stochastic_sites
+from ppl_gen.pyro_patches import drawing
 
 _CHUNK = 2**22
 _MOST = 2**28  # numbers computed for the inner averages, before the error is taken as it is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Pointwise", "ancestral", "at_each", "axes", "log_likelihood", "replicated", "values_at"]
+__all__ = ["Pointwise", "ancestral", "axes", "log_likelihood", "replicated", "values_at"]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,14 +13,10 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.func import vmap
 
-from ppl_gen.inference.engine.graphs import drawing
 from ppl_gen.program import is_auxiliary, plate_nesting, stochastic_sites
 
 Values = dict[str, Tensor]
-# Numbers that are computed at once while draws are gone through.
-_CHUNK = 2**22
 _MOST_AXES = 50  # of a tensor; torch allows some more
 
 
@@ -32,21 +28,6 @@ class _Unobserved(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] and not msg["infer"].get("_deterministic"):
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
-
-
-def at_each(function: Callable[[Values], Values], draws: Values) -> Values:
-    """function(draw) at each draw, the draws on the first axis: all at once by vmap, else one after
-    the other.
-    """
-    count = next(iter(draws.values())).shape[0]
-    first = function({name: value[0] for name, value in draws.items()})
-    width = max(1, sum(value.numel() for value in first.values()))
-    try:
-        with drawing():
-            return vmap(function, randomness="different", chunk_size=max(1, _CHUNK // width))(draws)
-    except Exception:  # whatever keeps vmap from following
-        each = [function({name: value[i] for name, value in draws.items()}) for i in range(count)]
-        return {name: torch.stack([values[name] for values in each]) for name in first}
 
 
 def values_at(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 __all__ = ["ClassifierTest", "classifier_test"]
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import seeded
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 from ppl_gen.inference.shares import Share
 
@@ -86,7 +85,7 @@ def classifier_test(
         )
     x, y = as_vectors(x, y, features, least=10)
     n = min(len(x), len(y))
-    with nullcontext() if seed is None else forked(x.device, seed):
+    with seeded(x.device, seed):
         x, y = (t[torch.randperm(len(t), device=t.device)[:n]] for t in (x, y))
         fitted = _fitted(classifier, torch.cat([x[: n // 2], y[: n // 2]]), n // 2)
         held = torch.cat([x[n // 2 :], y[n // 2 :]])

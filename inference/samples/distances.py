@@ -7,13 +7,12 @@ from __future__ import annotations
 __all__ = ["energy_distance", "frechet_distance", "mmd", "polynomial_mmd", "sliced_wasserstein"]
 
 import math
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import seeded
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.discrepancies import (
     couplings,
@@ -103,7 +102,7 @@ def polynomial_mmd(
             f"expected at least 2 subsets of 4 to {min(len(x), len(y))} points, got {subsets} of "
             f"{subset_size}; take smaller ones, or none"
         )
-    with nullcontext() if seed is None else forked(x.device, seed):
+    with seeded(x.device, seed):
         parts = [
             [t[torch.randperm(len(t), device=t.device)[:subset_size]] for t in (x, y)]
             for _ in range(subsets)
@@ -221,7 +220,7 @@ def sliced_wasserstein(
         raise ValueError(
             f"expected at least 2 projections, got {projections}; some hundred are usual"
         )
-    with nullcontext() if seed is None else forked(x.device, seed):
+    with seeded(x.device, seed):
         theta = directions(x, projections)
     x, y = x @ theta, y @ theta
     (a, order_a), (b, order_b) = x.sort(0), y.sort(0)

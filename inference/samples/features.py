@@ -6,14 +6,13 @@ from __future__ import annotations
 
 __all__ = ["PCA", "Classifier", "classifier_features", "inception_features"]
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppl_gen.contexts import evaluating, forked
+from ppl_gen.contexts import evaluating, seeded
 from ppl_gen.inference.samples.vectors import Features
 from ppl_gen.inference.shares import Share
 from ppl_gen.nn import conv_features, mlp
@@ -161,7 +160,7 @@ def classifier_features(
     _check_labels(x, y, classes)
     x, y = x[y >= 0].detach(), y[y >= 0]
     outputs = int(y.max()) + 1 if classes is None else classes
-    with nullcontext() if seed is None else forked(x.device, seed):
+    with seeded(x.device, seed):
         order = torch.randperm(len(x), device=x.device)
         held, kept = order[: len(x) // _HELD_OUT], order[len(x) // _HELD_OUT :]
         image = x.dim() == 4 and all(8 <= side <= 64 for side in x.shape[2:])

@@ -6,7 +6,6 @@ __all__ = ["Statistic", "TwoSample", "two_sample_test"]
 
 import functools
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import forked, seeded
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.discrepancies import (
     directions,
@@ -103,7 +102,7 @@ def two_sample_test(
     expect_permutations(permutations)
     x, y = as_vectors(x, y, features, least=4)
     count = len(x) + len(y)
-    with nullcontext() if seed is None else forked(x.device, seed), torch.no_grad():
+    with seeded(x.device, seed), torch.no_grad():
         orders = torch.rand(permutations, count, device=x.device).argsort(1)
         orders = torch.cat([torch.arange(count, device=x.device)[None], orders])
         values = _drawn(statistic, x, y, orders, progress)
@@ -198,7 +197,7 @@ def _sliced(
     """All from one sorting of the pooled points, of which those of either sample are in order as
     well.
     """
-    with nullcontext() if seed is None else forked(pooled.device, seed):
+    with seeded(pooled.device, seed):
         theta = directions(pooled, projections)
     values, places = (t.T.contiguous() for t in (pooled @ theta).sort(0))
     found = []

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 __all__ = ["PrecisionRecall", "precision_recall"]
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import seeded
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.kernels import blocks, squared_distances
 from ppl_gen.inference.samples.vectors import Features, as_vectors
@@ -86,7 +85,7 @@ def precision_recall(
         raise ValueError(f"expected k and splits of at least 1, got {k} and {splits}")
     y, x = as_vectors(sample, data, features, least=2 * k + 2)
     values, halves = _counted(y, x, k), []
-    with nullcontext() if seed is None else forked(x.device, seed):
+    with seeded(x.device, seed):
         for _ in range(splits):
             ys, xs = (t[torch.randperm(len(t), device=t.device)].tensor_split(2) for t in (y, x))
             halves.append(torch.stack([_counted(*pair, k) for pair in zip(ys, xs, strict=True)]))

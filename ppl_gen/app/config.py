@@ -4,7 +4,7 @@ that it belongs to.
 
 from __future__ import annotations
 
-__all__ = ["ADVERSARIAL", "EXPLICIT", "MODELS", "Config", "resolve"]
+__all__ = ["ADVERSARIAL", "EXPLICIT", "MODELS", "Config"]
 
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
@@ -158,13 +158,3 @@ class Config:
         """The model and all that it has a use for, by name."""
         own = [each.name for each in self.options() if self.model in each.metadata["models"]]
         return {name: getattr(self, name) for name in ("model", *own)}
-
-
-def resolve(kind: str, name: str, known: Iterable[str]) -> str:
-    """The name itself, or a ValueError with the nearest one."""
-    from ppl_gen.data.sources import nearest  # brings torch with it
-
-    known = list(known)
-    if name not in known:
-        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, known)}")
-    return name

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.data.attributes import slant, thickness
-from ppl_gen.data.sources import nearest
+from ppl_gen.names import nearest
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 THICKNESS = ("thin", "", "thick")

@@ -34,6 +34,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ppl_gen import data
 from ppl_gen.data import sources
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit
+from ppl_gen.names import nearest
 
 # Makes images (N, C, H, W) of images, and of the places of these in their data set (N,).
 Change = Callable[[Tensor, Tensor], Tensor]
@@ -257,8 +258,7 @@ def load(
     for suffix in suffixes:
         if suffix not in SUFFIXES:
             raise ValueError(
-                f"no suffix named {suffix!r} in '{name_or_path}'; "
-                f"{sources.nearest(suffix, SUFFIXES)}"
+                f"no suffix named {suffix!r} in '{name_or_path}'; {nearest(suffix, SUFFIXES)}"
             )
     Split(
         torch.zeros(1), binarize=binarize

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["MANIFOLDS", "NAMES", "TORCHVISION", "find", "nearest"]
+__all__ = ["MANIFOLDS", "NAMES", "TORCHVISION", "find"]
 
-import difflib
 import math
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import ring
+from ppl_gen.names import nearest
 
 MEMORY = 2 * 2**30  # bytes of pixels that are held in memory rather than streamed
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -65,13 +65,6 @@ def find(
     raise ValueError(
         f"no data set and no folder, .npy or .npz file named {name!r}; {nearest(name, NAMES)}"
     )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: the nearest known one, and all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(known)}"
 
 
 def _dataset(

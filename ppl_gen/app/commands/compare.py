@@ -20,17 +20,17 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.config import resolve
 from ppl_gen.app.run.folder import expect_vacant, write_atomically
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import forked
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Comparison, compare, hmc, nuts, svi_step, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
-from ppl_gen.inference.latents.potential import expect_counts
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
+from ppl_gen.names import resolve
 from ppl_gen.program import simulate
 
 SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": hmc, "nuts": nuts}

@@ -26,7 +26,6 @@ from rich.table import Table
 from sklearn.ensemble import ExtraTreesClassifier
 from torch import Tensor
 
-from ppl_gen.app.config import resolve
 from ppl_gen.data import Dataset
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.classifier_test import classifier_test
@@ -41,6 +40,7 @@ from ppl_gen.inference.samples.features import PCA, classifier_features, incepti
 from ppl_gen.inference.samples.permutation import Statistic, TwoSample, two_sample_test
 from ppl_gen.inference.samples.precision_recall import PrecisionRecall, precision_recall
 from ppl_gen.inference.samples.vectors import Features, as_vectors
+from ppl_gen.names import resolve
 
 MOST = 2000  # data of each sample, unless more are asked for: time grows with their square
 _TRAINED = 20_000  # data that features are made of

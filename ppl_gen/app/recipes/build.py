@@ -35,7 +35,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from ppl_gen import likelihoods, models
-from ppl_gen.app.config import EXPLICIT, MODELS, Config, resolve
+from ppl_gen.app.config import EXPLICIT, MODELS, Config
 from ppl_gen.app.recipes.conditions import Condition
 from ppl_gen.data import Dataset, Split, StreamedSplit, domains
 from ppl_gen.data.domains import Domains
@@ -43,6 +43,7 @@ from ppl_gen.data.sources import NAMES
 from ppl_gen.inference import IWAE, DReG, FreeBits, StickingTheLanding, annealed
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import expect_engine
+from ppl_gen.names import resolve
 
 Data = Dataset | Domains
 SHOWN = 2000  # images of a domain that a translator's own prior draws from

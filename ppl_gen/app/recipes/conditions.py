@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppl_gen.app.config import Config, resolve
+from ppl_gen.app.config import Config
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.attributes import edges, slant, thickness
 from ppl_gen.data.captions import DIGITS, WORDS, Captions, TextEncoder
 from ppl_gen.data.domains import parse
+from ppl_gen.names import resolve
 from ppl_gen.nn import conv_features
 
 _CODE = 32  # numbers that a caption is turned into

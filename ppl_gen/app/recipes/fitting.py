@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ppl_gen import critics
-from ppl_gen.app.config import ADVERSARIAL, Config, resolve
+from ppl_gen.app.config import ADVERSARIAL, Config
 from ppl_gen.app.recipes import build
 from ppl_gen.app.recipes.conditions import Condition, condition
 from ppl_gen.contexts import evaluating, forked
@@ -37,6 +37,7 @@ from ppl_gen.inference.fitting.cycle import ImagePool
 from ppl_gen.inference.fitting.moment_matching import Discrepancy, moment_step
 from ppl_gen.inference.samples.discrepancies import squared_energy, squared_mmd
 from ppl_gen.inference.samples.features import classifier_features
+from ppl_gen.names import resolve
 from ppl_gen.program import simulate
 from ppl_gen.protocols import Step
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ppl_gen.contexts import evaluating
 from ppl_gen.inference import Estimate, ais, bdmc, elbo, log_evidence
 from ppl_gen.inference.diagnosis.refitting import refit, same_family
-from ppl_gen.inference.engine.graphs import tracing
 from ppl_gen.inference.engine.replay import Replay
 from ppl_gen.inference.evidence import path as path_module
 from ppl_gen.inference.evidence.path import Anneal, Path
@@ -28,6 +27,7 @@ from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import toy
 from ppl_gen.program import Observed, simulate
 from ppl_gen.protocols import Guide
+from ppl_gen.pyro_patches import tracing
 
 
 def prior_guide(program: Any, site: str = "z") -> Guide:

@@ -18,7 +18,7 @@ from programs import PROGRAMS, TwoLayers, digits
 from torch import Tensor, nn
 
 from ppl_gen.inference import Estimate, elbo, fit, log_evidence, svi_step
-from ppl_gen.inference.evidence.importance import _LogWeights, _pareto_shape, _tail_length
+from ppl_gen.inference.evidence.weights import LogWeights, _pareto_shape, _tail_length
 from ppl_gen.likelihoods import Bernoulli, Dirac, Gaussian
 from ppl_gen.models import CVAE, VAE, cvae, toy, vae
 from ppl_gen.priors import StandardNormal
@@ -208,7 +208,7 @@ class TestElbo:
         assert torch.equal(one.value, two.value)
         draws = torch.randn(50, 3, dtype=torch.float64)
         merged = (
-            _LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
+            LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
         )
         torch.testing.assert_close(merged.value, draws.mean(0))
         torch.testing.assert_close(merged.standard_error, draws.std(0) / 50**0.5)

@@ -102,7 +102,7 @@ class TestDiagnostics:
         assert draws.mean["mu"].dtype == torch.float64
 
     def test_chunks_do_not_matter(self, draws: Draws, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("ppl_gen.inference.mcmc.draws._CHUNK", 3000)
+        monkeypatch.setattr("ppl_gen.memory.DIAGNOSED", 3000)
         cut = replace(draws)
         assert torch.equal(cut.r_hat["z"], draws.r_hat["z"])
         assert torch.equal(cut.sd["z"], draws.sd["z"])

@@ -15,7 +15,8 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from ppl_gen.contexts import store_kept
-from ppl_gen.inference.prediction.pointwise import ancestral, at_each, log_likelihood, replicated
+from ppl_gen.inference.engine.vectorised import at_each
+from ppl_gen.inference.prediction.pointwise import ancestral, log_likelihood, replicated
 
 X = torch.tensor([0.3, -1.0, 2.0, 0.5, 1.5])
 
@@ -76,9 +77,9 @@ class TestAtEach:
     def test_chunks_and_a_loop_give_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         mu = torch.randn(7)
         whole, _ = pointwise(normal, X, mu=mu)
-        monkeypatch.setattr("ppl_gen.inference.prediction.pointwise._CHUNK", 10)
+        monkeypatch.setattr("ppl_gen.memory.VECTORISED", 10)
         torch.testing.assert_close(pointwise(normal, X, mu=mu)[0], whole)
-        monkeypatch.setattr("ppl_gen.inference.prediction.pointwise.vmap", None)
+        monkeypatch.setattr("ppl_gen.inference.engine.vectorised.vmap", None)
         torch.testing.assert_close(pointwise(normal, X, mu=mu)[0], whole)
 
     def test_the_param_store_is_kept(self) -> None:

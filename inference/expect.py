@@ -1,0 +1,65 @@
+"""What arguments have to be, in one wording each: expected, got, remedy."""
+
+from __future__ import annotations
+
+__all__ = [
+    "expect_at_least",
+    "expect_counts",
+    "expect_finite",
+    "expect_level",
+    "expect_target_accept",
+    "expect_weight",
+]
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+def expect_counts(**counts: int | None) -> None:
+    """Raises ValueError unless every count is at least 1, or 0 for `warmup`; None is passed over."""
+    for name, count in counts.items():
+        least = 1
+        if name == "warmup":
+            least = 0
+        expect_at_least(least, **{name: count})
+
+
+def expect_at_least(least: int, **counts: int | None) -> None:
+    """Raises ValueError unless every count is at least `least`; None is passed over."""
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise ValueError(f"expected {name} of at least {least}, got {count}")
+
+
+def expect_level(level: float) -> None:
+    """Raises ValueError unless the level of an interval or a test lies between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
+
+
+def expect_target_accept(target_accept: float) -> None:
+    """Raises ValueError unless the acceptance probability to adapt to lies between 0 and 1."""
+    if not 0 < target_accept < 1:
+        raise ValueError(
+            f"expected target_accept between 0 and 1, got {target_accept}; 0.8 is usual"
+        )
+
+
+def expect_weight(**weights: float) -> None:
+    """Raises ValueError unless every weight of a loss is finite and at least 0."""
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
+
+
+def expect_finite(args: Sequence[Any]) -> None:
+    """Raises ValueError if a tensor among the arguments holds NaN or infinite values."""
+    for i, argument in enumerate(args):
+        if torch.is_tensor(argument) and not bool(torch.isfinite(argument).all()):
+            raise ValueError(
+                f"expected finite data, got NaN or infinite values in argument {i}; remove or "
+                "replace them"
+            )

@@ -1,0 +1,198 @@
+"""Everything private of Pyro and torch that the library relies on; nothing private is used elsewhere.
+
+A new version of either may move these names: `pyro-ppl` is capped in pyproject.toml for that
+reason, and a test asks for each of them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "blend",
+    "drawing",
+    "forget_unconstrained",
+    "global_norm",
+    "held_tensors",
+    "listens_for_parameters",
+    "location_and_scale",
+    "make_fx",
+    "mark_as_stepped",
+    "masks_out",
+    "set_up",
+    "step_hooks",
+    "tracing",
+]
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pyro
+import torch
+from pyro.infer.autoguide import AutoGuide, AutoNormal
+from pyro.infer.util import torch_item
+from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.util import warn_if_inf, warn_if_nan
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def listens_for_parameters() -> bool:
+    """Whether a handler on Pyro's stack collects parameters alone, as `pyro.infer.SVI` does."""
+    return any(getattr(handler, "param_only", False) for handler in _PYRO_STACK)
+
+
+def forget_unconstrained(name: str) -> None:
+    """Takes off a stored parameter Pyro's weak reference to it, with which no module pickles."""
+    parameter = pyro.get_param_store()._params[name]
+    vars(parameter).pop("unconstrained", None)
+
+
+def set_up(guide: AutoGuide, *args: Any) -> None:
+    """Lets an automatic guide find its latents, as its own first call would."""
+    guide._setup_prototype(*args)
+
+
+def location_and_scale(guide: AutoNormal, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a site, unconstrained, under an AutoNormal."""
+    return guide._get_loc_and_scale(name)
+
+
+def masks_out(fn: Any) -> bool:
+    """Whether a distribution is masked out altogether, by `.mask(False)`."""
+    return getattr(fn, "_mask", None) is False
+
+
+def held_tensors(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A module's own parameters and buffers by name, as the dicts in which they can be replaced."""
+    return module._parameters, module._buffers
+
+
+def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """√Σ ‖t‖² over all tensors, in one pass."""
+    return torch.stack(torch._foreach_norm(tensors)).norm()
+
+
+def blend(old: Sequence[Tensor], new: Sequence[Tensor], weight: float) -> None:
+    """old ← old + weight (new − old), all tensors at once, in place."""
+    torch._foreach_lerp_(old, new, weight)
+
+
+def step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether something of a user's runs before or after the optimiser's step."""
+    return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
+
+
+def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:
+    """Tells learning-rate schedules, which ask, that the optimiser has made a step."""
+    vars(optimizer)["_opt_called"] = True
+
+
+class _SafeLog(torch.autograd.Function):
+    """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can
+    follow.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.log()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] / x.clamp(min=torch.finfo(x.dtype).eps)
+
+
+def _or_nan(attempt: Callable[..., Any]) -> Callable[..., Tensor]:
+    def replacement(*matrices: Tensor, **options: Any) -> Tensor:
+        result, info = attempt(*matrices, **options)
+        failed = (info != 0).reshape(info.shape + (1,) * (result.dim() - info.dim()))
+        return torch.where(failed, torch.nan, result)
+
+    return replacement
+
+
+# By their names in torch.linalg. A chain whose matrix is not positive definite has an energy of
+# NaN, and counts as divergent.
+_LINALG: dict[str, Callable[..., Tensor]] = {
+    "cholesky": _or_nan(torch.linalg.cholesky_ex),
+    "inv": _or_nan(torch.linalg.inv_ex),
+    "solve": _or_nan(torch.linalg.solve_ex),
+}
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from
+    following.
+    """
+    if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
+        yield
+        return
+    instead: dict[str, tuple[Any, Callable[..., Any]]] = {
+        "torch_item": (torch_item, lambda x: x.detach() if torch.is_tensor(x) else x),
+        "warn_if_nan": (warn_if_nan, lambda value, *args, **options: value),
+        "warn_if_inf": (warn_if_inf, lambda value, *args, **options: value),
+    }
+    with ExitStack() as stack:
+        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
+        # The switch of validation does not reach distributions that were made, or expanded, while
+        # it was on.
+        stack.enter_context(
+            patch.object(
+                torch.distributions.Distribution, "_validate_sample", lambda self, value: None
+            )
+        )
+        for name, replacement in _LINALG.items():
+            stack.enter_context(patch.object(torch.linalg, name, replacement))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("pyro."):
+                for attribute, (original, replacement) in instead.items():
+                    if vars(module).get(attribute) is original:
+                        stack.enter_context(patch.object(module, attribute, replacement))
+        yield
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Lets vmap follow Pyro where it draws and enumerates.
+
+    torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`:
+    vmap refuses both.
+    """
+    original, post_sample = (
+        torch.distributions.utils._standard_normal,
+        EnumMessenger._pyro_post_sample,
+    )
+
+    def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.randn(shape, dtype=dtype, device=device)
+
+    def shape_only(self: EnumMessenger, msg: Any) -> None:
+        value = msg["value"]
+        post_sample(
+            self,
+            {**msg, "value": SimpleNamespace(data=value, dim=value.dim)}
+            if torch.is_tensor(value)
+            else msg,
+        )
+
+    with ExitStack() as stack, tracing():
+        for name, module in list(sys.modules.items()):
+            if (
+                name.startswith(("pyro.", "torch.distributions."))
+                and vars(module).get("_standard_normal") is original
+            ):
+                stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
+        stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
+        yield
