@@ -33,7 +33,6 @@ class PPCA(nn.Module):
 
     Example:
         >>> program = PPCA(torch.ones(2, 1), torch.zeros(2), scale=1.0)
-        # − log 2π − log |WWᵀ + I| / 2, with a determinant of 3
         >>> program.exact_log_evidence(torch.zeros(1, 2))
         tensor([-2.3872])
         >>> program.exact_posterior(torch.tensor([[3.0, 3.0]])).mean
