@@ -6,8 +6,8 @@ __all__ = [
     "data_axis",
     "deterministic_sites",
     "is_auxiliary",
+    "is_deterministic",
     "log_prob_per_datum",
-    "nesting",
     "plate_nesting",
     "plates",
     "stochastic_sites",
@@ -26,24 +26,53 @@ from torch import Tensor
 
 
 def unwrapped(fn: Any, *, masks: bool = False) -> Any:
-    """The distribution inside `.to_event`; with `masks`, inside `.expand` and `.mask` as well."""
-    kinds: tuple[type, ...] = (torch.distributions.Independent,)
+    """The distribution inside `.to_event`; with `masks`, inside `.expand` and `.mask` as well.
+
+    Args:
+        fn: Any distribution.
+        masks: Whether to look inside `.expand` and `.mask` too.
+    """
+    wrappers: tuple[type, ...] = (torch.distributions.Independent,)
     if masks:
-        kinds = (*kinds, dist.MaskedDistribution, dist.ExpandedDistribution)
-    while isinstance(fn, kinds):
+        wrappers = (*wrappers, dist.MaskedDistribution, dist.ExpandedDistribution)
+    while isinstance(fn, wrappers):
         fn = fn.base_dist
     return fn
 
 
 def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
-    """The sample statements of a trace, without the subsampling of its plates."""
+    """The sample statements of a trace by name, without the subsampling of its plates."""
     return {
-        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not site_is_subsample(s)
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site_is_subsample(site)
     }
 
 
+def is_auxiliary(site: Mapping[str, Any]) -> bool:
+    """Whether a guide samples this site for its own use, as automatic guides do."""
+    return bool(site["infer"].get("is_auxiliary"))
+
+
+def is_deterministic(site: Mapping[str, Any]) -> bool:
+    """Whether this sample statement was made by `pyro.deterministic`."""
+    return bool(site["infer"].get("_deterministic"))
+
+
+def deterministic_sites(trace: poutine.Trace) -> list[str]:
+    """The names of the sites of `pyro.deterministic`; none where a latent is discrete.
+
+    Discrete latents are summed out, and the value of a deterministic site may depend on them.
+    """
+    sites = stochastic_sites(trace)
+    for site in sites.values():
+        if not site["is_observed"] and site["fn"].support.is_discrete:
+            return []
+    return [name for name, site in sites.items() if is_deterministic(site)]
+
+
 def data_axis(site: Mapping[str, Any]) -> int:
-    """The axis of the data in the value of a site of a trace, counted from the right.
+    """The axis of the data in the value of a site, counted from the right: −1 is the last.
 
     Raises:
         ValueError: If the site lies outside the plate "data".
@@ -57,75 +86,63 @@ def data_axis(site: Mapping[str, Any]) -> int:
     )
 
 
-def is_auxiliary(site: Mapping[str, Any]) -> bool:
-    """Whether a guide samples this site for its own use, as automatic guides do."""
-    return bool(site["infer"].get("is_auxiliary"))
+def plate_nesting(trace: poutine.Trace, *, least: int = 1) -> int:
+    """The number of axes that the plates of a trace take, the plate of `propose` apart.
+
+    Args:
+        trace: A trace of a model or guide.
+        least: The answer where there are no plates: 1 for programs, whose data always take an axis;
+            0 for any other Pyro model, as `max_plate_nesting` counts them.
+    """
+    nesting = least
+    for site in stochastic_sites(trace).values():
+        for frame in site["cond_indep_stack"]:
+            if frame.vectorized and frame.name != "_particles":
+                nesting = max(nesting, -frame.dim)
+    return nesting
 
 
-def plate_nesting(trace: poutine.Trace) -> int:
-    """The number of axes that the plates of a trace take, the particle plate apart."""
-    frames = [f for site in stochastic_sites(trace).values() for f in site["cond_indep_stack"]]
-    return max((-f.dim for f in frames if f.vectorized and f.name != "_particles"), default=1)
+def plates(site: Any) -> tuple[str, ...]:
+    """For each axis of the value of a site, the name of its plate, or "" where it is in none."""
+    shape = tuple(site["value"].shape)
+    events = len(site["fn"].event_shape)
+    if is_deterministic(site) and events == len(shape):
+        events = 0  # without event_dim, pyro.deterministic takes all axes for its event
+    plate_at = {frame.dim: frame for frame in site["cond_indep_stack"] if frame.vectorized}
+    names = []
+    for axis, size in enumerate(shape, start=-len(shape)):
+        plate = plate_at.get(axis + events)
+        if plate is None or plate.size != size:
+            names.append("")
+        else:
+            names.append(plate.name)
+    return tuple(names)
 
 
 def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
-    """The log density of a site of a trace, summed over its own plates but for "data", of shape
-    (*particles, N).
+    """The log density of a site in nats, summed over its plates but "data": (*particles, N).
 
     Masks are kept, scales are not.
+
+    Args:
+        site: A site of a trace.
+        nesting: The number of axes that the program's own plates take, as `plate_nesting` counts
+            them.
 
     Raises:
         ValueError: If the site lies outside the plate "data".
     """
-    plates = {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
-    if "data" not in plates:
+    axis_of = {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
+    if "data" not in axis_of:
         raise ValueError(
             f"expected every site inside the plate 'data', got {site['name']!r} outside it: a "
             "latent shared by all data has no density per datum; keep it as a parameter, or "
             "sample it by MCMC"
         )
     log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
-    log_prob = log_prob.reshape((1,) * (nesting - log_prob.dim()) + log_prob.shape)
-    others = [axis for axis in range(-nesting, 0) if axis != plates["data"]]
-    return log_prob.sum(others) if others else log_prob
-
-
-def deterministic_sites(trace: poutine.Trace) -> list[str]:
-    """The sites of pyro.deterministic; none where discrete latents are summed out, on which they
-    may depend.
-    """
-    if any(
-        s["fn"].support.is_discrete
-        for s in stochastic_sites(trace).values()
-        if not s["is_observed"]
-    ):
-        return []
-    return [
-        n
-        for n, s in trace.nodes.items()
-        if s["type"] == "sample" and s["infer"].get("_deterministic")
-    ]
-
-
-def nesting(trace: poutine.Trace) -> int:
-    """The number of axes that plates take; what initialize_model would find out by drawing from the
-    priors.
-    """
-    frames = [
-        f for s in stochastic_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized
-    ]
-    return max((-f.dim for f in frames), default=0)
-
-
-def plates(site: Any) -> tuple[str, ...]:
-    """For each axis of a site, the name of its plate, or "" where it is in none."""
-    frames = {f.dim: (f.name, f.size) for f in site["cond_indep_stack"] if f.vectorized}
-    shape = tuple(site["value"].shape)
-    events = len(site["fn"].event_shape)
-    if site["infer"].get("_deterministic") and events == len(shape):
-        events = 0  # pyro.deterministic takes all axes for its event where it is not told
-    names = []
-    for axis in range(-len(shape), 0):
-        name, size = frames.get(axis + events, ("", 0))
-        names.append(name if axis + events < 0 and size == shape[axis] else "")
-    return tuple(names)
+    missing = nesting - log_prob.dim()
+    log_prob = log_prob.reshape((1,) * missing + log_prob.shape)
+    others = [axis for axis in range(-nesting, 0) if axis != axis_of["data"]]
+    if not others:
+        return log_prob
+    return log_prob.sum(others)

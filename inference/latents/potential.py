@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Potential", "expect_counts"]
+__all__ = ["Potential", "log_joint"]
 
 import functools
 import warnings
@@ -19,12 +19,12 @@ from torch.func import grad_and_value, vmap
 from ppl_gen.contexts import device_of, evaluating, forked, store_kept
 from ppl_gen.inference.engine.graphs import Functional
 from ppl_gen.inference.engine.vectorised import at_each
-from ppl_gen.inference.expect import expect_counts, expect_finite
+from ppl_gen.inference.expect import expect_finite
 from ppl_gen.inference.latents.layout import Layout
 from ppl_gen.inference.latents.prototype import anywhere, continuous_sites, prototype_of
 from ppl_gen.program import log_density, stochastic_sites
 from ppl_gen.pyro_patches import tracing
-from ppl_gen.sites import deterministic_sites, nesting, plates
+from ppl_gen.sites import deterministic_sites, plate_nesting, plates
 
 
 class Potential:
@@ -73,7 +73,7 @@ class Potential:
                         self._bound,
                         init_strategy=anywhere,
                         initial_params=values,
-                        max_plate_nesting=nesting(prototype),
+                        max_plate_nesting=plate_nesting(prototype, least=0),
                     )
             self.layout = Layout(latents, self._transforms, args[0].shape[0] if local else None)
         self.shape = self.layout.shape
@@ -231,3 +231,10 @@ class Potential:
             if bad
             else "the gradient of the log density, though every site is finite"
         )
+
+
+def log_joint(potential: Potential, q: Tensor) -> Tensor:
+    """log p(x, z(q)) + log |∂z/∂q| at many points q (M, B, D), of shape (M, B), in nats."""
+    tensors = potential.tensors
+    width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
+    return -at_each(lambda point: potential.energy(point, *tensors), q, width=width)
