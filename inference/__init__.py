@@ -11,7 +11,7 @@ from ppl_gen.inference.comparison.compare import Comparison, compare
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
 from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
 from ppl_gen.inference.diagnosis.sbc import Calibration, sbc
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, Share
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
 from ppl_gen.inference.evidence.importance import elbo, log_evidence
@@ -19,11 +19,11 @@ from ppl_gen.inference.fitting import losses, objectives
 from ppl_gen.inference.fitting.adversarial import adversarial_step, moving_average
 from ppl_gen.inference.fitting.cycle import CycleErrors, cycle_errors, cycle_step
 from ppl_gen.inference.fitting.information import code_information, information_loss
-from ppl_gen.inference.fitting.loop import Record, fit, iterate
+from ppl_gen.inference.fitting.loop import NotFinite, Record, fit, iterate
 from ppl_gen.inference.fitting.losses import AdversarialLoss
 from ppl_gen.inference.fitting.moment_matching import moment_step
 from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
-from ppl_gen.inference.fitting.svi import NotFinite, svi_step
+from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
@@ -45,7 +45,6 @@ from ppl_gen.inference.samples.features import (
 from ppl_gen.inference.samples.moments import Moments, moments
 from ppl_gen.inference.samples.permutation import TwoSample, two_sample_test
 from ppl_gen.inference.samples.precision_recall import PrecisionRecall, precision_recall
-from ppl_gen.inference.shares import Share
 
 __all__ = [
     "IWAE",

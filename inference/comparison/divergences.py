@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ppl_gen.inference.comparison.exact import Exact
-from ppl_gen.inference.comparison.guide_density import Approximation, log_joint
+from ppl_gen.inference.comparison.guide_density import Approximation
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.weights import summarised
-from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.loo import Elpd, Predictive
 

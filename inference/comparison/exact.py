@@ -14,8 +14,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_gen.inference.comparison.guide_density import log_joint
-from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.protocols import Distribution
 
 

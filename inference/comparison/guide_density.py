@@ -4,7 +4,7 @@ where it can be had.
 
 from __future__ import annotations
 
-__all__ = ["Approximation", "log_joint"]
+__all__ = ["Approximation"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,13 +21,6 @@ from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.program import is_auxiliary, stochastic_sites
 from ppl_gen.pyro_patches import location_and_scale
-
-
-def log_joint(potential: Potential, q: Tensor) -> Tensor:
-    """log p(x, z(q)) + log |∂z/∂q| at many points q (M, B, D), of shape (M, B), in nats."""
-    tensors = potential.tensors
-    width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
-    return -at_each(lambda point: potential.energy(point, *tensors), q, width=width)
 
 
 class Approximation:

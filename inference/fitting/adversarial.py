@@ -27,9 +27,9 @@ from torch.optim.swa_utils import AveragedModel
 from ppl_gen.contexts import evaluating, forked, modules_of, takes
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.fitting.game import Watch
+from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.fitting.losses import AdversarialLoss, gradient_penalty, non_saturating
 from ppl_gen.inference.fitting.losses import r1 as zero_centred
-from ppl_gen.inference.fitting.svi import NotFinite
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Program, Step
 from ppl_gen.pyro_patches import blend, held_tensors

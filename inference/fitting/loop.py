@@ -4,7 +4,7 @@ around `iterate`.
 
 from __future__ import annotations
 
-__all__ = ["Record", "fit", "iterate"]
+__all__ = ["NotFinite", "Record", "fit", "iterate"]
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,12 @@ from rich.progress import track
 from torch import Tensor
 
 from ppl_gen.protocols import Step
+
+
+class NotFinite(FloatingPointError):
+    """A loss or gradient that is NaN or infinite; raised before the update, so that the parameters
+    are still good.
+    """
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_gen.contexts import takes
 from ppl_gen.inference.checks import check_draws
-from ppl_gen.inference.fitting.svi import NotFinite
+from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.samples.discrepancies import squared_mmd
 from ppl_gen.inference.samples.kernels import median_heuristic
 from ppl_gen.inference.samples.vectors import Features

@@ -24,17 +24,12 @@ from ppl_gen.contexts import guide_of, owner, simulates, takes
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine, Replay
+from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
 
 Schedule = float | Callable[[int], float]
-
-
-class NotFinite(FloatingPointError):
-    """A loss or gradient that is NaN or infinite; raised before the update, so that the parameters
-    are still good.
-    """
 
 
 def svi_step(
