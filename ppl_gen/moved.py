@@ -47,6 +47,7 @@ MOVED = {
     "ppl_gen.inference.predictive": "ppl_gen.inference.prediction.pointwise",
     "ppl_gen.inference.refitting": "ppl_gen.inference.diagnosis.refitting",
     "ppl_gen.inference.schedules": "ppl_gen.inference.evidence.temperatures",
+    "ppl_gen.inference.shares": "ppl_gen.inference.estimate",
     "ppl_gen.inference.svi": "ppl_gen.inference.fitting.svi",
     "ppl_gen.inference.two_sample": "ppl_gen.inference.samples.permutation",
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_gen.contexts import seeded
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
-from ppl_gen.inference.shares import Share
+from ppl_gen.inference.estimate import Share
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, Share
 from ppl_gen.inference.samples.kernels import blocks, squared_distances
 from ppl_gen.inference.samples.vectors import Features, as_vectors
-from ppl_gen.inference.shares import Share
 
 
 @dataclass(frozen=True)

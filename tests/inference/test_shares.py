@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ppl_gen.inference.shares import Share
+from ppl_gen.inference.estimate import Share
 
 
 class TestInterval:
