@@ -14,8 +14,8 @@ from sklearn.metrics import confusion_matrix
 from sklearn.svm import SVC
 from torch import Tensor
 
+from ppl_gen import data
 from ppl_gen.critics import conv_critic
-from ppl_gen.data import domains
 from ppl_gen.inference import (
     Classifier,
     CycleErrors,
@@ -81,7 +81,7 @@ def translate(
     """Trains a CycleGAN as `ppl-gen fit cycle-gan` does, and has test images of both domains read,
     at most 2000 of each.
     """
-    a, b = (domains.load(name) for name in (name_a, name_b))
+    a, b = (data.load(name) for name in (name_a, name_b))
     torch.manual_seed(seed)
     program = cycle_gan(a.train.x, b.train.x, alike=identity > 0)
     critics = conv_critic(a.shape, width=width), conv_critic(b.shape, width=width)
@@ -102,7 +102,7 @@ def translate(
         semantic_weight=semantic or 1.0,
         r1=0.1,
     )
-    batches = domains.Domains(a, b).train.batches(50)
+    batches = data.Domains(a, b).train.batches(50)
     done = 0
     while done < steps:
         for batch in batches:

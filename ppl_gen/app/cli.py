@@ -82,7 +82,7 @@ def fit(
     with one_line_errors():
         from ppl_gen.app.commands import fit as fit_command
         from ppl_gen.app.recipes.build import configure
-        from ppl_gen.data.domains import parse
+        from ppl_gen.data import parse
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")

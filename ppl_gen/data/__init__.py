@@ -4,11 +4,8 @@ captions of images.
 
 from ppl_gen.data.attributes import edges, slant, thickness
 from ppl_gen.data.captions import Captions, TextEncoder
-from ppl_gen.data.domains import (
+from ppl_gen.data.changes import (
     SUFFIXES,
-    Domains,
-    Unpaired,
-    UnpairedBatches,
     central,
     coloured,
     in_colour,
@@ -17,7 +14,9 @@ from ppl_gen.data.domains import (
     prepared,
     rotated,
 )
-from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit, load
+from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
+from ppl_gen.data.loading import load
+from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import Coverage, modes_covered, ring
 
 __all__ = [

@@ -1,6 +1,4 @@
-"""What is measured on a picture of a stroke: how thick it is, how far it leans, where its edges
-lie.
-"""
+"""What is measured on a picture of a stroke: its thickness, its slant, its edges."""
 
 from __future__ import annotations
 
@@ -12,8 +10,7 @@ from torch.nn import functional as F
 
 
 def thickness(x: Tensor) -> Tensor:
-    """2 Σ x / Σ ‖∇x‖, the ink over half the length of its edge: the width of a stroke, in pixels,
-    of shape (N,).
+    """2 Σ x / Σ ‖∇x‖, the ink over half the length of its edge: the width of a stroke in pixels.
 
     A stroke of width w and length L has ink wL and an edge of 2L, apart from its ends. The length
     of a grey image's edge is its total variation, so that pale ink changes nothing and blurring
@@ -22,8 +19,11 @@ def thickness(x: Tensor) -> Tensor:
     Args:
         x: Images (N, C, H, W), ink being bright; colours are averaged.
 
+    Returns:
+        The thickness of each image, (N,).
+
     Raises:
-        ValueError: If x is not of that shape, as for all that follow.
+        ValueError: If x is not of that shape.
 
     Example:
         >>> bar = torch.zeros(1, 1, 28, 28)
@@ -33,37 +33,50 @@ def thickness(x: Tensor) -> Tensor:
     """
     ink = _ink(x)
     padded = F.pad(ink, (1, 1, 1, 1))
-    down, right = padded[:, 1:, :-1] - padded[:, :-1, :-1], padded[:, :-1, 1:] - padded[:, :-1, :-1]
+    down = padded[:, 1:, :-1] - padded[:, :-1, :-1]
+    right = padded[:, :-1, 1:] - padded[:, :-1, :-1]
     edge = (down.square() + right.square()).sqrt().sum((1, 2))
     return _over(2 * ink.sum((1, 2)), edge)
 
 
 def slant(x: Tensor) -> Tensor:
-    """−μ₁₁ / μ₀₂: the columns that the ink moves to the right for each row up, of shape (N,); the
-    tangent of the angle.
+    """−μ₁₁ / μ₀₂: the columns that the ink moves to the right for each row up, tan of its angle.
 
     μ₁₁ and μ₀₂ are the ink's central moments, of column times row and of row squared, rows being
     counted downwards. Shearing an image by s adds s. A picture without height has slant 0.
 
     Args:
         x: Images (N, C, H, W), ink being bright; colours are averaged.
+
+    Returns:
+        The slant of each image, (N,).
+
+    Raises:
+        ValueError: If x is not of that shape.
     """
     ink = _ink(x)
     rows, columns = (torch.arange(n, dtype=ink.dtype, device=ink.device) for n in ink.shape[1:])
     mass = ink.sum((1, 2))
-    row = _over((ink.sum(2) * rows).sum(1), mass)[:, None] - rows  # upwards, from the centre
-    column = columns - _over((ink.sum(1) * columns).sum(1), mass)[:, None]
+    middle_row = _over((ink.sum(2) * rows).sum(1), mass)
+    middle_column = _over((ink.sum(1) * columns).sum(1), mass)
+    row = middle_row[:, None] - rows  # upwards, from the centre
+    column = columns - middle_column[:, None]
     mixed = torch.einsum("nhw,nh,nw->n", ink, row, column)
     return _over(mixed, (ink.sum(2) * row.square()).sum(1))
 
 
 def edges(x: Tensor) -> Tensor:
-    """min(1, ‖Sobel gradient‖ / 4): an outline in [0, 1], of shape (N, 1, H, W), 1 on both sides of
-    a full step.
+    """min(1, ‖Sobel gradient‖ / 4): an outline in [0, 1], which is 1 on both sides of a full step.
 
     Args:
         x: Images (N, C, H, W); colours are averaged. The outermost pixels are taken to go on beyond
             the border.
+
+    Returns:
+        The outlines, (N, 1, H, W).
+
+    Raises:
+        ValueError: If x is not of that shape.
     """
     ink = F.pad(_ink(x)[:, None], (1, 1, 1, 1), mode="replicate")
     across = ink.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4

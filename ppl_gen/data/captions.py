@@ -17,14 +17,14 @@ from ppl_gen.names import nearest
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 THICKNESS = ("thin", "", "thick")
 SLANT = ("left-leaning", "upright", "slanted")
-PADDING, LONGEST = "", 4
-WORDS = ("a", "an", *filter(None, THICKNESS), *SLANT)  # which no class can be named
+PADDING = ""
+LONGEST = 4  # words of a caption
+WORDS = ("a", "an", "thin", "thick", *SLANT)  # which no class can be named
 
 
 @dataclass(frozen=True)
 class Captions:
-    """What is said of an image: "a" or "an", its thickness unless it is middling, its slant, and
-    its class.
+    """What is said of an image: its thickness unless it is middling, its slant, and its class.
 
     The words compare an image with a data set: the lower, middle and upper third of its thickness
     and slant.
@@ -80,10 +80,9 @@ class Captions:
                 "hundreds"
             )
         thirds = []
+        ends = torch.tensor([1 / 3, 2 / 3]).double()
         for measure in (thickness, slant):
-            low, high = torch.quantile(
-                measure(x).double().cpu(), torch.tensor([1 / 3, 2 / 3]).double()
-            ).tolist()
+            low, high = torch.quantile(measure(x).double().cpu(), ends).tolist()
             if not low < high:
                 raise ValueError(
                     f"expected images that differ in {measure.__name__}, got thirds of {low:.3g} "
@@ -104,18 +103,24 @@ class Captions:
         return frozenset(map(_sentence, said))
 
     def expect_sentence(self, caption: str) -> None:
-        """Says when a caption, though of known words, is none that an image is ever given.
+        """Raises ValueError if a caption, though of known words, is none that an image may get.
+
+        Args:
+            caption: A sentence; capital letters and repeated spaces do not matter.
 
         Raises:
-            ValueError: Then, or as `encode` does.
+            ValueError: If a word is unknown, there is none, or no image is ever said to be so.
         """
         self.encode([caption])
-        if " ".join(caption.lower().split()) not in self.sentences:
-            things = (*self.names, self.missing)
-            raise ValueError(
-                f'expected a caption such as "{_sentence(("thick", "slanted", things[0]))}" (a or an; thin, thick or '
-                f"neither; {', '.join(SLANT[:-1])} or {SLANT[-1]}; {things[0]} to {things[-1]}), got {caption!r}"
-            )
+        if " ".join(caption.lower().split()) in self.sentences:
+            return
+        things = (*self.names, self.missing)
+        example = _sentence(("thick", "slanted", things[0]))
+        leanings = f"{', '.join(SLANT[:-1])} or {SLANT[-1]}"
+        raise ValueError(
+            f'expected a caption such as "{example}" (a or an; thin, thick or neither; '
+            f"{leanings}; {things[0]} to {things[-1]}), got {caption!r}"
+        )
 
     def of(self, x: Tensor, y: Tensor) -> list[str]:
         """The caption of each image.
@@ -138,24 +143,22 @@ class Captions:
                 f"expected labels in 0, …, {last}, or −1 where missing, got {int(y.min())} to "
                 f"{int(y.max())}"
             )
-        thick, lean = (
-            torch.bucketize(
-                measure(x).double(), torch.tensor(thresholds, dtype=torch.float64, device=x.device)
-            ).tolist()
-            for measure, thresholds in ((thickness, self.thickness), (slant, self.slant))
-        )
+        thick = _thirds(thickness(x), self.thickness)
+        lean = _thirds(slant(x), self.slant)
         named = (*self.names, self.missing)
-        return [
-            _sentence([THICKNESS[i], SLANT[j], named[k]])
-            for i, j, k in zip(thick, lean, y.tolist(), strict=True)
-        ]
+        captions = []
+        for i, j, k in zip(thick, lean, y.tolist(), strict=True):
+            captions.append(_sentence([THICKNESS[i], SLANT[j], named[k]]))
+        return captions
 
     def encode(self, captions: Sequence[str]) -> Tensor:
-        """Numbers of words, Long (N, L), with 0 after the end; L is 4, or the longest caption's
-        length if that is more.
+        """Captions as numbers of words, with 0 after the end.
 
         Args:
-            captions: Sentences of words of the vocabulary.
+            captions: N sentences of words of the vocabulary.
+
+        Returns:
+            Long (N, L); L is 4, or the longest caption's number of words if that is more.
 
         Raises:
             ValueError: If a word is unknown, or a caption has no words.
@@ -171,11 +174,10 @@ class Captions:
                         f"no word {word!r}, of {caption!r}; {nearest(word, self.vocabulary[1:])}"
                     )
         length = max([LONGEST, *map(len, sentences)])
-        padded = [
-            [*(numbers[word] for word in words), *[0] * (length - len(words))]
-            for words in sentences
-        ]
-        return torch.tensor(padded, dtype=torch.long).reshape(-1, length)
+        tokens = torch.zeros(len(sentences), length, dtype=torch.long)
+        for row, words in zip(tokens, sentences, strict=True):
+            row[: len(words)] = torch.tensor([numbers[word] for word in words])
+        return tokens
 
     def decode(self, tokens: Tensor) -> list[str]:
         """The captions of tokens (N, L), as `encode` made them."""
@@ -184,8 +186,7 @@ class Captions:
 
 
 class TextEncoder(nn.Module):
-    """e = W GRU(E t₁, …, E t_L) at the last word: a sentence as a vector that knows the order of
-    its words.
+    """e = W GRU(E t₁, …, E t_L) at the last word: a sentence as a vector, its order included.
 
     Args:
         vocabulary_size: The number of words, with the padding, whose number is 0.
@@ -219,6 +220,14 @@ class TextEncoder(nn.Module):
         return self.head(ends).unflatten(0, tokens.shape[:-1])
 
 
+def _thirds(values: Tensor, thresholds: tuple[float, float]) -> list[int]:
+    """Which third each value lies in: 0, 1 or 2."""
+    ends = torch.tensor(thresholds, dtype=torch.float64, device=values.device)
+    return torch.bucketize(values.double(), ends).tolist()
+
+
 def _sentence(words: Sequence[str]) -> str:
-    said = [word for word in words if word]
-    return " ".join(["an" if said[0][0] in "aeiou" else "a", *said])
+    """The words, without empty ones, after "a" or "an"."""
+    kept = [word for word in words if word]
+    article = "an" if kept[0][0] in "aeiou" else "a"
+    return " ".join([article, *kept])

@@ -1,14 +1,11 @@
-"""Data as programs see them: tensors (N, *shape), images in [0, 1], with one record of how they are
-binarised.
-"""
+"""Data as programs see them: tensors (N, *shape), images in [0, 1], and how they are binarised."""
 
 from __future__ import annotations
 
-__all__ = ["BINARIZATIONS", "Batches", "Dataset", "Split", "StreamedSplit", "load"]
+__all__ = ["BINARIZATIONS", "Batches", "Dataset", "Split", "StreamedSplit", "check_binarize"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +20,8 @@ class Split:
     """Data held in memory, on one device.
 
     Attributes:
-        x: (N, *shape). "threshold" and "static" binarisation are applied once, when the split is
-            made.
+        x: Data (N, *shape). "threshold" and "static" binarisation are applied once, when the split
+            is made.
         y: Labels, Long (N,), −1 where missing; attribute vectors (N, A); or None.
         binarize: None leaves x grey; "threshold" is x ≥ 1/2; "static" one Bernoulli(x) draw for
             good; "dynamic" a new draw at every presentation; "dequantize" adds uniform noise within
@@ -41,32 +38,33 @@ class Split:
     levels: int = 256
 
     def __post_init__(self) -> None:
-        _check_binarize(self.binarize)
-        if self.binarize is not None and not bool(((self.x >= 0) & (self.x <= 1)).all()):
-            raise ValueError(
-                "expected values in [0, 1] to binarise or dequantise, got "
-                f"{float(self.x.min()):.3g} to {float(self.x.max()):.3g}; rescale them, or take "
-                "binarize=None with a Gaussian likelihood"
-            )
+        check_binarize(self.binarize)
+        if self.binarize is not None:
+            _check_range(self.x)
         # Binary pixels come through both unchanged, so that a copy of this split holds the same
         # pixels.
         if self.binarize == "threshold":
-            object.__setattr__(self, "x", (self.x >= 0.5).to(self.x.dtype))
-        elif (
-            self.binarize == "static"
-        ):  # seeded by the number of data: training and test sets differ in their noise
-            object.__setattr__(self, "x", _draw(self.x, "dynamic", self.levels, len(self)))
+            object.__setattr__(self, "x", _thresholded(self.x))
+        elif self.binarize == "static":
+            # Seeded by the number of data, so that training and test sets differ in their noise.
+            seed = len(self)
+            object.__setattr__(self, "x", _fixed_draw(self.x, "dynamic", self.levels, seed))
 
     def __len__(self) -> int:
         return self.x.shape[0]
 
     def to(self, device: torch.device | str) -> Split:
         """The same data on another device."""
-        return replace(self, x=self.x.to(device), y=None if self.y is None else self.y.to(device))
+        if self.y is None:
+            return replace(self, x=self.x.to(device))
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
 
     def batches(self, size: int, shuffle: bool = True) -> Batches:
-        """Tuples (x,) or, with labels, (x, y) of up to `size` data; shuffled anew in every pass, on
-        the data's device.
+        """Tuples (x,) or, with labels, (x, y) of up to `size` data, on the data's device.
+
+        Args:
+            size: The number of data in a batch; the last batch of a pass may be smaller.
+            shuffle: Whether every pass takes the data in a new order.
 
         Raises:
             ValueError: If size is below 1 or above the number of data.
@@ -74,13 +72,18 @@ class Split:
         return Batches(self, size, shuffle)
 
     def fixed(self, seed: int = 0, limit: int | None = None) -> Split:
-        """The first `limit` data under one draw of their binarisation, the same for a seed on any
-        device.
+        """The first data under one draw of their binarisation, the same for a seed on any device.
 
         A test set is scored on this, so that two models see the same pixels.
+
+        Args:
+            seed: Of the draw.
+            limit: How many data; all if None.
         """
-        x = _draw(self.x[:limit], self.binarize, self.levels, seed)
-        return Split(x, None if self.y is None else self.y[:limit], None, self.levels)
+        x = _fixed_draw(self.x[:limit], self.binarize, self.levels, seed)
+        if self.y is None:
+            return Split(x, levels=self.levels)
+        return Split(x, self.y[:limit], levels=self.levels)
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,14 @@ class StreamedSplit:
 
     Attributes:
         source: Any torch dataset of (x, y), or of (x, −1) without labels.
-        binarize: "threshold", "dynamic" or "dequantize", as in `Split`; None leaves the images
-            grey.
-        levels: The number of grey levels.
+        binarize: "threshold", "dynamic" or "dequantize", as for `Split`; None leaves images grey.
+        levels: The number of grey levels of the stored images.
         device: Where batches go.
-        labelled: Whether y is worth handing out.
+        labelled: Whether batches hold y.
         workers: The number of reading processes.
+
+    Raises:
+        ValueError: If binarize is unknown, or "static", which takes data in memory.
     """
 
     source: Any
@@ -105,7 +110,7 @@ class StreamedSplit:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        _check_binarize(self.binarize)
+        check_binarize(self.binarize)
         if self.binarize == "static":
             raise ValueError(
                 "expected data in memory for static binarisation, got a stream: take 'dynamic' or "
@@ -120,28 +125,45 @@ class StreamedSplit:
         return replace(self, device=device)
 
     def batches(self, size: int, shuffle: bool = True) -> Batches:
-        """As `Split.batches`."""
+        """Tuples (x,) or, with labels, (x, y) of up to `size` data, on the stream's device.
+
+        Args:
+            size: The number of data in a batch; the last batch of a pass may be smaller.
+            shuffle: Whether every pass takes the data in a new order.
+
+        Raises:
+            ValueError: If size is below 1 or above the number of data.
+        """
         return Batches(self, size, shuffle)
 
     def fixed(self, seed: int = 0, limit: int | None = None) -> Split:
-        """The first `limit` data in memory, under one draw of their binarisation."""
-        chosen = (
-            self.source
-            if limit is None
-            else Subset(self.source, range(min(limit, len(self.source))))
-        )
-        own = (
-            torch.Generator()
-        )  # a loader draws a seed for its workers, even where it does not shuffle
+        """The first data, in memory, under one draw of their binarisation.
+
+        Args:
+            seed: Of the draw; it gives the same pixels on any device.
+            limit: How many data; all if None.
+        """
+        chosen = self.source
+        if limit is not None:
+            chosen = Subset(self.source, range(min(limit, len(self.source))))
+        # A loader draws a seed for its workers, even where it does not shuffle.
+        own = torch.Generator()
         rows = list(DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own))
         x, y = (torch.cat(column) for column in zip(*rows, strict=True))
-        grey = Split(x, y if self.labelled else None, None, self.levels)
-        return replace(grey, x=_draw(x, self.binarize, self.levels, seed)).to(self.device)
+        x = _fixed_draw(x, self.binarize, self.levels, seed)
+        labels = y if self.labelled else None
+        return Split(x, labels, levels=self.levels).to(self.device)
 
 
 class Batches:
-    """A re-iterable of tuples (x,) or (x, y); each pass draws a new order and new binary pixels
-    from torch's generator.
+    """A re-iterable of tuples (x,) or (x, y).
+
+    Each pass draws a new order and new binary pixels from torch's generator.
+
+    Args:
+        split: The data.
+        size: The number of data in a batch; the last batch of a pass may be smaller.
+        shuffle: Whether every pass takes the data in a new order.
 
     Raises:
         ValueError: If size is below 1 or above the number of data.
@@ -152,32 +174,41 @@ class Batches:
             raise ValueError(
                 f"expected a batch size from 1 to the number of data, {len(split)}, got {size}"
             )
-        self.split, self.size, self.shuffle = split, size, shuffle
+        self.split = split
+        self.size = size
+        self.shuffle = shuffle
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for x, *y in self._stored():
-            yield _present(x, self.split.binarize, self.split.levels), *y
+        if isinstance(self.split, StreamedSplit):
+            stored = self._read(self.split)
+        else:
+            stored = self._taken(self.split)
+        for x, *y in stored:
+            yield _presented(x, self.split.binarize, self.split.levels), *y
 
-    def _stored(self) -> Iterator[tuple[Tensor, ...]]:
-        split = self.split
-        if isinstance(split, StreamedSplit):
-            for x, y in DataLoader(
-                split.source, self.size, self.shuffle, num_workers=split.workers
-            ):
-                yield (
-                    (x.to(split.device), y.to(split.device))
-                    if split.labelled
-                    else (x.to(split.device),)
-                )
-            return
-        stored = [t for t in (split.x, split.y) if t is not None]
-        n, device = len(split), split.x.device
-        order = torch.randperm(n, device=device) if self.shuffle else torch.arange(n, device=device)
+    def _read(self, split: StreamedSplit) -> Iterator[tuple[Tensor, ...]]:
+        """Batches as they are read from disk."""
+        loader = DataLoader(split.source, self.size, self.shuffle, num_workers=split.workers)
+        for x, y in loader:
+            if split.labelled:
+                yield x.to(split.device), y.to(split.device)
+            else:
+                yield (x.to(split.device),)
+
+    def _taken(self, split: Split) -> Iterator[tuple[Tensor, ...]]:
+        """Batches as they are taken out of memory."""
+        stored = [split.x]
+        if split.y is not None:
+            stored.append(split.y)
+        if self.shuffle:
+            order = torch.randperm(len(split), device=split.x.device)
+        else:
+            order = torch.arange(len(split), device=split.x.device)
         for index in order.split(self.size):
-            yield tuple(t.index_select(0, index) for t in stored)
+            yield tuple([t.index_select(0, index) for t in stored])
 
 
 @dataclass(frozen=True)
@@ -200,6 +231,31 @@ class Dataset:
     name: str = ""
     attributes: int | None = None
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        train: Split | StreamedSplit,
+        test: Split | StreamedSplit,
+        classes: int | None = None,
+    ) -> Dataset:
+        """A data set whose shape and attributes are read off its first training datum.
+
+        Args:
+            name: What it is loaded as.
+            train: The training set.
+            test: The test set.
+            classes: The number of labels, if y is labels.
+        """
+        if isinstance(train, Split):
+            first, y = train.x[0], train.y
+        else:
+            first, y = train.source[0]
+        attributes = None
+        if isinstance(y, Tensor) and y.is_floating_point():
+            attributes = y.shape[-1]
+        return cls(train, test, tuple(first.shape), classes, name, attributes)
+
     @property
     def binarize(self) -> str | None:
         """How the pixels are binarised; belongs beside every number computed from them."""
@@ -210,76 +266,46 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
-def load(
-    name_or_path: str | Path,
-    root: str | Path | None = None,
-    *,
-    download: bool = False,
-    binarize: str | None = None,
-    image_size: int | None = None,
-    stream: bool | None = None,
-) -> Dataset:
-    """Loads a data set by name, or from a folder of images, a .npy or a .npz file.
-
-    Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
-    `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve`
-    (toy manifolds), `ring` (eight Gaussians, their number being the label), drawn from fixed seeds.
-
-    A folder holds images, or one folder of images per class; `train` and `test` folders of that
-    kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
-    labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
-    permutation. Bytes are divided by 255, unless they are all 0 or 1.
-
-    Args:
-        name_or_path: A name of the above, or a path.
-        root: Where torchvision's files lie; the environment's PPL_GEN_DATA, or ~/.cache/ppl-gen, if
-            left out.
-        download: Whether torchvision may download what is missing.
-        binarize: None, "threshold", "static", "dynamic" or "dequantize"; see `Split`.
-        image_size: Side to which the images of a folder, or CelebA's, are cropped and resized.
-        stream: Whether images in files are read anew in every epoch; None does so where they would
-            take over 2 GiB.
-
-    Raises:
-        ValueError: If the name or file is unknown or unreadable, or the data are empty, of
-            different sizes or not finite.
-
-    Example:
-        >>> digits = load("digits", binarize="dynamic")
-        >>> len(digits.train), len(digits.test), digits.shape, digits.classes
-        (1500, 297, (1, 8, 8), 10)
-        >>> x, y = next(iter(digits.train.batches(100)))
-        >>> x.shape, x.unique()
-        (torch.Size([100, 1, 8, 8]), tensor([0., 1.]))
-    """
-    from ppl_gen.data import sources
-
-    _check_binarize(binarize)
-    return sources.find(name_or_path, root, download, binarize, image_size, stream)
-
-
-def _check_binarize(binarize: str | None) -> None:
+def check_binarize(binarize: str | None) -> None:
+    """Raises ValueError unless `binarize` is None or one of `BINARIZATIONS`."""
     if binarize is not None and binarize not in BINARIZATIONS:
         raise ValueError(
             f"expected binarize None or one of {', '.join(BINARIZATIONS)}, got {binarize!r}"
         )
 
 
-def _draw(x: Tensor, binarize: str | None, levels: int, seed: int) -> Tensor:
+def _check_range(x: Tensor) -> None:
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError(
+            "expected values in [0, 1] to binarise or dequantise, got "
+            f"{float(x.min()):.3g} to {float(x.max()):.3g}; rescale them, or take "
+            "binarize=None with a Gaussian likelihood"
+        )
+
+
+def _thresholded(x: Tensor) -> Tensor:
+    return (x >= 0.5).to(x.dtype)
+
+
+def _fixed_draw(x: Tensor, binarize: str | None, levels: int, seed: int) -> Tensor:
     """One presentation whose noise comes from a generator of its own, on the CPU."""
     if binarize not in ("dynamic", "dequantize"):
-        return _present(x, binarize, levels)
-    uniform = torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed)).to(
-        x.device
-    )
-    return _present(x, binarize, levels, uniform)
+        return _presented(x, binarize, levels)
+    own = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(x.shape, dtype=x.dtype, generator=own).to(x.device)
+    return _presented(x, binarize, levels, uniform)
 
 
-def _present(x: Tensor, binarize: str | None, levels: int, uniform: Tensor | None = None) -> Tensor:
+def _presented(
+    x: Tensor, binarize: str | None, levels: int, uniform: Tensor | None = None
+) -> Tensor:
+    """x as a model is shown it, with noise from `uniform`, or else from torch's generator."""
+    if binarize is None or binarize == "static":
+        return x
     if binarize == "threshold":
-        return (x >= 0.5).to(x.dtype)
+        return _thresholded(x)
+    if uniform is None:
+        uniform = torch.rand_like(x)
     if binarize == "dynamic":
-        return (torch.rand_like(x) if uniform is None else uniform).lt_(x)
-    if binarize == "dequantize":
-        return (x * (levels - 1) + (torch.rand_like(x) if uniform is None else uniform)) / levels
-    return x
+        return uniform.lt_(x)
+    return (x * (levels - 1) + uniform) / levels

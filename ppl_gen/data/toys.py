@@ -1,14 +1,61 @@
-"""Gaussians on a ring: the toy on which a generator's lost modes are seen and counted."""
+"""Toy data drawn from formulas: manifolds in two and three dimensions, and Gaussians on a ring."""
 
 from __future__ import annotations
 
-__all__ = ["Coverage", "modes_covered", "ring"]
+__all__ = ["MANIFOLDS", "Coverage", "feature_map", "manifold", "modes_covered", "ring"]
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def feature_map(h: Tensor) -> Tensor:
+    """(h, h²/2 − 1/2), of shape (N, 2): one latent h ~ N(0, 1) seen in two dimensions."""
+    return torch.stack([h, h.square() / 2 - 0.5], -1)
+
+
+def _line(u: Tensor) -> Tensor:
+    return (2 * u[:, :1] - 1) * torch.tensor([0.98, 0.2])
+
+
+def _circle(u: Tensor) -> Tensor:
+    angle = 2 * math.pi * u[:, 0]
+    return torch.stack([angle.cos(), angle.sin()], -1)
+
+
+def _swiss_roll(u: Tensor) -> Tensor:
+    angle = 1.5 * math.pi * (1 + 2 * u[:, 0])
+    return torch.stack([angle * angle.cos(), 10 * u[:, 1], angle * angle.sin()], -1) / 7
+
+
+def _curve(u: Tensor) -> Tensor:
+    return feature_map(torch.special.ndtri(u[:, 0].clamp(1e-6, 1)))
+
+
+# What each draws from uniform numbers (N, 2), before noise.
+MANIFOLDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "line": _line,
+    "circle": _circle,
+    "swiss-roll": _swiss_roll,
+    "curve": _curve,
+}
+
+
+def manifold(name: str, n: int, seed: int, noise: float = 0.05) -> Tensor:
+    """Points (n, 2), or (n, 3) of the Swiss roll, near one of `MANIFOLDS`.
+
+    Args:
+        name: One of `MANIFOLDS`.
+        n: The number of points.
+        seed: Seeds a generator of its own.
+        noise: The standard deviation of the Gaussian noise on every coordinate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points = MANIFOLDS[name](torch.rand(n, 2, generator=generator))
+    return points + noise * torch.randn(points.shape, generator=generator)
 
 
 class Coverage(NamedTuple):
@@ -24,15 +71,17 @@ class Coverage(NamedTuple):
 def ring(
     n: int, modes: int = 8, radius: float = 2.0, scale: float = 0.1, *, seed: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """k uniform on 0, …, K − 1, x ~ N(r (cos 2πk/K, sin 2πk/K), σ²I): points (n, 2), and k as Long
-    (n,).
+    """x ~ N(r (cos 2πk/K, sin 2πk/K), σ²I) with k uniform on 0, …, K − 1.
 
     Args:
         n: The number of points.
-        modes: K.
-        radius: r.
-        scale: σ.
+        modes: K, the number of Gaussians.
+        radius: r, the distance of their centres from the origin.
+        scale: σ, their standard deviation along each axis.
         seed: Seeds a generator of its own; torch's global one is drawn from if left out.
+
+    Returns:
+        Points (n, 2), and k as Long (n,).
 
     Raises:
         ValueError: If n or K is below 1, or r or σ is not positive.
@@ -41,7 +90,9 @@ def ring(
         Metz et al. (2017), Unrolled generative adversarial networks, section 3.1.
     """
     _check(n, modes, radius, scale)
-    own = None if seed is None else torch.Generator().manual_seed(seed)
+    own = None
+    if seed is not None:
+        own = torch.Generator().manual_seed(seed)
     k = torch.randint(modes, (n,), generator=own)
     return _centres(modes, radius)[k] + scale * torch.randn(n, 2, generator=own), k
 
@@ -63,9 +114,9 @@ def modes_covered(
 
     Args:
         x: Sample (N, 2).
-        modes: K, as in `ring`.
-        radius: r.
-        scale: σ.
+        modes: K, the number of Gaussians.
+        radius: r, the distance of their centres from the origin.
+        scale: σ, their standard deviation along each axis.
         within: w, the distance from a mode's centre, in σ, up to which a point is near.
         least: The fraction of an even share that covers a mode.
 

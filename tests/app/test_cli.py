@@ -23,7 +23,6 @@ from ppl_gen.app.cli import app
 from ppl_gen.app.recipes import build
 from ppl_gen.app.recipes.fitting import prepare
 from ppl_gen.app.run.folder import Run
-from ppl_gen.data import sources
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="inductor needs a C++ compiler"
@@ -276,7 +275,7 @@ class TestResume:
         """Workers read, shuffle and binarise in the order that the random state of the checkpoint
         says.
         """
-        monkeypatch.setattr(sources, "MEMORY", 0)
+        monkeypatch.setattr("ppl_gen.memory.STREAMED", 0)
         for i in range(60):
             (tmp_path / "images" / str(i % 2)).mkdir(parents=True, exist_ok=True)
             grey = np.random.RandomState(i).randint(0, 255, (9, 8)).astype(np.uint8)

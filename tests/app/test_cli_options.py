@@ -16,6 +16,7 @@ import torch
 from command import CHEAP, FEW, call, snapshot
 from PIL import Image
 
+from ppl_gen import data
 from ppl_gen.app.config import Config
 from ppl_gen.app.evaluation import by_samples
 from ppl_gen.app.recipes import build
@@ -23,7 +24,7 @@ from ppl_gen.app.recipes.conditions import condition
 from ppl_gen.app.run import progress
 from ppl_gen.app.run.folder import Run, write_json
 from ppl_gen.app.run.opened import Fitted
-from ppl_gen.data import Dataset, Split, domains
+from ppl_gen.data import Dataset, Split
 from ppl_gen.data.captions import DIGITS
 from ppl_gen.inference import Record
 from ppl_gen.program import simulate
@@ -95,7 +96,7 @@ class TestNumbers:
         }
 
     def test_epochs_make_three_thousand_steps(self) -> None:
-        digits, many = domains.load("digits"), Split(torch.zeros(30_000, 1))
+        digits, many = data.load("digits"), Split(torch.zeros(30_000, 1))
         large = Dataset(many, many, (1,))
         assert build.settled(asked("dcgan"), digits).epochs == 200  # of 15 steps
         assert build.settled(asked("cycle-gan", data_b="mnist"), digits).epochs == 200
@@ -373,7 +374,7 @@ class TestTranslate:
         if images == "files":
             stored = torch.as_tensor(np.load(photographs / "x.npy")[:3])[:, None] / 255
             split = Split(stored)
-            x = domains.prepared(Dataset(split, split, (1, 28, 28)), ["8x8", "inverted"]).train.x
+            x = data.prepared(Dataset(split, split, (1, 28, 28)), ["8x8", "inverted"]).train.x
         else:
             x = Fitted.open(run, "cpu").data.b.test.x
         with torch.no_grad():

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ppl_gen import data
 from ppl_gen.data import Dataset, Split, StreamedSplit
-from ppl_gen.data.sources import MANIFOLDS, TORCHVISION
+from ppl_gen.data.sources import TORCHVISION
+from ppl_gen.data.toys import MANIFOLDS
 
 
 def test_digits_need_no_download() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ppl_gen import data
-from ppl_gen.data import Dataset, Split, StreamedSplit, domains
+from ppl_gen.data import Dataset, Split, StreamedSplit
 from ppl_gen.data.domains import Domains
 
 
@@ -28,7 +28,7 @@ def numbered(n: int, start: int = 0, **options: str) -> Dataset:
     )
 
 
-def seen(batches: domains.UnpairedBatches) -> tuple[Tensor, Tensor]:
+def seen(batches: data.UnpairedBatches) -> tuple[Tensor, Tensor]:
     one, two = (torch.cat(column)[:, 0, 0, 0] for column in zip(*batches, strict=True))
     return (100 * one).round().long(), (100 * two).round().long()
 
@@ -88,9 +88,9 @@ class TestUnpaired:
     )
     def test_channels_that_differ_and_the_remedy(self, one: str, two: str, said: str) -> None:
         with pytest.raises(ValueError, match=said):
-            Domains(domains.load(one), domains.load(two))
+            Domains(data.load(one), data.load(two))
         grey = [name if "coloured" in name else f"{name}:colour" for name in (one, two)]
-        assert Domains(*map(domains.load, grey)).shape == (3, 8, 8)
+        assert Domains(*map(data.load, grey)).shape == (3, 8, 8)
 
     def test_sizes_that_differ_and_the_remedy(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.random.rand(20, 28, 28))
@@ -99,8 +99,8 @@ class TestUnpaired:
             ValueError,
             match=r"one size, got \(1, 8, 8\) \(digits\) and \(1, 28, 28\) .*--image-size",
         ):
-            Domains(domains.load("digits"), domains.load(name))
-        assert Domains(domains.load("digits"), domains.load(name, image_size=8)).shape == (1, 8, 8)
+            Domains(data.load("digits"), data.load(name))
+        assert Domains(data.load("digits"), data.load(name, image_size=8)).shape == (1, 8, 8)
 
     @pytest.mark.parametrize("size", [0, 7])
     def test_batch_sizes_out_of_range(self, size: int) -> None:
@@ -110,7 +110,7 @@ class TestUnpaired:
             Domains(numbered(6), numbered(9)).train.batches(size)
 
     def test_streams(self, folder: Path) -> None:
-        held, streamed = (domains.load(folder, stream=stream) for stream in (False, True))
+        held, streamed = (data.load(folder, stream=stream) for stream in (False, True))
         assert isinstance(streamed.train, StreamedSplit)
         both = Domains(streamed, numbered_like(held, 30))
         first = torch.cat([a for a, _ in both.train.batches(4, shuffle=False)])
@@ -136,15 +136,15 @@ class TestChanges:
     digits = data.load("digits")
 
     def test_inverted_and_rotated_come_back(self) -> None:
-        twice = domains.inverted(domains.inverted(self.digits))
+        twice = data.inverted(data.inverted(self.digits))
         assert torch.allclose(twice.train.x, self.digits.train.x, atol=1e-6)
-        turned = domains.rotated(self.digits)
+        turned = data.rotated(self.digits)
         # Anticlockwise: the top row becomes the left column, from the bottom up.
         assert torch.equal(turned.test.x[:, 0, :, 0].flip(1), self.digits.test.x[:, 0, 0])
         assert turned.test.y is self.digits.test.y
 
     def test_colours_are_many_bright_and_repeat(self) -> None:
-        one, two, other = (domains.coloured(self.digits, seed) for seed in (0, 0, 1))
+        one, two, other = (data.coloured(self.digits, seed) for seed in (0, 0, 1))
         assert torch.equal(one.train.x, two.train.x)
         assert not torch.equal(one.train.x, other.train.x)
         assert (one.shape, one.classes) == ((3, 8, 8), 10)
@@ -155,29 +155,29 @@ class TestChanges:
         assert not torch.allclose(tests, colours[:297], atol=0.1)
 
     def test_grey_in_colour(self) -> None:
-        repeated = domains.in_colour(self.digits)
+        repeated = data.in_colour(self.digits)
         assert torch.equal(repeated.train.x, self.digits.train.x.expand(-1, 3, -1, -1))
-        assert domains.in_colour(repeated) is repeated
+        assert data.in_colour(repeated) is repeated
 
     def test_shrinking_averages_areas(self) -> None:
         x = torch.rand(3, 1, 28, 28)
-        made = domains.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 10)
+        made = data.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 10)
         assert made.shape == (1, 10, 10)
         assert torch.allclose(made.train.x[:, :, 0, 0], x[:, :, 4:6, 4:6].mean((2, 3)))
         # Where 20 does not divide, cells overlap by a pixel: of the mean, what is kept is near, not
         # equal.
-        smaller = domains.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 8).train.x
+        smaller = data.central(Dataset(Split(x), Split(x), (1, 28, 28)), 20, 8).train.x
         assert torch.allclose(smaller[:, :, 0, 0], x[:, :, 4:7, 4:7].mean((2, 3)))
 
     def test_a_flat_image_stays_flat_at_any_size(self) -> None:
         flat = torch.full((2, 1, 9, 7), 0.3)
         for size in (3, 7, 20):
-            made = domains.central(Dataset(Split(flat), Split(flat), (1, 9, 7)), 7, size)
+            made = data.central(Dataset(Split(flat), Split(flat), (1, 9, 7)), 7, size)
             assert torch.allclose(made.train.x, torch.full((2, 1, size, size), 0.3))
 
     @pytest.mark.parametrize("name", ["inverted", "rotated", "coloured", "colour", "8x8"])
     def test_streams_are_changed_as_what_is_held(self, folder: Path, name: str) -> None:
-        change = domains.SUFFIXES[name] if name != "8x8" else lambda d: domains.central(d, 6, 4)
+        change = data.SUFFIXES[name] if name != "8x8" else lambda d: data.central(d, 6, 4)
         held, streamed = (change(data.load(folder, stream=stream)) for stream in (False, True))
         assert held.shape == streamed.shape
         # Batch-wise averaging may round otherwise than averaging all at once.
@@ -188,31 +188,31 @@ class TestChanges:
         ("attempt", "said"),
         [
             (
-                lambda: domains.inverted(data.load("line")),
+                lambda: data.inverted(data.load("line")),
                 r"images \(C, H, W\), got data of shape \(2,\)",
             ),
             (
-                lambda: domains.coloured(data.load("line")),
+                lambda: data.coloured(data.load("line")),
                 r"grey images \(1, H, W\), got data of shape \(2,\)",
             ),
             (
-                lambda: domains.central(data.load("line"), 1),
+                lambda: data.central(data.load("line"), 1),
                 r"images \(C, H, W\), got data of shape \(2,\)",
             ),
             (
-                lambda: domains.rotated(data.load("digits", binarize="dynamic")),
+                lambda: data.rotated(data.load("digits", binarize="dynamic")),
                 r"got them binarised \(dynamic\); load them with binarize=None",
             ),
             (
-                lambda: domains.coloured(domains.coloured(TestChanges.digits)),
+                lambda: data.coloured(data.coloured(TestChanges.digits)),
                 r"grey images .* got .* \(3, 8, 8\)",
             ),
             (
-                lambda: domains.central(TestChanges.digits, 20, 8),
+                lambda: data.central(TestChanges.digits, 20, 8),
                 "crop from 1 to the image's side, 8, got 20",
             ),
             (
-                lambda: domains.central(TestChanges.digits, 4, 0),
+                lambda: data.central(TestChanges.digits, 4, 0),
                 "an image size of at least 1, got 0",
             ),
         ],
@@ -225,32 +225,32 @@ class TestChanges:
 class TestNames:
     def test_suffixes_from_left_to_right(self) -> None:
         digits = data.load("digits")
-        made = domains.load("digits:inverted:coloured")
+        made = data.load("digits:inverted:coloured")
         assert made.name == "digits:inverted:coloured"
-        assert torch.equal(made.train.x, domains.coloured(domains.inverted(digits)).train.x)
-        assert torch.equal(domains.load("digits").train.x, digits.train.x)
+        assert torch.equal(made.train.x, data.coloured(data.inverted(digits)).train.x)
+        assert torch.equal(data.load("digits").train.x, digits.train.x)
 
     def test_any_size(self) -> None:
-        assert domains.load("digits:rotated", image_size=16).shape == (1, 16, 16)
-        assert domains.load("digits", image_size=8).name == "digits"
+        assert data.load("digits:rotated", image_size=16).shape == (1, 16, 16)
+        assert data.load("digits", image_size=8).name == "digits"
 
     def test_a_folder_with_a_suffix(self, folder: Path) -> None:
-        assert domains.load(f"{folder}:inverted", image_size=6).shape == (1, 6, 6)
+        assert data.load(f"{folder}:inverted", image_size=6).shape == (1, 6, 6)
 
     def test_a_path_with_a_colon(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a:b.npy", np.random.rand(20, 8, 8))
-        assert domains.load(tmp_path / "a:b.npy").shape == (1, 8, 8)
+        assert data.load(tmp_path / "a:b.npy").shape == (1, 8, 8)
 
     def test_mnist_shrunk(self, mnist: Callable[..., Dataset]) -> None:
         stored = mnist()
-        small = domains.load("mnist:8x8")
+        small = data.load("mnist:8x8")
         assert (small.shape, small.classes, small.name) == ((1, 8, 8), 10, "mnist:8x8")
-        assert domains.load("mnist:central").shape == (1, 20, 20)
+        assert data.load("mnist:central").shape == (1, 20, 20)
         # All ink of MNIST lies in the central 20 × 20 before centring by mass: most of it does
         # after.
-        kept = domains.central(stored, 20).train.x.sum() / stored.train.x.sum()
+        kept = data.central(stored, 20).train.x.sum() / stored.train.x.sum()
         assert 0.95 < float(kept) <= 1
-        assert Domains(domains.load("digits"), small).train.batches(100)
+        assert Domains(data.load("digits"), small).train.batches(100)
 
     @pytest.mark.parametrize("binarize", data.BINARIZATIONS)
     def test_binarised_after_all_else(self, binarize: str) -> None:
@@ -259,14 +259,14 @@ class TestNames:
         """
         stored, made = (
             data.load("digits", binarize=binarize),
-            domains.load("digits", binarize=binarize),
+            data.load("digits", binarize=binarize),
         )
         assert torch.equal(stored.train.x, made.train.x)
         assert torch.equal(stored.test.fixed(0).x, made.test.fixed(0).x)
         assert (made.train.levels, made.binarize) == (17, binarize)
         changed, grey = (
-            domains.load("digits:inverted", binarize=binarize, image_size=16),
-            domains.load("digits:inverted"),
+            data.load("digits:inverted", binarize=binarize, image_size=16),
+            data.load("digits:inverted"),
         )
         assert (changed.shape, changed.name, changed.binarize) == (
             (1, 16, 16),
@@ -284,7 +284,7 @@ class TestNames:
     def test_an_unknown_binarisation_is_said_before_anything_is_read(self, tmp_path: Path) -> None:
         (tmp_path / "a.npy").write_bytes(b"nothing")
         with pytest.raises(ValueError, match=r"binarize None or one of .*, got 'dynamik'"):
-            domains.load(tmp_path / "a.npy", binarize="dynamik")
+            data.load(tmp_path / "a.npy", binarize="dynamik")
 
     @pytest.mark.parametrize(
         ("name", "said"),
@@ -306,10 +306,10 @@ class TestNames:
             ),
             (
                 "line:inverted",
-                r"the suffix :inverted does not fit line: expected images .* got data of shape \(2,\)",
+                r"suffix :inverted does not fit line: expected images .* got data of shape \(2,\)",
             ),
         ],
     )
     def test_unknown_names(self, name: str, said: str) -> None:
         with pytest.raises(ValueError, match=said):
-            domains.load(name)
+            data.load(name)

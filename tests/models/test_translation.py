@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from translation import READERS, Translated, translate
 
-from ppl_gen.data import domains
+from ppl_gen import data
 
 
 def _expect(done: Translated, direction: str, least: float) -> None:
@@ -30,7 +30,7 @@ def test_inverted_digits_are_read_once_they_are_translated() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_two_real_domains_of_digits(seed: int) -> None:
     try:
-        domains.load("mnist:8x8")
+        data.load("mnist:8x8")
     except ValueError:
         pytest.skip("MNIST is not at hand: set PPL_GEN_DATA to the folder that holds MNIST/raw")
     done = translate("digits", "mnist:8x8", seed=seed, steps=2500)

@@ -18,9 +18,9 @@ from torch import Tensor
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating
-from ppl_gen.data import Dataset, Split
-from ppl_gen.data.domains import load, parse, prepared
-from ppl_gen.data.sources import IMAGES, NAMES
+from ppl_gen.data import Dataset, Split, load, parse, prepared
+from ppl_gen.data.files import IMAGES
+from ppl_gen.data.sources import NAMES
 
 _AT_ONCE = 100
 _GREY = ("1", "L", "LA")

@@ -34,10 +34,10 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
-from ppl_gen import likelihoods, models
+from ppl_gen import data, likelihoods, models
 from ppl_gen.app.config import EXPLICIT, MODELS, Config
 from ppl_gen.app.recipes.conditions import Condition
-from ppl_gen.data import Dataset, Split, StreamedSplit, domains
+from ppl_gen.data import Dataset, Split, StreamedSplit
 from ppl_gen.data.domains import Domains
 from ppl_gen.data.sources import NAMES
 from ppl_gen.inference import IWAE, DReG, FreeBits, StickingTheLanding, annealed
@@ -168,7 +168,7 @@ def settled(config: Config, data: Data) -> Config:
 
 def _absolute(name: str) -> str:
     """A path made absolute, a name left as it is; either with suffixes after colons."""
-    place, suffixes = domains.parse(name)
+    place, suffixes = data.parse(name)
     if place not in NAMES and Path(place).exists():
         place = str(Path(place).resolve())
     return ":".join([place, *suffixes])
@@ -209,12 +209,12 @@ def dataset(config: Config, *, download: bool = False) -> Data:
         "image_size": config.image_size,
     }
     if config.model != "cycle-gan":
-        return domains.load(config.data, binarize=config.binarize, **options)
+        return data.load(config.data, binarize=config.binarize, **options)
     if config.data_b is None:
         raise ValueError(
             "expected two domains for a cycle-gan, got one; name the other with --data-b"
         )
-    return Domains(domains.load(config.data, **options), domains.load(config.data_b, **options))
+    return Domains(data.load(config.data, **options), data.load(config.data_b, **options))
 
 
 def grey(config: Config) -> Dataset:

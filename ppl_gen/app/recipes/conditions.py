@@ -20,7 +20,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.attributes import edges, slant, thickness
 from ppl_gen.data.captions import DIGITS, WORDS, Captions, TextEncoder
-from ppl_gen.data.domains import parse
+from ppl_gen.data import parse
 from ppl_gen.names import resolve
 from ppl_gen.nn import conv_features
 

@@ -1,0 +1,107 @@
+"""`load`: a data set by name, or from a folder or file, with what its suffixes change."""
+
+from __future__ import annotations
+
+__all__ = ["load"]
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ppl_gen.data.changes import check_suffixes, parse, prepared
+from ppl_gen.data.files import ARRAYS, read_arrays, read_folder
+from ppl_gen.data.sources import NAMES, read_named
+from ppl_gen.data.splits import Dataset, check_binarize
+from ppl_gen.names import nearest
+
+
+def load(
+    name_or_path: str | Path,
+    root: str | Path | None = None,
+    *,
+    download: bool = False,
+    binarize: str | None = None,
+    image_size: int | None = None,
+    stream: bool | None = None,
+) -> Dataset:
+    """Loads a data set by name, or from a folder of images, a .npy or a .npz file.
+
+    Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
+    `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve`
+    (toy manifolds), `ring` (eight Gaussians, their number being the label), drawn from fixed seeds.
+
+    A folder holds images, or one folder of images per class; `train` and `test` folders of that
+    kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
+    labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
+    permutation. Bytes are divided by 255, unless they are all 0 or 1.
+
+    Suffixes may follow, each after a colon, as in "mnist:8x8:coloured". From left to right, images
+    are `inverted`; `rotated` by 90°; `coloured` at random; brought to `colour`, grey in three
+    channels; to their `central` 20 × 20 pixels; or to `8x8`, these shrunk to 8 × 8, as
+    scikit-learn's digits are.
+
+    Args:
+        name_or_path: A name of the above, or a path; then suffixes, if any.
+        root: Where torchvision's files lie; the environment's PPL_GEN_DATA, or ~/.cache/ppl-gen, if
+            left out.
+        download: Whether torchvision may download what is missing.
+        binarize: None, "threshold", "static", "dynamic" or "dequantize"; see `Split`. It comes
+            after all that the suffixes and the size change.
+        image_size: Side to which images are brought, from their central square; those of a folder
+            and CelebA's when they are read, others at last.
+        stream: Whether images in files are read anew in every epoch; None does so where they would
+            take over 2 GiB.
+
+    Returns:
+        The data set, images in [0, 1].
+
+    Raises:
+        ValueError: If the name, a suffix or the file is unknown or unreadable, the data are empty,
+            of different sizes or not finite, or a suffix or size does not fit them.
+
+    Example:
+        >>> digits = load("digits", binarize="dynamic")
+        >>> len(digits.train), len(digits.test), digits.shape, digits.classes
+        (1500, 297, (1, 8, 8), 10)
+        >>> x, y = next(iter(digits.train.batches(100)))
+        >>> x.shape, x.unique()
+        (torch.Size([100, 1, 8, 8]), tensor([0., 1.]))
+        >>> load("digits:rotated:coloured").shape
+        (3, 8, 8)
+    """
+    check_binarize(binarize)
+    name, suffixes = parse(name_or_path)
+    check_suffixes(suffixes, str(name_or_path))
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"expected an image size of at least 1, got {image_size}")
+    found = _read(name, _root(root), download, image_size, stream)
+    made = prepared(found, suffixes, image_size)
+    if binarize is not None:
+        train = replace(made.train, binarize=binarize)
+        test = replace(made.test, binarize=binarize)
+        made = replace(made, train=train, test=test)
+    return replace(made, name=":".join([found.name, *suffixes]))
+
+
+def _root(root: str | Path | None) -> Path:
+    """The folder of torchvision's files."""
+    named = root or os.environ.get("PPL_GEN_DATA")
+    if not named:
+        return Path.home() / ".cache" / "ppl-gen"
+    return Path(named).expanduser()
+
+
+def _read(
+    name: str, root: Path, download: bool, image_size: int | None, stream: bool | None
+) -> Dataset:
+    """The data set without suffixes, grey."""
+    if name in NAMES:
+        return read_named(name, root, download, image_size, stream)
+    path = Path(name)
+    if name and path.is_dir():
+        return read_folder(path, image_size, stream)
+    if path.suffix in ARRAYS:
+        return read_arrays(path)
+    raise ValueError(
+        f"no data set and no folder, .npy or .npz file named {name!r}; {nearest(name, NAMES)}"
+    )
