@@ -1,4 +1,4 @@
-"""How programs are called: in evaluation mode, with the guide and the context that belong to them."""
+"""How programs are called: in evaluation mode, at a seed, with their guide and their context."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from ppl_gen.protocols import Guide, Program
 
 @contextmanager
 def evaluating(*parts: Any) -> Iterator[None]:
-    """Evaluation mode without gradients or validation; every submodule's own mode comes back
-    afterwards.
+    """Evaluation mode without gradients or validation; each submodule gets its own mode back.
 
     Args:
-        *parts: Programs and guides; the modules of `modules_of` are put in evaluation mode.
+        *parts: Programs and guides; all modules that `modules_of` finds in them are put in
+            evaluation mode.
     """
     with in_evaluation_mode(*parts), torch.no_grad(), pyro.validation_enabled(False):
         yield
@@ -44,48 +44,60 @@ def evaluating(*parts: Any) -> Iterator[None]:
 
 @contextmanager
 def in_evaluation_mode(*parts: Any) -> Iterator[None]:
-    """Evaluation mode alone; every submodule's own mode comes back afterwards."""
+    """Evaluation mode alone, gradients as they are; each submodule gets its own mode back.
+
+    Args:
+        *parts: Programs and guides; all modules that `modules_of` finds in them are put in
+            evaluation mode.
+    """
     modules = modules_of(*parts)
-    modes = [m.training for m in modules]
+    modes = [module.training for module in modules]
     try:
-        for m in modules:
-            m.training = False
+        for module in modules:
+            module.training = False
         yield
     finally:
-        for m, mode in zip(modules, modes, strict=True):
-            m.training = mode
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 def modules_of(*parts: Any) -> list[nn.Module]:
-    """The modules that programs and guides are, hold, are methods of, or, for functions, close
-    over; with all inside them.
+    """Every module, once, that programs and guides are, hold, are methods of or close over.
+
+    Args:
+        *parts: Programs, guides and functions. The submodules of a module count as well.
     """
-    held: list[Any] = []
-    for part in map(owner, parts):
-        cells = [
-            cell.cell_contents
-            for cell in getattr(part, "__closure__", None) or ()
-            if _is_filled(cell)
-        ]
-        held += [part, *getattr(part, "__dict__", {}).values(), *cells]
-    return list(
-        dict.fromkeys(m for part in held if isinstance(part, nn.Module) for m in part.modules())
-    )
+    found: dict[nn.Module, None] = {}  # for its keys: a set that keeps their order
+    for part in parts:
+        for thing in _held_by(owner(part)):
+            if isinstance(thing, nn.Module):
+                found.update(dict.fromkeys(thing.modules()))
+    return list(found)
 
 
-def _is_filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:  # a name that is bound later
-        return False
+def _held_by(part: Any) -> list[Any]:
+    """The part itself, its attributes and, of a function, the variables that it closes over."""
+    held = [part, *getattr(part, "__dict__", {}).values()]
+    for cell in getattr(part, "__closure__", None) or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # the variable has no value yet
+            continue
+    return held
 
 
 @contextmanager
 def forked(device: torch.device, seed: int | None) -> Iterator[None]:
-    """Leaves torch's generators, of the CPU and of `device`, as they were found; seeds them first
-    if asked to.
+    """Puts torch's generators, of the CPU and of `device`, back as they were found.
+
+    Args:
+        device: Where numbers are drawn.
+        seed: What the generators are seeded with; None lets them go on from where they are.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = []
+    if device.type == "cuda":
+        devices = [device]
+    with torch.random.fork_rng(devices=devices):
         if seed is not None:
             torch.manual_seed(seed)
         yield
@@ -93,11 +105,12 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
-    """Draws from `seed`, torch's generators being left as found; from the global generator if None.
+    """Draws from `seed` and puts torch's generators back; draws from the global one if None.
 
     Args:
         device: Where numbers are drawn.
-        seed: The seed, or None.
+        seed: What torch's generators are seeded with meanwhile; None leaves the global generator
+            to be used, and to move on.
     """
     if seed is None:
         yield
@@ -108,19 +121,22 @@ def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
 
 @contextmanager
 def store_kept() -> Iterator[None]:
-    """Takes out of the global param store what was put there meanwhile."""
+    """Removes from Pyro's global param store what was put there meanwhile."""
     store = pyro.get_param_store()
     before = set(store.keys())
     try:
         yield
     finally:
-        for name in set(store.keys()) - before:
+        added = set(store.keys()) - before
+        for name in added:
             del store[name]
 
 
 def owner(part: Any) -> Any:
-    """The object whose bound method this is, or the thing itself: the VAE of `vae.guide`, also
-    inside a `partial`.
+    """The object whose bound method this is, or else the thing itself: the VAE of `vae.guide`.
+
+    Args:
+        part: A program, model or guide, also inside a `functools.partial`.
     """
     while isinstance(part, functools.partial):
         part = part.func
@@ -128,10 +144,10 @@ def owner(part: Any) -> Any:
 
 
 def device_of(part: Any, args: Sequence[Any] = ()) -> torch.device:
-    """Where a call's tensors lie: its first tensor argument, else the first parameter of its module.
+    """The device of the first tensor argument of a call, else of the first parameter called.
 
     Args:
-        part: A program, model or guide, or anything else; None if there are only arguments.
+        part: The program, model or guide that is called; None if there are only arguments.
         args: What it is called with.
 
     Returns:
@@ -150,10 +166,15 @@ def device_of(part: Any, args: Sequence[Any] = ()) -> torch.device:
 def guide_of(program: Program, guide: Guide | None = None) -> Guide:
     """The guide that was given, or else the program's own.
 
+    Args:
+        program: Any program, with a guide or without.
+        guide: q(z | x, context), or None.
+
     Raises:
         ValueError: If there is neither.
     """
-    guide = getattr(program, "guide", None) if guide is None else guide
+    if guide is None:
+        guide = getattr(program, "guide", None)
     if guide is None:
         raise ValueError(
             f"{type(program).__name__} has no guide of its own: pass one (guide=...); "
@@ -163,48 +184,57 @@ def guide_of(program: Program, guide: Guide | None = None) -> Guide:
 
 
 def takes(model: Callable[..., Any]) -> int | None:
-    """The number of tensors (x, *context) that a model or guide can be called with; None if any
-    number.
+    """The number of tensors (x, *context) that a model or guide can be called with; None if any.
 
-    Of a program seen under another likelihood, `Observed`, that which the program itself can.
+    Args:
+        model: A model or guide. Of a program seen under another likelihood, `Observed`, the answer
+            is that of the program itself.
     """
     parameters = _parameters(model)
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    if _takes_any_number(parameters):
         return None
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Those of a model; where it hands any number on to the program that it wraps, those of that
-    program's model.
-    """
+    """The parameters of a model, or of the model that it hands any number of tensors on to."""
     parameters = list(inspect.signature(model).parameters.values())
-    wrapped = getattr(getattr(owner(model), "program", None), "model", None)
-    if wrapped is not None and any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return _parameters(wrapped)
+    wrapped = getattr(owner(model), "program", None)
+    wrapped_model = getattr(wrapped, "model", None)
+    if wrapped_model is not None and _takes_any_number(parameters):
+        return _parameters(wrapped_model)
     return parameters
 
 
+def _takes_any_number(parameters: list[inspect.Parameter]) -> bool:
+    return any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
 def simulates(model: Callable[..., Any]) -> bool:
-    """Whether a model keeps the contract of programs, `model(x, *context, n=)`, or is a Pyro model
-    of any other kind.
+    """Whether a model keeps the contract of programs, `model(x, *context, n=)`.
+
+    Args:
+        model: A program's model, or a Pyro model of any other kind.
     """
     parameters = inspect.signature(model).parameters.values()
     return any(p.name == "n" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
-    """Says when a program is given more or less to condition on than it takes.
+    """Raises ValueError if a program is given more or fewer context tensors than it takes.
 
-    Raises:
-        ValueError: Then.
+    Args:
+        program: Any program.
+        context: What it is to be conditioned on; parameters with a default may be left out.
     """
-    most = takes(program.model)
-    if most is None:
+    tensors = takes(program.model)
+    if tensors is None:
         return
-    optional = sum(p.default is not p.empty for p in _parameters(program.model)[1:most])
-    if not most - 1 - optional <= len(context) <= most - 1:
+    most = tensors - 1  # the first one is x
+    parameters = _parameters(program.model)[1:tensors]
+    optional = sum(p.default is not p.empty for p in parameters)
+    if not most - optional <= len(context) <= most:
         raise ValueError(
-            f"expected {most - 1} context tensors (labels or attributes) for "
+            f"expected {most} context tensors (labels or attributes) for "
             f"{type(program).__name__}, got {len(context)}"
         )

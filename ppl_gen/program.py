@@ -1,5 +1,7 @@
-"""Programs as objects to compute with: show their parameters, draw from them, read their density
-datum by datum.
+"""Programs as objects to compute with: draw from them, read their density datum by datum.
+
+What is read off a trace (`stochastic_sites`, `plate_nesting`, ...) is defined in `ppl_gen.sites`
+and can be imported from here as well.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -40,25 +42,27 @@ from ppl_gen.pyro_patches import listens_for_parameters
 from ppl_gen.sites import (
     data_axis,
     is_auxiliary,
+    is_deterministic,
     log_prob_per_datum,
     plate_nesting,
     stochastic_sites,
 )
 
+# The name under which each parameter object was shown to Pyro.
 _names: WeakIdKeyDictionary = WeakIdKeyDictionary()
-_serial = itertools.count()
+_serial_numbers = itertools.count()
 
 
 def register(module: nn.Module) -> None:
     """Shows the parameters of a module to a listening `pyro.infer.SVI`, under names of their own.
 
     `pyro.module` names parameters by their place in the module, so that a second model of the same
-    shape trains nothing. Here a name belongs to one parameter object. Where nobody listens (no
-    handler on Pyro's stack has `param_only`) this does nothing, and the global param store is left
-    alone.
+    structure is not trained at all. Here a name belongs to one parameter object. Where nobody
+    listens (no handler on Pyro's stack has `param_only`) this does nothing, and the global param
+    store is left alone.
 
     Args:
-        module: Any module; parameters without `requires_grad` are passed over.
+        module: Any module; parameters without `requires_grad` are skipped.
 
     Raises:
         ValueError: If a parameter is not contiguous, since Pyro would train a copy of it.
@@ -69,8 +73,9 @@ def register(module: nn.Module) -> None:
         if not parameter.requires_grad:
             continue
         if parameter not in _names:
-            _names[parameter] = f"{path}@{next(_serial)}"
-        if pyro.param(_names[parameter], parameter).data_ptr() != parameter.data_ptr():
+            _names[parameter] = f"{path}@{next(_serial_numbers)}"
+        shown = pyro.param(_names[parameter], parameter)
+        if shown.data_ptr() != parameter.data_ptr():
             raise ValueError(
                 f"expected contiguous parameters, got {path} with strides {parameter.stride()}: "
                 "Pyro would train a copy; set `parameter.data = parameter.data.contiguous()`, or "
@@ -79,11 +84,11 @@ def register(module: nn.Module) -> None:
 
 
 def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
-    """Turns every batch axis right of the first `batch_dims` into an event axis: one log density
-    per datum.
+    """Turns the batch axes of a single datum into event axes: one log density per datum.
 
     Args:
-        distribution: Any Pyro distribution, of batch shape (*batch, *rest).
+        distribution: Any Pyro distribution, of batch shape (*batch, *rest). The axes of *rest are
+            turned into event axes.
         batch_dims: The number of axes in *batch: one for the data plate and one for each particle
             or chain axis.
 
@@ -108,7 +113,9 @@ def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
             f"{tuple(distribution.batch_shape)} and event shape "
             f"{tuple(distribution.event_shape)}; its `.to_event` takes the data axis too"
         )
-    return distribution.to_event(surplus) if surplus else distribution
+    if surplus == 0:
+        return distribution
+    return distribution.to_event(surplus)
 
 
 def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
@@ -123,33 +130,35 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
             out of range.
     """
-    _expect_length(program, n, context)
+    _check_lengths(program, n, context)
     with evaluating(program), pyro.validation_enabled(True):
         return program.model(None, *context, n=n)
 
 
 def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]:
-    """Draws (z, x)₁, …, (z, x)ₙ ~ p(z, x | context): the sites of one trace by name, "x" among
-    them.
+    """Draws (z, x)₁, …, (z, x)ₙ ~ p(z, x | context): the sites of one trace by name, "x" included.
 
     The latents are exact draws from the posterior of the data that were drawn with them.
 
     Args:
-        program: As in `simulate`.
-        n: As in `simulate`.
-        *context: As in `simulate`.
+        program: Any program; its modules are put in evaluation mode meanwhile.
+        n: The number of draws; with a context, its length.
+        *context: What the program is conditioned on, each of length n.
 
     Raises:
-        ValueError: As `simulate` does; or if there are no latents, no site "x", or other observed
-            sites.
+        ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
+            out of range; if there are no latents, no site "x", or other observed sites.
     """
-    _expect_length(program, n, context)
+    _check_lengths(program, n, context)
     with evaluating(program), pyro.validation_enabled(True):
-        sites = stochastic_sites(poutine.trace(program.model).get_trace(None, *context, n=n))
-    sites = {name: site for name, site in sites.items() if not site["infer"].get("_deterministic")}
-    if seen := sorted(name for name, site in sites.items() if site["is_observed"]):
+        trace = poutine.trace(program.model).get_trace(None, *context, n=n)
+    sites = {
+        name: site for name, site in stochastic_sites(trace).items() if not is_deterministic(site)
+    }
+    observed = sorted(name for name, site in sites.items() if site["is_observed"])
+    if observed:
         raise ValueError(
-            f"expected a program whose data are all at the site 'x', got observed sites {seen} "
+            f"expected a program whose data are all at the site 'x', got observed sites {observed} "
             "without data: latents drawn with them are no draws from a posterior; make them part "
             "of x or of the context"
         )
@@ -160,7 +169,8 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
     return sites
 
 
-def _expect_length(program: Program, n: int, context: tuple[Tensor, ...]) -> None:
+def _check_lengths(program: Program, n: int, context: tuple[Tensor, ...]) -> None:
+    """Raises ValueError unless n is positive and the context is what the program takes, n rows."""
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
     expect_context(program, context)
@@ -181,19 +191,21 @@ def reconstruct(
         program: Any program; its modules are put in evaluation mode meanwhile.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        guide: q(z | x); `program.guide` if left out.
+        guide: q(z | x, context); `program.guide` if left out.
     """
     guide = guide_of(program, guide)
+    mean = Observed(program, dist.Delta)
     with evaluating(program, guide):
-        trace = poutine.trace(guide).get_trace(x, *context)
-        return poutine.replay(Observed(program, dist.Delta).model, trace=trace)(
-            None, *context, n=x.shape[0]
-        )
+        drawn = poutine.trace(guide).get_trace(x, *context)
+        return poutine.replay(mean.model, trace=drawn)(None, *context, n=x.shape[0])
 
 
 class LogDensity(NamedTuple):
-    """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum, each of shape
-    (*particles, N).
+    """log p(z) and log p(x | z), the halves of log p(x, z), in nats per datum.
+
+    Attributes:
+        prior: log p(z), of shape (*particles, N).
+        likelihood: log p(x | z), of shape (*particles, N).
     """
 
     prior: Tensor
@@ -201,13 +213,16 @@ class LogDensity(NamedTuple):
 
     @property
     def joint(self) -> Tensor:
-        """log p(x, z)."""
+        """log p(x, z), of shape (*particles, N)."""
         return self.prior + self.likelihood
 
 
 class Proposal(NamedTuple):
-    """Latents z ~ q(z | x), each of shape (particles, N, *event), and log q(z | x) of shape
-    (particles, N).
+    """Latents z ~ q(z | x) with their log density.
+
+    Attributes:
+        latents: By the names of their sites, z of shape (particles, N, *event).
+        log_prob: log q(z | x) in nats, of shape (particles, N).
     """
 
     latents: dict[str, Tensor]
@@ -228,15 +243,17 @@ def log_density(
         latents: A value for each latent site, of shape (*particles, N, *event) with any number of
             leading axes.
         x: Data of shape (N, *shape).
-        *context: What the program is conditioned on.
+        *context: What the program is conditioned on, each of length N.
 
     Raises:
         ValueError: If a latent site has no value, a value has no site, or a site lies outside the
             plate "data".
     """
-    trace = poutine.trace(poutine.condition(model, data=dict(latents))).get_trace(x, *context)
+    at_latents = poutine.condition(model, data=dict(latents))
+    trace = poutine.trace(at_latents).get_trace(x, *context)
     sites = stochastic_sites(trace)
-    if surplus := latents.keys() - sites.keys():
+    surplus = latents.keys() - sites.keys()
+    if surplus:
         raise ValueError(
             f"expected values for the model's sites {sorted(sites)}, got one for "
             f"{sorted(surplus)} as well"
@@ -247,37 +264,40 @@ def log_density(
                 f"expected a value for every latent site of the model, got none for {name!r}"
             )
     nesting = plate_nesting(trace)
-    prior = [log_prob_per_datum(site, nesting) for name, site in sites.items() if name in latents]
-    likelihood = [
-        log_prob_per_datum(site, nesting) for name, site in sites.items() if name not in latents
-    ]
     zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
-    return LogDensity(sum(prior, zero), sum(likelihood, zero))
+    latent_sites = [site for name, site in sites.items() if name in latents]
+    data_sites = [site for name, site in sites.items() if name not in latents]
+    return LogDensity(
+        prior=_summed_log_prob(latent_sites, nesting, zero),
+        likelihood=_summed_log_prob(data_sites, nesting, zero),
+    )
+
+
+def _summed_log_prob(sites: Iterable[Mapping[str, Any]], nesting: int, zero: Tensor) -> Tensor:
+    """Σ log p over sites, datum by datum; `zero` where there are none."""
+    return sum((log_prob_per_datum(site, nesting) for site in sites), zero)
 
 
 def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Tensor) -> Proposal:
     """Draws `particles` latents per datum from a guide, all at once, with log q(z | x, context).
 
     Args:
-        guide: Any guide; it sees x once and is asked for all particles in a plate on the left.
+        guide: Any guide; it is called once with x, in a plate of particles left of its own plates.
         particles: K, the number of draws per datum.
         nesting: The number of axes that the program's own plates take (1 where "data" is the only
             one).
         x: Data of shape (N, *shape).
-        *context: What the program is conditioned on.
+        *context: What the program is conditioned on, each of length N.
     """
     with pyro.plate("_particles", particles, dim=-1 - nesting):
         trace = poutine.trace(guide).get_trace(x, *context)
     sites = {
         name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
     }
-    shape = (particles, x.shape[0])
-    log_prob = sum(
-        (log_prob_per_datum(site, nesting) for site in sites.values()),
-        torch.zeros(shape, device=x.device),
-    )
+    zero = torch.zeros((particles, x.shape[0]), device=x.device)
     return Proposal(
-        {name: site["value"] for name, site in sites.items() if not is_auxiliary(site)}, log_prob
+        latents={name: site["value"] for name, site in sites.items() if not is_auxiliary(site)},
+        log_prob=_summed_log_prob(sites.values(), nesting, zero),
     )
 
 
@@ -312,13 +332,19 @@ class Observed(nn.Module):
         self.likelihood = likelihood
 
     def model(self, x: Tensor | None = None, *context: Tensor, n: int = 1) -> Tensor:
-        """The program's model with its likelihood replaced."""
+        """The program's model with its likelihood replaced.
+
+        Args:
+            x: Data (N, *shape) to be scored; None draws.
+            *context: What the program is conditioned on; surplus tensors are left out.
+            n: The number of draws, where x is None.
+        """
         if isinstance(self.likelihood, nn.Module):
             register(self.likelihood)
+        if x is not None:
+            n = x.shape[0]
         with _ReplaceLikelihood(self.likelihood):
-            return self.program.model(
-                x, *self._asked_for(context), n=n if x is None else x.shape[0]
-            )
+            return self.program.model(x, *self._context_taken(context), n=n)
 
     def guide(self, x: Tensor, *context: Tensor) -> Any:
         """The program's own guide.
@@ -326,11 +352,12 @@ class Observed(nn.Module):
         Raises:
             ValueError: If the program has none.
         """
-        return guide_of(self.program)(x, *self._asked_for(context))
+        return guide_of(self.program)(x, *self._context_taken(context))
 
-    def _asked_for(self, context: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Without the labels of a batch that the program does not take."""
-        most = takes(self.program.model)
-        context = context if most is None else context[: most - 1]
+    def _context_taken(self, context: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The context without what the program does not take, such as the labels of a batch."""
+        tensors = takes(self.program.model)
+        if tensors is not None:
+            context = context[: tensors - 1]  # the first one is x
         expect_context(self.program, context)
         return context
