@@ -1,18 +1,8 @@
-"""Networks: perceptrons and convolutions that take any leading axes, and the context that joins
-their input.
-"""
+"""Networks that take any leading axes: perceptrons, convolutions, and a context beside them."""
 
-from ppl_gen.nn.layers import (
-    Activation,
-    Batched,
-    Condition,
-    Shape,
-    context_width,
-    conv_decoder,
-    conv_features,
-    mlp,
-    pyramid,
-)
+from ppl_gen.nn.condition import Condition, context_width
+from ppl_gen.nn.convolution import conv_decoder, conv_features, pyramid
+from ppl_gen.nn.layers import Activation, Batched, Shape, mlp
 
 __all__ = [
     "Activation",
