@@ -1,5 +1,6 @@
-"""p(x | parameters): what the output of a decoder means. Every one is a Conditional; a function of
-your own does as well.
+"""p(x | parameters): what the output of a decoder means.
+
+Every one is a Conditional; any function from parameters to a Pyro distribution will do as well.
 
 A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a
 likelihood that takes P numbers per value (`parameters_per_value`); builders ask the likelihood how
@@ -27,13 +28,16 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_gen.distributions import DiscretizedLogistic as _DiscretizedLogistic
-from ppl_gen.distributions import Grid
+from ppl_gen import distributions
 from ppl_gen.protocols import Conditional, Distribution
 
 
 def parameters_per_value(likelihood: Conditional) -> int:
-    """How many decoder outputs one value of the data takes; 1 unless the likelihood says otherwise."""
+    """P, how many decoder outputs one value of the data takes; 1 unless the likelihood has its own.
+
+    Args:
+        likelihood: Any conditional; one that needs more has an attribute `parameters_per_value`.
+    """
     return getattr(likelihood, "parameters_per_value", 1)
 
 
@@ -48,8 +52,9 @@ class Bernoulli(nn.Module):
 
 
 class ContinuousBernoulli(nn.Module):
-    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with the constant C that makes it a
-    density.
+    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with logits η (*batch, *shape).
+
+    C is the constant that makes it a density.
 
     Reference:
         Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
@@ -61,13 +66,13 @@ class ContinuousBernoulli(nn.Module):
 
 
 class _LocationScale(nn.Module):
-    """p(x | μ) = f((x − μ) / s) / s with s fixed, or learned and shared by all values and all data."""
+    """p(x | μ) = f((x − μ) / s) / s, with s fixed, or learned and shared by all values and data."""
 
     family: Callable[[Tensor, Tensor], Distribution]
 
     def __init__(self, scale: float | None = None, initial_scale: float = 0.5) -> None:
         super().__init__()
-        for name, value in (("scale", scale), ("initial_scale", initial_scale)):
+        for name, value in {"scale": scale, "initial_scale": initial_scale}.items():
             if value is not None and not value > 0:
                 raise ValueError(
                     f"expected a positive {name}, got {value}; leave scale out to have it learned"
@@ -83,14 +88,15 @@ class _LocationScale(nn.Module):
         return self.log_scale.exp()
 
     def forward(self, loc: Tensor) -> Distribution:
-        return type(self).family(loc, self.scale.to(loc.dtype))
+        family = type(self).family  # of the class, lest a function become a bound method
+        return family(loc, self.scale.to(loc.dtype))
 
 
 class Gaussian(_LocationScale):
-    """p(x | μ) = N(x; μ, s²), with s fixed or, when `scale` is left out, learned and shared.
+    """p(x | μ) = N(x; μ, s²), with s fixed or, when `scale` is left out, learned.
 
     Args:
-        scale: s in the unit of x; None has it learned.
+        scale: s in the unit of x; None has it learned, one number for all values and all data.
         initial_scale: Where a learned s starts.
 
     Example:
@@ -104,11 +110,10 @@ class Gaussian(_LocationScale):
 
 
 class Laplace(_LocationScale):
-    """p(x | μ) = exp(−|x − μ| / s) / 2s, with s fixed or, when `scale` is left out, learned and
-    shared.
+    """p(x | μ) = exp(−|x − μ| / s) / 2s, with s fixed or, when `scale` is left out, learned.
 
     Args:
-        scale: s in the unit of x; None has it learned.
+        scale: s in the unit of x; None has it learned, one number for all values and all data.
         initial_scale: Where a learned s starts.
     """
 
@@ -116,14 +121,13 @@ class Laplace(_LocationScale):
 
 
 class DiscretizedLogistic(_LocationScale):
-    """P(x | μ) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) on the grid x = 0, δ, 2δ, …, 1; the ends
-    take the tails.
+    """P(x | μ) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) on the grid x = 0, δ, 2δ, …, 1.
 
-    A probability mass, for images as stored: its nats are comparable with those of other discrete
-    likelihoods only.
+    The two ends of the grid take the mass of the tails. This is a probability mass, for images as
+    stored: its nats are comparable with those of other discrete likelihoods only.
 
     Args:
-        scale: s in the unit of x; None has it learned.
+        scale: s in the unit of x; None has it learned, one number for all values and all data.
         levels: The number of grid values, 1/δ + 1: 256 for 8-bit images, 17 for scikit-learn's
             digits.
         initial_scale: Where a learned s starts.
@@ -140,12 +144,13 @@ class DiscretizedLogistic(_LocationScale):
         self.levels = levels
 
     def forward(self, loc: Tensor) -> Distribution:
-        return _DiscretizedLogistic(loc, self.scale.to(loc.dtype), self.levels)
+        return distributions.DiscretizedLogistic(loc, self.scale.to(loc.dtype), self.levels)
 
 
 class HeteroscedasticGaussian(nn.Module):
-    """p(x | μ, η) = N(x; μ, (s₀ + exp η)²), with μ and η for every value: decoder output (*batch,
-    *shape, 2).
+    """p(x | μ, η) = N(x; μ, (s₀ + exp η)²), with μ and η for every value.
+
+    The decoder's output is of shape (*batch, *shape, 2).
 
     Args:
         minimum_scale: s₀ in the unit of x. Without it the evidence would be unbounded where a value
@@ -169,11 +174,10 @@ class HeteroscedasticGaussian(nn.Module):
 
 
 class Categorical(nn.Module):
-    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1]: decoder output (*batch,
-    *shape, K).
+    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1].
 
-    For classes that are not a grid, a function is enough: `lambda logits:
-    dist.Categorical(logits=logits)`.
+    The decoder's output is of shape (*batch, *shape, K). For classes that are not a grid, a
+    function is enough: `lambda logits: dist.Categorical(logits=logits)`.
 
     Args:
         levels: K, the number of grid values.
@@ -184,12 +188,13 @@ class Categorical(nn.Module):
         self.parameters_per_value = levels
 
     def forward(self, logits: Tensor) -> Distribution:
-        return Grid(logits)
+        return distributions.Grid(logits)
 
 
 class Dirac(nn.Module):
-    """p(x | μ) = δ(x − μ): the likelihood of an implicit model. It has no density; `Observed` gives
-    it one.
+    """p(x | μ) = δ(x − μ): the likelihood of an implicit model.
+
+    It has draws and no density; `Observed` gives the model another likelihood, which has.
     """
 
     def forward(self, loc: Tensor) -> Distribution:

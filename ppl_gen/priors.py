@@ -54,11 +54,10 @@ class Uniform(nn.Module):
 
 
 class OneHot(nn.Module):
-    """p(c) = 1/K for each of the K unit vectors: a discrete code in one-hot form, the same under
-    every context.
+    """p(c) = 1/K for each of the K unit vectors, a discrete code; the same under every context.
 
     Args:
-        categories: K.
+        categories: K, at least 2.
     """
 
     probs: Tensor
@@ -74,24 +73,26 @@ class OneHot(nn.Module):
 
 
 class ConditionalNormal(DiagonalGaussian):
-    """p(z | y) = N(z; μ(y), diag exp(η(y))²), with (μ, η) = net(y): the diagonal Gaussian, in the
-    place of a prior.
+    """p(z | y) = N(z; μ(y), diag exp(η(y))²), with (μ, η) = net(y).
+
+    The same family as the guide `DiagonalGaussian`, in the place of a prior.
 
     Args:
-        net: Maps y to (N, 2D); `Condition(mlp([classes, ..., 2 * D]), classes)` takes labels.
+        net: Maps y to (N, 2D), the D means followed by the D log standard deviations;
+            `Condition(mlp([classes, ..., 2 * D]), classes)` takes labels.
     """
 
 
 class Empirical(nn.Module):
     """p(z) = (1/N) Σᵢ δ(z − xᵢ): stored data as a prior, the same under every context.
 
-    A translator between domains is a program with such a prior: z drawn from one domain's data, x
-    made of it. The data move with the module and stay out of its `state_dict`.
+    A translator between domains is a program with such a prior: z is drawn from the data of one
+    domain, and x is made of it. The data move with the module and stay out of its `state_dict`.
 
     Args:
         x: Data (N, *shape), of a floating dtype; one datum is one event.
-        jitter: ε, in the units of x: smooths each point to N(xᵢ, ε²I), which gives z a density;
-            None draws stored rows.
+        jitter: ε, in the units of x: smooths each point to N(xᵢ, ε²I), which gives z a density.
+            None draws stored rows as they are.
 
     Raises:
         ValueError: If there are no data, they are scalars or of no floating dtype, or ε is not

@@ -22,16 +22,16 @@ class Conditional(Protocol):
 
 
 class Guide(Protocol):
-    """q(z | x, context): a Pyro program that samples every latent site of the model inside the
-    plate "data".
+    """q(z | x, context): a Pyro program that samples every latent site of the model.
+
+    `guide(x, *context)` samples them inside the plate "data".
     """
 
     def __call__(self, x: Tensor, *context: Tensor) -> Any: ...
 
 
 class Program(Protocol):
-    """p(x, z | context): a plain Pyro model that any Bayesian modeller can read and hand to Pyro
-    unchanged.
+    """p(x, z | context): a plain Pyro model, which can be handed to Pyro unchanged.
 
     `model(x, *context)` scores x of shape (N, *shape); `model(None, *context, n=N)` draws it.
     Inside the plate "data" it samples the latents ("z") and the data ("x"). An explicit program
