@@ -6,7 +6,6 @@ __all__ = ["container", "save_netcdf", "to_arviz"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,23 +16,23 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, forked, store_kept
+from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.inference.engine.vectorised import at_each
+from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.prediction.pointwise import (
+    Values,
     ancestral,
-    axes,
     log_likelihood,
     replicated,
     values_at,
 )
-from ppl_gen.program import is_auxiliary, stochastic_sites
 from ppl_gen.pyro_patches import masks_out
+from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sites, unwrapped
 
 if TYPE_CHECKING:
     import xarray
 
-Values = dict[str, Tensor]
 SAMPLED = ("chain", "draw")
 
 
@@ -50,13 +49,12 @@ def to_arviz(
     coords: Mapping[str, Sequence[Any]] | None = None,
     seed: int | None = None,
 ) -> Any:
-    """z ~ p(z | x), x̃ ~ p(x | z), log p(xᵢ | z), z ~ p(z), x̃ ~ p(x) and z ~ q(z | x), each a
-    group with named axes.
+    """z ~ p(z | x), x̃ ~ p(x | z), log p(xᵢ | z), z ~ p(z), x̃ ~ p(x) and z ~ q(z | x) as groups.
 
-    An axis in the plate "schools" becomes the dimension "schools", other axes "<site>_dim_<i>", i
-    counted from the left. A plate whose name is that of a site is called "<plate>_plate"; of two
-    plates of one name the one that comes second is called "<plate>_<size>". A slash in a site's
-    name becomes a dot. Statements of `pyro.factor` are no data and in no group.
+    All axes have names. An axis in the plate "schools" becomes the dimension "schools", other axes
+    "<site>_dim_<i>", i counted from the left. A plate whose name is that of a site is called
+    "<plate>_plate"; of two plates of one name the second is called "<plate>_<size>". A slash in a
+    site's name becomes a dot. Statements of `pyro.factor` are no data and in no group.
 
     Args:
         draws: What a sampler returned.
@@ -84,45 +82,36 @@ def to_arviz(
         ValueError: If a group that was asked for cannot be made; names the group, the reason and
             the remedy. If coords name no dimension or are of another length.
     """
+    if guide is not None and model is None:
+        raise _impossible(
+            "guide", "its latents are not known without the model", "pass model=... and args=..."
+        )
     labels = _Labels(coords or {}, draws.samples)
-    groups = {"posterior": labels.dataset(draws.samples, draws.dims, SAMPLED, _attributes(draws))}
-    groups["sample_stats"] = labels.dataset(*_sample_stats(draws), SAMPLED)
-    if model is None:
-        if guide is not None:
-            raise _impossible(
-                "guide",
-                "its latents are not known without the model",
-                "pass model=... and args=...",
-            )
-    else:
+    posterior = _Group(draws.samples, draws.dims)
+    datasets = {
+        "posterior": labels.dataset(posterior, _attributes(draws)),
+        "sample_stats": labels.dataset(_sample_stats(draws)),
+    }
+    if model is not None:
         device = next(iter(draws.samples.values())).device
-        with (
-            store_kept(),
-            forked(device, seed) if seed is not None else nullcontext(),
-            evaluating(model, guide),
-        ):
-            known = _Known.of(model, args, draws)
-            for name, (values, plates, sampled) in known.observations(
-                posterior_predictive, log_likelihood
-            ).items():
-                groups[name] = labels.dataset(values, plates, sampled)
+        with store_kept(), seeded(device, seed), evaluating(model, guide):
+            sampled = _SampledModel.of(model, args, draws)
+            groups = sampled.data_groups(posterior_predictive, log_likelihood)
             if prior_draws > 0:
-                values, plates = known.simulated(prior_draws)
-                seen = {name: values.pop(name) for name in known.observed}
-                groups["prior"] = labels.dataset(values, plates, SAMPLED)
-                if seen:
-                    groups["prior_predictive"] = labels.dataset(seen, plates, SAMPLED)
+                groups |= sampled.prior_groups(prior_draws)
             if guide is not None:
-                groups["guide"] = labels.dataset(
-                    known.guided(guide, guide_draws), draws.dims, SAMPLED
-                )
-    labels.expect_coords_used()
-    return container(groups)
+                values = sampled.guide_values(guide, guide_draws)
+                groups["guide"] = _Group(values, draws.dims)
+        for name, group in groups.items():
+            datasets[name] = labels.dataset(group)
+    labels.check_coords_used()
+    return container(datasets)
 
 
 def save_netcdf(tree: Any, path: str | Path) -> None:
-    """Writes what `to_arviz` returned, whole or not at all; `arviz.from_netcdf(path)` reads it,
-    under either version.
+    """Writes what `to_arviz` returned, whole or not at all.
+
+    `arviz.from_netcdf(path)` reads it again, under either version.
 
     Args:
         tree: An `arviz.InferenceData` or an `xarray.DataTree`.
@@ -137,76 +126,121 @@ def save_netcdf(tree: Any, path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def container(groups: Mapping[str, xarray.Dataset]) -> Any:
+    """The groups as the installed ArviZ wants them: InferenceData below 1.0, DataTree from 1.0 on.
+
+    Args:
+        groups: By name, such as "posterior" and "log_likelihood".
+    """
+    import arviz
+
+    if int(arviz.__version__.split(".")[0]) < 1:  # hasattr(arviz, "InferenceData") is true in both
+        return arviz.InferenceData(**groups)
+    import xarray
+
+    return xarray.DataTree.from_dict(dict(groups))
+
+
+class _Group(NamedTuple):
+    """What a group holds.
+
+    Attributes:
+        values: By site.
+        plates: By site, for each axis but the leading ones the name of its plate, "" for an axis in
+            none; a site that is left out has no axis in a plate.
+        leading: The names of the first axes of all values.
+    """
+
+    values: Values
+    plates: Mapping[str, Sequence[str]]
+    leading: Sequence[str] = SAMPLED
+
+
 class _Labels:
-    """Names of axes and of their entries, the same in all groups."""
+    """Names of axes and of their entries, the same in all groups.
+
+    Args:
+        coords: By dimension, the names of its entries.
+        sites: The sites of the posterior, whose names no plate may take.
+    """
 
     def __init__(self, coords: Mapping[str, Sequence[Any]], sites: Mapping[str, Any]) -> None:
-        self.coords, self.sizes = coords, dict[str, int]()
+        self.coords = coords
         self.taken = {*sites, *SAMPLED}
+        self.sizes: dict[str, int] = {}
 
-    def dataset(
-        self,
-        values: Mapping[str, Any],
-        plates: Mapping[str, Sequence[str]],
-        sampled: Sequence[str],
-        attributes: Mapping[str, Any] | None = None,
-    ) -> xarray.Dataset:
-        """Values whose first axes are `sampled`, with names for all axes; none is squeezed."""
+    def dataset(self, group: _Group, attributes: Mapping[str, Any] | None = None) -> xarray.Dataset:
+        """The values of a group with names for all axes; none is squeezed."""
         import xarray
 
-        self.taken.update(values)
-        variables, indices = {}, dict[str, Sequence[Any]]()
-        for site, value in values.items():
-            shape = tuple(value.shape[len(sampled) :])
-            dims = (*sampled, *self._dims(site, shape, plates.get(site, ("",) * len(shape))))
-            indices |= {
-                d: self.coords.get(d, range(n)) for d, n in zip(dims, value.shape, strict=True)
-            }
-            array = value.detach().cpu()
-            reduced = array.is_floating_point() and array.dtype.itemsize < 4
-            variables[site.replace("/", ".")] = (
-                dims,
-                (array.float() if reduced else array).numpy(),
-            )
+        self.taken.update(group.values)
+        variables = {}
         # In the order of the dimensions, and as lists: a range would not be taken for entries.
-        return xarray.Dataset(
-            variables, {d: list(e) for d, e in indices.items()}, attributes or _attributes()
-        )
+        entries: dict[str, list[Any]] = {}
+        for site, value in group.values.items():
+            shape = tuple(value.shape[len(group.leading) :])
+            plates = group.plates.get(site, ("",) * len(shape))
+            dims = (*group.leading, *self._dimensions(site, shape, plates))
+            for dim, size in zip(dims, value.shape, strict=True):
+                entries[dim] = list(self.coords.get(dim, range(size)))
+            variables[site.replace("/", ".")] = (dims, _as_array(value))
+        return xarray.Dataset(variables, entries, attributes or _attributes())
 
-    def expect_coords_used(self) -> None:
-        """Says when coords name dimensions that there are not."""
-        if unknown := sorted(self.coords.keys() - self.sizes.keys()):
+    def check_coords_used(self) -> None:
+        """Raises ValueError if coords name dimensions that no group has."""
+        unknown = sorted(self.coords.keys() - self.sizes.keys())
+        if unknown:
             raise ValueError(
                 f"expected coords for dimensions among {sorted(self.sizes)}, got some for {unknown}"
             )
 
-    def _dims(self, site: str, shape: Sequence[int], plates: Sequence[str]) -> list[str]:
+    def _dimensions(self, site: str, shape: Sequence[int], plates: Sequence[str]) -> list[str]:
+        """The names of the axes of a site, given those of their plates."""
         if len(plates) != len(shape):
             raise ValueError(
                 f"expected {len(shape)} names for the axes of {site!r} in dims, got {tuple(plates)}"
             )
         names: list[str] = []
         for i, (size, plate) in enumerate(zip(shape, plates, strict=True)):
-            name = (
-                (plate if plate not in self.taken else f"{plate}_plate")
-                if plate
-                else f"{site}_dim_{i}"
-            )
+            if not plate:
+                name = f"{site}_dim_{i}"
+            elif plate in self.taken:
+                name = f"{plate}_plate"
+            else:
+                name = plate
             name = name.replace("/", ".")
             if self.sizes.get(name, size) != size or name in names:
                 name = f"{name}_{size}"
             self.sizes.setdefault(name, size)
-            if len(self.coords.get(name, range(size))) != size:
+            names.append(name)
+            if name in self.coords and len(self.coords[name]) != size:
                 raise ValueError(
                     f"expected coords of length {size} for the dimension {name!r}, got "
                     f"{len(self.coords[name])}"
                 )
-            names.append(name)
         return names
 
 
-class _Known(NamedTuple):
-    """A model with what is known of its sites, and the draws of its latents, (chains · draws, ...)."""
+def _as_array(value: Tensor) -> Any:
+    """A tensor as a NumPy array; half precision, which NumPy or NetCDF may lack, as float32."""
+    value = value.detach().cpu()
+    if value.is_floating_point() and value.dtype.itemsize < 4:
+        value = value.float()
+    return value.numpy()
+
+
+class _SampledModel(NamedTuple):
+    """A model with the draws of its latents.
+
+    Attributes:
+        model: The model.
+        args: What it is called with.
+        sites: All of its sites at the first draw.
+        latents: Draws of its continuous latents, by site, (chains · draws, *shape).
+        observed: Its observed sites.
+        others: The names of what else was drawn, deterministic sites.
+        lead: The numbers of chains and draws.
+    """
 
     model: Callable[..., Any]
     args: Sequence[Any]
@@ -217,180 +251,216 @@ class _Known(NamedTuple):
     lead: tuple[int, int]
 
     @classmethod
-    def of(cls, model: Callable[..., Any], args: Sequence[Any], draws: Draws) -> _Known:
-        drawn = {name: value.reshape(-1, *value.shape[2:]) for name, value in draws.samples.items()}
-        try:
-            conditioned = poutine.condition(
-                model, data={name: value[0] for name, value in drawn.items()}
-            )
-            sites = stochastic_sites(poutine.trace(conditioned).get_trace(*args))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    def of(cls, model: Callable[..., Any], args: Sequence[Any], draws: Draws) -> _SampledModel:
+        """Runs the model at the first draw.
+
+        Raises:
+            ValueError: If the model cannot be run, or has other latents than were drawn.
+        """
+        drawn = {name: value.flatten(0, 1) for name, value in draws.samples.items()}
+        sites = _sites_at(model, args, _first(drawn))
+        latents: Values = {}
+        observed = {}
+        missing = []
+        for name, site in sites.items():
+            if name in drawn and not is_deterministic(site):
+                latents[name] = drawn[name]
+            elif name not in drawn and site["is_observed"] and _is_data(site):
+                observed[name] = site
+            elif not site["is_observed"] and not site["fn"].support.is_discrete:
+                missing.append(name)
+        if missing or not latents:
             raise ValueError(
-                "expected a model that can be run at the draws, got the error: "
-                f"{str(error).splitlines()[0]}; pass the model and the args that were sampled"
-            ) from error
-        hidden = {
-            n: s for n, s in sites.items() if n in drawn and not s["infer"].get("_deterministic")
-        }
-        seen = {
-            n: s
-            for n, s in sites.items()
-            if s["is_observed"] and n not in drawn and not _is_statement(s)
-        }
-        loose = sorted(
-            n for n, s in sites.items() if not s["is_observed"] and not s["fn"].support.is_discrete
-        )
-        wrong = {
-            n: s for n, s in hidden.items() if tuple(s["fn"].shape()) != tuple(s["value"].shape)
-        }
-        if loose or not hidden:
-            raise ValueError(
-                f"expected draws of every latent of the model, got none of {loose or 'any'}; pass "
-                "the model that was sampled"
+                f"expected draws of every latent of the model, got none of "
+                f"{sorted(missing) or 'any'}; pass the model that was sampled"
             )
-        for name, site in wrong.items():
-            raise ValueError(
-                f"expected draws of {name!r} of shape {tuple(site['fn'].shape())}, as the model "
-                f"has them, got {tuple(site['value'].shape)}; pass the args that were sampled with"
-            )
-        latents = {name: drawn[name] for name in hidden}
+        for name in latents:
+            expected = tuple(sites[name]["fn"].shape())
+            got = tuple(sites[name]["value"].shape)
+            if expected != got:
+                raise ValueError(
+                    f"expected draws of {name!r} of shape {expected}, as the model has them, got "
+                    f"{got}; pass the args that were sampled with"
+                )
         return cls(
-            model,
-            args,
-            sites,
-            latents,
-            seen,
-            [n for n in drawn if n not in hidden],
-            (draws.chains, draws.draws),
+            model=model,
+            args=args,
+            sites=sites,
+            latents=latents,
+            observed=observed,
+            others=[name for name in drawn if name not in latents],
+            lead=(draws.chains, draws.draws),
         )
 
-    def observations(
-        self, predictive: bool, likelihood: bool
-    ) -> dict[str, tuple[Values, Any, Sequence[str]]]:
-        """The groups of the observed sites: values, plates, and the axes that come first."""
-        plates = {
-            n: axes(s, s["value"].shape, len(s["fn"].event_shape)) for n, s in self.observed.items()
-        }
-        found: dict[str, tuple[Values, Any, Sequence[str]]] = {}
+    def data_groups(self, predictive: bool, likelihood: bool) -> dict[str, _Group]:
+        """The groups of the observed sites: new data, their log likelihood, and what was observed.
+
+        Args:
+            predictive: Whether to draw new data at each draw.
+            likelihood: Whether to compute the log likelihood at each draw.
+        """
         for name, asked in (("posterior_predictive", predictive), ("log_likelihood", likelihood)):
             if asked and not self.observed:
                 raise _impossible(name, "the model observes nothing", f"say {name}=False")
+        values: Values = {}
+        plates_of = {}
+        for name, site in self.observed.items():
+            values[name] = site["value"]
+            plates_of[name] = plates(site)
+        groups = {}
         if predictive:
-            new = at_each(replicated(self.model, self.args, list(self.observed)), self.latents)
-            found["posterior_predictive"] = (self._by_chain(new), plates, SAMPLED)
+            new_data = replicated(self.model, self.args, list(self.observed))
+            drawn = self._by_chain(at_each(new_data, self.latents))
+            groups["posterior_predictive"] = _Group(drawn, plates_of)
         if likelihood:
-            try:
-                first = {name: value[0] for name, value in self.latents.items()}
-                pointwise = log_likelihood(self.model, self.args, first, list(self.observed))
-            except ValueError as error:
-                raise _impossible(
-                    "log_likelihood", str(error).splitlines()[0], "say log_likelihood=False"
-                ) from error
-            values = at_each(pointwise.function, self.latents)
-            found["log_likelihood"] = (self._by_chain(values), pointwise.plates, SAMPLED)
+            groups["log_likelihood"] = self._log_likelihood()
         if self.observed:
-            found["observed_data"] = ({n: s["value"] for n, s in self.observed.items()}, plates, ())
-        return found
+            groups["observed_data"] = _Group(values, plates_of, leading=())
+        return groups
 
-    def simulated(self, count: int) -> tuple[Values, dict[str, tuple[str, ...]]]:
-        """Draws (1, count, ...) of all sites from the prior, and their plates."""
-        if flat := [n for n, s in self.sites.items() if _is_improper(s)]:
+    def prior_groups(self, count: int) -> dict[str, _Group]:
+        """The groups of `count` draws from the prior: latents, and data if there are any."""
+        improper = [repr(name) for name, site in self.sites.items() if _is_improper(site)]
+        if improper:
             raise _impossible(
-                "prior",
-                f"the prior of {', '.join(map(repr, flat))} is improper",
-                "say prior_draws=0",
+                "prior", f"the prior of {', '.join(improper)} is improper", "say prior_draws=0"
             )
-        values = at_each(ancestral(self.model, self.args), {"": torch.arange(count)})
-        plates = {
-            n: axes(
-                s,
-                s["value"].shape,
-                0 if s["infer"].get("_deterministic") else len(s["fn"].event_shape),
-            )
-            for n, s in self.sites.items()
-        }
-        return {name: value[None] for name, value in values.items()}, plates
+        draw = ancestral(self.model, self.args)
+        latents: Values = {}
+        data: Values = {}
+        for name, value in at_each(draw, {"": torch.arange(count)}).items():
+            if name in self.observed:
+                data[name] = value[None]
+            else:
+                latents[name] = value[None]
+        plates_of = {name: plates(site) for name, site in self.sites.items()}
+        groups = {"prior": _Group(latents, plates_of)}
+        if data:
+            groups["prior_predictive"] = _Group(data, plates_of)
+        return groups
 
-    def guided(self, guide: Callable[..., Any], count: int) -> Values:
-        """Draws (1, count, ...) from a guide of the sites that the posterior has."""
-        if count < 1:
-            raise ValueError(f"expected guide_draws of at least 1, got {count}")
+    def guide_values(self, guide: Callable[..., Any], count: int) -> Values:
+        """Draws (1, count, *shape) from a guide, of the sites that the posterior has.
+
+        Raises:
+            ValueError: If count is below 1, or the guide cannot be called with the model's
+                arguments or does not sample all continuous latents.
+        """
+        expect_at_least(1, guide_draws=count)
         try:
             sites = stochastic_sites(poutine.trace(guide).get_trace(*self.args))
         except TypeError as error:
             raise _impossible(
                 "guide", f"it cannot be called with args ({error})", "pass one of the same args"
             ) from error
-        if missing := sorted(
-            self.latents.keys() - {n for n, s in sites.items() if not is_auxiliary(s)}
-        ):
+        sampled = {name for name, site in sites.items() if not is_auxiliary(site)}
+        missing = sorted(self.latents.keys() - sampled)
+        if missing:
             raise _impossible(
                 "guide", f"it does not sample {missing}", "pass a guide of all continuous latents"
             )
         drawn = at_each(ancestral(guide, self.args), {"": torch.arange(count)})
-        values = {name: drawn[name] for name in self.latents}
+        latents = {name: drawn[name] for name in self.latents}
+        others: Values = {}
         if self.others:
-            values |= at_each(values_at(self.model, self.args, self.others), values)
-        return {name: value[None] for name, value in values.items()}
+            others = at_each(values_at(self.model, self.args, self.others), latents)
+        return {name: value[None] for name, value in (latents | others).items()}
+
+    def _log_likelihood(self) -> _Group:
+        """log p(xᵢ | z) at each draw, by observation."""
+        try:
+            pointwise = log_likelihood(
+                self.model, self.args, _first(self.latents), list(self.observed)
+            )
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise _impossible("log_likelihood", reason, "say log_likelihood=False") from error
+        values = at_each(pointwise.function, self.latents)
+        return _Group(self._by_chain(values), pointwise.plates)
 
     def _by_chain(self, values: Values) -> Values:
+        """From (chains · draws, *shape) to (chains, draws, *shape)."""
         return {name: value.reshape(*self.lead, *value.shape[1:]) for name, value in values.items()}
 
 
-def _is_statement(site: Mapping[str, Any]) -> bool:
-    """Whether an observed site is none: a deterministic value, or a factor."""
-    return bool(site["infer"].get("_deterministic")) or tuple(site["fn"].event_shape) == (0,)
+def _first(draws: Values) -> Values:
+    """The first of draws (M, *shape)."""
+    return {name: value[0] for name, value in draws.items()}
+
+
+def _sites_at(model: Callable[..., Any], args: Sequence[Any], latents: Values) -> dict[str, Any]:
+    """The sites of a model that is run at some latents."""
+    try:
+        trace = poutine.trace(poutine.condition(model, data=latents)).get_trace(*args)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            "expected a model that can be run at the draws, got the error: "
+            f"{str(error).splitlines()[0]}; pass the model and the args that were sampled"
+        ) from error
+    return stochastic_sites(trace)
+
+
+def _is_data(site: Mapping[str, Any]) -> bool:
+    """Whether an observed site holds data: no deterministic value, and no `pyro.factor`."""
+    return not is_deterministic(site) and tuple(site["fn"].event_shape) != (0,)
 
 
 def _is_improper(site: Mapping[str, Any]) -> bool:
     """Whether a site has no prior to draw from: an improper one, or one that is masked away."""
-    fn, masked = site["fn"], site["mask"] is False
-    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
-        masked, fn = masked or masks_out(fn), fn.base_dist
-    return not site["infer"].get("_deterministic") and (
-        masked or isinstance(fn, dist.ImproperUniform)
-    )
+    if is_deterministic(site):
+        return False
+    if site["mask"] is False or _is_masked_away(site["fn"]):
+        return True
+    return isinstance(unwrapped(site["fn"], masks=True), dist.ImproperUniform)
 
 
-def _sample_stats(draws: Draws) -> tuple[Values, dict[str, tuple[str, ...]]]:
-    """ArviZ's names for what a sampler says of each draw; where local, of each datum too."""
+def _is_masked_away(fn: Any) -> bool:
+    """Whether a distribution, or one inside it, has the mask False."""
+    innermost = unwrapped(fn, masks=True)
+    while fn is not innermost:
+        if masks_out(fn):
+            return True
+        fn = fn.base_dist
+    return False
+
+
+def _sample_stats(draws: Draws) -> _Group:
+    """What a sampler says of each draw, under ArviZ's names; of local draws for each datum too."""
     stats = {
         "lp": draws.log_density,
         "diverging": draws.divergent.bool(),
         "acceptance_rate": draws.acceptance,
     }
-    if draws.log_density.dim() == 2:
-        return stats, {}
-    whole = {"lp": stats["lp"].sum(-1), "diverging": stats["diverging"].any(-1)}
-    whole["acceptance_rate"] = stats["acceptance_rate"].mean(-1)
-    own = {f"{name}_local": value for name, value in stats.items()}
-    return whole | own, dict.fromkeys(own, ("data",))
+    is_local = draws.log_density.dim() > 2
+    if not is_local:
+        return _Group(stats, {})
+    whole = {
+        "lp": stats["lp"].sum(-1),
+        "diverging": stats["diverging"].any(-1),
+        "acceptance_rate": stats["acceptance_rate"].mean(-1),
+    }
+    of_each_datum = {f"{name}_local": value for name, value in stats.items()}
+    return _Group(whole | of_each_datum, dict.fromkeys(of_each_datum, ("data",)))
 
 
 def _attributes(draws: Draws | None = None) -> dict[str, Any]:
-    """What is said of a group; of the posterior, how it was sampled."""
-    said = {
+    """The attributes of a group; those of the posterior say how it was sampled as well."""
+    attributes: dict[str, Any] = {
         "created_at": datetime.now(UTC).isoformat(),
         "inference_library": "ppl-gen",
         "inference_library_version": version("ppl-gen"),
     }
     if draws is None:
-        return said
-    times = {"sampling_time": draws.seconds, "preparation_time": draws.preparation_seconds}
-    words = {"sampler": draws.sampler, "remarks": "\n".join(draws.remarks)}
-    return said | times | draws.settings | {key: word for key, word in words.items() if word}
+        return attributes
+    attributes["sampling_time"] = draws.seconds
+    attributes["preparation_time"] = draws.preparation_seconds
+    attributes |= draws.settings
+    if draws.sampler:
+        attributes["sampler"] = draws.sampler
+    if draws.remarks:
+        attributes["remarks"] = "\n".join(draws.remarks)
+    return attributes
 
 
 def _impossible(group: str, reason: str, remedy: str) -> ValueError:
     return ValueError(f"the group {group!r} cannot be made: {reason}; {remedy}")
-
-
-def container(groups: Mapping[str, xarray.Dataset]) -> Any:
-    """Groups as this ArviZ wants them: InferenceData below 1.0, DataTree from there on."""
-    import arviz
-
-    if int(arviz.__version__.split(".")[0]) < 1:  # hasattr(arviz, "InferenceData") is true in both
-        return arviz.InferenceData(**groups)
-    import xarray
-
-    return xarray.DataTree.from_dict(dict(groups))

@@ -1,5 +1,6 @@
-"""Leave-one-out prediction from draws of the global latents, the local ones integrated out, by PSIS
-in ArviZ.
+"""Leave-one-out prediction from draws of the global latents, by ArviZ's PSIS.
+
+Local latents are integrated out.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ __all__ = ["Elpd", "Predictive"]
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +18,16 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import vmap
 
+from ppl_gen import memory
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.arviz_export import container
-from ppl_gen.inference.prediction.pointwise import log_likelihood, values_at
-from ppl_gen.program import stochastic_sites
+from ppl_gen.inference.prediction.pointwise import Values, log_likelihood, values_at
 from ppl_gen.pyro_patches import drawing
+from ppl_gen.sites import is_deterministic, stochastic_sites
 
-_CHUNK = 2**22
-_MOST = 2**28  # numbers computed for the inner averages, before the error is taken as it is
-_TOLERANCE = 0.1
-
-Values = dict[str, Tensor]
+_TOLERANCE = 0.1  # nats, of an average over local latents
+_DRAWS = 1000  # that leave-one-out takes of what it is given
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +54,37 @@ class Elpd:
 
     @classmethod
     def of(cls, pointwise: Tensor, k_hat: Tensor | None, inner_error: float, how: str) -> Elpd:
-        """Summed up from its terms (N,)."""
-        n = pointwise.numel()
-        spread = float(pointwise.double().std()) * n**0.5 if n > 1 else math.nan
-        return cls(float(pointwise.double().sum()), spread, pointwise, k_hat, inner_error, how)
+        """The sum of the terms `pointwise`, (N,), with its error."""
+        terms = pointwise.double()
+        n = terms.numel()
+        standard_error = math.nan
+        if n > 1:
+            standard_error = float(terms.std()) * n**0.5
+        return cls(
+            value=float(terms.sum()),
+            standard_error=standard_error,
+            pointwise=pointwise,
+            k_hat=k_hat,
+            inner_error=inner_error,
+            how=how,
+        )
 
     def __str__(self) -> str:
-        bad = 0 if self.k_hat is None else int((self.k_hat > 0.7).sum())
-        return f"{self.value:.2f} ± {self.standard_error:.2f}" + (
-            f", k̂ above 0.7 for {bad} data" if bad else ""
-        )
+        text = f"{self.value:.2f} ± {self.standard_error:.2f}"
+        if self.k_hat is None:
+            return text
+        bad = int((self.k_hat > 0.7).sum())
+        if bad:
+            text += f", k̂ above 0.7 for {bad} data"
+        return text
 
 
 class Predictive:
-    """log p(xᵢ | g) = log ∫ p(xᵢ | ℓᵢ, g) p(ℓᵢ | g) dℓᵢ, with g the global latents and ℓᵢ those of
-    the plate of xᵢ.
+    """log p(xᵢ | g) = log ∫ p(xᵢ | ℓᵢ, g) p(ℓᵢ | g) dℓᵢ, with global latents g and local ones ℓᵢ.
 
-    Discrete latents of one datum are summed out exactly, continuous ones by drawing from p(ℓ | g).
-    LOO on p(xᵢ | ℓᵢ, g) itself would be useless, since each ℓᵢ has seen xᵢ.
+    The local latents of a datum are those in the plate of xᵢ. Discrete ones are summed out exactly,
+    continuous ones by drawing from p(ℓ | g). LOO on p(xᵢ | ℓᵢ, g) itself would be useless, since
+    each ℓᵢ has seen xᵢ.
 
     Args:
         model: Any Pyro program with observed sites in a plate.
@@ -90,52 +102,38 @@ class Predictive:
     """
 
     def __init__(self, model: Callable[..., Any], args: Sequence[Any], samples: Values) -> None:
-        self.model, self.args = model, tuple(args)
-        one = {name: value[0, 0] for name, value in samples.items()}
-        trace = poutine.trace(poutine.condition(model, data=one)).get_trace(*self.args)
+        self.model = model
+        self.args = tuple(args)
+        first = {name: value[0, 0] for name, value in samples.items()}
+        trace = poutine.trace(poutine.condition(model, data=first)).get_trace(*self.args)
         sites = stochastic_sites(trace)
-        observed = {
-            n: s
-            for n, s in sites.items()
-            if s["is_observed"] and n not in samples and not s["infer"].get("_deterministic")
-        }
-        frames = {
-            n: [f for f in s["cond_indep_stack"] if f.vectorized] for n, s in observed.items()
-        }
-        common = (
-            set.intersection(*({f.name for f in fs} for fs in frames.values())) if frames else set()
-        )
-        if not common:
-            some = ", ".join([*map(repr, list(frames)[:3]), *(["…"] if len(frames) > 3 else [])])
-            what = f"{some} in no plate that holds all" if frames else "nothing observed"
-            raise ValueError(
-                f"leaving out one datum needs observed sites in a plate, and there is {what}"
-            )
-        self.plate = (
-            "data"
-            if "data" in common
-            else next(f.name for f in next(iter(frames.values())) if f.name in common)
-        )
-        inside = {
-            n for n, s in sites.items() if any(f.name == self.plate for f in s["cond_indep_stack"])
-        }
-        latent = [n for n in samples if n in sites and not sites[n]["infer"].get("_deterministic")]
-        self.local = [n for n in latent if n in inside]
-        self.outer = [n for n in latent if n not in inside]
-        self._pointwise = log_likelihood(
-            model, self.args, {n: one[n] for n in latent}, list(observed)
-        )
+        observed = {}
+        for name, site in sites.items():
+            if site["is_observed"] and name not in samples and not is_deterministic(site):
+                observed[name] = site
+        self.plate = _plate_of_data(observed)
+        self.local: list[str] = []
+        self.outer: list[str] = []
+        latents: Values = {}
+        for name in samples:
+            if name not in sites or is_deterministic(sites[name]):
+                continue
+            latents[name] = first[name]
+            if _is_inside(sites[name], self.plate):
+                self.local.append(name)
+            else:
+                self.outer.append(name)
+        self._pointwise = log_likelihood(model, self.args, latents, list(observed))
         self._draw_local = values_at(model, self.args, self.local)
 
     def log_likelihood(self, outer: Values, inner: int = 1000) -> tuple[Tensor, float]:
-        """log p(xᵢ | g) at T draws of the global latents, (T, N), and the largest inner standard
-        error (see `Elpd`).
+        """log p(xᵢ | g) at T draws of g, (T, N), and the largest inner standard error, in nats.
 
         Args:
-            outer: The draws, by site, (T, *shape); where there are no global latents, any tensor of
-                length T.
+            outer: The draws of the global latents g, by site, (T, *shape); where there are none,
+                any tensor of length T.
             inner: How many local latents are drawn for each, at first; four times as many, and
-                again, while the error is above 0.1 nats.
+                again, while the error (see `Elpd`) is above 0.1 nats.
 
         Raises:
             ValueError: If vmap cannot follow the program, without which the inner average would
@@ -143,47 +141,12 @@ class Predictive:
         """
         if not self.local:
             with drawing():
-                return self._summed(at_each(self._pointwise.function, outer), 1), 0.0
+                return self._summed(at_each(self._pointwise.function, outer)), 0.0
         while True:
             value, error = self._averaged(outer, inner)
-            if error < _TOLERANCE or 4 * inner * value.numel() > _MOST:
-                return value, error
             inner *= 4
-
-    def _averaged(self, outer: Values, inner: int) -> tuple[Tensor, float]:
-        def one(outer: Values) -> Values:
-            return self._pointwise.function(outer | self._draw_local(outer))
-
-        try:
-            with drawing():
-                width = self._summed(
-                    vmap(one, randomness="different")({n: v[:1] for n, v in outer.items()}), 1
-                ).shape[-1]
-                values: list[Tensor] = []
-                errors: list[Tensor] = []
-                for part in _parts(outer, max(1, _CHUNK // (inner * width))):
-                    repeated = {n: v.repeat_interleave(inner, 0) for n, v in part.items()}
-                    drawn = vmap(one, randomness="different", chunk_size=_CHUNK // width)(repeated)
-                    weights = self._summed(drawn, 1).double().unflatten(0, (-1, inner))
-                    values.append(weights.logsumexp(1) - math.log(inner))
-                    ess = (2 * weights.logsumexp(1) - (2 * weights).logsumexp(1)).exp()
-                    errors.append(((inner / ess - 1) / (inner - 1)).clamp(min=0).sqrt())
-        except RuntimeError as error:
-            reason = next(iter(str(error).splitlines()), "")
-            raise ValueError(
-                f"the local latents cannot be drawn for all draws at once: {reason}"
-            ) from error
-        worst = torch.cat(errors).quantile(0.99, 0).max() if len(outer) else torch.zeros(())
-        return torch.cat(values), float(worst)
-
-    def _summed(self, values: Values, lead: int) -> Tensor:
-        """All observed sites together, the axes of other plates added up: (*lead, N)."""
-        total = torch.zeros(())
-        for name, value in values.items():
-            plates = self._pointwise.plates[name]
-            others = [lead + i for i, plate in enumerate(plates) if plate != self.plate]
-            total = total + (value.sum(others) if others else value)
-        return total
+            if error < _TOLERANCE or inner * value.numel() > memory.INNER_AVERAGES:
+                return value, error
 
     def loo(self, samples: Values) -> Elpd:
         """PSIS-LOO from MCMC draws, at most about a thousand of them, evenly spaced.
@@ -192,7 +155,7 @@ class Predictive:
             samples: By site, (chains, draws, *shape).
 
         Raises:
-            ValueError: As `log_likelihood` does.
+            ValueError: If vmap cannot follow the program where local latents are integrated out.
 
         Reference:
             Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using
@@ -202,20 +165,17 @@ class Predictive:
         import arviz
 
         chains, draws = next(iter(samples.values())).shape[:2]
-        step = max(1, chains * draws // 1000)
-        outer = {n: samples[n][:, ::step].flatten(0, 1) for n in self.outer}
-        count = len(range(0, draws, step)) * chains
-        value, error = self.log_likelihood(outer or {"": torch.zeros(count)})
+        every = max(1, chains * draws // _DRAWS)
+        count = len(range(0, draws, every)) * chains
+        outer = {name: samples[name][:, ::every].flatten(0, 1) for name in self.outer}
+        value, error = self.log_likelihood(outer or _nothing(count))
         value = value.double().unflatten(0, (chains, -1))
         sizes = effective_size((value - value.amax((0, 1))).exp())
         efficiency = float((sizes / count).nan_to_num(1.0).mean().clamp(max=1.0))
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
             result = arviz.loo(_table(value), pointwise=True, reff=efficiency)
-        return _read(
-            result,
-            error,
-            f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws",
-        )
+        how = f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws"
+        return _elpd(result, error, how)
 
     def loo_of_guide(self, samples: Values, log_p: Tensor, log_q: Tensor) -> Elpd:
         """PSIS-LOO from draws of a guide, corrected by p(z, x) / q(z); from ArviZ 1.0 on.
@@ -226,7 +186,8 @@ class Predictive:
             log_q: log q(z), (M,), in the same.
 
         Raises:
-            ValueError: If ArviZ is older; or as `log_likelihood` does.
+            ValueError: If ArviZ is older, or if vmap cannot follow the program where local latents
+                are integrated out.
 
         Reference:
             Magnusson, Andersen, Jonasson and Vehtari (2019), Bayesian leave-one-out
@@ -238,28 +199,132 @@ class Predictive:
             raise ValueError(
                 f"LOO of an approximate posterior needs ArviZ 1.0, got {arviz.__version__}"
             )
-        step = max(1, len(log_p) // 1000)
-        outer = {n: samples[n][::step] for n in self.outer}
-        log_p, log_q = log_p[::step].double(), log_q[::step].double()
-        value, error = self.log_likelihood(outer or {"": torch.zeros(len(log_p))})
+        every = max(1, len(log_p) // _DRAWS)
+        log_p = log_p[::every].double()
+        log_q = log_q[::every].double()
+        outer = {name: samples[name][::every] for name in self.outer}
+        value, error = self.log_likelihood(outer or _nothing(len(log_p)))
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
-            densities = (log_p.cpu().numpy(), log_q.cpu().numpy())
             result = arviz.loo_approximate_posterior(
-                _table(value.double()[None]), *densities, pointwise=True
+                _table(value.double()[None]),
+                log_p.cpu().numpy(),
+                log_q.cpu().numpy(),
+                pointwise=True,
             )
-        return _read(
-            result, error, f"PSIS-LOO of the guide on the marginal likelihood of {self._described}"
-        )
+        how = f"PSIS-LOO of the guide on the marginal likelihood of {self._described}"
+        return _elpd(result, error, how)
+
+    def _averaged(self, outer: Values, inner: int) -> tuple[Tensor, float]:
+        """log (1/K) Σₖ p(xᵢ | ℓᵢₖ, g) with ℓᵢₖ ~ p(ℓᵢ | g) and K = inner, and the largest error.
+
+        By vmap alone: draws one after the other, to which `at_each` would resort, take too long.
+        """
+
+        def at_new_local(outer: Values) -> Values:
+            return self._pointwise.function(outer | self._draw_local(outer))
+
+        averages: list[Tensor] = []
+        errors: list[Tensor] = []
+        try:
+            with drawing():
+                one = vmap(at_new_local, randomness="different")(_rows(outer, slice(1)))
+                width = self._summed(one).shape[-1]
+                chunk = memory.rows(memory.VECTORISED, width)
+                size = memory.rows(memory.VECTORISED, inner * width)
+                for start in range(0, _length(outer), size):
+                    repeated = {}
+                    for name, value in _rows(outer, slice(start, start + size)).items():
+                        repeated[name] = value.repeat_interleave(inner, 0)
+                    drawn = vmap(at_new_local, randomness="different", chunk_size=chunk)(repeated)
+                    terms = self._summed(drawn).double().unflatten(0, (-1, inner))
+                    averages.append(terms.logsumexp(1) - math.log(inner))
+                    errors.append(_error_of_average(terms))
+        except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise ValueError(
+                f"the local latents cannot be drawn for all draws at once: {reason}"
+            ) from error
+        worst = torch.cat(errors).quantile(0.99, 0).max()
+        return torch.cat(averages), float(worst)
+
+    def _summed(self, values: Values) -> Tensor:
+        """All observed sites together at T draws, the axes of other plates added up: (T, N)."""
+        total = torch.zeros(())
+        for name, value in values.items():
+            others = []
+            for axis, plate in enumerate(self._pointwise.plates[name], start=1):
+                if plate != self.plate:
+                    others.append(axis)
+            if others:
+                value = value.sum(others)
+            total = total + value
+        return total
 
     @property
     def _described(self) -> str:
-        integrated = f", {', '.join(map(repr, self.local))} integrated out" if self.local else ""
-        return f"the plate {self.plate!r}{integrated}"
+        plate = f"the plate {self.plate!r}"
+        if not self.local:
+            return plate
+        return f"{plate}, {', '.join(map(repr, self.local))} integrated out"
 
 
-def _parts(values: Values, size: int) -> list[Values]:
-    count = next(iter(values.values())).shape[0]
-    return [{n: v[i : i + size] for n, v in values.items()} for i in range(0, count, size)]
+def _plate_of_data(observed: Mapping[str, Any]) -> str:
+    """The plate that holds all observed sites: "data", or else the outermost of the first site.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not observed:
+        raise _no_plate("nothing observed")
+    first, *others = observed.values()
+    shared = _plate_names(first)
+    for site in others:
+        names = _plate_names(site)
+        shared = [name for name in shared if name in names]
+    if not shared:
+        some = list(map(repr, observed))[:3]
+        if len(observed) > 3:
+            some.append("…")
+        raise _no_plate(f"{', '.join(some)} in no plate that holds all")
+    if "data" in shared:
+        return "data"
+    return shared[0]
+
+
+def _no_plate(found: str) -> ValueError:
+    return ValueError(
+        f"leaving out one datum needs observed sites in a plate, and there is {found}"
+    )
+
+
+def _plate_names(site: Mapping[str, Any]) -> list[str]:
+    """The plates of a site that take an axis."""
+    return [frame.name for frame in site["cond_indep_stack"] if frame.vectorized]
+
+
+def _is_inside(site: Mapping[str, Any], plate: str) -> bool:
+    """Whether a site lies in a plate of this name."""
+    return any(frame.name == plate for frame in site["cond_indep_stack"])
+
+
+def _error_of_average(terms: Tensor) -> Tensor:
+    """The standard error of log (1/K) Σₖ exp(terms), of terms (T, K, N) over K: (T, N)."""
+    count = terms.shape[1]
+    ess = (2 * terms.logsumexp(1) - (2 * terms).logsumexp(1)).exp()
+    return ((count / ess - 1) / (count - 1)).clamp(min=0).sqrt()
+
+
+def _nothing(count: int) -> Values:
+    """The draws of no latents at all, `count` of them."""
+    return {"": torch.zeros(count)}
+
+
+def _length(draws: Values) -> int:
+    return len(next(iter(draws.values())))
+
+
+def _rows(draws: Values, rows: slice) -> Values:
+    return {name: value[rows] for name, value in draws.items()}
 
 
 def _table(value: Tensor) -> Any:
@@ -267,17 +332,13 @@ def _table(value: Tensor) -> Any:
     import xarray
 
     data = xarray.Dataset({"x": (("chain", "draw", "datum"), value.cpu().numpy())})
-    return container(
-        {
-            "log_likelihood": data.assign_coords(
-                {name: range(size) for name, size in data.sizes.items()}
-            )
-        }
-    )
+    indices = {name: range(size) for name, size in data.sizes.items()}
+    return container({"log_likelihood": data.assign_coords(indices)})
 
 
-def _read(result: Any, error: float, how: str) -> Elpd:
-    """From ArviZ's table, whose names changed with 1.0."""
+def _elpd(result: Any, error: float, how: str) -> Elpd:
+    """From what ArviZ returns, whose names changed with 1.0."""
     terms = result.loo_i if "loo_i" in dir(result) else result.elpd_i
-    arrays = [torch.as_tensor(a.values.copy()) for a in (terms, result.pareto_k)]
-    return Elpd.of(arrays[0], arrays[1], error, how)
+    pointwise = torch.as_tensor(terms.values.copy())
+    k_hat = torch.as_tensor(result.pareto_k.values.copy())
+    return Elpd.of(pointwise, k_hat, error, how)
