@@ -1,6 +1,4 @@
-"""Critics: what adversarial inference is given beside a program, as variational inference is given
-a guide.
-"""
+"""Critics: to adversarial inference what a guide is to variational inference."""
 
 from __future__ import annotations
 
@@ -8,7 +6,6 @@ __all__ = ["Critic", "conv_critic", "mlp_critic", "patch_critic", "spectral"]
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -20,12 +17,13 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class Critic(nn.Module):
-    """s(x, y) = head(features(x), y), a score without a unit; its sigmoid, under the minimax loss,
-    is P(x is a datum).
+    """s(x, y) = head(features(x), y): a score for each datum, without a unit.
+
+    Under the minimax loss σ(s) is P(x is a datum).
 
     Args:
-        features: From x (N, *shape) to vectors (N, F). After training they serve other ends: a
-            linear classifier on top.
+        features: From x (N, *shape) to vectors (N, F). After training they serve other ends, such
+            as a linear classifier on top.
         head: From vectors (N, F), and the context if there is one, to (N, 1).
     """
 
@@ -48,30 +46,32 @@ def mlp_critic(
     hidden: Sequence[int] = (256, 256),
     slope: float = 0.2,
 ) -> Critic:
-    """A critic of linear layers with leaky ReLUs; the context, as `models.cgan` takes it, joins x
-    before the first of them.
+    """A critic of linear layers with leaky ReLUs; a context joins x before the first of them.
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
-        classes: The number of labels, if the context is a label (N,).
-        attributes: The length A, if it is an attribute vector (N, A), or of embed(y).
-        embed: Turns any other context into (N, A).
-        hidden: The widths.
-        slope: Of the leaky ReLU below zero.
+        classes: The number of labels, if the context is a label (N,), −1 where missing.
+        attributes: A, if the context is an attribute vector (N, A); or the length of embed(y).
+        embed: Turns a context y of any other kind, an image or the tokens of a caption, into
+            vectors (N, A).
+        hidden: The widths of the hidden layers.
+        slope: The slope of the leaky ReLU below zero.
 
     Raises:
-        ValueError: As `nn.context_width` does.
+        ValueError: If both classes and attributes are given, or an embedding without its size A.
     """
-    context, sizes = context_width(classes, attributes, embed), [math.prod(shape), *hidden]
+    context = context_width(classes, attributes, embed)
+    flatten = nn.Flatten(-len(shape))
+    sizes = [math.prod(shape), *hidden]
 
     def leaky() -> nn.Module:
         return nn.LeakyReLU(slope)
 
     if context is None:
-        features = nn.Sequential(nn.Flatten(-len(shape)), mlp(sizes, leaky), leaky())
+        features = nn.Sequential(flatten, mlp(sizes, leaky), leaky())
         return Critic(features, nn.Linear(sizes[-1], 1))
-    net = mlp([sizes[0] + context, *sizes[1:], 1], leaky)
-    return Critic(nn.Flatten(-len(shape)), Condition(net, classes, embed=embed))
+    net = mlp([sizes[0] + context, *hidden, 1], leaky)
+    return Critic(flatten, Condition(net, classes, embed=embed))
 
 
 def conv_critic(
@@ -83,38 +83,40 @@ def conv_critic(
     width: int = 64,
     normalise: bool = False,
 ) -> Critic:
-    """The critic of a DCGAN: strided 4 × 4 convolutions with leaky ReLUs, for images of 8 to 64
-    pixels a side.
+    """The critic of a DCGAN: strided 4 × 4 convolutions with leaky ReLUs, for images.
 
     Args:
-        shape: (C, H, W).
-        classes: As in `mlp_critic`; the context joins the features of the image.
-        attributes: As in `mlp_critic`.
-        embed: As in `mlp_critic`.
+        shape: (C, H, W), each side from 8 to 64.
+        classes: The number of labels, if the context is a label (N,), −1 where missing. The context
+            joins the features of the image.
+        attributes: A, if the context is an attribute vector (N, A); or the length of embed(y).
+        embed: Turns a context y of any other kind, an image or the tokens of a caption, into
+            vectors (N, A).
         width: The channels after the first layer; they double with each halving of the image.
-        normalise: Whether to normalise batches, as Radford et al. do; a gradient penalty then is
-            not one of single data.
+        normalise: Whether to normalise over the batch in all layers but the first, as Radford et
+            al. do; scores then depend on the batch, and so does a gradient penalty.
 
     Raises:
-        ValueError: If the shape is not that of such an image; as `nn.context_width` does.
+        ValueError: If the shape is not that of such an image; if both classes and attributes are
+            given, or an embedding without its size A.
 
     Reference:
         Radford, Metz and Chintala (2016), section 3.
     """
     sides, _ = pyramid(shape, smallest=4, least=2)
-    widths = [shape[0], *(width * 2**i for i in range(len(sides) - 1))]
+    channels = shape[0]
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(pairwise(widths)):
-        odd = [side % 2 for side in sides[i]]
-        normalised = [nn.BatchNorm2d(b)] if normalise and i else []
-        layers += [
-            nn.ZeroPad2d((0, odd[1], 0, odd[0])),
-            nn.Conv2d(a, b, 4, 2, 1),
-            *normalised,
-            nn.LeakyReLU(0.2),
-        ]
+    for level, (height, breadth) in enumerate(sides[:-1]):
+        outputs = width * 2**level
+        layers.append(nn.ZeroPad2d((0, breadth % 2, 0, height % 2)))  # to even sides
+        layers.append(nn.Conv2d(channels, outputs, 4, stride=2, padding=1))
+        if normalise and level > 0:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.LeakyReLU(0.2))
+        channels = outputs
     features = nn.Sequential(Batched(nn.Sequential(*layers)), nn.Flatten(-3))
-    size, context = widths[-1] * math.prod(sides[-1]), context_width(classes, attributes, embed)
+    size = channels * math.prod(sides[-1])
+    context = context_width(classes, attributes, embed)
     if context is None:
         return Critic(features, nn.Linear(size, 1))
     hidden = nn.Sequential(
@@ -124,8 +126,9 @@ def conv_critic(
 
 
 def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Sequential:
-    """The PatchGAN critic: a score for each of many overlapping patches of an image, (N, C, H, W) →
-    (N, patches).
+    """The PatchGAN critic, (N, C, H, W) → (N, patches): a score for each of many patches.
+
+    The patches overlap; each score sees its own patch only.
 
     Args:
         channels: C.
@@ -137,21 +140,28 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
         Isola et al. (2017), Image-to-image translation with conditional adversarial networks,
         section 3.2.2.
     """
-    widths = [channels, *(width * min(2**i, 8) for i in range(layers + 1))]
     net: list[nn.Module] = []
-    for i, (a, b) in enumerate(pairwise(widths)):
-        normalised = [nn.InstanceNorm2d(b)] if i else []
-        net += [nn.Conv2d(a, b, 4, 2 if i < layers else 1, 1), *normalised, nn.LeakyReLU(0.2)]
-    return nn.Sequential(*net, nn.Conv2d(widths[-1], 1, 4, 1, 1), nn.Flatten())
+    for i in range(layers + 1):
+        outputs = width * min(2**i, 8)
+        stride = 2 if i < layers else 1
+        net.append(nn.Conv2d(channels, outputs, 4, stride, padding=1))
+        if i > 0:
+            net.append(nn.InstanceNorm2d(outputs))
+        net.append(nn.LeakyReLU(0.2))
+        channels = outputs
+    return nn.Sequential(*net, nn.Conv2d(channels, 1, 4, 1, padding=1), nn.Flatten())
 
 
 def spectral(net: Net) -> Net:
-    """The same network, the matrix of each linear and convolutional layer divided by its largest
-    singular value.
+    """The same network, each layer's matrix W divided by its largest singular value.
 
-    A linear layer is 1-Lipschitz then. A convolution's matrix is its kernel with the input channels
-    and places side by side: its own constant is of the order of one, not bounded by it. Other
-    layers, embeddings and recurrent ones among them, are left as they are.
+    This is done to linear and convolutional layers. A linear layer is 1-Lipschitz then. The matrix
+    of a convolution is its kernel with input channels and places side by side: its Lipschitz
+    constant is of the order of one, but not bounded by it. Other layers, embeddings and recurrent
+    ones among them, are left as they are.
+
+    Args:
+        net: Any network; it is changed in place.
 
     Reference:
         Miyato et al. (2018), Spectral normalization for generative adversarial networks.

@@ -1,6 +1,4 @@
-"""Distributions that Pyro does not have: a normal by its log scale, masses on a grid in [0, 1], and
-stored points.
-"""
+"""Distributions that Pyro does not have: by log scale, on a grid in [0, 1], on stored points."""
 
 from __future__ import annotations
 
@@ -17,8 +15,11 @@ from torch.nn import functional as F
 
 
 class LogScaleNormal(dist.Normal):
-    """N(x; μ, exp(η)²), with μ and η of one shape: what a network puts out is used as it is, never
-    the log of an exp.
+    """N(x; μ, exp(η)²): a normal that keeps η, so that its density never takes the log of an exp.
+
+    Args:
+        loc: μ, of shape (*batch,).
+        log_scale: η, of the same shape.
     """
 
     def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
@@ -53,7 +54,12 @@ class _OnGrid(constraints.Constraint):
 
 
 class Grid(TorchDistribution):
-    """P(x = k/(K−1)) = softmax(η)ₖ, with logits η of shape (*batch, K)."""
+    """P(x = k/(K−1)) = softmax(η)ₖ: any mass on K evenly spaced values in [0, 1].
+
+    Args:
+        logits: η, of shape (*batch, K).
+        validate_args: Whether to check the logits; Pyro's setting if None.
+    """
 
     arg_constraints = {"logits": constraints.real_vector}
 
@@ -72,9 +78,9 @@ class Grid(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.logits.exp() @ torch.linspace(
-            0, 1, self.levels, dtype=self.logits.dtype, device=self.logits.device
-        )
+        probs = self.logits.exp()
+        values = torch.linspace(0, 1, self.levels, dtype=probs.dtype, device=probs.device)
+        return probs @ values
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Grid:
         return Grid(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
@@ -86,14 +92,18 @@ class Grid(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         index = (value * (self.levels - 1)).round().long()
         shape = torch.broadcast_shapes(index.shape, self.batch_shape)
-        return self.logits.expand((*shape, self.levels)).gather(-1, index.expand(shape)[..., None])[
-            ..., 0
-        ]
+        logits = self.logits.expand((*shape, self.levels))
+        return logits.gather(-1, index.expand(shape)[..., None]).squeeze(-1)
 
 
 class DiscretizedLogistic(TorchDistribution):
-    """A logistic of location μ and scale s, rounded to K evenly spaced values in [0, 1]; the ends
-    take the tails.
+    """A logistic variable rounded to K evenly spaced values in [0, 1]; the ends take the tails.
+
+    Args:
+        loc: μ, the location, of shape (*batch,) or broadcast to it.
+        scale: s, positive, of shape (*batch,) or broadcast to it.
+        levels: K.
+        validate_args: Whether to check the parameters; Pyro's setting if None.
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -114,22 +124,19 @@ class DiscretizedLogistic(TorchDistribution):
         """δ Σₖ P(x ≥ kδ) = δ Σₖ σ((μ − (k − ½)δ) / s), k = 1, …, K − 1, with δ = 1/(K − 1)."""
         exceeded = torch.zeros_like(self.loc)
         for k in range(1, self.levels):
-            exceeded = exceeded + torch.sigmoid(
-                (self.loc - (k - 0.5) / (self.levels - 1)) / self.scale
-            )
+            border = (k - 0.5) / (self.levels - 1)
+            exceeded = exceeded + torch.sigmoid((self.loc - border) / self.scale)
         return exceeded / (self.levels - 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiscretizedLogistic:
-        loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        loc = self.loc.expand(batch_shape)
+        scale = self.scale.expand(batch_shape)
         return DiscretizedLogistic(loc, scale, self.levels, validate_args=False)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
-            u = torch.rand(
-                self._extended_shape(Size(sample_shape)),
-                dtype=self.loc.dtype,
-                device=self.loc.device,
-            )
+            u = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
             x = self.loc + self.scale * u.logit(eps=torch.finfo(u.dtype).eps)
             return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
 
@@ -137,32 +144,37 @@ class DiscretizedLogistic(TorchDistribution):
         half = 0.5 / (self.levels - 1)
         upper = (value + half - self.loc) / self.scale
         lower = (value - half - self.loc) / self.scale
-        # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of near-equal numbers, in either
-        # tail.
+        # σ(u) − σ(l) = σ(u) σ(−l) (1 − exp(l − u)): no difference of nearly equal numbers, in
+        # either tail.
         width = 2 * half / self.scale
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
-        return torch.where(
-            value < half,
-            F.logsigmoid(upper),
-            torch.where(value > 1 - half, F.logsigmoid(-lower), inside),
-        )
+        first = F.logsigmoid(upper)
+        last = F.logsigmoid(-lower)
+        inside = first + last + torch.log(-torch.expm1(-width))
+        not_first = torch.where(value > 1 - half, last, inside)
+        return torch.where(value < half, first, not_first)
 
 
 class NoDensity(NotImplementedError, ValueError):
-    """A density was asked of what has none: torch's word for it, and a ValueError as all bad input
-    is here.
+    """A density was asked of a distribution that has draws only.
+
+    torch raises NotImplementedError for this; it is a ValueError too, as all bad input is here.
     """
 
 
 class StoredPoints(TorchDistribution):
-    """(1/N) Σᵢ δ(z − xᵢ), xᵢ of shape *shape being one event; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ,
-    ε²I), a density.
+    """(1/N) Σᵢ δ(z − xᵢ): one of N points; or, with jitter ε, (1/N) Σᵢ N(z; xᵢ, ε²I), a density.
+
+    Args:
+        points: x, of shape (N, *shape); a point is one event.
+        jitter: ε, in the units of x; None leaves the points as they are, without a density.
+        batch_shape: The shape of independent draws, as `.expand` gives it.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(self, points: Tensor, jitter: float | None = None, batch_shape: Any = ()) -> None:
-        self.points, self.jitter = points, jitter
+        self.points = points
+        self.jitter = jitter
         super().__init__(Size(batch_shape), points.shape[1:], validate_args=False)
 
     @property
@@ -171,22 +183,25 @@ class StoredPoints(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.points.mean(0).expand(self._extended_shape())
+        return self.points.mean(0).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
-        return (self.points.var(0, correction=0) + (self.jitter or 0.0) ** 2).expand(
-            self._extended_shape()
-        )
+        jitter = self.jitter or 0.0
+        variance = self.points.var(0, correction=0) + jitter**2
+        return variance.expand(self.batch_shape + self.event_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> StoredPoints:
         return StoredPoints(self.points, self.jitter, batch_shape)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = Size(sample_shape) + self.batch_shape
         with torch.no_grad():
-            batch = Size(sample_shape) + self.batch_shape
-            z = self.points[torch.randint(len(self.points), batch, device=self.points.device)]
-            return z if self.jitter is None else z + self.jitter * torch.randn_like(z)
+            index = torch.randint(len(self.points), shape, device=self.points.device)
+            z = self.points[index]
+            if self.jitter is None:
+                return z
+            return z + self.jitter * torch.randn_like(z)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self.jitter is None:
@@ -194,17 +209,17 @@ class StoredPoints(TorchDistribution):
                 "stored points have draws and no density: judge what is drawn (moments, "
                 "two-sample tests), or smooth them (Empirical(x, jitter=0.1))"
             )
-        size = self.points[0].numel()
-        flat = value.reshape(*value.shape[: value.dim() - len(self.event_shape)], size)
+        size = self.event_shape.numel()
+        batch = value.shape[: value.dim() - len(self.event_shape)]
         # Differences, not products: at a stored point itself a product leaves rounding errors that
         # jitter² magnifies.
-        exact = "donot_use_mm_for_euclid_dist"
         distances = torch.cdist(
-            flat.reshape(-1, size), self.points.reshape(-1, size), compute_mode=exact
+            value.reshape(-1, size),
+            self.points.reshape(-1, size),
+            compute_mode="donot_use_mm_for_euclid_dist",
         )
         scores = -0.5 * (distances / self.jitter).square()
-        normaliser = math.log(len(self.points)) + size * math.log(
-            self.jitter * math.sqrt(2 * math.pi)
-        )
-        log_prob = (scores.logsumexp(-1) - normaliser).reshape(flat.shape[:-1])
-        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+        log_scale = math.log(self.jitter * math.sqrt(2 * math.pi))
+        normaliser = math.log(len(self.points)) + size * log_scale
+        log_prob = (scores.logsumexp(-1) - normaliser).reshape(batch)
+        return log_prob.expand(torch.broadcast_shapes(batch, self.batch_shape))
