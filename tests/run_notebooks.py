@@ -1,9 +1,14 @@
-"""Runs every notebook from a clean kernel: `make notebooks`; with --write, keeps what they put out."""
+"""Runs every notebook from a clean kernel, two at a time: `make notebooks`.
+
+With --write, what they put out is kept in the files.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -14,38 +19,56 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def run(path: Path, write: bool) -> str:
-    """An empty string, or what went wrong."""
+    """Runs one notebook.
+
+    Args:
+        path: The notebook.
+        write: Whether to keep what it puts out.
+
+    Returns:
+        An empty string, or what went wrong.
+    """
     notebook = nbformat.read(path, as_version=4)
     start = time.perf_counter()
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
     try:
-        NotebookClient(
-            notebook,
-            timeout=300,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(NOTEBOOKS)}},
-        ).execute()
+        client.execute()
     except CellExecutionError as error:
         return str(error)
     if write:
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)
-            if cell.cell_type == "code":  # what a machine warns of is not worth keeping
-                cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
-        notebook.metadata.pop("widgets", None)
-        nbformat.write(notebook, path)
-    print(f"{path.name}: ran in {time.perf_counter() - start:.0f} s")
+        keep(notebook, path)
+    print(f"{path.name}: ran in {time.perf_counter() - start:.0f} s", flush=True)
     return ""
 
 
+def keep(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes a notebook with its outputs, without what a machine warns of and how long it took."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    notebook.metadata.pop("widgets", None)
+    nbformat.write(notebook, path)
+
+
 def main() -> None:
-    failures = {
-        path.name: said
-        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
-        if (said := run(path, "--write" in sys.argv))
-    }
-    for name, said in failures.items():
-        print(f"{name} failed:\n{said}", file=sys.stderr)
-    sys.exit(bool(failures))
+    """Runs all of them; the exit code is 1 if any fails."""
+    write = "--write" in sys.argv
+    workers = min(2, os.cpu_count() or 1)
+    paths = sorted(NOTEBOOKS.glob("*.ipynb"))
+    with ProcessPoolExecutor(workers) as pool:
+        started = {path: pool.submit(run, path, write) for path in paths}
+    failed = False
+    for path, future in started.items():
+        if reason := future.result():
+            print(f"{path.name} failed:\n{reason}", file=sys.stderr)
+            failed = True
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
