@@ -14,9 +14,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ppl_gen.app.config import MODELS
-from ppl_gen.app.options import Count, Device, Engine, Overwrite, RunFolder, Seed, configured
-from ppl_gen.app.options import given as given_on_the_command_line
+from ppl_gen.app.arguments import (
+    Count,
+    Device,
+    Engine,
+    Overwrite,
+    RunFolder,
+    Seed,
+    names_given,
+    with_options_of_models,
+)
+from ppl_gen.app.recipes import RECIPES
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
@@ -60,10 +68,10 @@ console = Console(highlight=False)
 
 
 @app.command()
-@configured
+@with_options_of_models
 def fit(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="|".join(MODELS), help="What to fit.")],
+    model: Annotated[str, typer.Argument(metavar="|".join(RECIPES), help="The model to fit.")],
     *,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch what is missing.")
@@ -81,20 +89,21 @@ def fit(
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
     with one_line_errors():
         from ppl_gen.app.commands import fit as fit_command
-        from ppl_gen.app.recipes.build import configure
-        from ppl_gen.data import parse
+        from ppl_gen.app.configure import configure, folder_of
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
-        given = given_on_the_command_line(ctx) & options.keys()
-        config = configure(model, given, **options)
-        data = [options["data"], *([options["data_b"]] if options["data_b"] else [])]
-        named = [
-            part for place, suffixes in map(parse, data) for part in (Path(place).stem, *suffixes)
-        ]
-        folder = out or Path("runs") / "-".join([model, *named])
+        given = names_given(ctx) & options.keys()
+        config = configure(model, options, given)
         fit_command.fit(
-            folder, config, given | {"model"}, device, resume, overwrite, download, console
+            out or folder_of(model, options),
+            config,
+            given,
+            device_name=device,
+            resume=resume,
+            overwrite=overwrite,
+            download=download,
+            console=console,
         )
 
 
@@ -155,13 +164,26 @@ def evaluate(
     with one_line_errors():
         from ppl_gen.app.commands import evaluate as evaluate_command
         from ppl_gen.app.commands import evaluate_runs
-        from ppl_gen.app.evaluation.findings import Asked
+        from ppl_gen.app.evaluation.asked import Asked
         from ppl_gen.app.run.opened import Fitted
 
         asked = Asked(
-            *(particles, limit, ais, bdmc, gaps, collapse, moments, two_sample),
-            *(features, permutations, epsilon, chains, temperatures, subset, seed),
-            frozenset(given_on_the_command_line(ctx)),
+            particles=particles,
+            limit=limit,
+            ais=ais,
+            bdmc=bdmc,
+            gaps=gaps,
+            collapse=collapse,
+            moments=moments,
+            two_sample=two_sample,
+            features=features,
+            permutations=permutations,
+            epsilon=epsilon,
+            chains=chains,
+            temperatures=temperatures,
+            subset=subset,
+            seed=seed,
+            given=frozenset(names_given(ctx)),
         )
         asked.expect_counts()
         asked.expect_for(len(run_folders))
@@ -169,7 +191,7 @@ def evaluate(
         if len(runs) == 1:
             evaluate_command.evaluate(runs[0], asked, console)
         else:
-            evaluate_runs.compare(runs, asked, out, overwrite, console)
+            evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
 
 
 @app.command()
@@ -277,8 +299,19 @@ def compare(
         from ppl_gen.app.commands import compare as compare_command
         from ppl_gen.app.run.opened import Fitted
 
-        asked = compare_command.Asked(
-            what, sampler, guide, chains, draws, warmup, steps, limit, engine, seed, out, overwrite
+        asked = compare_command.CompareOptions(
+            what=what,
+            sampler=sampler,
+            guide=guide,
+            chains=chains,
+            draws=draws,
+            warmup=warmup,
+            steps=steps,
+            limit=limit,
+            engine=engine,
+            seed=seed,
+            out=out,
+            overwrite=overwrite,
         )
         compare_command.run(asked, lambda folder: Fitted.open(folder, device), console)
 

@@ -1,67 +1,324 @@
-"""Options of the command: those that several commands share, and those that are the fields of a
-configuration.
+"""The options of `ppl-gen fit` that several models share; those of one model are in its recipe.
+
+Torch and Pyro are imported only when a value is checked: the help of the command is made of this.
 """
 
 from __future__ import annotations
 
-__all__ = ["Count", "Device", "Engine", "Overwrite", "RunFolder", "Seed", "configured", "given"]
-
-import inspect
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, get_type_hints
-
-import typer
-
-from ppl_gen.app.config import ADVERSARIAL, EXPLICIT, MODELS, Config
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Engine = Annotated[
-    str,
-    typer.Option(help="inductor, fx or eager; auto compiles where what is to come pays for it."),
+__all__ = [
+    "BY_SVI",
+    "CRITIC_STEPS",
+    "DATA",
+    "DATA_SET",
+    "ENGINE",
+    "GAME",
+    "IMAGE_SIZE",
+    "LATENT_DIM",
+    "LIKELIHOOD",
+    "LOSS",
+    "R1",
+    "ROOT",
+    "SEED",
+    "SPECTRAL",
+    "TRAINING",
+    "WIDTH",
+    "Option",
+    "above_zero",
+    "at_least",
+    "one_of",
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
-Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
-Count = Annotated[int, typer.Option(help="How many, at most 1000.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")]
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ppl_gen.names import resolve
+
+Check = Callable[[str, Any], None]  # of a flag and a value; raises ValueError
 
 
-def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command whose last parameter is `**options` an option for each field of `Config`, its
-    default and help.
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of `ppl-gen fit`, and one value of the configuration of a run.
+
+    Attributes:
+        name: Its name in Python and in config.json: `latent_dim`.
+        kind: str, int, float or bool.
+        default: Its value where it is left out. Only an option whose default is None may be None.
+        help: What it is, for the help of the command.
+        flags: How it is typed, if not as `--latent-dim` for `latent_dim`.
+        check: Raises ValueError if a value is out of range or an unknown name.
+        only_with: The name and the value of another option without which it has no effect.
     """
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    hints = get_type_hints(Config)
-    made = []
-    for each in Config.options():
-        meta = each.metadata
-        flags = (f"--{each.name}",) if hints[each.name] is bool else meta["names"]
-        declared = typer.Option(*flags, help=meta["help"], rich_help_panel=_panel(meta["models"]))
-        kind: Any = Annotated[hints[each.name], declared]
-        made.append(
-            inspect.Parameter(
-                each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=kind
-            )
-        )
-    kept: list[inspect.Parameter] = [p for p in own if p.kind is not p.VAR_KEYWORD]
-    signature = inspect.Signature([*(p for p in kept if p.kind is not p.KEYWORD_ONLY), *made])
-    rest = [p for p in kept if p.kind is p.KEYWORD_ONLY]
-    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *rest])  # type: ignore[attr-defined]
-    command.__annotations__ = {}
-    return command
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    flags: tuple[str, ...] = ()
+    check: Check | None = None
+    only_with: tuple[str, str] | None = None
+
+    @property
+    def flag(self) -> str:
+        """How it is typed: `--latent-dim`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def annotation(self) -> Any:
+        """The type of its values: `int`, or `int | None`."""
+        if self.default is None:
+            return self.kind | None
+        return self.kind
+
+    def check_value(self, value: Any) -> None:
+        """Raises ValueError if a value is of the wrong type, out of range, or an unknown name."""
+        if value is None and self.default is None:
+            return
+        if not self._is_of_kind(value):
+            expected = self.kind.__name__
+            if self.default is None:
+                expected += " | None"
+            raise ValueError(f"expected {self.name} of type {expected}, got {value!r}")
+        if self.check is not None:
+            self.check(self.flag, value)
+
+    def _is_of_kind(self, value: Any) -> bool:
+        if isinstance(value, bool):  # which Python counts among the integers
+            return self.kind is bool
+        if self.kind is float:
+            return isinstance(value, int | float)
+        return isinstance(value, self.kind)
 
 
-def _panel(models: tuple[str, ...]) -> str | None:
-    """The heading that an option stands under."""
-    if len(models) > len(EXPLICIT) + len(ADVERSARIAL):
-        return None
-    return f"Of {', '.join(m for m in MODELS if m in models)}"
+def above_zero(flag: str, value: float) -> None:
+    """Raises ValueError if a number is not above zero."""
+    if not value > 0:
+        raise ValueError(f"expected {flag} above zero, got {value}")
 
 
-def given(context: Any) -> set[str]:
-    """The names of the options that were given on the command line."""
-    return {
-        name
-        for name in context.params
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    }
+def at_least(least: int) -> Check:
+    """A check that a number is finite and at least `least`."""
+
+    def check(flag: str, value: float) -> None:
+        if not least <= value < math.inf:
+            raise ValueError(f"expected {flag} of at least {least}, got {value}")
+
+    return check
+
+
+def one_of(kind: str, known: Callable[[], Iterable[str]]) -> Check:
+    """A check that a value is a known name.
+
+    Args:
+        kind: What it names, for the message: "likelihood".
+        known: Gives the names; called when a value is checked.
+    """
+
+    def check(flag: str, value: str) -> None:
+        resolve(kind, value, known())
+
+    return check
+
+
+def _check_seed(flag: str, value: int) -> None:
+    if not 0 <= value < 2**63:
+        raise ValueError(f"expected {flag} from 0 to 2⁶³ − 1, got {value}")
+
+
+def _check_engine(flag: str, value: str) -> None:
+    from ppl_gen.inference.engine.replay import expect_engine
+
+    expect_engine(value)
+
+
+def _likelihoods() -> Iterable[str]:
+    from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
+
+    return LIKELIHOODS
+
+
+def _objectives() -> Iterable[str]:
+    from ppl_gen.app.ingredients.objectives import OBJECTIVES
+
+    return OBJECTIVES
+
+
+def _losses() -> Iterable[str]:
+    from ppl_gen.app.ingredients.games import LOSSES
+
+    return LOSSES
+
+
+# What is fitted to.
+
+DATA = Option(
+    name="data",
+    kind=str,
+    default="digits",
+    help=(
+        "A name (digits, mnist, cifar10, ring, ...), a folder, .npy or .npz; may end in :inverted, "
+        ":8x8, ..."
+    ),
+    flags=("--data", "--data-a"),
+)
+ROOT = Option(
+    name="root",
+    kind=str,
+    default=None,
+    help="Folder of the data sets that torchvision downloads.",
+)
+BINARIZE = Option(
+    name="binarize",
+    kind=str,
+    default=None,
+    help=(
+        "none, threshold, static, dynamic or dequantize; if left out, dynamic for a Bernoulli "
+        "likelihood, else none."
+    ),
+)
+IMAGE_SIZE = Option(
+    name="image_size",
+    kind=int,
+    default=None,
+    help="Resize images to this many pixels a side, from their central square.",
+)
+SEED = Option(
+    name="seed",
+    kind=int,
+    default=0,
+    help="Seed of weights, order and noise.",
+    check=_check_seed,
+)
+DATA_SET = (DATA, ROOT, BINARIZE, IMAGE_SIZE)
+
+# The program.
+
+LIKELIHOOD = Option(
+    name="likelihood",
+    kind=str,
+    default="bernoulli",
+    help="bernoulli, continuous-bernoulli, gaussian, laplace, ...",
+    check=one_of("likelihood", _likelihoods),
+)
+LATENT_DIM = Option(
+    name="latent_dim",
+    kind=int,
+    default=10,
+    help="Dimension of the latent z.",
+    check=above_zero,
+)
+WIDTH = Option(
+    name="width",
+    kind=int,
+    default=None,
+    help="Channels of the convolutions at the largest images.",
+    check=at_least(1),
+)
+
+# The steps of Adam.
+
+EPOCHS = Option(
+    name="epochs",
+    kind=int,
+    default=None,
+    help=(
+        "Passes over the training data; if left out, 20 with a likelihood, else as many as make "
+        "3000 steps."
+    ),
+    check=above_zero,
+)
+BATCH_SIZE = Option(name="batch_size", kind=int, default=100, help="Data per step.")
+LR = Option(
+    name="lr",
+    kind=float,
+    default=None,
+    help="Learning rate of Adam; if left out, 1e-3, or 5e-4 against one critic.",
+    check=above_zero,
+)
+TRAINING = (EPOCHS, BATCH_SIZE, LR)
+
+# Fitting by SVI.
+
+OBJECTIVE = Option(
+    name="objective",
+    kind=str,
+    default="elbo",
+    help="elbo, iwae, dreg or sticking-the-landing.",
+    check=one_of("objective", _objectives),
+)
+PARTICLES = Option(
+    name="particles",
+    kind=int,
+    default=1,
+    help="Draws of the latents per datum and step.",
+    check=at_least(1),
+)
+BETA = Option(
+    name="beta",
+    kind=float,
+    default=1.0,
+    help="Weight of the KL term; 1 gives the bound itself.",
+)
+ANNEAL = Option(
+    name="anneal",
+    kind=int,
+    default=0,
+    help="Epochs in which the weight of the KL term rises from 0 to --beta.",
+)
+FREE_BITS = Option(
+    name="free_bits",
+    kind=float,
+    default=0.0,
+    help="KL in nats that each latent may have at no cost.",
+)
+ENGINE = Option(
+    name="engine",
+    kind=str,
+    default="auto",
+    help="inductor, fx or eager; auto compiles where the fit is long enough to gain from it.",
+    check=_check_engine,
+)
+BY_SVI = (OBJECTIVE, PARTICLES, BETA, ANNEAL, FREE_BITS)
+
+# Fitting against a critic.
+
+LOSS = Option(
+    name="loss",
+    kind=str,
+    default="auto",
+    help="non-saturating (auto), minimax, least-squares, hinge or wasserstein.",
+    check=one_of("loss", _losses),
+)
+CRITIC_STEPS = Option(
+    name="critic_steps",
+    kind=int,
+    default=1,
+    help="Updates of the critic for each update of the generator.",
+)
+R1 = Option(
+    name="r1",
+    kind=float,
+    default=0.1,
+    help="Weight of the penalty on the critic's gradient at data.",
+)
+PENALTY = Option(
+    name="penalty",
+    kind=float,
+    default=0.0,
+    help="Weight of the penalty on its gradient between data and draws; 10 for wasserstein.",
+)
+SPECTRAL = Option(
+    name="spectral",
+    kind=bool,
+    default=False,
+    help="Divide each layer of the critic by its largest singular value.",
+)
+AVERAGE = Option(
+    name="average",
+    kind=float,
+    default=0.999,
+    help="Decay of the moving average of the generator's weights; 0 for no average.",
+)
+GAME = (LOSS, CRITIC_STEPS, R1, PENALTY, SPECTRAL, AVERAGE)

@@ -4,36 +4,65 @@ from __future__ import annotations
 
 __all__ = ["fit"]
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 import typer
 from rich.console import Console
 
-from ppl_gen.app.config import EXPLICIT, Config
-from ppl_gen.app.recipes import build
-from ppl_gen.app.recipes.fitting import Fitting, prepare
-from ppl_gen.app.run import pictures, progress
-from ppl_gen.app.run.folder import Run, vacant
+from ppl_gen.app import configure
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.data import Data, fingerprint
+from ppl_gen.app.ingredients.fitting import Fitting
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.recipes import recipe_of
+from ppl_gen.app.run import progress
+from ppl_gen.app.run.device import find_device
+from ppl_gen.app.run.folder import Run, expect_new_run
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.inference import NotFinite, iterate
-from ppl_gen.inference.engine.replay import plan
+from ppl_gen.inference.engine.replay import Engine, plan
 
-_FEW = 2000  # steps
+_FEW = 2000  # steps below which a model without a likelihood is remarked on
 
 
-class _Training(NamedTuple):
-    """A run about to begin or to go on, everything on its device."""
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """A run about to begin or to go on, everything on its device.
+
+    Attributes:
+        run: The folder and what was asked for.
+        fitting: What moves.
+        data: What the model is fitted to.
+        fingerprint: Of the data, for the checkpoints.
+        device: Where all of it lies.
+        done: The number of epochs that are done.
+    """
 
     run: Run
     fitting: Fitting
-    data: Any
+    data: Data
     fingerprint: str
+    device: torch.device
     done: int
+
+    @property
+    def config(self) -> Config:
+        return self.run.config
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_of(self.config)
+
+    def checkpoint(self, epoch: int) -> None:
+        """Writes all that the run needs to go on after an epoch."""
+        self.run.checkpoint(epoch, self.fitting, self.device, self.fingerprint)
 
 
 def fit(
@@ -62,48 +91,80 @@ def fit(
     Raises:
         ValueError: Before work starts, if anything is wrong.
     """
-    device = build.device(device_name)
+    device = find_device(device_name)
     if resume:
-        training = _resumed(_reopened(folder, config, given), device, download)
+        run = _reopen(folder, config, given)
+        training = _go_on(run, device, download)
     else:
-        vacant(folder, overwrite)
-        training = _begun(folder, config, device, overwrite, download)
-    run = training.run
-    engine = f", engine {run.config.engine}" if run.config.model in EXPLICIT else ""
-    length = f"{run.config.passes} epochs of {len(training.fitting.batches)} steps"
-    said = f"{run.config.model} on {progress.describe(training.data)}; {length}; {device}{engine}"
-    for line in filter(None, (said, _short(training), training.fitting.remark)):
-        console.print(line, soft_wrap=True)
-    _train(training, device, console)
-    fitting, done = training.fitting, run.config.passes
-    pictures.draw_all(
-        Fitted(run, fitting.shown, training.data, fitting.condition, device, done), console
-    )
+        expect_new_run(folder, overwrite)
+        training = _begin(folder, config, device, overwrite, download)
+    _announce(training, console)
+    _train(training, console)
+    _draw_pictures(training, console)
     console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
 
 
-def _begun(folder: Path, config: Config, device: Any, overwrite: bool, download: bool) -> _Training:
+def _begin(
+    folder: Path, config: Config, device: torch.device, overwrite: bool, download: bool
+) -> _Training:
     """A new run, its folder made once all that could be wrong has been looked at."""
-    data = build.dataset(config, download=download).to(device)
-    fingerprint = build.fingerprint(data)
-    config = build.settled(config, data)
-    fitting = prepare(config, data, device)
-    # Decided once and written down: a run that goes on is the same run.
-    if config.model in EXPLICIT:
-        config = replace(config, engine=plan(config.passes * len(fitting.batches), config.engine))  # type: ignore[arg-type]
+    recipe = recipe_of(config)
+    recipe.check(config)
+    data = recipe.data(config, download=download).to(device)
+    config = configure.decide_epochs(config, data)
+    fitting = recipe.prepare(config, data, device)
+    if recipe.explicit:
+        # Decided once and written down: a run that goes on is the same run.
+        steps = config.passes * len(fitting.batches)
+        config = config.changed(engine=plan(steps, config.engine))
     run = Run.create(folder, config, overwrite)
-    run.checkpoint(0, fitting, device, fingerprint)
-    return _Training(run, fitting, data, fingerprint, 0)
+    training = _Training(
+        run=run,
+        fitting=fitting,
+        data=data,
+        fingerprint=fingerprint(data),
+        device=device,
+        done=0,
+    )
+    training.checkpoint(0)
+    return training
 
 
-def _resumed(run: Run, device: Any, download: bool) -> _Training:
+def _reopen(folder: Path, config: Config, given: set[str]) -> Run:
+    """The run to go on with, under its own configuration; only the number of epochs may be given
+    anew.
+    """
+    run = Run.open(folder)
+    if config.model != run.config.model:
+        raise _another(folder, "model", run.config.model, config.model)
+    for name in sorted(given - {"epochs", "model"}):
+        asked, has = getattr(config, name), getattr(run.config, name)
+        if name == "engine" and asked == "auto":
+            continue
+        if asked != has:
+            raise _another(folder, name, has, asked)
+    if "epochs" not in given:
+        return run
+    return Run(folder, run.config.changed(epochs=config.epochs))
+
+
+def _another(folder: Path, name: str, has: Any, asked: Any) -> ValueError:
+    return ValueError(
+        f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say another "
+        "--out"
+    )
+
+
+def _go_on(run: Run, device: torch.device, download: bool) -> _Training:
     """An old run with the weights, optimisers and random state of its checkpoint."""
-    data = build.dataset(run.config, download=download).to(device)
-    fingerprint = build.fingerprint(data)
-    fitting = prepare(run.config, data, device)
-    # A run that was stopped before its first checkpoint begins where that one would have been.
-    started = (run.folder / "checkpoint.pt").exists()
-    done = run.resume(fitting, device, fingerprint) if started else 0
+    recipe = recipe_of(run.config)
+    recipe.check(run.config)
+    data = recipe.data(run.config, download=download).to(device)
+    fitting = recipe.prepare(run.config, data, device)
+    held = fingerprint(data)
+    done = 0  # a run that was stopped before its first checkpoint begins where that one would be
+    if (run.folder / "checkpoint.pt").exists():
+        done = run.resume(fitting, device, held)
     if run.config.passes < done:
         raise ValueError(
             f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got "
@@ -111,52 +172,64 @@ def _resumed(run: Run, device: Any, download: bool) -> _Training:
         )
     run.rewind(done)
     run.save_config()
-    return _Training(run, fitting, data, fingerprint, done)
-
-
-def _short(training: _Training) -> str:
-    """A remark on a training of too few steps for a model without a likelihood; empty if there are
-    enough.
-    """
-    config, an_epoch = training.run.config, len(training.fitting.batches)
-    if config.model in EXPLICIT or config.passes * an_epoch >= _FEW:
-        return ""
-    return (
-        f"{config.passes * an_epoch} steps: GANs and moment matching of this size want some "
-        f"thousands; --epochs {-(-build.ENOUGH // an_epoch)}"
+    return _Training(
+        run=run,
+        fitting=fitting,
+        data=data,
+        fingerprint=held,
+        device=device,
+        done=done,
     )
 
 
-def _train(training: _Training, device: Any, console: Console) -> None:
+def _announce(training: _Training, console: Console) -> None:
+    """Prints what is fitted to what, for how long and where; then what the user is to know."""
+    config, fitting = training.config, training.fitting
+    said = (
+        f"{config.model} on {progress.describe(training.data)}; {config.passes} epochs of "
+        f"{len(fitting.batches)} steps; {training.device}"
+    )
+    if training.recipe.explicit:
+        said += f", engine {config.engine}"
+    console.print(said, soft_wrap=True)
+    an_epoch = len(fitting.batches)
+    steps = config.passes * an_epoch
+    if steps < _FEW and not training.recipe.explicit:
+        enough = math.ceil(configure.ENOUGH / an_epoch)
+        console.print(
+            f"{steps} steps: GANs and moment matching of this size want some thousands; --epochs "
+            f"{enough}",
+            soft_wrap=True,
+        )
+    if fitting.remark:
+        console.print(fitting.remark, soft_wrap=True)
+
+
+def _train(training: _Training, console: Console) -> None:
     """Runs the epochs that are left, with a checkpoint after each that has gone well."""
-    run, fitting, _, fingerprint, done = training
+    run, fitting = training.run, training.fitting
+    done, epochs = training.done, run.config.passes
+    engine: Engine = "auto"
+    if training.recipe.explicit:
+        engine = run.config.engine
+    live = progress.Live(console, fitting.batches, done, epochs)
     try:
-        step = fitting.begin(done * len(fitting.batches), run.config.engine)  # type: ignore[arg-type]
+        step = fitting.begin(done * len(fitting.batches), engine)
         fitting.pace(done + 1)
-        epochs = run.config.passes
-        with (
-            _warnings_as_lines(console),
-            progress.Live(console, fitting.batches, done, epochs) as live,
-        ):
+        with _warnings_as_lines(console), live:
             for record in iterate(step, live, epochs, first_epoch=done + 1):
-                if not fitting.is_finite():
-                    what = (
-                        "the ELBO of test data is"
-                        if run.config.model in EXPLICIT
-                        else "weights or draws are"
-                    )
-                    raise NotFinite(
-                        f"after epoch {record.epoch} {what} not finite; lower the learning rate"
-                    )
+                _check_finite(training, record.epoch)
                 run.log(record)
-                run.checkpoint(record.epoch, fitting, device, fingerprint)
+                training.checkpoint(record.epoch)
                 done = record.epoch
                 live.show(record)
                 fitting.pace(done + 1)
     except KeyboardInterrupt:
-        said = f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved"
-        again = f"ppl-gen fit {run.config.model} --out {run.folder} --resume"
-        console.print(f"{said}. Go on with: {again}", soft_wrap=True)
+        console.print(
+            f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is "
+            f"saved. Go on with: ppl-gen fit {run.config.model} --out {run.folder} --resume",
+            soft_wrap=True,
+        )
         raise typer.Exit(130) from None
     except NotFinite as error:
         raise ValueError(
@@ -164,9 +237,19 @@ def _train(training: _Training, device: Any, console: Console) -> None:
         ) from error
 
 
+def _check_finite(training: _Training, epoch: int) -> None:
+    """Raises NotFinite if weights have run away in an epoch."""
+    if training.fitting.is_finite():
+        return
+    what = "weights or draws are"
+    if training.recipe.explicit:
+        what = "the ELBO of test data is"
+    raise NotFinite(f"after epoch {epoch} {what} not finite; lower the learning rate")
+
+
 @contextmanager
 def _warnings_as_lines(console: Console) -> Iterator[None]:
-    """What the library warns of while a model is fitted, a line for each, once."""
+    """Prints what the library warns of while a model is fitted, each text once."""
     said = set()
 
     def show(message: Any, category: type[Warning], *place: Any) -> None:
@@ -176,23 +259,21 @@ def _warnings_as_lines(console: Console) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
-        warnings.filterwarnings(
-            "ignore", "Encountered (NaN|inf)"
-        )  # Pyro's word for what NotFinite says in full
+        # Pyro's words for what NotFinite says in full.
+        warnings.filterwarnings("ignore", "Encountered (NaN|inf)")
         warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 
-def _reopened(folder: Path, config: Config, given: set[str]) -> Run:
-    """The run to go on with, under its own configuration; only the number of epochs may be given
-    anew.
-    """
-    run = Run.open(folder)
-    for name in sorted(given - {"epochs"}):
-        asked, has = getattr(config, name), getattr(run.config, name)
-        if asked != has and (name, asked) != ("engine", "auto"):
-            raise ValueError(
-                f"the run {folder} was begun with {name} {has}, got {asked}; leave it out, or say "
-                "another --out"
-            )
-    return Run(folder, replace(run.config, epochs=config.epochs)) if "epochs" in given else run
+def _draw_pictures(training: _Training, console: Console) -> None:
+    """Draws the pictures of the model's recipe into the folder of the run."""
+    fitted = Fitted(
+        run=training.run,
+        program=training.fitting.shown,
+        data=training.data,
+        condition=training.fitting.condition,
+        device=training.device,
+        epoch=training.config.passes,
+    )
+    paths = [str(draw(fitted)) for draw in training.recipe.pictures()]
+    console.print("pictures: " + ", ".join(paths), soft_wrap=True)

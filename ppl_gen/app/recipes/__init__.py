@@ -1,1 +1,83 @@
-"""Everything that the command knows about each model."""
+"""The models that the command knows: each file of this folder is one of them, a `Recipe`.
+
+To add a model to the command, add a file here.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "RECIPES",
+    "all_options",
+    "configuration",
+    "explicit_models",
+    "models_with",
+    "recipe_of",
+]
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import Option
+from ppl_gen.names import resolve
+
+
+def _discovered() -> dict[str, Recipe]:
+    """The recipe of every module in this folder by the model's name, in the order of their places."""
+    found: list[Recipe] = []
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        found.append(importlib.import_module(module.name).RECIPE)
+    found.sort(key=lambda recipe: (recipe.place, recipe.name))
+    return {recipe.name: recipe for recipe in found}
+
+
+RECIPES = _discovered()
+
+
+def recipe_of(config: Config) -> Recipe:
+    """The recipe of a configuration's model."""
+    return RECIPES[config.model]
+
+
+def all_options() -> list[Option]:
+    """The options of all models, each once, in the order of the recipes."""
+    options: dict[str, Option] = {}
+    for recipe in RECIPES.values():
+        for option in recipe.options:
+            options.setdefault(option.name, option)
+    return list(options.values())
+
+
+def models_with(option: str) -> list[str]:
+    """The names of the models that have an option of this name."""
+    models = []
+    for recipe in RECIPES.values():
+        if any(own.name == option for own in recipe.options):
+            models.append(recipe.name)
+    return models
+
+
+def explicit_models() -> list[str]:
+    """The names of the models that have a likelihood and a guide."""
+    return [recipe.name for recipe in RECIPES.values() if recipe.explicit]
+
+
+def configuration(asked: Mapping[str, Any]) -> Config:
+    """The configuration that `Config.asked` has written.
+
+    Args:
+        asked: The model and the values of its options, by name.
+
+    Raises:
+        ValueError: If the model is unknown, a name is that of none of its options, or a value is of
+            the wrong type, out of range, or an unknown name.
+    """
+    values = dict(asked)
+    model = values.pop("model", None)
+    if not isinstance(model, str):
+        raise ValueError(f"expected the name of a model, got {model!r}")
+    resolve("model", model, RECIPES)
+    return RECIPES[model].configuration(values)

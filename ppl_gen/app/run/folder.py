@@ -4,7 +4,7 @@ evaluation.json.
 
 from __future__ import annotations
 
-__all__ = ["Run", "expect_vacant", "vacant", "write_atomically", "write_json"]
+__all__ = ["Run", "expect_new_run", "expect_vacant", "write_atomically", "write_json"]
 
 import io
 import json
@@ -15,52 +15,68 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import torch
 
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.fitting import Fitting
+from ppl_gen.app.recipes import configuration
 from ppl_gen.inference import Record
-
-if TYPE_CHECKING:
-    from ppl_gen.app.recipes.fitting import Fitting
 
 FORMAT = "ppl-gen checkpoint 2"
 KEYS = {"format", "epoch", "data", "program", "companions", "optimizers", "rng", "rng_cuda"}
-AVERAGE = (
-    "average.module."  # before the names of the weights of a moving average, among the companions
-)
+# Before the names of the weights of a moving average, among the companions.
+AVERAGE = "average.module."
 
-PRODUCTS = (  # but for config.json
-    *("metrics.jsonl", "checkpoint.pt", "evaluation.json"),
-    *("samples.png", "reconstructions.png", "translations.png", "training.png"),
-    *("evidence.png", "sandwich.png", "gaps.png", "collapse.png"),
-    *(
-        "moments.png",
-        "two_sample.png",
-        "confusion.png",
-        "confusion_a_to_b.png",
-        "confusion_b_to_a.png",
-    ),
-    *("moments_a_to_b.png", "moments_b_to_a.png"),
+# What the command writes into the folder of a run, but for config.json.
+PRODUCTS = (
+    "metrics.jsonl",
+    "checkpoint.pt",
+    "evaluation.json",
+    "samples.png",
+    "reconstructions.png",
+    "translations.png",
+    "training.png",
+    "evidence.png",
+    "sandwich.png",
+    "gaps.png",
+    "collapse.png",
+    "moments.png",
+    "two_sample.png",
+    "confusion.png",
+    "confusion_a_to_b.png",
+    "confusion_b_to_a.png",
+    "moments_a_to_b.png",
+    "moments_b_to_a.png",
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run and what it was asked for."""
+    """The folder of a run and what it was asked for.
+
+    Attributes:
+        folder: Where everything of the run is written.
+        config: What config.json says.
+    """
 
     folder: Path
     config: Config
 
     @classmethod
     def create(cls, folder: Path, config: Config, overwrite: bool) -> Run:
-        """Makes the folder of a new run, or empties that of an old one if told to.
+        """Makes the folder of a new run, or empties that of an old one.
+
+        Args:
+            folder: Where the run is to be.
+            config: What it is asked for.
+            overwrite: Whether a run that is there may be deleted.
 
         Raises:
-            ValueError: As `vacant` does.
+            ValueError: If the folder exists and may not be overwritten, or is not that of a run.
         """
-        vacant(folder, overwrite)
+        expect_new_run(folder, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         for product in PRODUCTS:
             (folder / product).unlink(missing_ok=True)
@@ -82,13 +98,14 @@ class Run:
                 "one"
             )
         try:
-            return cls(folder, Config(**json.loads(path.read_text())))
+            return cls(folder, configuration(json.loads(path.read_text())))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not the configuration of a run ({error}); the run has to be fitted anew"
             ) from error
 
     def save_config(self) -> None:
+        """Writes config.json."""
         write_json(self.folder / "config.json", self.config.asked())
 
     def log(self, record: Record) -> None:
@@ -97,25 +114,37 @@ class Run:
             file.write(_line(record))
 
     def records(self, last_epoch: int | None = None) -> list[Record]:
-        """The records so far; later ones than `last_epoch`, and a line cut short, are left out."""
-        path, records = self.folder / "metrics.jsonl", []
-        for line in path.read_text().splitlines() if path.is_file() else []:
+        """The records so far, up to a line that was cut short.
+
+        Args:
+            last_epoch: Later epochs are left out; None for all.
+        """
+        path = self.folder / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        records = []
+        for line in path.read_text().splitlines():
             try:
-                record = Record(**json.loads(line))
-                metrics = {
-                    name: math.nan if value is None else value
-                    for name, value in record.metrics.items()
-                }
+                record = _read_record(line)
             except (TypeError, ValueError, AttributeError):
                 break
             if last_epoch is None or record.epoch <= last_epoch:
-                records.append(replace(record, metrics=metrics))
+                records.append(record)
         return records
 
     def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
         """Writes weights, companions, optimisers, random state, epoch and fingerprint of the data,
         whole or not at all.
+
+        Args:
+            epoch: The number of epochs that are done.
+            fitting: What has moved.
+            device: Where the model is fitted.
+            data: The fingerprint of the data.
         """
+        rng_cuda = None
+        if device.type == "cuda":
+            rng_cuda = torch.cuda.get_rng_state(device)
         state = {
             "format": FORMAT,
             "epoch": epoch,
@@ -124,7 +153,7 @@ class Run:
             "companions": fitting.companions.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in fitting.optimizers],
             "rng": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "rng_cuda": rng_cuda,
         }
         # By way of memory: an interrupt inside torch.save's own file writer ends the process.
         held = io.BytesIO()
@@ -146,7 +175,7 @@ class Run:
         try:
             with warnings.catch_warnings(action="ignore"):
                 state = torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:  # what a torn file makes the unpickler raise has no end
+        except Exception as error:  # a torn file makes the unpickler raise anything
             raise ValueError(
                 f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite"
             ) from error
@@ -158,36 +187,44 @@ class Run:
         return state
 
     def restore(self, program: Any, device: torch.device, data: str | None = None) -> int:
-        """Loads the weights that are sampled and judged, a moving average's where there is one;
-        returns their epoch.
+        """Loads the weights that are sampled and judged, a moving average's where there is one.
 
         Args:
             program: The program that the run's configuration builds.
             device: Where it lies.
-            data: The fingerprint of the data that the program is to be used on.
+            data: The fingerprint of the data that the program is to be used on; None if any.
+
+        Returns:
+            The number of epochs that the weights have been fitted for.
 
         Raises:
-            ValueError: As `load` does; or if the checkpoint is of another program, or of other
-                data.
+            ValueError: If the checkpoint is missing, damaged, of another program, or of other data.
         """
-        state = self._of(device, data)
-        with self._one_program():
-            held = state["companions"]
-            averaged = {
-                name.removeprefix(AVERAGE): held[name] for name in held if name.startswith(AVERAGE)
-            }
+        state = self._load_for(device, data)
+        with self._errors_of_another_program():
+            averaged = {}
+            for name, weights in state["companions"].items():
+                if name.startswith(AVERAGE):
+                    averaged[name.removeprefix(AVERAGE)] = weights
             program.load_state_dict(averaged or state["program"])
             return int(state["epoch"])
 
     def resume(self, fitting: Fitting, device: torch.device, data: str) -> int:
-        """Loads all that a run needs to go on as if it had not stopped; returns the epoch that is
-        done.
+        """Loads all that a run needs to go on as if it had not stopped.
+
+        Args:
+            fitting: What is to move, new.
+            device: Where the model is fitted.
+            data: The fingerprint of the data.
+
+        Returns:
+            The number of epochs that are done.
 
         Raises:
-            ValueError: As `restore` does.
+            ValueError: If the checkpoint is missing, damaged, of another program, or of other data.
         """
-        state = self._of(device, data)
-        with self._one_program():
+        state = self._load_for(device, data)
+        with self._errors_of_another_program():
             fitting.program.load_state_dict(state["program"])
             fitting.companions.load_state_dict(state["companions"])
             for optimizer, held in zip(fitting.optimizers, state["optimizers"], strict=True):
@@ -197,7 +234,8 @@ class Run:
                 torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
             return int(state["epoch"])
 
-    def _of(self, device: torch.device, data: str | None) -> dict[str, Any]:
+    def _load_for(self, device: torch.device, data: str | None) -> dict[str, Any]:
+        """The checkpoint, if it was written with data of this fingerprint; None for any data."""
         state = self.load(device)
         if data is not None and state["data"] != data:
             raise ValueError(
@@ -207,18 +245,22 @@ class Run:
         return state
 
     @contextmanager
-    def _one_program(self) -> Iterator[None]:
+    def _errors_of_another_program(self) -> Iterator[None]:
+        """Makes what torch raises when a checkpoint does not fit a program a ValueError."""
         try:
             yield
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            path, reason = self.folder / "checkpoint.pt", str(error).splitlines()[0]
+            path = self.folder / "checkpoint.pt"
+            reason = str(error).splitlines()[0]
             raise ValueError(
                 f"{path} is of another program than config.json says: {reason}"
             ) from error
 
     def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of epochs after the checkpoint's, and the score of weights that are
-        about to change.
+        """Forgets the metrics of later epochs, and the evaluation of weights that will change.
+
+        Args:
+            epoch: That of the checkpoint.
         """
         if epoch < self.config.passes:
             (self.folder / "evaluation.json").unlink(missing_ok=True)
@@ -226,11 +268,12 @@ class Run:
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
 
 
-def vacant(folder: Path, overwrite: bool) -> None:
-    """Says at once whether a new run may be put here.
+def expect_new_run(folder: Path, overwrite: bool) -> None:
+    """Raises ValueError if a new run may not be put into a folder.
 
-    Raises:
-        ValueError: If the folder exists and may not be overwritten, or is not that of a run.
+    Args:
+        folder: Where the run is to be: a new or empty folder, or that of another run.
+        overwrite: Whether another run may be deleted.
     """
     expect_vacant(folder, True, ())
     if not folder.exists() or not any(folder.iterdir()):
@@ -251,24 +294,25 @@ def vacant(folder: Path, overwrite: bool) -> None:
 def expect_vacant(
     folder: Path, overwrite: bool, products: Iterable[str] | None = None, option: str = "--out"
 ) -> None:
-    """Says at once when results would be written over.
+    """Raises ValueError if results would be written over, or the folder is a file.
 
     Args:
         folder: Where they are to go.
-        overwrite: Whether they may be.
+        overwrite: Whether they may be written over.
         products: The names that will be written; None for any.
         option: What says another place.
-
-    Raises:
-        ValueError: If the folder is a file, or holds a product, or anything where any may come, and
-            must not be written over.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; say another place with {option}")
-    held = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-    there = held if products is None else [name for name in products if name in held]
-    if there and not overwrite:
-        what = "is not empty" if products is None else f"has results ({', '.join(there)})"
+    if overwrite or not folder.exists():
+        return
+    held = sorted(path.name for path in folder.iterdir())
+    if products is None:
+        there, what = held, "is not empty"
+    else:
+        there = [name for name in products if name in held]
+        what = f"has results ({', '.join(there)})"
+    if there:
         raise ValueError(f"{folder} {what}; say --overwrite, or another place with {option}")
 
 
@@ -284,13 +328,25 @@ def _line(record: Record) -> str:
     return json.dumps(_plain(asdict(record)), allow_nan=False) + "\n"
 
 
+def _read_record(line: str) -> Record:
+    """The record that `_line` has written, null being nan."""
+    record = Record(**json.loads(line))
+    metrics = dict(record.metrics)
+    for name, value in metrics.items():
+        if value is None:
+            metrics[name] = math.nan
+    return replace(record, metrics=metrics)
+
+
 def _plain(value: Any) -> Any:
-    """With None for numbers that are not finite, which JSON has not."""
+    """With None for numbers that are not finite, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(held) for held in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

@@ -13,30 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_gen.app.config import EXPLICIT, Config
-from ppl_gen.app.recipes import build
-from ppl_gen.app.recipes.conditions import Condition, condition
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.conditioning import Conditioning
+from ppl_gen.app.ingredients.data import fingerprint
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.recipes import explicit_models, recipe_of
+from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.data import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A run, its program and data on one device.
 
     Attributes:
         run: The run.
         program: What is sampled and judged.
-        data: A `Dataset`, or the `Domains` of a cycle-gan.
+        data: A `Dataset`, or the `Domains` of a translator.
         condition: What the program is conditioned on, None if nothing.
-        device: Where all lies.
-        epoch: Of the weights.
+        device: Where all of it lies.
+        epoch: The number of epochs that the weights have been fitted for.
     """
 
     run: Run
     program: Any
     data: Any
-    condition: Condition | None
+    condition: Conditioning | None
     device: torch.device
     epoch: int
 
@@ -44,16 +47,28 @@ class Fitted:
     def open(cls, folder: Path, device_name: str) -> Fitted:
         """The run of a folder, with the weights of its checkpoint.
 
+        Args:
+            folder: Of the run.
+            device_name: auto, cpu or cuda.
+
         Raises:
             ValueError: If there is no such run or device, or its data have changed.
         """
-        device = build.device(device_name)
+        device = find_device(device_name)
         run = Run.open(folder)
-        data = build.dataset(run.config)
-        given = condition(run.config, data)
-        program = build.program(run.config, data, given).to(device)
-        epoch = run.restore(program, device, build.fingerprint(data))
-        return cls(run, program, data.to(device), given, device, epoch)
+        recipe = recipe_of(run.config)
+        data = recipe.data(run.config)
+        condition = recipe.condition(run.config, data)
+        program = recipe.build(run.config, data, condition).to(device)
+        epoch = run.restore(program, device, fingerprint(data))
+        return cls(
+            run=run,
+            program=program,
+            data=data.to(device),
+            condition=condition,
+            device=device,
+            epoch=epoch,
+        )
 
     @property
     def config(self) -> Config:
@@ -61,52 +76,61 @@ class Fitted:
         return self.run.config
 
     @property
+    def recipe(self) -> Recipe:
+        """What the command knows about the run's model."""
+        return recipe_of(self.config)
+
+    @property
     def name(self) -> str:
         """Model and data, for a heading."""
-        other = f" and {self.config.data_b}" if self.config.data_b else ""
-        return f"{self.config.model} on {self.config.data}{other}"
+        name = f"{self.config.model} on {self.config.data}"
+        if self.translates:
+            name += f" and {self.config.data_b}"
+        return name
 
     @property
     def explicit(self) -> bool:
         """Whether the program has a likelihood and a guide."""
-        return self.config.model in EXPLICIT
-
-    @property
-    def given(self) -> str:
-        """What the program is conditioned on, after a comma or a space: "given the label"; empty if
-        nothing.
-        """
-        return "" if self.condition is None else f"given the {self.condition.name}"
+        return self.recipe.explicit
 
     @property
     def translates(self) -> bool:
-        """Whether the run is that of two domains."""
-        return self.config.model == "cycle-gan"
+        """Whether the program translates between two domains."""
+        return self.recipe.translates
+
+    @property
+    def given(self) -> str:
+        """What the program is conditioned on, in words: "given the label"; empty if nothing."""
+        if self.condition is None:
+            return ""
+        return f"given the {self.condition.name}"
 
     def context(self, split: Split) -> list[Tensor]:
-        """What the program is given of a split."""
-        return [] if self.condition is None else self.condition.context(split)
+        """The context that the program is given with a split, (N, ...); an empty list if none."""
+        if self.condition is None:
+            return []
+        return self.condition.context(split)
 
     def expect_guide(self, what: str) -> None:
-        """Says when something is asked for that takes a guide.
+        """Raises ValueError if the program has no guide.
 
-        Raises:
-            ValueError: If the program has none.
+        Args:
+            what: What needs one, for the message.
         """
         if not self.explicit:
             raise ValueError(
-                f"expected a run of {', '.join(EXPLICIT)} for {what}, got {self.config.model}: no "
-                "guide"
+                f"expected a run of {', '.join(explicit_models())} for {what}, got "
+                f"{self.config.model}: no guide"
             )
 
     def expect_draws(self, what: str) -> None:
-        """Says when draws of data are asked for and the run is one that translates.
+        """Raises ValueError if the program translates, and draws no data by itself.
 
-        Raises:
-            ValueError: Then.
+        Args:
+            what: What needs draws, for the message.
         """
         if self.translates:
             raise ValueError(
-                f"expected a run that draws data for {what}, got a cycle-gan; see `ppl-gen "
-                f"translate {self.run.folder}`"
+                f"expected a run that draws data for {what}, got a {self.config.model}; see "
+                f"`ppl-gen translate {self.run.folder}`"
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["draw", "draw_all", "reconstruct", "sample", "training", "translate"]
+__all__ = ["draw", "draw_all", "reconstructions", "samples", "training", "translations"]
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -18,178 +18,265 @@ from ppl_gen import plots
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating
-from ppl_gen.data import Split
 from ppl_gen.likelihoods import Dirac
-from ppl_gen.program import Observed, simulate
-from ppl_gen.program import reconstruct as program_reconstruct
+from ppl_gen.program import Observed, reconstruct, simulate
 
 _IN_A_ROW = 10
+_BESIDE_DRAWS = 1000  # test data in the picture of draws that are not images
 
 
-class _Asked(NamedTuple):
-    """What samples are drawn under, a row for each ten: a context, values of latents, and words
-    beside the rows.
+@dataclass(frozen=True, kw_only=True)
+class _Conditions:
+    """What samples are drawn under, the same for all in a row of ten.
+
+    Attributes:
+        context: What the program is conditioned on, tensors (count, ...); empty if nothing.
+        fixed: Latents that are held fixed, by the names of their sites, (count, ...).
+        words: What stands beside each row; empty for nothing.
     """
 
-    context: list[Tensor]
-    fixed: dict[str, Tensor]
-    rows: list[str]
+    context: list[Tensor] = field(default_factory=list)
+    fixed: dict[str, Tensor] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
 
 
 def draw_all(fitted: Fitted, console: Console) -> None:
-    """Samples, reconstructions and the training curve of a run; translations of one between
-    domains.
-    """
-    made = (
-        [translate(fitted)]
-        if fitted.translates
-        else [sample(fitted, 100, None, None, fitted.config.seed)]
-    )
-    if fitted.explicit:
-        test = fitted.data.test
-        made.append(reconstruct(fitted, test.fixed(0, min(len(test), 36))))
-    made.append(training(fitted))
-    console.print("pictures: " + ", ".join(str(path) for path in made), soft_wrap=True)
+    """Draws the pictures that the run's recipe names, and prints where they lie."""
+    paths = [picture(fitted) for picture in fitted.recipe.pictures()]
+    console.print("pictures: " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
-def sample(fitted: Fitted, count: int, label: int | None, caption: str | None, seed: int) -> Path:
-    """Draws into samples.png: images by the likelihood's mean, vectors with its noise; ten of each
-    label or code in turn.
+def samples(
+    fitted: Fitted,
+    count: int = 100,
+    label: int | None = None,
+    caption: str | None = None,
+    seed: int | None = None,
+) -> Path:
+    """Draws samples into samples.png: images by the likelihood's mean, vectors with its noise.
+
+    Args:
+        fitted: The run.
+        count: How many, ten in a row.
+        label: The label, or value of a latent code, that all are drawn under; None takes the next
+            for each row.
+        caption: The caption that all are drawn under; None takes one of the test data for each row.
+        seed: Seed of the draws; None takes that of the run.
+
+    Returns:
+        The path of the picture.
 
     Raises:
-        ValueError: If the program has nothing of the label or caption.
+        ValueError: If the program has no such label or caption, or draws no data.
     """
     fitted.expect_draws("samples")
+    if seed is None:
+        seed = fitted.config.seed
     torch.manual_seed(seed)
-    path, title = (
-        fitted.run.folder / "samples.png",
-        "samples (means)" if fitted.explicit else "samples",
-    )
-    asked = _conditions(fitted, count, label, caption)
-    count = len(asked.context[0]) if asked.context else count
-    drawn = draw(fitted, count, asked.context, asked.fixed)
-    if len(fitted.data.shape) != 3:
-        both = {"test data": fitted.data.test.fixed(0, 1000).x, "samples": drawn}
-        plots.points(both, "data and samples").savefig(path)
-    elif fitted.config.condition == "edges":
-        _beneath(asked.context[0], drawn).savefig(path)
-    else:
-        plots.image_grid(drawn, _IN_A_ROW, title, asked.rows).savefig(path)
+    conditions = _conditions(fitted, count, label, caption)
+    if conditions.context:
+        count = len(conditions.context[0])  # fewer than asked for, if there are fewer test data
+    drawn = draw(fitted, count, conditions.context, conditions.fixed)
+    path = fitted.run.folder / "samples.png"
+    _figure_of_samples(fitted, drawn, conditions).savefig(path)
     return path
 
 
 def draw(
     fitted: Fitted, count: int, context: list[Tensor], fixed: dict[str, Tensor] | None = None
 ) -> Tensor:
-    """So many draws, images without the likelihood's noise, with some latents held fixed if asked
-    for.
+    """Draws of the program; images without the likelihood's noise.
+
+    Args:
+        fitted: The run.
+        count: The number of draws, N.
+        context: What the program is conditioned on, tensors (N, ...); empty if nothing.
+        fixed: Latents to hold fixed, by the names of their sites, (N, ...).
+
+    Returns:
+        The draws, (N, *shape).
     """
-    program = Observed(fitted.program, Dirac()) if len(fitted.data.shape) == 3 else fitted.program
+    program = fitted.program
+    if _has_images(fitted):
+        program = Observed(program, Dirac())
     if not fixed:
         return simulate(program, count, *context)
     with evaluating(program):
         return poutine.condition(program.model, data=fixed)(None, *context, n=count)
 
 
-def reconstruct(fitted: Fitted, split: Split) -> Path:
-    """Draws data beside the likelihood's mean at z from the guide into reconstructions.png.
+def reconstructions(fitted: Fitted, count: int = 36) -> Path:
+    """Draws test data beside the likelihood's mean at z from the guide, into reconstructions.png.
+
+    Args:
+        fitted: The run.
+        count: How many test data, counted from the first.
+
+    Returns:
+        The path of the picture.
 
     Raises:
         ValueError: If the program has no guide.
     """
     fitted.expect_guide("reconstructions")
     path = fitted.run.folder / "reconstructions.png"
-    drawn = program_reconstruct(fitted.program, split.x, *fitted.context(split))
-    plots.reconstructions(split.x, drawn).savefig(path)
+    test = fitted.data.test.fixed(0, count)
+    drawn = reconstruct(fitted.program, test.x, *fitted.context(test))
+    plots.reconstructions(test.x, drawn).savefig(path)
     return path
 
 
-def translate(fitted: Fitted, count: int = 24) -> Path:
-    """Draws test images of both domains above their translations, and these translated back, into
-    translations.png.
+def translations(fitted: Fitted, count: int = 24) -> Path:
+    """Draws test images above their translations, and these translated back, into translations.png.
+
+    Args:
+        fitted: A run between two domains.
+        count: How many images, half of them of each domain.
+
+    Returns:
+        The path of the picture.
     """
-    path, program, half = fitted.run.folder / "translations.png", fitted.program, count // 2
-    ends = (
-        (fitted.data.test.a, program.to_b, program.to_a),
-        (fitted.data.test.b, program.to_a, program.to_b),
-    )
+    half = count // 2
+    program = fitted.program
+    of_a = fitted.data.test.a.fixed(0, half).x
+    of_b = fitted.data.test.b.fixed(0, half).x
     with evaluating(program):
-        shown = [
-            (x, there(x), back(there(x)))
-            for split, there, back in ends
-            for x in [split.fixed(0, half).x]
-        ]
-    columns = [
-        torch.cat([_padded(one, half), _padded(other, half)])
-        for one, other in zip(*shown, strict=True)
-    ]
+        a_in_b = program.to_b(of_a)
+        b_in_a = program.to_a(of_b)
+        a_again = program.to_a(a_in_b)
+        b_again = program.to_b(b_in_a)
+    images = _stacked(of_a, of_b, half)
+    translated = _stacked(a_in_b, b_in_a, half)
+    returned = _stacked(a_again, b_again, half)
     title = f"{fitted.config.data} above, {fitted.config.data_b} below"
-    plots.games.translations(columns[0], columns[1], columns[2], half, title).savefig(path)
+    path = fitted.run.folder / "translations.png"
+    plots.games.translations(images, translated, returned, half, title).savefig(path)
     return path
 
 
 def training(fitted: Fitted) -> Path:
-    """Draws what the steps have ascended, or the losses of both players, into training.png."""
-    path, records = fitted.run.folder / "training.png", fitted.run.records()
+    """Draws the bound that was ascended, or the losses of both players, into training.png."""
+    path = fitted.run.folder / "training.png"
+    records = fitted.run.records()
     metrics = records[-1].metrics
-    if name := ascended(metrics):
-        plots.training_curve(records, name, f"{NAMES[name]}, nats per datum").savefig(path)
+    bound = ascended(metrics)
+    if bound is not None:
+        figure = plots.training_curve(records, bound, f"{NAMES[bound]}, nats per datum")
     else:
-        names = [name for name in PLAYED if name in metrics and name != "spread"]
-        plots.games.losses(records, names, fitted.config.model).savefig(path)
+        losses = [name for name in PLAYED if name in metrics and name != "spread"]
+        figure = plots.games.losses(records, losses, fitted.config.model)
+    figure.savefig(path)
     return path
 
 
-def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | None) -> _Asked:
-    given, data, config = fitted.condition, fitted.data, fitted.config
+def _has_images(fitted: Fitted) -> bool:
+    return len(fitted.data.shape) == 3
+
+
+def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | None) -> _Conditions:
+    """What samples are drawn under.
+
+    Raises:
+        ValueError: If the program has no such label or caption.
+    """
+    _expect_label(fitted, label)
+    _expect_caption(fitted, caption)
     rows = torch.arange(count, device=fitted.device) // _IN_A_ROW
-    classes = given.classes if given is not None else None
-    captions = given.captions if given is not None else None
-    choices = config.categories if config.model == "infogan" else classes
-    if label is not None and not choices:
+    if fitted.condition is None:
+        values = fitted.recipe.codes(fitted.config)
+        if values is None:
+            return _Conditions()
+        codes = _one_or_each(rows, label, values)
+        one_hot = F.one_hot(codes, values).float()
+        words = [f"code {code}" for code in codes[::_IN_A_ROW].tolist()]
+        return _Conditions(fixed={fitted.recipe.code_site: one_hot}, words=words)
+    classes = fitted.condition.classes
+    if classes:
+        labels = _one_or_each(rows, label, classes)
+        words = [str(k) for k in labels[::_IN_A_ROW].tolist()]
+        return _Conditions(context=[labels], words=words)
+    if fitted.condition.captions is not None:
+        return _captioned(fitted, rows, caption)
+    return _Conditions(context=fitted.context(fitted.data.test.fixed(0, count)))
+
+
+def _expect_label(fitted: Fitted, label: int | None) -> None:
+    """Raises ValueError if there are no labels to draw under, or not this one."""
+    if label is None:
+        return
+    choices = fitted.recipe.codes(fitted.config)
+    if fitted.condition is not None:
+        choices = fitted.condition.classes
+    if not choices:
         raise ValueError(
             "expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got "
-            f"{config.model} on {data.name}"
+            f"{fitted.config.model} on {fitted.data.name}"
         )
-    if caption is not None and captions is None:
-        raise ValueError(
-            f"expected a cgan fitted with --condition caption for --caption, got {config.model}"
-        )
-    if label is not None and choices and not 0 <= label < choices:
+    if not 0 <= label < choices:
         raise ValueError(f"expected --label from 0 to {choices - 1}, got {label}")
-    if caption is not None and captions is not None:
-        captions.expect_sentence(caption)
-    if classes:
-        y = rows % classes if label is None else torch.full_like(rows, label)
-        return _Asked([y], {}, [str(int(k)) for k in y[::_IN_A_ROW]])
-    if captions is not None:
-        first = data.test.fixed(0, int(rows[-1]) + 1)
-        shown = captions.decode(fitted.context(first)[0]) if caption is None else [caption]
-        said = [shown[int(k) % len(shown)] for k in rows]
-        return _Asked([captions.encode(said).to(fitted.device)], {}, said[::_IN_A_ROW])
-    if given is not None:
-        return _Asked(fitted.context(data.test.fixed(0, count)), {}, [])
-    if config.model == "infogan":
-        codes = rows % config.categories if label is None else torch.full_like(rows, label)
-        chosen = F.one_hot(codes, config.categories).float()
-        return _Asked([], {"c": chosen}, [f"code {int(k)}" for k in codes[::_IN_A_ROW]])
-    return _Asked([], {}, [])
 
 
-def _beneath(given: Tensor, drawn: Tensor) -> Figure:
-    """Rows of what was given above rows of what was drawn of it."""
-    blank = given.new_ones(-len(given) % _IN_A_ROW, *given.shape[1:])
-    given = torch.cat([given, blank]).expand(-1, drawn.shape[1], -1, -1)
-    drawn = torch.cat([drawn, blank.expand(-1, drawn.shape[1], -1, -1)])
-    rows = [
-        part
-        for both in zip(given.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True)
-        for part in both
-    ]
-    return plots.image_grid(
-        torch.cat(rows), _IN_A_ROW, "edges and samples", ["edges", "drawn"] * (len(rows) // 2)
-    )
+def _expect_caption(fitted: Fitted, caption: str | None) -> None:
+    """Raises ValueError if there are no captions to draw under, or this one has unknown words."""
+    if caption is None:
+        return
+    if fitted.condition is None or fitted.condition.captions is None:
+        raise ValueError(
+            "expected a cgan fitted with --condition caption for --caption, got "
+            f"{fitted.config.model}"
+        )
+    fitted.condition.captions.expect_sentence(caption)
+
+
+def _one_or_each(rows: Tensor, chosen: int | None, values: int) -> Tensor:
+    """One value for all draws, or each in turn, a row of ten for each, (count,)."""
+    if chosen is None:
+        return rows % values
+    return torch.full_like(rows, chosen)
+
+
+def _captioned(fitted: Fitted, rows: Tensor, caption: str | None) -> _Conditions:
+    """One caption for all draws, or those of the first test data, a row of ten for each."""
+    captions = fitted.condition.captions
+    if caption is None:
+        count = int(rows[-1]) + 1
+        first = fitted.data.test.fixed(0, count)
+        shown = captions.decode(fitted.context(first)[0])
+    else:
+        shown = [caption]
+    sentences = [shown[row % len(shown)] for row in rows.tolist()]
+    context = captions.encode(sentences).to(fitted.device)
+    return _Conditions(context=[context], words=sentences[::_IN_A_ROW])
+
+
+def _figure_of_samples(fitted: Fitted, drawn: Tensor, conditions: _Conditions) -> Figure:
+    if not _has_images(fitted):
+        test = fitted.data.test.fixed(0, _BESIDE_DRAWS).x
+        return plots.points({"test data": test, "samples": drawn}, "data and samples")
+    if fitted.condition is not None and fitted.condition.name == "edges":
+        return _below_edges(conditions.context[0], drawn)
+    title = "samples (means)" if fitted.recipe.explicit else "samples"
+    return plots.image_grid(drawn, _IN_A_ROW, title, conditions.words)
+
+
+def _below_edges(edges: Tensor, drawn: Tensor) -> Figure:
+    """Rows of edges (N, 1, H, W), each above a row of what was drawn from them (N, C, H, W)."""
+    blank = edges.new_ones(-len(edges) % _IN_A_ROW, *edges.shape[1:])
+    channels = drawn.shape[1]
+    edges = torch.cat([edges, blank]).expand(-1, channels, -1, -1)
+    drawn = torch.cat([drawn, blank.expand(-1, channels, -1, -1)])
+    rows: list[Tensor] = []
+    for above, below in zip(edges.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True):
+        rows += [above, below]
+    words = ["edges", "drawn"] * (len(rows) // 2)
+    return plots.image_grid(torch.cat(rows), _IN_A_ROW, "edges and samples", words)
+
+
+def _stacked(above: Tensor, below: Tensor, count: int) -> Tensor:
+    """Two rows of `count` images, white where there are fewer, (2 count, C, H, W)."""
+    return torch.cat([_padded(above, count), _padded(below, count)])
 
 
 def _padded(images: Tensor, count: int) -> Tensor:
-    return torch.cat([images, images.new_ones(count - len(images), *images.shape[1:])])
+    white = images.new_ones(count - len(images), *images.shape[1:])
+    return torch.cat([images, white])

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ppl_gen.app.recipes.build import Data
+from ppl_gen.app.ingredients.data import Data
 from ppl_gen.data import Batches
 from ppl_gen.data.domains import Domains, UnpairedBatches
 from ppl_gen.inference import Record

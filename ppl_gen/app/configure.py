@@ -1,0 +1,125 @@
+"""From the words of the command line to the configuration of a run."""
+
+from __future__ import annotations
+
+__all__ = ["ENOUGH", "configure", "decide_epochs", "folder_of"]
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.data import Data
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.recipes import RECIPES, models_with
+from ppl_gen.data import parse
+from ppl_gen.data.sources import NAMES
+from ppl_gen.names import resolve
+
+ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
+_LEAST_EPOCHS = 20
+
+
+def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> Config:
+    """The configuration that the words of the command line mean: paths absolute, "auto" decided.
+
+    Args:
+        model: The name of the model.
+        words: Values by the names of options; an option that is missing is at its default.
+        given: The names of the options that the user typed.
+
+    Raises:
+        ValueError: If the model is unknown, an option was typed that has no use here, no data are
+            named, or a value is out of range or an unknown name.
+    """
+    resolve("model", model, RECIPES)
+    recipe = RECIPES[model]
+    values = {option.name: words.get(option.name, option.default) for option in recipe.options}
+    check_given(recipe, values, given)
+    if not values["data"]:
+        raise ValueError("expected a name or a path with --data, got nothing")
+    values["data"] = _absolute(values["data"])
+    if values["root"]:
+        values["root"] = str(Path(values["root"]).resolve())
+    if values.get("data_b"):
+        values["data_b"] = _absolute(values["data_b"])
+    if "binarize" in values:
+        values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
+    if values.get("loss") == "auto":
+        values["loss"] = "non-saturating"
+    if values["lr"] is None:
+        values["lr"] = recipe.learning_rate
+    if values["epochs"] is None:
+        values["epochs"] = recipe.epochs
+    return recipe.configuration(values)
+
+
+def check_given(recipe: Recipe, values: Mapping[str, Any], given: Collection[str]) -> None:
+    """Raises ValueError if an option was typed that has no effect on the model.
+
+    Args:
+        recipe: Of the model.
+        values: By the names of its options.
+        given: The names of the options that the user typed.
+    """
+    own = {option.name: option for option in recipe.options}
+    for name in given:
+        if name not in own:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{flag} is an option of {', '.join(models_with(name))}, got it for "
+                f"{recipe.name}; leave it out"
+            )
+        option = own[name]
+        if option.only_with is None:
+            continue
+        other, needed = option.only_with
+        if values[other] != needed:
+            raise ValueError(
+                f"{option.flag} is an option of {own[other].flag} {needed}, got it with "
+                f"{own[other].flag} {values[other]}; leave it out"
+            )
+
+
+def _absolute(name: str) -> str:
+    """A path made absolute, a name left as it is; either with suffixes after colons."""
+    place, suffixes = parse(name)
+    if place not in NAMES and Path(place).exists():
+        place = str(Path(place).resolve())
+    return ":".join([place, *suffixes])
+
+
+def _binarization(word: str | None, likelihood: str | None) -> str | None:
+    """What --binarize means; left out, dynamic under a Bernoulli likelihood."""
+    if word == "none":
+        return None
+    if word not in (None, "auto"):
+        return word
+    if likelihood == "bernoulli":
+        return "dynamic"
+    return None
+
+
+def folder_of(model: str, words: Mapping[str, Any]) -> Path:
+    """The folder of a run for which none was named: runs/MODEL-DATA.
+
+    Args:
+        model: The name of the model.
+        words: Values by the names of options.
+    """
+    parts = [model]
+    for name in ("data", "data_b"):
+        if words.get(name):
+            place, suffixes = parse(words[name])
+            parts += [Path(place).stem, *suffixes]
+    return Path("runs") / "-".join(parts)
+
+
+def decide_epochs(config: Config, data: Data) -> Config:
+    """With as many epochs as make 3000 steps and at least 20, where no number was asked for."""
+    if config.epochs is not None:
+        return config
+    an_epoch = len(data.train.batches(config.batch_size))
+    epochs = max(_LEAST_EPOCHS, math.ceil(ENOUGH / an_epoch))
+    return config.changed(epochs=epochs)

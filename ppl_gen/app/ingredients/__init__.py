@@ -1,0 +1,1 @@
+"""What recipes are made of: data, likelihoods, objectives, and the ways of fitting."""

@@ -1,0 +1,37 @@
+"""Checks of a whole configuration, made before data are read: options that do not go together."""
+
+from __future__ import annotations
+
+__all__ = ["check_loss", "check_objective"]
+
+import math
+
+from ppl_gen.app.config import Config
+
+
+def check_objective(config: Config) -> None:
+    """Raises ValueError if options of SVI are out of range, or belong to another objective."""
+    if not 0 <= config.beta < math.inf or config.anneal < 0:
+        raise ValueError(
+            f"expected --beta and --anneal of at least 0, got {config.beta} and {config.anneal}"
+        )
+    if config.free_bits != 0 and config.objective != "elbo":
+        raise ValueError(
+            f"expected --free-bits with the objective elbo, got {config.objective}; leave one out"
+        )
+
+
+def check_loss(config: Config) -> None:
+    """Raises ValueError if the critic of a Wasserstein loss has nothing that bounds its slope."""
+    if config.loss != "wasserstein" or config.spectral:
+        return
+    if "penalty" not in config:
+        remedy = "--spectral"
+    elif config.penalty:
+        return
+    else:
+        remedy = "--penalty 10 (and --r1 0), or --spectral"
+    raise ValueError(
+        "expected a critic of bounded slope for --loss wasserstein, which else has no end, got a "
+        f"free one; say {remedy}"
+    )

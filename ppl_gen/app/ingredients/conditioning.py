@@ -1,0 +1,217 @@
+"""What a conditional program is given beside x, computed from data: labels, attributes, edges or
+captions.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CONDITIONINGS",
+    "Conditioning",
+    "on_attributes",
+    "on_captions",
+    "on_edges",
+    "on_labels",
+]
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ppl_gen.app.config import Config
+from ppl_gen.data import Dataset, Split, parse
+from ppl_gen.data.attributes import edges, slant, thickness
+from ppl_gen.data.captions import DIGITS, WORDS, Captions, TextEncoder
+from ppl_gen.nn import conv_features
+
+_CODE = 32  # numbers that a caption is turned into
+_OF_DIGITS = ("digits", "mnist", "usps", "svhn")
+_SMALL = 16  # pixels a side up to which edges are taken as they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """One kind of context, and what a network is told of it.
+
+    Attributes:
+        name: What it is, in words: "given the ..."; "attributes" also for vectors that a data set
+            has in the place of labels.
+        of: From data x (N, *shape) and their labels (N,), or None, to the context (N, ...).
+        classes: The number of labels, if the context is a label.
+        attributes: The length of its vector, if it is not.
+        embed: Makes the network that gives that vector; generator and critic have one each.
+        captions: What turns a sentence into a context, if it is one.
+    """
+
+    name: str
+    of: Callable[[Tensor, Tensor | None], Tensor]
+    classes: int | None = None
+    attributes: int | None = None
+    embed: Callable[[], nn.Module] | None = None
+    captions: Captions | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments for the builder of a program or a critic."""
+        embed = None
+        if self.embed is not None:
+            embed = self.embed()
+        return {"classes": self.classes, "attributes": self.attributes, "embed": embed}
+
+    def context(self, split: Split) -> list[Tensor]:
+        """The context of a split's data, a list of one tensor (N, ...)."""
+        return [self.of(split.x, split.y)]
+
+
+def on_labels(config: Config, data: Dataset, instead: str = "gan") -> Conditioning:
+    """The labels (N,) of the data; their attribute vectors (N, A) if they have these instead.
+
+    Args:
+        config: What was asked for.
+        data: Its data.
+        instead: The model to fit to data without labels, for the message.
+
+    Raises:
+        ValueError: If the data have neither.
+    """
+    if data.classes is None and data.attributes is None:
+        raise ValueError(
+            f"expected labels for a {config.model.upper()}, got none with {data.name}: sort the "
+            f"images into one folder per class, store an array y beside x, or fit a {instead}"
+        )
+
+    def given(x: Tensor, y: Tensor | None) -> Tensor:
+        if y is None:
+            raise ValueError(f"expected data with labels, got some without in {data.name}")
+        return y
+
+    if data.classes:
+        return Conditioning(name="label", of=given, classes=data.classes)
+    return Conditioning(name="attributes", of=given, attributes=data.attributes)
+
+
+def on_attributes(config: Config, data: Dataset) -> Conditioning:
+    """Thickness and slant, in standard deviations from the training data's mean, and the label in
+    one-hot form, (N, 2 + classes).
+
+    Raises:
+        ValueError: If the data are not images in memory.
+    """
+    train = _images_in_memory(config, data)
+    classes = data.classes or 0
+    measured = _thickness_and_slant(train.x)
+    mean = measured.mean(0)
+    sd = measured.std(0).clamp(min=1e-6)
+
+    def of(x: Tensor, y: Tensor | None) -> Tensor:
+        values = (_thickness_and_slant(x) - mean.to(x)) / sd.to(x)
+        if not classes or y is None:
+            return values
+        labels = F.one_hot(y + 1, classes + 1)[:, 1:]  # zeros where the label is missing, −1
+        return torch.cat([values, labels.to(values)], -1)
+
+    return Conditioning(name="attributes", of=of, attributes=2 + classes)
+
+
+def _thickness_and_slant(x: Tensor) -> Tensor:
+    return torch.stack([thickness(x), slant(x)], -1)
+
+
+def on_edges(config: Config, data: Dataset) -> Conditioning:
+    """The edges of an image, (N, 1, H, W), as they are where it is small, else by convolutions.
+
+    Raises:
+        ValueError: If the data are not images in memory.
+    """
+    _images_in_memory(config, data)
+    outline = (1, *data.shape[1:])
+
+    def of(x: Tensor, y: Tensor | None) -> Tensor:
+        return edges(x)
+
+    if max(outline[1:]) <= _SMALL:
+        size = math.prod(outline)
+        return Conditioning(name="edges", of=of, attributes=size, embed=lambda: nn.Flatten(-3))
+    size = 256
+    return Conditioning(
+        name="edges", of=of, attributes=size, embed=lambda: conv_features(outline, size)
+    )
+
+
+def on_captions(config: Config, data: Dataset) -> Conditioning:
+    """A sentence of thickness, slant and class, as the numbers of its words.
+
+    Raises:
+        ValueError: If the data are not images in memory.
+    """
+    train = _images_in_memory(config, data)
+    captions = Captions.fitted(train.x, _names_of_classes(config, data))
+
+    def of(x: Tensor, y: Tensor | None) -> Tensor:
+        if y is None or not data.classes:
+            y = torch.full((len(x),), -1)
+        return captions.encode(captions.of(x, y.to(x.device))).to(x.device)
+
+    words = len(captions.vocabulary)
+    return Conditioning(
+        name="caption",
+        of=of,
+        attributes=_CODE,
+        embed=lambda: TextEncoder(words, _CODE),
+        captions=captions,
+    )
+
+
+def _names_of_classes(config: Config, data: Dataset) -> list[str]:
+    """A word for each class: the names of digits, those of an image folder's folders where they are
+    usable, else class0, class1, ...
+    """
+    place, _ = parse(config.data)
+    if place in _OF_DIGITS:
+        return list(DIGITS)
+    classes = data.classes or 0
+    for folder in (Path(place), Path(place) / "train"):
+        words = _names_of_folders(folder)
+        distinct = set(words)
+        if len(distinct) == classes and not distinct & {*WORDS, "digit"}:
+            return words
+    return [f"class{k}" for k in range(classes)]
+
+
+def _names_of_folders(folder: Path) -> list[str]:
+    """The folders in a folder by name, each made one word; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    names = sorted(inner.name for inner in folder.iterdir() if inner.is_dir())
+    return ["-".join(name.lower().split()) for name in names]
+
+
+def _images_in_memory(config: Config, data: Dataset) -> Split:
+    """The training data.
+
+    Raises:
+        ValueError: If they are not images in memory.
+    """
+    if len(data.shape) != 3:
+        raise ValueError(
+            f"expected images for --condition {config.condition}, got data of shape {data.shape}"
+        )
+    if not isinstance(data.train, Split):
+        raise ValueError(
+            f"expected data in memory for --condition {config.condition}, got a stream; take "
+            "fewer images"
+        )
+    return data.train
+
+
+# By name, from the configuration and its data.
+CONDITIONINGS: dict[str, Callable[[Config, Dataset], Conditioning]] = {
+    "label": on_labels,
+    "attributes": on_attributes,
+    "edges": on_edges,
+    "caption": on_captions,
+}

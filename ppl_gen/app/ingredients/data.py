@@ -1,0 +1,78 @@
+"""The data of a configuration: one data set, or the two domains of a translator."""
+
+from __future__ import annotations
+
+__all__ = ["Data", "fingerprint", "grey", "one_data_set", "two_domains"]
+
+import zlib
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ppl_gen.app.config import Config
+
+# Torch is imported when data are read: recipes import this module.
+if TYPE_CHECKING:
+    from ppl_gen.data import Dataset, Domains
+
+Data: TypeAlias = "Dataset | Domains"
+
+
+def one_data_set(config: Config, *, download: bool = False) -> Dataset:
+    """The data set that a configuration names.
+
+    Args:
+        config: What was asked for.
+        download: Whether torchvision may fetch what is missing.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    from ppl_gen import data
+
+    return data.load(config.data, binarize=config.binarize, **_reading(config, download))
+
+
+def two_domains(config: Config, *, download: bool = False) -> Domains:
+    """The two domains that a configuration names, without binarisation.
+
+    Args:
+        config: What was asked for.
+        download: Whether torchvision may fetch what is missing.
+
+    Raises:
+        ValueError: If one cannot be read, the second is missing, or their shapes differ.
+    """
+    from ppl_gen import data
+
+    if config.data_b is None:
+        raise ValueError(
+            f"expected two domains for a {config.model}, got one; name the other with --data-b"
+        )
+    options = _reading(config, download)
+    a = data.load(config.data, **options)
+    b = data.load(config.data_b, **options)
+    return data.Domains(a, b)
+
+
+def _reading(config: Config, download: bool) -> dict[str, Any]:
+    return {"root": config.root, "download": download, "image_size": config.image_size}
+
+
+def grey(config: Config) -> Dataset:
+    """The data set of a configuration, not binarised."""
+    return one_data_set(config.changed(binarize=None))
+
+
+def fingerprint(data: Data) -> str:
+    """The number of training data and, if they are in memory, a checksum of them.
+
+    A run goes on only with data of the same fingerprint.
+    """
+    from ppl_gen.data import Domains, Split
+
+    if isinstance(data, Domains):
+        return f"{fingerprint(data.a)} and {fingerprint(data.b)}"
+    train = data.train
+    if not isinstance(train, Split):
+        return f"{len(train)}"
+    checksum = zlib.crc32(train.x.cpu().numpy().tobytes())
+    return f"{len(train)} {checksum:08x}"

@@ -1,0 +1,127 @@
+"""Fitting a pair of translators between two domains: by two critics and the way back."""
+
+from __future__ import annotations
+
+__all__ = ["between_domains"]
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ppl_gen import critics
+from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.ingredients.games import BETAS, LOSSES, with_bounded_layers
+from ppl_gen.inference import cycle_step
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.fitting.cycle import ImagePool
+from ppl_gen.inference.samples.features import classifier_features
+from ppl_gen.protocols import Step
+
+_POOL = 50  # translations that a critic is shown again
+_LEAST_SIDE = 8  # pixels
+_PATCHES = 64  # pixels a side from which a critic scores patches; smaller images it scores whole
+_PROBED = 8  # images of each domain that are translated before a checkpoint
+
+
+def between_domains(start: Start) -> Fitting:
+    """Against a critic in each domain, with images that come back as they were.
+
+    The learning rate is constant over the first half of the epochs and falls to zero over the
+    second.
+
+    Raises:
+        ValueError: If images are too small, labels are missing for --semantic, or a number is out
+            of range.
+    """
+    config, program, data = start.config, start.program, start.data
+    companions = _critics_and_pools(start).to(start.device)
+    classifier, remark, log_prob = None, "", None
+    if config.semantic:
+        classifier, remark = _classifier(start)
+        companions["semantic"] = classifier
+        log_prob = classifier.log_prob
+    critic_a, critic_b = companions["critic_a"], companions["critic_b"]
+    of_program = start.adam(program, BETAS)
+    of_a = start.adam(critic_a, BETAS)
+    of_b = start.adam(critic_b, BETAS)
+    optimizers = (of_program, of_a, of_b)
+    step = cycle_step(
+        program,
+        (critic_a, critic_b),
+        of_program,
+        (of_a, of_b),
+        LOSSES[config.loss],
+        cycle=config.cycle,
+        identity=config.identity,
+        semantic=log_prob,
+        semantic_weight=config.semantic or 1.0,
+        r1=config.r1,
+        pools=(companions["pool_a"], companions["pool_b"]),  # type: ignore[arg-type]
+    )
+    a = data.test.a.fixed(0, _PROBED).x
+    b = data.test.b.fixed(0, _PROBED).x
+
+    def begin(first_step: int, engine: Engine) -> Step:
+        return step
+
+    def probe() -> Tensor:
+        return torch.cat([program.to_b(a), program.to_a(b)])
+
+    def pace(epoch: int) -> None:
+        left = config.passes - epoch + 1
+        rate = config.lr * min(1.0, 2 * left / config.passes)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    return Fitting(
+        program=program,
+        condition=start.condition,
+        companions=companions,
+        optimizers=optimizers,
+        batches=data.train.batches(config.batch_size),
+        begin=begin,
+        probe=probe,
+        pace=pace,
+        remark=remark,
+    )
+
+
+def _critics_and_pools(start: Start) -> nn.ModuleDict:
+    """A critic and a pool of translations for each domain."""
+    shape = start.data.shape
+    if min(shape[1:]) < _LEAST_SIDE:
+        raise ValueError(
+            f"expected images of at least {_LEAST_SIDE} pixels a side for a {start.config.model}, "
+            f"got {shape}; say --image-size {_LEAST_SIDE}"
+        )
+    companions = nn.ModuleDict()
+    for side in "ab":
+        critic = with_bounded_layers(_critic(shape), start.config)
+        companions[f"critic_{side}"] = critic
+        companions[f"pool_{side}"] = ImagePool(_POOL, shape)
+    return companions
+
+
+def _critic(shape: tuple[int, ...]) -> nn.Module:
+    # Its weights are drawn also where it is not used: a seed goes on to mean the same run.
+    of_patches = critics.patch_critic(shape[0])
+    if max(shape[1:]) < _PATCHES:
+        return critics.conv_critic(shape)
+    return of_patches
+
+
+def _classifier(start: Start) -> tuple[Any, str]:
+    """A classifier of domain a, whose reading translations are to keep; and how good it is."""
+    domain = start.data.a
+    train = domain.train.fixed(0)
+    if train.y is None or domain.classes is None:
+        raise ValueError(
+            f"expected labels of domain a for --semantic, got none with {domain.name}; leave it out"
+        )
+    classifier = classifier_features(train.x, train.y, domain.classes, seed=start.config.seed)
+    remark = (
+        f"the classifier of {domain.name} reads {classifier.held_out} of held-out training data"
+    )
+    return classifier, remark

@@ -1,0 +1,133 @@
+"""What moves while a model is fitted, and what every way of fitting begins with."""
+
+from __future__ import annotations
+
+__all__ = ["PROBED", "Fitting", "Start"]
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.conditioning import Conditioning
+from ppl_gen.contexts import evaluating, forked
+from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.protocols import Step
+
+PROBED = 100  # data that are drawn or scored before a checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """All that moves while a model is fitted, and all that a checkpoint has to hold, on one device.
+
+    Attributes:
+        program: What is fitted.
+        condition: What it is conditioned on, None if nothing.
+        companions: Networks beside it that are no part of it: critics, its moving average, pools of
+            images.
+        optimizers: Of the program and of the companions, always in one order.
+        batches: What an epoch walks through.
+        begin: From the number of steps done and an engine to the step.
+        probe: Scores, or draws, some data: what has to be finite.
+        pace: Sets the learning rates of an epoch, counted from 1.
+        remark: What the user is to know before it begins.
+    """
+
+    program: Any
+    condition: Conditioning | None
+    companions: nn.ModuleDict
+    optimizers: tuple[Optimizer, ...]
+    batches: Batches | UnpairedBatches
+    begin: Callable[[int, Engine], Step]
+    probe: Callable[[], Tensor]
+    pace: Callable[[int], None] = lambda epoch: None
+    remark: str = ""
+
+    @property
+    def shown(self) -> Any:
+        """What is sampled and judged: the moving average where there is one, else the program."""
+        if "average" in self.companions:
+            return self.companions["average"].module
+        return self.program
+
+    def is_finite(self) -> bool:
+        """Whether all weights, and some data scored or drawn with them, are finite.
+
+        The random state stays as it is.
+        """
+        parts = [self.program, *self.companions.values()]
+        for part in parts:
+            for weights in part.parameters():
+                if not bool(torch.isfinite(weights).all()):
+                    return False
+        device = next(self.program.parameters()).device
+        with evaluating(*parts), forked(device, 0):
+            return bool(torch.isfinite(self.probe()).all())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What every way of fitting begins with.
+
+    Attributes:
+        config: What was asked for.
+        data: Its data, on the device.
+        condition: What the program is conditioned on, None if nothing.
+        program: The new program, on the device.
+        device: Where it is fitted.
+    """
+
+    config: Config
+    data: Any
+    condition: Conditioning | None
+    program: Any
+    device: torch.device
+
+    def adam(self, part: nn.Module, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
+        """Adam of a network, at the configuration's learning rate.
+
+        Args:
+            part: The program or a companion.
+            betas: Decays of the averages of the gradient and of its square.
+        """
+        return Adam(part.parameters(), self.config.lr, betas, fused=True)
+
+    def batches(self, at_least: int = 1) -> Batches:
+        """Batches of the training data, with the context in the place of the labels.
+
+        Args:
+            at_least: The fewest data that a batch may have.
+
+        Raises:
+            ValueError: If the size of batches does not suit the data.
+        """
+        split = self.data.train
+        batches: Batches = self._conditioned(split).batches(self.config.batch_size)
+        size, n = self.config.batch_size, len(split)
+        smallest = n % size or size
+        if smallest < at_least:
+            raise ValueError(
+                f"expected batches of at least {at_least} data, got one of {smallest} with "
+                f"--batch-size {size} and {n} data; say another --batch-size"
+            )
+        return batches
+
+    def _conditioned(self, split: Split | StreamedSplit) -> Split | StreamedSplit:
+        """With the context in the place of the labels; a stream has no context but its labels."""
+        if self.condition is None or isinstance(split, StreamedSplit):
+            return split
+        return replace(split, y=self.condition.of(split.x, split.y))
+
+    def probed(self) -> list[Tensor]:
+        """The first test data and their context: (x, *context)."""
+        count = min(len(self.data.test), PROBED)
+        few = self.data.test.fixed(0, count)
+        if self.condition is None:
+            return [few.x]
+        return [few.x, *self.condition.context(few)]

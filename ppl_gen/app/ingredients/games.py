@@ -1,0 +1,97 @@
+"""Fitting against a critic: GANs."""
+
+from __future__ import annotations
+
+__all__ = ["BETAS", "LOSSES", "against_critic", "with_bounded_layers"]
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ppl_gen import critics
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.inference import adversarial_step, losses, moving_average
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.fitting.adversarial import expect_adversaries
+from ppl_gen.program import simulate
+from ppl_gen.protocols import Step
+
+LOSSES: dict[str, losses.AdversarialLoss] = {
+    "auto": losses.non_saturating,
+    "non-saturating": losses.non_saturating,
+    "minimax": losses.minimax,
+    "least-squares": losses.least_squares,
+    "hinge": losses.hinge,
+    "wasserstein": losses.wasserstein,
+}
+BETAS = (0.0, 0.9)  # of Adam, for both players: without momentum, which makes them circle
+
+
+def against_critic(
+    start: Start,
+    critic: nn.Module,
+    auxiliary: Callable[..., Tensor] | None = None,
+    remark: str = "",
+) -> Fitting:
+    """Against one critic, with a moving average of the generator if one is asked for.
+
+    Args:
+        start: What every fitting begins with.
+        critic: From data x (N, *shape), and the context if there is one, to scores (N,).
+        auxiliary: What the generator descends besides its loss; see `adversarial_step`.
+        remark: What the user is to know before it begins.
+
+    Raises:
+        ValueError: If a batch would have one datum, whose spread is not defined, if a number is out
+            of range, or if program and critic do not go together.
+    """
+    config, program = start.config, start.program
+    batches = start.batches(at_least=2)
+    critic = with_bounded_layers(critic, config).to(start.device)
+    companions = nn.ModuleDict({"critic": critic})
+    shown, average = program, None
+    if config.average:
+        average = moving_average(program, config.average)
+        companions["average"] = average
+        shown = average.module
+    of_program = start.adam(program, BETAS)
+    of_critic = start.adam(critic, BETAS)
+    step = adversarial_step(
+        program,
+        critic,
+        of_program,
+        of_critic,
+        LOSSES[config.loss],
+        config.critic_steps,
+        r1=config.r1,
+        penalty=config.penalty,
+        auxiliary=auxiliary,
+        average=average,
+    )
+    x, *context = start.probed()
+    expect_adversaries(program, critic, x, *context)
+
+    def begin(first_step: int, engine: Engine) -> Step:
+        return step
+
+    def probe() -> Tensor:
+        return simulate(shown, len(x), *context)
+
+    return Fitting(
+        program=program,
+        condition=start.condition,
+        companions=companions,
+        optimizers=(of_program, of_critic),
+        batches=batches,
+        begin=begin,
+        probe=probe,
+        remark=remark,
+    )
+
+
+def with_bounded_layers(critic: nn.Module, config: Config) -> nn.Module:
+    """The critic, each layer divided by its largest singular value if --spectral asks for it."""
+    if not config.spectral:
+        return critic
+    return critics.spectral(critic)

@@ -1,0 +1,153 @@
+"""The record of everything that the command knows about one model."""
+
+from __future__ import annotations
+
+__all__ = ["Recipe"]
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.data import one_data_set
+from ppl_gen.app.options import Option
+
+# Torch and Pyro are imported when a recipe is used: the help of the command is made of recipes.
+if TYPE_CHECKING:
+    import torch
+
+    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
+
+
+def _no_condition(config: Config, data: Any) -> Conditioning | None:
+    return None
+
+
+def _no_check(config: Config) -> None:
+    return
+
+
+def _judged_by_draws() -> Sequence[Any]:
+    from ppl_gen.app.evaluation import judges
+
+    return judges.IMPLICIT
+
+
+def _pictures_of_draws() -> Sequence[Callable[..., Any]]:
+    from ppl_gen.app.run import pictures
+
+    return (pictures.samples, pictures.training)
+
+
+def _no_codes(config: Config) -> int | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that the command knows about one model.
+
+    A field that has a default is as it suits a model that draws data and has no likelihood.
+
+    Attributes:
+        name: What the user calls the model.
+        place: Its place among the models in the command's help, the lowest first.
+        options: The options of `ppl-gen fit` that the model has a use for, in the order in which
+            config.json has them.
+        program: Makes the program, from the configuration, its data, and what it is conditioned on
+            (None if nothing). Weights are drawn from torch's global generator.
+        fitting: Makes what moves while the program is fitted: optimisers, batches, a step.
+        data: Reads the data of a configuration: `data(config, download=False)`.
+        condition: What the program is conditioned on, from the configuration and its data; None
+            if nothing.
+        check: Raises ValueError if options do not go together; called before data are read.
+        explicit: Whether the program has a likelihood and a guide.
+        translates: Whether the program translates between two domains and draws no data by itself.
+        learning_rate: Of Adam, where --lr is left out.
+        epochs: Passes over the training data, where --epochs is left out; None for as many as make
+            3000 steps.
+        judges: The judges of `ppl-gen evaluate` for the model, in their order: records of
+            `evaluation.judges`.
+        pictures: What is drawn after a fit: functions of `run.pictures` from a `Fitted` to the path
+            of the picture.
+        codes: The number of values that --label takes where these are values of a latent code, from
+            the configuration; None if the model has no such code.
+        code_site: The name of the latent site that holds the code in one-hot form, (N, values); empty
+            if there is none.
+    """
+
+    name: str
+    place: int
+    options: tuple[Option, ...]
+    program: Callable[[Config, Any, Conditioning | None], Any]
+    fitting: Callable[[Start], Fitting]
+    data: Callable[..., Any] = one_data_set
+    condition: Callable[[Config, Any], Conditioning | None] = _no_condition
+    check: Callable[[Config], None] = _no_check
+    explicit: bool = False
+    translates: bool = False
+    learning_rate: float = 5e-4
+    epochs: int | None = None
+    judges: Callable[[], Sequence[Any]] = _judged_by_draws
+    pictures: Callable[[], Sequence[Callable[..., Any]]] = _pictures_of_draws
+    codes: Callable[[Config], int | None] = _no_codes
+    code_site: str = ""
+
+    def configuration(self, values: Mapping[str, Any]) -> Config:
+        """The configuration of these values, an option without one at its default.
+
+        Args:
+            values: By the names of options.
+
+        Raises:
+            ValueError: If a name is that of no option of the model, or a value is of the wrong
+                type, out of range, or an unknown name.
+        """
+        own = {option.name: option for option in self.options}
+        for name, value in values.items():
+            if name not in own:
+                raise ValueError(f"{self.name} has no option {name!r}")
+            own[name].check_value(value)
+        defaults = {option.name: option.default for option in self.options}
+        return Config(self.name, {**defaults, **values})
+
+    def build(self, config: Config, data: Any, condition: Conditioning | None) -> Any:
+        """A new program for the data, its weights drawn from the seed of the configuration.
+
+        Raises:
+            ValueError: If the data do not suit the program, or its likelihood.
+        """
+        import torch
+
+        from ppl_gen.app.ingredients.likelihoods import check_support
+
+        torch.manual_seed(config.seed)
+        program = self.program(config, data, condition)
+        if self.explicit:
+            check_support(program, data, condition)
+        return program
+
+    def prepare(self, config: Config, data: Any, device: torch.device) -> Fitting:
+        """All that is needed to fit the model, its weights drawn from the configuration's seed.
+
+        Args:
+            config: What was asked for.
+            data: The data that it names, on the device.
+            device: Where the model is fitted.
+
+        Raises:
+            ValueError: If the data do not suit the program, or the step refuses an option.
+        """
+        from ppl_gen.app.ingredients.fitting import Start
+
+        condition = self.condition(config, data)
+        program = self.build(config, data, condition).to(device)
+        start = Start(
+            config=config,
+            data=data,
+            condition=condition,
+            program=program,
+            device=device,
+        )
+        return self.fitting(start)

@@ -1,0 +1,43 @@
+"""Fitting by stochastic variational inference: models with a likelihood and a guide."""
+
+from __future__ import annotations
+
+__all__ = ["by_svi"]
+
+from torch import Tensor, nn
+
+from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.ingredients.objectives import objective, weight_of_kl
+from ppl_gen.inference import elbo, svi_step
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.protocols import Step
+
+
+def by_svi(start: Start) -> Fitting:
+    """By SVI under the objective of the configuration, with Adam.
+
+    Raises:
+        ValueError: If the size of batches does not suit the data, or a number is out of range.
+    """
+    program = start.program
+    optimizer = start.adam(program)
+    batches = start.batches()
+    probed = start.probed()
+    bound = objective(start.config)
+    beta = weight_of_kl(start.config, len(batches))
+
+    def begin(first_step: int, engine: Engine) -> Step:
+        return svi_step(program, optimizer, bound, beta=beta, first_step=first_step, engine=engine)
+
+    def probe() -> Tensor:
+        return elbo(program, None, *probed, particles=1, seed=0).value
+
+    return Fitting(
+        program=program,
+        condition=start.condition,
+        companions=nn.ModuleDict(),
+        optimizers=(optimizer,),
+        batches=batches,
+        begin=begin,
+        probe=probe,
+    )

@@ -1,0 +1,51 @@
+"""`ppl-gen fit cvae`: a variational autoencoder that is given the label of each datum."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPE"]
+
+from typing import TYPE_CHECKING, Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients import explicit
+from ppl_gen.app.ingredients.checks import check_objective
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import BY_SVI, DATA_SET, ENGINE, LATENT_DIM, LIKELIHOOD, SEED, TRAINING
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.conditioning import Conditioning
+
+
+def _condition(config: Config, data: Any) -> Conditioning:
+    from ppl_gen.app.ingredients.conditioning import on_labels
+
+    return on_labels(config, data, instead="vae")
+
+
+def _program(config: Config, data: Any, condition: Any) -> Any:
+    from ppl_gen import models
+    from ppl_gen.app.ingredients.likelihoods import likelihood
+
+    return models.cvae(
+        data.shape,
+        config.latent_dim,
+        classes=condition.classes,
+        attributes=condition.attributes,
+        likelihood=likelihood(config, data),
+    )
+
+
+RECIPE = Recipe(
+    name="cvae",
+    place=11,
+    options=(*DATA_SET, LIKELIHOOD, LATENT_DIM, *TRAINING, *BY_SVI, SEED, ENGINE),
+    program=_program,
+    condition=_condition,
+    fitting=explicit.by_svi,
+    check=check_objective,
+    explicit=True,
+    learning_rate=1e-3,
+    epochs=20,
+    judges=explicit.judges,
+    pictures=explicit.pictures,
+)

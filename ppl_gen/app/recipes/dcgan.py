@@ -1,0 +1,51 @@
+"""`ppl-gen fit dcgan`: a generative adversarial network of convolutions, for images."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPE"]
+
+from typing import TYPE_CHECKING, Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.checks import check_loss
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, SEED, TRAINING, WIDTH
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
+
+
+def _program(config: Config, data: Any, condition: Any) -> Any:
+    from ppl_gen import models
+
+    return models.dcgan(data.shape, config.latent_dim, width=_width(config, data.shape))
+
+
+def _fitting(start: Start) -> Fitting:
+    from ppl_gen import critics
+    from ppl_gen.app.ingredients.games import against_critic
+
+    shape = start.data.shape
+    critic = critics.conv_critic(shape, width=_width(start.config, shape))
+    return against_critic(start, critic)
+
+
+def _width(config: Config, shape: tuple[int, ...]) -> int:
+    """The channels of generator and critic: those asked for, else 64, or 32 for images of less than
+    32 pixels a side.
+    """
+    if config.width is not None:
+        return int(config.width)
+    if max(shape[1:], default=0) < 32:
+        return 32
+    return 64
+
+
+RECIPE = Recipe(
+    name="dcgan",
+    place=21,
+    options=(*DATA_SET, LATENT_DIM, *TRAINING, *GAME, WIDTH, SEED),
+    program=_program,
+    fitting=_fitting,
+    check=check_loss,
+)

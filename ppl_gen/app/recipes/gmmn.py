@@ -1,0 +1,52 @@
+"""`ppl-gen fit gmmn`: a generative moment matching network, a generator without a critic."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPE"]
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import DATA_SET, LATENT_DIM, SEED, TRAINING, Option, one_of
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
+
+
+def _discrepancies() -> Iterable[str]:
+    from ppl_gen.app.ingredients.moments import DISCREPANCIES
+
+    return DISCREPANCIES
+
+
+DISCREPANCY = Option(
+    name="discrepancy",
+    kind=str,
+    default="mmd",
+    help="mmd or energy.",
+    check=one_of("discrepancy", _discrepancies),
+)
+
+
+def _program(config: Config, data: Any, condition: Any) -> Any:
+    from ppl_gen import models
+
+    return models.gmmn(data.shape, config.latent_dim)
+
+
+def _fitting(start: Start) -> Fitting:
+    from ppl_gen.app.ingredients.moments import by_moments
+
+    return by_moments(start)
+
+
+RECIPE = Recipe(
+    name="gmmn",
+    place=40,
+    options=(*DATA_SET, LATENT_DIM, *TRAINING, DISCREPANCY, SEED),
+    program=_program,
+    fitting=_fitting,
+    learning_rate=1e-3,
+)
