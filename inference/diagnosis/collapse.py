@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Collapse", "collapse"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,21 +14,24 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
 from ppl_gen.inference.checks import check, needs_all_data
 from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.expect import expect_at_least, expect_weight
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.program import data_axis, is_auxiliary, log_density, propose, stochastic_sites
+from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
+from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
 
 if TYPE_CHECKING:
     import pandas
 
-# Pairs of a draw and a datum, whose log q the mutual information takes: some seconds.
-_PAIRS = 2**26
-# Numbers held at once meanwhile, and the data among them: few, so that the guide's network sees
-# each seldom.
-_NUMBERS, _COLUMNS = 2**22, 64
+_TOLD = 0.1  # nats of a datum, below which latents as a whole are as good as unused
+# A mixture over all posteriors is computed from so many data at once: few, so that the guide's
+# network sees each of them seldom.
+_MIXED_AT_ONCE = 64
 
 
 def collapse(
@@ -41,12 +44,12 @@ def collapse(
     chunk: int | None = None,
     seed: int | None = None,
 ) -> Collapse:
-    """Which latents vary with the data, A_u = Var_x(E_q[u]) / Var_p(u); KL(q(z | x) ‖ p(z)) =
-    I_q(x; z) + KL(q(z) ‖ p(z)).
+    """A_u = Var_x(E_q[u]) / Var_p(u), and KL(q(z | x) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)).
 
-    Expectations over x are averages over the N data, and q(z) = (1/N) Σⱼ q(z | xⱼ) is their
-    aggregate posterior, so that I_q is at most log N. For a conditional program it is the
-    information that z holds on x and context together.
+    The activity A_u says whether a latent u varies with the data, the mutual information I_q how
+    many nats all latents tell. Expectations over x are averages over the N data, and q(z) = (1/N)
+    Σⱼ q(z | xⱼ) is their aggregate posterior, so that I_q is at most log N. For a conditional
+    program it is the information that z holds on x and context together.
 
     Moments come from the mean and variance of the distributions that guide and prior sample from,
     averaged over the draws that these depend on; of draws alone where a distribution has none, as a
@@ -71,8 +74,8 @@ def collapse(
 
     Raises:
         ValueError: If there are fewer than two data or particles, chunk is below 1, threshold is
-            negative, a latent is discrete, the guide has auxiliary sites or point masses, or as
-            `ppl_gen.inference.checks.check` says.
+            negative, a latent is discrete, the guide has auxiliary sites or point masses, or
+            program, guide and data do not fit together (see `ppl_gen.inference.checks.check`).
 
     Reference:
         Burda et al. (2016), Importance weighted autoencoders, for A_u; Hoffman and Johnson (2016),
@@ -81,33 +84,46 @@ def collapse(
         flow.
     """
     guide = guide_of(program, guide)
-    _check_input(guide, x, particles, threshold, chunk)
+    expect_at_least(2, particles=particles)
+    expect_at_least(1, chunk=chunk)
+    _check_enough_data(x)
+    expect_weight(threshold=threshold)
+    _check_amortised(guide)
     nesting, width, _ = check(program, guide, x, *context)
+    if chunk is None:
+        chunk = memory.rows(memory.SCORED.on(x.device), max(width, 256))
     data = (x, *context)
     with evaluating(program, guide), seeded(x.device, seed):
-        layout = _Layout.of(program, guide, nesting, *(t[:2] for t in data))
-        rows = max(1, (chunk or (2**26 if x.is_cuda else 2**21) // max(width, 256)) // particles)
-        slices = [slice(i, i + rows) for i in range(0, len(x), rows)]
-        part = _Part.joined([layout.part(program, guide, particles, data, some) for some in slices])
-        kept = min(particles, max(2, _PAIRS // len(x) ** 2))
-        log_aggregate = layout.aggregate(
-            guide, {name: z[:kept] for name, z in part.latents.items()}, data
-        )
-    shared = torch.allclose(part.log_prior[:1], part.elsewhere, rtol=1e-5, atol=1e-5)
-    posterior, prior = part.posterior, part.prior.pooled() if shared else part.prior
-    kl, activity = posterior.against(prior)
+        latents = _Latents.of(program, guide, nesting, data)
+        seen = latents.look_at(program, guide, data, particles, chunk)
+        # The aggregate posterior takes time in K N², so that many data are given few draws.
+        kept = max(2, memory.rows(memory.POSTERIOR_PAIRS, len(x) ** 2))
+        log_aggregate = latents.log_aggregate(guide, seen.latents[:kept], data)
+    log_q = seen.log_q[:kept]
+    log_prior = seen.log_prior[:kept]
+    prior_is_shared = torch.allclose(seen.log_prior[:1], seen.elsewhere, rtol=1e-5, atol=1e-5)
+    prior = seen.prior
+    prior_mean = prior.mean
+    prior_sd = prior.variance.sqrt()
+    marginal_kl = None
+    if prior_is_shared:
+        prior = prior.pooled()
+        prior_mean = prior.mean[0]
+        prior_sd = prior.variance[0].sqrt()
+        marginal_kl = _average(log_aggregate - log_prior)
+    activity = seen.posterior.activity(prior)
     return Collapse(
-        layout.names,
-        posterior.mean,
-        posterior.variance.sqrt(),
-        prior.mean[0] if shared else prior.mean,
-        (prior.variance[0] if shared else prior.variance).sqrt(),
-        kl,
-        activity,
-        activity > threshold,
-        _average(part.log_q - part.log_prior),
-        _average(part.log_q[:kept] - log_aggregate),
-        _average(log_aggregate - part.log_prior[:kept]) if shared else None,
+        names=latents.names,
+        means=seen.posterior.mean,
+        sds=seen.posterior.variance.sqrt(),
+        prior_mean=prior_mean,
+        prior_sd=prior_sd,
+        kl=seen.posterior.divergence(prior),
+        activity=activity,
+        active=activity > threshold,
+        rate=_average(seen.log_q - seen.log_prior),
+        mutual_information=_average(log_q - log_aggregate),
+        marginal_kl=marginal_kl,
     )
 
 
@@ -155,46 +171,59 @@ class Collapse:
 
     @property
     def nats(self) -> float:
-        """What the latents tell of a datum beyond its context, at most, on average: mutual
-        information or rate, if less.
+        """What the latents tell of a datum beyond its context, at most, on average, in nats.
+
+        The mutual information, or the rate where that is less.
         """
-        return min(
-            float(estimate.mean().value) for estimate in (self.mutual_information, self.rate)
-        )
+        information = float(self.mutual_information.mean().value)
+        rate = float(self.rate.mean().value)
+        return min(information, rate)
 
     @property
     def collapsed(self) -> bool:
-        """Whether the latents as a whole are as good as unused: they tell less than 0.1 nats of a
-        datum.
+        """Whether the latents as a whole are as good as unused: they tell less than 0.1 nats.
 
         Their number decides nothing: of 50 latents on 8 × 8 digits a good VAE uses 5, which tell
-        3.6 nats. On the same digits 10 latents tell 3 nats when trained at β = 1, 0.8 at β = 2 and
-        0.02 or less from β = 3 on: there is little in between.
+        3.6 nats of a datum. On the same digits 10 latents tell 3 nats when trained at β = 1, 0.8 at
+        β = 2 and 0.02 or less from β = 3 on: there is little in between.
         """
-        return self.nats < 0.1
+        return self.nats < _TOLD
 
     @property
-    def verdict(self) -> list[str]:
-        """What that means, in plain words, with remedies."""
-        count, most = len(self.names), math.log(len(self.means))
-        used = f"{count - self.dead} of {count} latents are active and tell {self.nats:.2g} nats of a datum"
-        unused = (
-            f"partly unused: {used}; the others cost nothing: take fewer or, to use more, {_REMEDY}"
-        )
-        found = [
-            f"collapsed: {used}; {_REMEDY}"
-            if self.collapsed
-            else unused
-            if self.dead
-            else f"in use: {used}"
-        ]
-        if self.marginal_kl is not None and self.nats > most - 1:
-            ceiling = f"its ceiling, log {len(self.means)} = {most:.2g} nats"
-            found.append(
-                f"the mutual information is near {ceiling}: more data would raise it, and lower "
-                "KL(q(z) ‖ p(z))"
+    def verdict(self) -> Verdict:
+        """What that means, with remedies; it passes unless the latents are collapsed.
+
+        Tags: "collapsed", "partly-unused" or "in-use"; "near-ceiling" where more data would show
+        more mutual information.
+        """
+        findings = [self._usage()]
+        ceiling = math.log(len(self.means))
+        if self.marginal_kl is not None and self.nats > ceiling - 1:
+            findings.append(
+                Finding(
+                    "near-ceiling",
+                    f"the mutual information is near its ceiling, log {len(self.means)} = "
+                    f"{ceiling:.2g} nats: more data would raise it, and lower KL(q(z) ‖ p(z))",
+                )
             )
-        return found
+        return Verdict(tuple(findings), passes=not self.collapsed)
+
+    def _usage(self) -> Finding:
+        """How many latents are in use."""
+        count = len(self.names)
+        used = (
+            f"{count - self.dead} of {count} latents are active and tell {self.nats:.2g} nats of "
+            "a datum"
+        )
+        if self.collapsed:
+            return Finding("collapsed", f"collapsed: {used}; {_REMEDY}")
+        if self.dead:
+            return Finding(
+                "partly-unused",
+                f"partly unused: {used}; the others cost nothing: take fewer or, to use more, "
+                f"{_REMEDY}",
+            )
+        return Finding("in-use", f"in use: {used}")
 
     def table(self) -> pandas.DataFrame:
         """A row for each latent: kl, activity, active, the sd of means and the mean of sds."""
@@ -207,20 +236,14 @@ class Collapse:
             "sd of means": self.means.std(0),
             "mean of sds": self.sds.mean(0),
         }
-        return pandas.DataFrame(
-            {name: column.cpu().numpy() for name, column in columns.items()}, index=self.names
-        )
+        arrays = {name: column.cpu().numpy() for name, column in columns.items()}
+        return pandas.DataFrame(arrays, index=self.names)
 
     def __str__(self) -> str:
-        parts = {
-            "rate": self.rate,
-            "I(x; z)": self.mutual_information,
-            "KL(q(z)‖p(z))": self.marginal_kl,
-        }
-        numbers = ", ".join(
-            f"{name} {estimate}" for name, estimate in parts.items() if estimate is not None
-        )
-        return "\n".join([*self.verdict, f"nats per datum: {numbers}"])
+        numbers = f"nats per datum: rate {self.rate}, I(x; z) {self.mutual_information}"
+        if self.marginal_kl is not None:
+            numbers += f", KL(q(z)‖p(z)) {self.marginal_kl}"
+        return f"{self.verdict}\n{numbers}"
 
 
 _REMEDY = (
@@ -231,8 +254,12 @@ _REMEDY = (
 
 
 class _Moments(NamedTuple):
-    """Of each latent given each datum, (N, D): mean, variance, and the variance of this mean as an
-    estimate.
+    """Moments of each latent given each datum, (N, D), or (1, D) where they are the same for all.
+
+    Attributes:
+        mean: The mean.
+        variance: The variance.
+        noise: The variance of `mean` as an estimate from draws.
     """
 
     mean: Tensor
@@ -240,36 +267,54 @@ class _Moments(NamedTuple):
     noise: Tensor
 
     @classmethod
-    def of(cls, centres: Tensor, variances: Tensor) -> _Moments:
-        """By the law of total variance, from conditional means and variances at K draws, (K, N, D)."""
-        between = centres.var(0)
-        return cls(centres.mean(0), variances.mean(0) + between, between / len(centres))
+    def of(cls, means: Tensor, variances: Tensor) -> _Moments:
+        """By the law of total variance, from conditional moments at K draws, (K, N, D) each."""
+        between = means.var(0)
+        return cls(means.mean(0), variances.mean(0) + between, between / len(means))
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Moments]) -> _Moments:
+        """Those of some data after those of others."""
+        means, variances, noises = zip(*parts, strict=True)
+        return cls(torch.cat(means), torch.cat(variances), torch.cat(noises))
 
     def pooled(self) -> _Moments:
         """Those of a distribution that is the same for all data, (1, D)."""
-        return _Moments(*(part.mean(0, keepdim=True) for part in self))._replace(
-            noise=torch.zeros_like(self.mean[:1])
-        )
+        mean = self.mean.mean(0, keepdim=True)
+        variance = self.variance.mean(0, keepdim=True)
+        return _Moments(mean, variance, torch.zeros_like(mean))
 
-    def against(self, prior: _Moments) -> tuple[Tensor, Tensor]:
-        """KL divergence of Gaussians with these moments, averaged over data, and activity; each
-        (D,).
-        """
-        scale = prior.variance
-        noise = (self.noise + prior.noise) / scale
-        shift = (self.mean - prior.mean) / scale.sqrt()
-        ratio = self.variance / scale
-        kl = 0.5 * (ratio - ratio.log() + shift.square() - noise - 1).mean(0)
-        return kl, (shift.var(0) - noise.mean(0)).clamp(min=0)
+    def divergence(self, prior: _Moments) -> Tensor:
+        """KL(N(m, s²) ‖ N(m₀, s₀²)) averaged over data, in nats, (D,)."""
+        shift, noise = self._shift(prior)
+        ratio = self.variance / prior.variance
+        return 0.5 * (ratio - ratio.log() + shift.square() - noise - 1).mean(0)
+
+    def activity(self, prior: _Moments) -> Tensor:
+        """Var_x((m − m₀) / s₀), what the draws' noise adds taken off, (D,)."""
+        shift, noise = self._shift(prior)
+        return (shift.var(0) - noise.mean(0)).clamp(min=0)
+
+    def _shift(self, prior: _Moments) -> tuple[Tensor, Tensor]:
+        """(m − m₀) / s₀ of each latent and datum, and the variance of its noise."""
+        shift = (self.mean - prior.mean) / prior.variance.sqrt()
+        noise = (self.noise + prior.noise) / prior.variance
+        return shift, noise
 
 
-class _Part(NamedTuple):
-    """Of some of the data: latents (K, n, *rest) by site, log densities (K, n), and moments.
+class _Seen(NamedTuple):
+    """What was seen of n of the data, at K draws of their latents.
 
-    `elsewhere` is log p(z) of the first draw under the next datum's context, (1, n).
+    Attributes:
+        latents: The draws z ~ q(z | x), (K, n, D).
+        log_q: log q(z | x), (K, n).
+        log_prior: log p(z), (K, n).
+        elsewhere: log p(z) of the first draw under the next datum's context, (1, n).
+        posterior: Moments of q(z | x).
+        prior: Moments of p(z).
     """
 
-    latents: dict[str, Tensor]
+    latents: Tensor
     log_q: Tensor
     log_prior: Tensor
     elsewhere: Tensor
@@ -277,23 +322,26 @@ class _Part(NamedTuple):
     prior: _Moments
 
     @classmethod
-    def joined(cls, parts: Sequence[_Part]) -> _Part:
-        latents = {
-            name: torch.cat([part.latents[name] for part in parts], 1) for name in parts[0].latents
-        }
-        log_q, log_prior, elsewhere = (
-            torch.cat(c, 1) for c in zip(*(p[1:4] for p in parts), strict=True)
+    def joined(cls, parts: Sequence[_Seen]) -> _Seen:
+        """Some data after others."""
+        latents, log_q, log_prior, elsewhere, posterior, prior = zip(*parts, strict=True)
+        return cls(
+            latents=torch.cat(latents, 1),
+            log_q=torch.cat(log_q, 1),
+            log_prior=torch.cat(log_prior, 1),
+            elsewhere=torch.cat(elsewhere, 1),
+            posterior=_Moments.joined(posterior),
+            prior=_Moments.joined(prior),
         )
-        posterior, prior = (
-            _Moments(*map(torch.cat, zip(*c, strict=True)))
-            for c in zip(*(p[4:] for p in parts), strict=True)
-        )
-        return cls(latents, log_q, log_prior, elsewhere, posterior, prior)
 
 
-class _Layout(NamedTuple):
-    """Where things are: the axis of the data in each latent site, counted from the right, and the
-    shape of the rest.
+class _Latents(NamedTuple):
+    """The latent sites of a program, and their values as one tensor (K, n, D).
+
+    Attributes:
+        nesting: The number of axes that plates take.
+        axes: By site, the axis of the data in its value, counted from the right.
+        shapes: By site, the shape of the rest.
     """
 
     nesting: int
@@ -301,131 +349,158 @@ class _Layout(NamedTuple):
     shapes: dict[str, torch.Size]
 
     @classmethod
-    def of(
-        cls, program: Program, guide: Guide, nesting: int, x: Tensor, *context: Tensor
-    ) -> _Layout:
-        trace = poutine.trace(program.model).get_trace(x, *context)
-        sites = {
-            name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
-        }
-        proposed = stochastic_sites(poutine.trace(guide).get_trace(x, *context))
-        if discrete := sorted(
-            name for name, site in sites.items() if site["fn"].support.is_discrete
-        ):
+    def of(cls, program: Program, guide: Guide, nesting: int, data: tuple[Tensor, ...]) -> _Latents:
+        """Finds the latents by running program and guide on two data.
+
+        Raises:
+            ValueError: If a latent is discrete, or the guide has auxiliary sites or point masses.
+        """
+        few = [values[:2] for values in data]
+        sites = stochastic_sites(poutine.trace(program.model).get_trace(*few))
+        guide_sites = stochastic_sites(poutine.trace(guide).get_trace(*few))
+        discrete = []
+        axes = {}
+        shapes = {}
+        for name, site in sites.items():
+            if site["is_observed"]:
+                continue
+            if site["fn"].support.is_discrete:
+                discrete.append(name)
+                continue
+            axes[name] = data_axis(site)
+            shapes[name] = site["value"].movedim(axes[name], 0).shape[1:]
+        if discrete:
             raise ValueError(
-                f"expected continuous latents, got the discrete sites {discrete}, without mean "
-                "and variance; hold the entropy of q(z | x) against that of its average over data"
+                f"expected continuous latents, got the discrete sites {sorted(discrete)}, without "
+                "mean and variance; hold the entropy of q(z | x) against that of its average over "
+                "data"
             )
-        if bad := sorted(
-            name for name, site in proposed.items() if is_auxiliary(site) or _is_point(site["fn"])
-        ):
+        without_density = []
+        for name, site in guide_sites.items():
+            if is_auxiliary(site) or isinstance(unwrapped(site["fn"]), dist.Delta):
+                without_density.append(name)
+        if without_density:
             raise ValueError(
                 "expected a guide whose density is known at any z, got auxiliary sites or point "
-                f"masses at {bad}; sample the latents directly, from distributions with a density "
-                "(DiagonalGaussian)"
+                f"masses at {sorted(without_density)}; sample the latents directly, from "
+                "distributions with a density (DiagonalGaussian)"
             )
-        axes = {name: data_axis(site) for name, site in sites.items()}
-        shapes = {
-            name: site["value"].movedim(axes[name], 0).shape[1:] for name, site in sites.items()
-        }
         return cls(nesting, axes, shapes)
 
     @property
     def names(self) -> list[str]:
-        return [row for name, shape in self.shapes.items() for row in coordinates(name, shape)]
+        """The names of the D entries."""
+        names = []
+        for site, shape in self.shapes.items():
+            names += coordinates(site, shape)
+        return names
 
-    def part(
-        self, program: Program, guide: Guide, particles: int, data: tuple[Tensor, ...], rows: slice
-    ) -> _Part:
-        x, *context = (t[rows] for t in data)
-        z, log_q, posterior = self.drawn(guide, particles, x, *context)
-        _, _, prior = self.drawn(program.model, particles, x, *context)
-        log_prior = self.log_latents(program.model, z, x, *context)
-        first, others = (
-            {name: value[:1] for name, value in z.items()},
-            (t.roll(-1, 0)[rows] for t in data[1:]),
-        )
-        elsewhere = self.log_latents(program.model, first, x, *others)
-        return _Part(z, log_q, log_prior, elsewhere, posterior, prior)
+    def look_at(
+        self,
+        program: Program,
+        guide: Guide,
+        data: tuple[Tensor, ...],
+        particles: int,
+        chunk: int,
+    ) -> _Seen:
+        """Draws latents of all data and reads their densities and moments, in chunks.
 
-    def drawn(
-        self, sampled: Any, particles: int, x: Tensor, *context: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor, _Moments]:
-        """Draws by site, (K, n, *rest), of a guide or of the prior in a model; their log density,
-        and their moments.
+        Args:
+            program: The program.
+            guide: The guide.
+            data: x and context.
+            particles: K, the number of draws per datum.
+            chunk: How many (draw, datum) pairs are in work at once.
         """
+        x, *context = data
+        next_context = [c.roll(-1, 0) for c in context]
+        parts = []
+        size = max(1, chunk // particles)
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            here = [c[rows] for c in context]
+            there = [c[rows] for c in next_context]
+            z, log_q, posterior = self._drawn(guide, particles, x[rows], *here)
+            _, _, prior = self._drawn(program.model, particles, x[rows], *here)
+            seen = _Seen(
+                latents=z,
+                log_q=log_q,
+                log_prior=self._log_prob(program.model, z, x[rows], *here),
+                elsewhere=self._log_prob(program.model, z[:1], x[rows], *there),
+                posterior=posterior,
+                prior=prior,
+            )
+            parts.append(seen)
+        return _Seen.joined(parts)
+
+    def log_aggregate(self, guide: Guide, z: Tensor, data: tuple[Tensor, ...]) -> Tensor:
+        """log q(z) = log (1/N) Σⱼ q(z | xⱼ) of draws z (K, N, D), of shape (K, N)."""
+        count, n, latents = z.shape
+        draws = z.flatten(0, 1)
+        size = memory.rows(memory.MIXTURE_VALUES, _MIXED_AT_ONCE * latents)
+        total = torch.full((count * n,), -math.inf, dtype=torch.float64, device=z.device)
+        for first in range(0, n, _MIXED_AT_ONCE):
+            x, *context = [values[first : first + _MIXED_AT_ONCE] for values in data]
+            for start in range(0, count * n, size):
+                rows = slice(start, start + size)
+                pairs = draws[rows, None].expand(-1, len(x), -1)
+                log_q = self._log_prob(guide, pairs, x, *context)
+                total[rows] = torch.logaddexp(total[rows], log_q.logsumexp(-1))
+        return total.reshape(count, n) - math.log(n)
+
+    def _drawn(
+        self, sampled: Any, particles: int, x: Tensor, *context: Tensor
+    ) -> tuple[Tensor, Tensor, _Moments]:
+        """Draws (K, n, D) of a guide, or of the prior in a model; log density (K, n); moments."""
         with poutine.trace() as recorder:
             proposal = propose(sampled, particles, self.nesting, x, *context)
-        moments = []
+        means = {}
+        variances = {}
         for name in self.axes:
-            fn, z = recorder.trace.nodes[name]["fn"], proposal.latents[name]
+            fn = recorder.trace.nodes[name]["fn"]
             try:
-                pair = (fn.mean, fn.variance)
+                means[name], variances[name] = fn.mean, fn.variance
             except NotImplementedError:
-                pair = (z, torch.zeros_like(z))
-            moments.append(
-                [self.moved(name, part, x).double().reshape(particles, len(x), -1) for part in pair]
-            )
-        latents = {name: self.moved(name, proposal.latents[name], x) for name in self.axes}
-        centres, variances = (torch.cat(parts, -1) for parts in zip(*moments, strict=True))
-        return latents, proposal.log_prob.double(), _Moments.of(centres, variances)
+                means[name] = proposal.latents[name]
+                variances[name] = torch.zeros_like(means[name])
+        moments = _Moments.of(self._flat(means, x).double(), self._flat(variances, x).double())
+        return self._flat(proposal.latents, x), proposal.log_prob.double(), moments
 
-    def moved(self, name: str, value: Tensor, x: Tensor) -> Tensor:
-        """With the axis of the data second, (K, n, *rest)."""
-        return value.movedim(self.axes[name], 1).reshape(len(value), len(x), *self.shapes[name])
+    def _log_prob(self, model: Any, z: Tensor, x: Tensor, *context: Tensor) -> Tensor:
+        """The log density of the latents of a model or guide at z (K, n, D), of shape (K, n)."""
+        values = {}
+        start = 0
+        for name, shape in self.shapes.items():
+            stop = start + shape.numel()
+            value = z[..., start:stop].reshape(*z.shape[:2], *shape)
+            values[name] = value.movedim(1, self.axes[name])
+            start = stop
+        return log_density(model, values, x, *context).prior.reshape(-1, len(x)).double()
 
-    def log_latents(
-        self, model: Any, z: Mapping[str, Tensor], x: Tensor, *context: Tensor
-    ) -> Tensor:
-        """Log density of the latents of a model or guide, (K, n), at z (K, n, *rest)."""
-        placed = {name: value.movedim(1, self.axes[name]) for name, value in z.items()}
-        return log_density(model, placed, x, *context).prior.reshape(-1, len(x)).double()
-
-    def aggregate(self, guide: Guide, z: Mapping[str, Tensor], data: tuple[Tensor, ...]) -> Tensor:
-        """log (1/N) Σⱼ q(z | xⱼ) of draws z (K, N, *rest), of shape (K, N)."""
-        first = next(iter(z.values()))
-        count, n = first.shape[:2]
-        flat = {name: value.flatten(0, 1) for name, value in z.items()}
-        size = max(1, _NUMBERS // (_COLUMNS * len(self.names)))
-        total = torch.full((count * n,), -math.inf, dtype=torch.float64, device=first.device)
-        for j in range(0, n, _COLUMNS):
-            x, *context = (t[j : j + _COLUMNS] for t in data)
-            for i in range(0, count * n, size):
-                pairs = {
-                    name: v[i : i + size, None].expand(-1, len(x), *self.shapes[name])
-                    for name, v in flat.items()
-                }
-                seen = self.log_latents(guide, pairs, x, *context).logsumexp(-1)
-                total[i : i + size] = torch.logaddexp(total[i : i + size], seen)
-        return total.reshape(count, n) - math.log(n)
+    def _flat(self, values: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Values of the sites at K draws, one behind the other: (K, n, D)."""
+        parts = []
+        for name, axis in self.axes.items():
+            value = values[name].movedim(axis, 1)
+            parts.append(value.reshape(len(value), len(x), self.shapes[name].numel()))
+        return torch.cat(parts, -1)
 
 
 def _average(terms: Tensor) -> Estimate:
-    """Of draws (K, N), by datum."""
+    """The average of draws (K, N), datum by datum."""
     return Estimate(terms.mean(0), terms.std(0) / len(terms) ** 0.5)
 
 
-def _is_point(fn: Any) -> bool:
-    while isinstance(fn, dist.Independent):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
-
-
-def _check_input(
-    guide: Guide, x: Tensor, particles: int, threshold: float, chunk: int | None
-) -> None:
-    for name, number, least in (
-        ("particles", particles, 2),
-        ("chunk", 1 if chunk is None else chunk, 1),
-    ):
-        if number < least:
-            raise ValueError(f"expected {name} of at least {least}, got {number}")
+def _check_enough_data(x: Tensor) -> None:
+    """Raises ValueError if there is one datum alone; `check` looks at everything else."""
     if x.dim() and len(x) == 1:
         raise ValueError(
             "expected at least 2 data, whose posterior means can differ, got 1; give some hundreds"
         )
-    if not 0 <= threshold < math.inf:
-        raise ValueError(f"expected a finite threshold of at least 0, got {threshold}")
+
+
+def _check_amortised(guide: Guide) -> None:
+    """Raises ValueError if the guide holds a posterior for each datum."""
     if needs_all_data(guide):
         raise ValueError(
             f"expected a guide that is a function of the data, got {type(guide).__name__}, which "
