@@ -1,6 +1,4 @@
-"""The conditional GAN: z ~ p(z | y), x = decoder(z, y), for labels, attributes, images or captions
-y.
-"""
+"""The conditional GAN: z ~ p(z | y), x = decoder(z, y); y: label, attributes, image or caption."""
 
 from __future__ import annotations
 
@@ -37,14 +35,19 @@ class CGAN(nn.Module):
         self.decoder = decoder
 
     def model(self, x: Tensor | None, y: Tensor, *, n: int | None = None) -> Tensor:
-        """With x = None, one datum is drawn per row of y; x has a density under `Observed` only."""
+        """With x = None, one datum is drawn per row of y; x has a density under `Observed` only.
+
+        Args:
+            x: None, or data (N, *shape).
+            y: What is conditioned on, N rows of whatever the decoder takes.
+            n: The number of rows of y; may be left out.
+        """
         register(self)
         prior = self.prior(y)
         with pyro.plate("data", y.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample(
-                "x", per_datum(dist.Delta(self.decoder(z, y)), z.dim() - prior.event_dim), obs=x
-            )
+            point = dist.Delta(self.decoder(z, y))
+            return pyro.sample("x", per_datum(point, z.dim() - prior.event_dim), obs=x)
 
 
 def cgan(
@@ -74,12 +77,11 @@ def cgan(
         ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without
             `attributes`.
     """
-    width = context_width(classes, attributes, embed, needed=True) or 0
-    ends = [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(
-        mlp([latent_dim + width, *hidden, math.prod(shape)], activation), *ends, Shape(shape)
-    )
-    return CGAN(
-        StandardNormal(latent_dim) if prior is None else prior,
-        Condition(decoder, classes, embed=embed),
-    )
+    width = context_width(classes, attributes, embed, needed=True)
+    if prior is None:
+        prior = StandardNormal(latent_dim)
+    layers: list[nn.Module] = [mlp([latent_dim + width, *hidden, math.prod(shape)], activation)]
+    if len(shape) == 3:
+        layers.append(nn.Sigmoid())
+    decoder = nn.Sequential(*layers, Shape(shape))
+    return CGAN(prior, Condition(decoder, classes, embed=embed))

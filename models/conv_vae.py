@@ -25,11 +25,10 @@ def conv_vae(
     likelihood: Conditional | None = None,
     prior: Conditional | None = None,
 ) -> VAE:
-    """A VAE of strided convolutions, for images of 8 to 64 pixels a side with any number of
-    channels.
+    """A VAE of strided convolutions, for images of 8 to 64 pixels a side.
 
     Args:
-        shape: (C, H, W).
+        shape: (C, H, W), with any number of channels.
         latent_dim: The dimension of z.
         hidden: The width of the linear layers beside the latent.
         activation: Makes the module between two layers.
@@ -39,16 +38,18 @@ def conv_vae(
     Raises:
         ValueError: If the shape is not that of such an image.
     """
-    likelihood = Bernoulli() if likelihood is None else likelihood
-    parameters = parameters_per_value(likelihood)
+    if likelihood is None:
+        likelihood = Bernoulli()
+    if prior is None:
+        prior = StandardNormal(latent_dim)
     encoder = nn.Sequential(
         conv_features(shape, hidden, activation), nn.Linear(hidden, 2 * latent_dim)
     )
-    return VAE(
-        StandardNormal(latent_dim) if prior is None else prior,
-        conv_decoder(
-            latent_dim, shape, hidden=hidden, parameters=parameters, activation=activation
-        ),
-        likelihood,
-        DiagonalGaussian(encoder),
+    decoder = conv_decoder(
+        latent_dim,
+        shape,
+        hidden=hidden,
+        parameters=parameters_per_value(likelihood),
+        activation=activation,
     )
+    return VAE(prior, decoder, likelihood, DiagonalGaussian(encoder))

@@ -42,18 +42,19 @@ class CVAE(nn.Module):
         self.encoder = encoder
 
     def model(self, x: Tensor | None, y: Tensor, *, n: int | None = None) -> Tensor:
-        """x of shape (N, *shape) is scored given y (N,) or (N, A); with x = None, one datum is
-        drawn per row of y.
+        """x of shape (N, *shape) is scored given y; with x = None, one datum is drawn per row of y.
+
+        Args:
+            x: Data (N, *shape), or None.
+            y: Labels (N,) or attribute vectors (N, A).
+            n: The number of rows of y; may be left out.
         """
         register(self)
         prior = self.prior(y)
         with pyro.plate("data", y.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample(
-                "x",
-                per_datum(self.likelihood(self.decoder(z, y)), z.dim() - prior.event_dim),
-                obs=x,
-            )
+            likelihood = self.likelihood(self.decoder(z, y))
+            return pyro.sample("x", per_datum(likelihood, z.dim() - prior.event_dim), obs=x)
 
     def guide(self, x: Tensor, y: Tensor) -> Tensor:
         """z ~ q(z | x, y), of shape (*particles, N, D)."""
@@ -80,7 +81,8 @@ def cvae(
         latent_dim: The dimension of z.
         classes: The number of labels, if y is a label (N,), −1 where missing.
         attributes: The length A, if y is an attribute vector (N, A).
-        hidden: The widths from data to latent; the decoder has them in reverse.
+        hidden: The widths from data to latent; the decoder has them in reverse, a learned prior
+            the last of them.
         activation: Makes the module between two layers.
         likelihood: Bernoulli() if left out.
         prior: A learned N(z; μ(y), diag σ(y)²) if left out.
@@ -88,18 +90,19 @@ def cvae(
     Raises:
         ValueError: If not exactly one of `classes` and `attributes` is given.
     """
-    width = context_width(classes, attributes, None, needed=True) or 0
-    likelihood = Bernoulli() if likelihood is None else likelihood
-    size, parameters = math.prod(shape), parameters_per_value(likelihood)
+    width = context_width(classes, attributes, needed=True)
+    if likelihood is None:
+        likelihood = Bernoulli()
+    size = math.prod(shape)
+    parameters = parameters_per_value(likelihood)
     encoder = mlp([size + width, *hidden, 2 * latent_dim], activation)
     decoder = nn.Sequential(
         mlp([latent_dim + width, *reversed(hidden), size * parameters], activation),
         Shape(shape, parameters),
     )
     if prior is None:
-        prior = ConditionalNormal(
-            Condition(mlp([width, *hidden[-1:], 2 * latent_dim], activation), classes)
-        )
+        net = mlp([width, *hidden[-1:], 2 * latent_dim], activation)
+        prior = ConditionalNormal(Condition(net, classes))
     return CVAE(
         prior,
         Condition(decoder, classes),

@@ -1,5 +1,6 @@
-"""CycleGAN: two translators between unpaired domains, each the pushforward of the other domain's
-empirical prior.
+"""CycleGAN: two translators between domains of images that come without pairs.
+
+Each is a GAN whose prior is the empirical distribution of the other domain's images.
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ from ppl_gen.protocols import Conditional
 
 
 class CycleGAN(nn.Module):
-    """a ~ p̂(a), b = to_b(a) and b ~ p̂(b), a = to_a(b): two programs, `a_to_b` and `b_to_a`, that
-    undo each other.
+    """a ~ p̂(a), b = to_b(a) and b ~ p̂(b), a = to_a(b): two programs that are to undo each other.
 
-    Each is a GAN whose latents are the images of a domain. Fitted by
-    `ppl_gen.inference.cycle_step`.
+    The programs are `a_to_b` and `b_to_a`. Each is a GAN whose latents are the images of a domain.
+    They are fitted by `ppl_gen.inference.cycle_step`.
 
     Args:
         prior_a: `prior_a()` is p̂(a), over images.
-        prior_b: `prior_b()` is p̂(b).
+        prior_b: `prior_b()` is p̂(b), over images.
         to_b: Maps a (*batch, C, H, W) to b.
-        to_a: Maps b to a.
+        to_a: Maps b (*batch, C, H, W) to a.
 
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
@@ -44,12 +44,12 @@ class CycleGAN(nn.Module):
 
     @property
     def to_b(self) -> nn.Module:
-        """The translator from a to b."""
+        """The translator from a to b, a network."""
         return self.a_to_b.decoder
 
     @property
     def to_a(self) -> nn.Module:
-        """The translator from b to a."""
+        """The translator from b to a, a network."""
         return self.b_to_a.decoder
 
 
@@ -59,15 +59,19 @@ def cycle_gan(
     """A CycleGAN between two sets of images, with translators of their size.
 
     Args:
-        a: (N, C, H, W) in [0, 1], the first domain; any other prior can be had with `CycleGAN`
-            itself.
-        b: (M, C, H, W), the second.
-        alike: As in `translator`.
-        width: As in `translator`.
-        blocks: As in `translator`.
+        a: The images of the first domain, (N, C, H, W) in [0, 1]; for any other prior use
+            `CycleGAN` itself.
+        b: The images of the second domain, (M, C, H, W) in [0, 1].
+        alike: Whether both domains look alike, so that images below 64 pixels a side are retouched;
+            else they are painted anew.
+        width: The channels of a translator's first layer; 32, or 64 from 64 pixels a side on, if
+            left out.
+        blocks: The number of a translator's residual blocks; 2, or from 64 pixels a side on 6, or
+            from 256 on 9, if left out.
 
     Raises:
-        ValueError: If the images of the two differ in shape.
+        ValueError: If the images of the two differ in shape, or have sides from 64 pixels on that
+            are not divisible by 4.
     """
     if a.shape[1:] != b.shape[1:] or a.dim() != 4:
         raise ValueError(
@@ -75,30 +79,30 @@ def cycle_gan(
             f"and {tuple(b.shape[1:])}; bring them to one size (image_size=..., --image-size) and "
             "one number of channels"
         )
-    to_b, to_a = (
-        translator(a.shape[1:], alike=alike, width=width, blocks=blocks) for _ in range(2)
-    )
+    to_b = translator(a.shape[1:], alike=alike, width=width, blocks=blocks)
+    to_a = translator(a.shape[1:], alike=alike, width=width, blocks=blocks)
     return CycleGAN(Empirical(a), Empirical(b), to_b, to_a)
 
 
 def translator(
     shape: Sequence[int], *, alike: bool = True, width: int | None = None, blocks: int | None = None
 ) -> nn.Module:
-    """From images to images, (*leading, C, H, W) → the same, in [0, 1], by residual blocks of
-    convolutions.
+    """(*leading, C, H, W) → the same, in [0, 1]: from images to images by residual blocks.
 
     From 64 pixels a side on it is the network of Johnson et al. as Zhu et al. take it: two
-    halvings, 6 blocks (9 from 256 on), and back, 64 channels, instances normalised. Smaller images
-    go through 2 blocks of 32 channels without normalisation, which would take away how bright an
-    image is.
+    halvings, 6 blocks (9 from 256 on), and two doublings, with 64 channels to begin with and
+    instances normalised. Smaller images go through 2 blocks of 32 channels without normalisation,
+    which would take away how bright an image is.
 
     Args:
         shape: (C, H, W); sides from 64 on are divisible by 4.
-        alike: Whether a small image is to be retouched, σ(4(2x − 1) + f(x)), which keeps digits
-            what they are where both domains look alike; else it is painted anew, σ(f(x)), which
-            finds its way where they do not (inverted images).
-        width: The channels of the first layer.
-        blocks: The number of residual blocks.
+        alike: Whether both domains look alike. If so, an image below 64 pixels a side is retouched,
+            σ(4(2x − 1) + f(x)), which keeps digits what they are. If not (inverted images), it is
+            painted anew, σ(f(x)), since retouching would not get there. Larger images do not
+            depend on it.
+        width: The channels of the first layer; 32, or 64 from 64 pixels a side on, if left out.
+        blocks: The number of residual blocks; 2, or from 64 pixels a side on 6, or from 256 on 9,
+            if left out.
 
     Raises:
         ValueError: If the shape is not that of an image, or its sides cannot be halved.
@@ -109,32 +113,38 @@ def translator(
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"expected an image shape (C, H, W), got {tuple(shape)}")
-    channels, side = shape[0], min(shape[1:])
-    if side < 64:
-        return Batched(
-            _Retouch(channels, width or 32, 2 if blocks is None else blocks, 4.0 if alike else 0.0)
-        )
-    if any(s % 4 for s in shape[1:]):
+    channels, *sides = shape
+    if min(sides) < 64:
+        if blocks is None:
+            blocks = 2
+        return Batched(_Retouch(channels, width or 32, blocks, alike=alike))
+    if any(side % 4 for side in sides):
         raise ValueError(
             f"expected sides divisible by 4, got {tuple(shape)}; bring the images to such a size "
             "(image_size=..., --image-size)"
         )
-    width = width or 64
-    blocks = (9 if side >= 256 else 6) if blocks is None else blocks
+    if blocks is None:
+        blocks = 9 if min(sides) >= 256 else 6
+    return Batched(_halved_and_doubled(channels, width or 64, blocks))
+
+
+def _halved_and_doubled(channels: int, width: int, blocks: int) -> nn.Sequential:
+    """Residual blocks of 4 · width channels on images of a quarter of their sides, and back."""
     layers = _normalised(_conv(channels, width, 7), width)
     for inputs in (width, 2 * width):
-        layers += _normalised(nn.Conv2d(inputs, 2 * inputs, 3, 2, 1), 2 * inputs)
-    layers += [
-        _Residual(_normalised(_conv(4 * width, 4 * width), 4 * width), 4 * width, True)
-        for _ in range(blocks)
-    ]
+        halving = nn.Conv2d(inputs, 2 * inputs, 3, stride=2, padding=1)
+        layers += _normalised(halving, 2 * inputs)
+    for _ in range(blocks):
+        layers.append(_Residual(4 * width, normalise=True))
     for inputs in (4 * width, 2 * width):
-        layers += _normalised(nn.ConvTranspose2d(inputs, inputs // 2, 4, 2, 1), inputs // 2)
-    return Batched(nn.Sequential(*layers, _conv(width, channels, 7), nn.Sigmoid()))
+        doubling = nn.ConvTranspose2d(inputs, inputs // 2, 4, stride=2, padding=1)
+        layers += _normalised(doubling, inputs // 2)
+    return nn.Sequential(*layers, _conv(width, channels, 7), nn.Sigmoid())
 
 
-def _conv(inputs: int, outputs: int, reach: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, reach, padding=reach // 2, padding_mode="reflect")
+def _conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A convolution that keeps the sides of an image, mirrored at its border."""
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="reflect")
 
 
 def _normalised(conv: nn.Module, outputs: int) -> list[nn.Module]:
@@ -142,28 +152,34 @@ def _normalised(conv: nn.Module, outputs: int) -> list[nn.Module]:
 
 
 class _Residual(nn.Module):
-    """v + f(v), two convolutions of one width."""
+    """v + f(v), with f of two convolutions of one width."""
 
-    def __init__(self, first: list[nn.Module], width: int, normalise: bool) -> None:
+    def __init__(self, width: int, *, normalise: bool) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            *first, _conv(width, width), *([nn.InstanceNorm2d(width)] if normalise else [])
-        )
+        first, second = _conv(width, width), _conv(width, width)
+        if normalise:
+            layers = [*_normalised(first, width), second, nn.InstanceNorm2d(width)]
+        else:
+            layers = [first, nn.ReLU(), second]
+        self.net = nn.Sequential(*layers)
 
     def forward(self, v: Tensor) -> Tensor:
         return v + self.net(v)
 
 
 class _Retouch(nn.Module):
-    """σ(k(2x − 1) + f(x)): with k = 4 an image to begin with, in which f changes what it has to."""
+    """σ(k(2x − 1) + f(x)): with k = 4 nearly x to begin with, and f changes what it has to.
 
-    def __init__(self, channels: int, width: int, blocks: int, kept: float) -> None:
+    With `alike` false k is 0: the image is painted anew.
+    """
+
+    def __init__(self, channels: int, width: int, blocks: int, *, alike: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = [_conv(channels, width), nn.ReLU()]
         for _ in range(blocks):
-            layers += [_Residual([_conv(width, width), nn.ReLU()], width, False), nn.ReLU()]
+            layers += [_Residual(width, normalise=False), nn.ReLU()]
         self.net = nn.Sequential(*layers, _conv(width, channels))
-        self.kept = kept
+        self.kept = 4.0 if alike else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.kept * (2 * x - 1) + self.net(x))

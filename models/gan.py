@@ -1,5 +1,6 @@
-"""The generative adversarial network: z ~ p(z), x = decoder(z). It has draws and no density: an
-implicit model.
+"""The generative adversarial network: z ~ p(z), x = decoder(z).
+
+It has draws and no density: an implicit model.
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ class GAN(nn.Module):
         prior = self.prior()
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample(
-                "x", per_datum(dist.Delta(self.decoder(z)), z.dim() - prior.event_dim), obs=x
-            )
+            point = dist.Delta(self.decoder(z))
+            return pyro.sample("x", per_datum(point, z.dim() - prior.event_dim), obs=x)
 
 
 def gan(
@@ -58,8 +58,9 @@ def gan(
     activation: Activation = nn.ReLU,
     prior: Conditional | None = None,
 ) -> GAN:
-    """A GAN of a multilayer perceptron: latent_dim – hidden – shape; images (C, H, W) end in a
-    sigmoid, in [0, 1].
+    """A GAN of a multilayer perceptron: latent_dim – hidden – shape.
+
+    Images (C, H, W) end in a sigmoid, in [0, 1].
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
@@ -68,8 +69,9 @@ def gan(
         activation: Makes the module between two layers.
         prior: StandardNormal(latent_dim) if left out.
     """
-    ends = [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(
-        mlp([latent_dim, *hidden, math.prod(shape)], activation), *ends, Shape(shape)
-    )
-    return GAN(StandardNormal(latent_dim) if prior is None else prior, decoder)
+    if prior is None:
+        prior = StandardNormal(latent_dim)
+    layers: list[nn.Module] = [mlp([latent_dim, *hidden, math.prod(shape)], activation)]
+    if len(shape) == 3:
+        layers.append(nn.Sigmoid())
+    return GAN(prior, nn.Sequential(*layers, Shape(shape)))

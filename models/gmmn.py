@@ -20,8 +20,9 @@ def gmmn(
     hidden: Sequence[int] = (256, 256),
     activation: Activation = nn.ReLU,
 ) -> GAN:
-    """z ~ U[−1, 1]ᴰ, x = decoder(z), for `ppl_gen.inference.moment_step`: the perceptron of `gan`
-    with a uniform prior.
+    """z ~ U[−1, 1]ᴰ, x = decoder(z): the perceptron of `gan` with a uniform prior.
+
+    It is fitted by `ppl_gen.inference.moment_step`.
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).

@@ -1,6 +1,4 @@
-"""InfoGAN: z ~ p(z), c ~ p(c), x = decoder(z, c), with a posterior head that reads the codes c off
-x.
-"""
+"""InfoGAN: z ~ p(z), c ~ p(c), x = decoder(z, c), with heads q(c | x) that read the codes off x."""
 
 from __future__ import annotations
 
@@ -60,16 +58,16 @@ class InfoGAN(nn.Module):
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
             codes = [pyro.sample(name, code()) for name, code in self.codes.items()]
-            drawn = dist.Delta(self.decoder(z, torch.cat(codes, -1)))
-            return pyro.sample("x", per_datum(drawn, z.dim() - prior.event_dim), obs=x)
+            point = dist.Delta(self.decoder(z, torch.cat(codes, -1)))
+            return pyro.sample("x", per_datum(point, z.dim() - prior.event_dim), obs=x)
 
     def posterior(self, x: Tensor) -> None:
-        """cₖ ~ q(cₖ | x), the codes alone."""
+        """cₖ ~ q(cₖ | x), the codes alone; x of shape (N, *shape)."""
         register(self)
         with pyro.plate("data", x.shape[0]):
-            seen = self.features(x)
+            features = self.features(x)
             for name, head in self.heads.items():
-                pyro.sample(name, head(seen))
+                pyro.sample(name, head(features))
 
 
 class _OneHotHead(nn.Module):
@@ -79,8 +77,8 @@ class _OneHotHead(nn.Module):
         super().__init__()
         self.net = nn.Linear(inputs, categories)
 
-    def forward(self, seen: Tensor) -> Distribution:
-        return dist.OneHotCategorical(logits=self.net(seen))
+    def forward(self, features: Tensor) -> Distribution:
+        return dist.OneHotCategorical(logits=self.net(features))
 
 
 def infogan(
@@ -92,14 +90,16 @@ def infogan(
     hidden: Sequence[int] = (256, 256),
     activation: Activation = nn.ReLU,
 ) -> InfoGAN:
-    """An InfoGAN of multilayer perceptrons: a discrete code "c", and a code "u" uniform on [−1, 1]ᵁ
-    if asked for.
+    """An InfoGAN of multilayer perceptrons, with a discrete code "c" and a continuous one "u".
+
+    Images (C, H, W) end in a sigmoid, in [0, 1].
 
     Args:
         shape: The shape of one datum, (C, H, W) or (D,).
         latent_dim: The dimension of the noise z.
         categories: The number of values of c.
-        continuous: U; its head is a diagonal Gaussian.
+        continuous: U; "u" is uniform on [−1, 1]ᵁ, and its head is a diagonal Gaussian. With 0 there
+            is no "u".
         hidden: The widths from latent to data; the heads' features have them in reverse.
         activation: Makes the module between two layers.
     """
@@ -108,10 +108,12 @@ def infogan(
     if continuous:
         codes["u"] = Uniform(continuous)
         heads["u"] = DiagonalGaussian(nn.Linear(hidden[0], 2 * continuous))
-    size, ends = math.prod(shape), [nn.Sigmoid()] if len(shape) == 3 else []
-    decoder = nn.Sequential(
-        mlp([latent_dim + categories + continuous, *hidden, size], activation), *ends, Shape(shape)
-    )
+    size = math.prod(shape)
+    inputs = latent_dim + categories + continuous
+    layers: list[nn.Module] = [mlp([inputs, *hidden, size], activation)]
+    if len(shape) == 3:
+        layers.append(nn.Sigmoid())
+    decoder = nn.Sequential(*layers, Shape(shape))
     features = nn.Sequential(
         nn.Flatten(-len(shape)), mlp([size, *reversed(hidden)], activation), activation()
     )
