@@ -216,7 +216,7 @@ def sample(
         from ppl_gen.app.run.opened import Fitted
 
         progress.expect_count(count)
-        path = pictures.sample(Fitted.open(run_folder, device), count, label, caption, seed)
+        path = pictures.samples(Fitted.open(run_folder, device), count, label, caption, seed)
         console.print(f"written to {path}", soft_wrap=True)
 
 
@@ -228,9 +228,7 @@ def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto
         from ppl_gen.app.run.opened import Fitted
 
         progress.expect_count(count)
-        fitted = Fitted.open(run_folder, device)
-        fitted.expect_guide("reconstructions")
-        path = pictures.reconstruct(fitted, fitted.data.test.fixed(0, count))
+        path = pictures.reconstructions(Fitted.open(run_folder, device), count)
         console.print(f"written to {path}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`ppl-gen compare`: table, verdict, pictures, netCDF; and what is wrong said before work starts."""
+"""`ppl-gen compare`: table, verdict, pictures, netCDF; bad input is refused before work starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 import torch
+from command import call
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,14 +15,6 @@ from ppl_gen.app.cli import app
 from ppl_gen.app.commands.compare import PRODUCTS, TOYS
 
 FAST = ["--draws", "150", "--warmup", "150", "--steps", "600", "--engine", "fx"]
-
-
-def call(*words: object) -> tuple[int, str]:
-    """The exit code and all that was printed, with white space folded."""
-    result = CliRunner().invoke(app, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, " ".join(result.output.split())
 
 
 def test_a_toy_gives_table_verdict_pictures_and_draws(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ class TestEvaluate:
         """
         train = data.load("ring").train.x
         monkeypatch.setattr(
-            "ppl_gen.app.evaluation.by_samples.simulate", lambda program, n, *given: train[:n]
+            "ppl_gen.app.evaluation.subject.simulate", lambda program, n, *given: train[:n]
         )
         code, said = call("evaluate", runs / "ring", "--permutations", 200, "--features", "pixels")
         assert code == 0, said

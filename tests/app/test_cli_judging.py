@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import QUICK, call
@@ -27,6 +28,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, epoch by epoch."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["metrics"] for line in lines]
+
+
 class TestEvaluate:
     @pytest.mark.parametrize("name", ["vae", "cvae"])
     def test_everything_at_once(self, runs: Path, name: str) -> None:
@@ -44,10 +51,10 @@ class TestEvaluate:
         assert found["bdmc"]["gap"] == pytest.approx(
             found["bdmc"]["upper"] - found["bdmc"]["lower"]
         )
-        parts = {
-            name: part["value"] for name, part in found["gaps"].items() if isinstance(part, dict)
-        }
-        assert parts["inference"] == pytest.approx(parts["approximation"] + parts["amortisation"])
+        inference, approximation, amortisation = (
+            found["gaps"][part]["value"] for part in ("inference", "approximation", "amortisation")
+        )
+        assert inference == pytest.approx(approximation + amortisation)
         assert len(found["collapse"]["kl"]) == found["collapse"]["latents"] == 2
         for row in (
             "AIS, first 8",
@@ -85,7 +92,8 @@ class TestFit:
             "fit", "vae", "--objective", objective, "--particles", 3, "--out", run, *QUICK
         )
         assert code == 0, said
-        assert ("IWAE bound" if objective in ("iwae", "dreg") else "ELBO") in said
+        bound = "IWAE bound" if objective in ("iwae", "dreg") else "ELBO"
+        assert bound in said
         assert json.loads((run / "config.json").read_text())["objective"] == objective
         assert call("evaluate", run, *SMALL)[0] == 0
 
@@ -96,9 +104,7 @@ class TestFit:
             call(
                 "fit", "vae", "--objective", "iwae", "--particles", particles, "--out", run, *QUICK
             )
-            bounds.append(
-                json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]["iwae"]
-            )
+            bounds.append(metrics(run)[-1]["iwae"])
         assert bounds[1] > bounds[0]
 
     def test_annealing_and_free_bits_go_on_where_they_stopped(self, tmp_path: Path) -> None:
@@ -109,23 +115,14 @@ class TestFit:
             assert "objective" in said
         code, said = call("fit", "vae", "--out", tmp_path / "stopped", "--resume", "--epochs", 4)
         assert code == 0, said
-        metrics = [
-            [
-                json.loads(line)["metrics"]
-                for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-            ]
-            for name in ("whole", "stopped")
-        ]
-        assert metrics[0] == metrics[1]
+        assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
 
     def test_a_run_from_before_these_options_is_still_one(self, runs: Path) -> None:
         path = runs / "vae" / "config.json"
         config = json.loads(path.read_text())
-        old = {
-            k: v
-            for k, v in config.items()
-            if k not in ("objective", "particles", "beta", "anneal", "free_bits")
-        }
+        old = dict(config)
+        for name in ("objective", "particles", "beta", "anneal", "free_bits"):
+            del old[name]
         path.write_text(json.dumps(old))
         try:
             assert call("evaluate", runs / "vae", *SMALL)[0] == 0

@@ -12,16 +12,9 @@ import torch
 from torch import Tensor
 
 from ppl_gen import data
-from ppl_gen.app.evaluation import statistics
-from ppl_gen.app.evaluation.statistics import (
-    Chosen,
-    Row,
-    choose,
-    compared,
-    expect_features,
-    rows,
-    table,
-)
+from ppl_gen.app.evaluation import features, statistics
+from ppl_gen.app.evaluation.features import Chosen, choose, expect_features
+from ppl_gen.app.evaluation.statistics import Row, columns, rows, table
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.discrepancies import squared_frechet
 from ppl_gen.inference.samples.distances import sliced_wasserstein
@@ -38,15 +31,22 @@ class TestRows:
     def test_every_interval_holds_zero_or_the_mean_under_the_null(self) -> None:
         """Of 60 repetitions, 95 % less 4 √(0.05 · 0.95 / 60) = 11 %: 84 %."""
         found = [named(torch.randn(80, 3), torch.randn(80, 3), seed=i) for i in range(60)]
-        for name in found[0]:
-            values = torch.stack([f[name].estimate.value for f in found])
-            distance = found[0][name].test is not None
-            truth = 0.0 if distance else 0.5 if name.startswith("C2ST") else float(values.mean())
-            held = sum(low <= truth <= high for low, high in (f[name].interval for f in found))
+        for name, first in found[0].items():
+            values = torch.stack([repetition[name].estimate.value for repetition in found])
+            truth = float(values.mean())
+            if first.test is not None:
+                truth = 0.0
+            elif name.startswith("C2ST"):
+                truth = 0.5
+            held = 0
+            for repetition in found:
+                low, high = repetition[name].interval
+                held += low <= truth <= high
             assert held / 60 > 0.95 - 4 * (0.05 * 0.95 / 60) ** 0.5, name
 
     def test_what_is_tested_is_what_is_shown_without_its_bias_taken_off(self) -> None:
-        y, x = torch.randn(40, 3), torch.randn(50, 3) + 0.5
+        y = torch.randn(40, 3)
+        x = torch.randn(50, 3) + 0.5
         found = named(y, x, seed=3)
         for name in ("MMD²", "polynomial MMD²", "energy distance"):
             assert found[name].test.statistic == pytest.approx(float(found[name].estimate.value))
@@ -79,19 +79,19 @@ class TestRows:
         monkeypatch.setattr(statistics, "_WIDE", 2)
         monkeypatch.setattr(statistics, "_FEW", 19)
         found = rows(torch.randn(20, 3), torch.randn(20, 3), PLAIN, 30, 0)
-        assert {row.name: row.asdict()["permutations"] for row in found if row.test}[
-            "Fréchet distance"
-        ] == 19
+        [frechet] = [row for row in found if row.name == "Fréchet distance"]
+        assert frechet.asdict()["permutations"] == 19
         assert table(found, "").caption.startswith(
             "p by 30 permutations, 19 of the Fréchet distance;"
         )
 
     def test_nothing_is_called_what_it_is_not(self) -> None:
         """The kernel inception distance is one on Inception's features alone."""
-        y, x = torch.randn(20, 3), torch.randn(20, 3)
-        columns = compared(y, x, PLAIN, default_kernel(y, x), 0)
-        assert not any("KID" in name for name in (*named(y, x), *columns))
-        assert "polynomial MMD²" in columns
+        y = torch.randn(20, 3)
+        x = torch.randn(20, 3)
+        names = list(columns(y, x, PLAIN, default_kernel(y, x), 0))
+        assert not any("KID" in name for name in (*named(y, x), *names))
+        assert "polynomial MMD²" in names
 
     def test_the_table(self) -> None:
         made = table([Row("share", Estimate(torch.tensor(0.5), torch.tensor(0.1)))], "title")
@@ -116,15 +116,18 @@ class TestFeatures:
         [
             (
                 "inception",
-                r"expected colour images for --features inception, got digits of shape \(1, 8, 8\); say class",
+                r"expected colour images for --features inception, got digits of shape "
+                r"\(1, 8, 8\); say class",
             ),
             ("incepton", "unknown kind of features 'incepton'.*inception"),
         ],
     )
     def test_that_do_not_fit_are_refused(self, name: str, said: str) -> None:
-        for refuses in (lambda d: expect_features(name, d), lambda d: choose(name, d, 0)):
-            with pytest.raises(ValueError, match=said):
-                refuses(data.load("digits"))
+        digits = data.load("digits")
+        with pytest.raises(ValueError, match=said):
+            expect_features(name, digits)
+        with pytest.raises(ValueError, match=said):
+            choose(name, digits, 0)
 
     def test_inception_without_its_library_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
@@ -136,8 +139,10 @@ class TestFeatures:
             choose("inception", colours, 0)
 
     def test_inception_is_of_photographs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        flat: Callable[[], Callable[[Tensor], Tensor]] = lambda: lambda x: x.flatten(1)  # noqa: E731
-        monkeypatch.setattr(statistics, "inception_features", flat)
+        def flattened() -> Callable[[Tensor], Tensor]:
+            return lambda x: x.flatten(1)
+
+        monkeypatch.setattr(features, "inception_features", flattened)
         split = data.Split(torch.rand(20, 3, 8, 8))
         chosen = choose("inception", data.Dataset(split, split, (3, 8, 8)), 0)
         assert chosen.features(split.x).shape == (20, 192)

@@ -1,18 +1,20 @@
-"""`ppl-gen compare`: a toy posterior or a fitted run, its guide beside MCMC, in a table, pictures
-and a netCDF file.
+"""`ppl-gen compare`: the guide of a toy posterior or of a fitted run beside MCMC.
+
+The result is a table, a verdict, pictures and a netCDF file.
 """
 
 from __future__ import annotations
 
-__all__ = ["GUIDES", "SAMPLERS", "TOYS", "Asked", "run"]
+__all__ = ["GUIDES", "SAMPLERS", "TOYS", "CompareOptions", "Toy", "run"]
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 from rich.console import Console
 from rich.progress import track
@@ -32,6 +34,10 @@ from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
 from ppl_gen.names import resolve
 from ppl_gen.program import simulate
+from ppl_gen.protocols import Step
+
+if TYPE_CHECKING:
+    import pandas
 
 SAMPLERS: dict[str, Callable[..., Any]] = {"hmc": hmc, "nuts": nuts}
 GUIDES: dict[str, type] = {
@@ -41,6 +47,29 @@ GUIDES: dict[str, type] = {
 PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
 PRODUCTS = (*PICTURES, "comparison.csv", "posterior.nc")
 SHOWN = 24  # rows of the printed table
+_WIDTH = 110  # columns of the printed table, even where the terminal has fewer
+_CHAINS_OF_NUTS = 4
+_CHAINS_OF_TOY = 64
+_CHAINS_OF_RUN = 16
+
+
+class Toy(NamedTuple):
+    """A small posterior to compare on.
+
+    Attributes:
+        build: Makes the program and its data.
+        is_summed: Whether the program has discrete latents, which the ELBO sums out.
+        is_pointwise: Whether log likelihoods are written for each datum; not where all data are one
+            chain.
+    """
+
+    build: Callable[[], tuple[Any, tuple[Tensor, ...]]]
+    is_summed: bool = False
+    is_pointwise: bool = True
+
+
+def _with_own_data(program: Any) -> tuple[Any, tuple[Tensor, ...]]:
+    return program, tuple(program.data)
 
 
 def _ppca() -> tuple[Any, tuple[Tensor, ...]]:
@@ -55,28 +84,44 @@ def _curve() -> tuple[Any, tuple[Tensor, ...]]:
     return program, (simulate(program, 4),)
 
 
-def _given(posterior: Any) -> tuple[Any, tuple[Tensor, ...]]:
-    return posterior, tuple(posterior.data)
-
-
-TOYS: dict[str, Callable[[], tuple[Any, tuple[Tensor, ...]]]] = {
-    "banana": lambda: _given(toy.Banana()),
-    "curve": _curve,
-    "eight-schools": lambda: _given(toy.EightSchools()),
-    "eight-schools-centred": lambda: _given(toy.EightSchools(centred=True)),
-    "funnel": lambda: _given(toy.Funnel(centred=False)),
-    "funnel-centred": lambda: _given(toy.Funnel(centred=True)),
-    "hidden-markov": lambda: _given(toy.HiddenMarkov.simulated()),
-    "linear-regression": lambda: _given(toy.LinearRegression.simulated(60, 3)),
-    "logistic-regression": lambda: _given(toy.LogisticRegression.simulated(60, 2)),
-    "ordered-mixture": lambda: _given(toy.OrderedMixture.simulated()),
-    "ppca": _ppca,
-    "sign-flip": lambda: _given(toy.SignFlip.simulated()),
+TOYS: dict[str, Toy] = {
+    "banana": Toy(lambda: _with_own_data(toy.Banana())),
+    "curve": Toy(_curve),
+    "eight-schools": Toy(lambda: _with_own_data(toy.EightSchools())),
+    "eight-schools-centred": Toy(lambda: _with_own_data(toy.EightSchools(centred=True))),
+    "funnel": Toy(lambda: _with_own_data(toy.Funnel(centred=False))),
+    "funnel-centred": Toy(lambda: _with_own_data(toy.Funnel(centred=True))),
+    "hidden-markov": Toy(
+        lambda: _with_own_data(toy.HiddenMarkov.simulated()), is_summed=True, is_pointwise=False
+    ),
+    "linear-regression": Toy(lambda: _with_own_data(toy.LinearRegression.simulated(60, 3))),
+    "logistic-regression": Toy(lambda: _with_own_data(toy.LogisticRegression.simulated(60, 2))),
+    "ordered-mixture": Toy(lambda: _with_own_data(toy.OrderedMixture.simulated()), is_summed=True),
+    "ppca": Toy(_ppca),
+    "sign-flip": Toy(lambda: _with_own_data(toy.SignFlip.simulated())),
 }
 
 
-class Asked(NamedTuple):
-    """What `ppl-gen compare` was asked for: one field per option."""
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What `ppl-gen compare` was asked for.
+
+    Attributes:
+        what: The name of a toy posterior, or the folder of a run.
+        sampler: "hmc", all chains at once, or "nuts", Pyro's.
+        guide: "mean-field" or "full-covariance", for a toy; a run has a guide of its own.
+        chains: The number of chains; None takes 4 for nuts, else 64 for a toy and 16 per datum of
+            a run.
+        draws: Draws of each chain.
+        warmup: Iterations of each chain before them.
+        steps: SVI steps of a toy's guide.
+        limit: How many test data of a run are compared, counted from the first.
+        engine: "auto", "inductor", "fx" or "eager": how the log density is compiled.
+        seed: Seed of everything that is drawn.
+        out: The folder for the results; None takes "compare" in the folder of the run, or
+            runs/compare-NAME.
+        overwrite: Whether earlier results may be written over.
+    """
 
     what: str
     sampler: str
@@ -92,24 +137,37 @@ class Asked(NamedTuple):
     overwrite: bool
 
 
-class _Problem(NamedTuple):
-    """What is compared: a program and its fitted guide, on data, sampled by so many chains."""
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """What is compared.
+
+    Attributes:
+        name: What it is called in headings.
+        program: The program, or a Pyro model.
+        guide: Its fitted guide.
+        data: The observed data and their context; empty for a posterior without data.
+        chains: How many chains a sampler other than nuts runs.
+        is_pointwise: Whether log likelihoods are written for each datum.
+    """
 
     name: str
     program: Any
     guide: Any
     data: tuple[Tensor, ...]
     chains: int
+    is_pointwise: bool = True
 
 
-def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Comparison:
-    """Compares guide and MCMC, prints the table and the verdict, and writes pictures,
-    comparison.csv and posterior.nc.
+def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Console) -> Comparison:
+    """Compares guide and MCMC, prints table and verdict, and writes pictures and draws.
 
     Args:
-        asked: The options.
-        fitted: Opens the folder of a run.
-        console: Where it is said.
+        asked: The options of the command.
+        open_run: Opens the folder of a run.
+        console: Where table and verdict are printed.
+
+    Returns:
+        The comparison, as `inference.compare` makes it.
 
     Raises:
         ValueError: Before work starts, if a name is unknown, a count too small, or results would be
@@ -117,31 +175,38 @@ def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Com
     """
     expect_engine(asked.engine)
     sampler = SAMPLERS[resolve("sampler", asked.sampler, SAMPLERS)]
-    chains = 1 if asked.chains is None else asked.chains
     expect_counts(
-        draws=asked.draws, warmup=asked.warmup, steps=asked.steps, limit=asked.limit, chains=chains
+        draws=asked.draws,
+        warmup=asked.warmup,
+        steps=asked.steps,
+        limit=asked.limit,
+        chains=asked.chains,
     )
     is_run = asked.what not in TOYS and (Path(asked.what) / "config.json").exists()
-    if not is_run:
+    if is_run:
+        folder = Path(asked.what) / "compare"
+    else:
         resolve("posterior or run", asked.what, TOYS)
+        folder = Path("runs") / f"compare-{asked.what}"
     resolve("guide", asked.guide, GUIDES)
-    folder = asked.out or (
-        Path(asked.what) / "compare" if is_run else Path("runs") / f"compare-{asked.what}"
-    )
+    if asked.out is not None:
+        folder = asked.out
     expect_vacant(folder, asked.overwrite, PRODUCTS)
-    problem = _of_run(asked, fitted) if is_run else _of_toy(asked, console)
-    usual = 4 if sampler is nuts else problem.chains
+    problem = _problem_of_run(asked, open_run) if is_run else _problem_of_toy(asked, console)
+    chains = asked.chains
+    if chains is None:
+        chains = _CHAINS_OF_NUTS if sampler is nuts else problem.chains
     found = compare(
         problem.program,
         problem.guide,
         *problem.data,
         sampler=sampler,
         draws=asked.draws,
-        chains=usual if asked.chains is None else asked.chains,
+        chains=chains,
         warmup=asked.warmup,
         seed=asked.seed,
         progress=console.is_terminal,
-        on_draw=_Live(console, asked.sampler),
+        on_draw=_ProgressLines(console, asked.sampler),
         engine=asked.engine,  # type: ignore[arg-type]
     )
     _print(problem.name, found, console)
@@ -151,125 +216,90 @@ def run(asked: Asked, fitted: Callable[[Path], Fitted], console: Console) -> Com
     return found
 
 
-def _of_run(asked: Asked, fitted: Callable[[Path], Fitted]) -> _Problem:
+def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -> _Problem:
     """A fitted run, whose guide gives each datum a posterior of its own."""
-    opened = fitted(Path(asked.what))
-    opened.expect_guide("a comparison with MCMC")
-    test = opened.data.test.fixed(0, asked.limit)
+    fitted = open_run(Path(asked.what))
+    fitted.expect_guide("a comparison with MCMC")
+    test = fitted.data.test.fixed(0, asked.limit)
     return _Problem(
-        asked.what, opened.program, opened.program.guide, (test.x, *opened.context(test)), 16
+        name=asked.what,
+        program=fitted.program,
+        guide=fitted.program.guide,
+        data=(test.x, *fitted.context(test)),
+        chains=_CHAINS_OF_RUN,
     )
 
 
-def _of_toy(asked: Asked, console: Console) -> _Problem:
-    """A toy posterior with an automatic guide, fitted by SVI with a learning rate that falls from
-    0.05 to 0.0005.
-    """
-    name, steps, quiet = asked.what, asked.steps, not console.is_terminal
+def _problem_of_toy(asked: CompareOptions, console: Console) -> _Problem:
+    """A toy posterior with an automatic guide, fitted by SVI."""
+    chosen = TOYS[asked.what]
     with forked(torch.device("cpu"), asked.seed):
-        program, data = TOYS[name]()
+        program, data = chosen.build()
         guide = automatic(GUIDES[asked.guide], program.model, *data)
+        elbo: ELBO = Trace_ELBO()
+        engine: Engine = "auto"
+        if chosen.is_summed:
+            elbo = TraceEnum_ELBO(max_plate_nesting=1)
+            engine = "eager"  # TraceEnum_ELBO cannot be traced
         optimizer = torch.optim.Adam(guide.parameters(), 0.05)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
-        summed = name in ("ordered-mixture", "hidden-markov")
-        elbo = TraceEnum_ELBO(max_plate_nesting=1) if summed else Trace_ELBO()
-        engine: Engine = "eager" if summed else "auto"  # TraceEnum_ELBO cannot be traced
-        step = svi_step(program, optimizer, elbo, guide=guide, steps=steps, engine=engine)
-        seen: list[Tensor] = []
-        said = f"fitting the {asked.guide} guide"
-        for i in track(range(steps), said, console=console, transient=True, disable=quiet):
-            seen.append(step(*data)["elbo"])
-            schedule.step()
-            if (i + 1) % max(steps // 4, 1) == 0 and quiet:
-                last = torch.stack(seen[-max(steps // 10, 1) :]).mean()
-                console.print(f"{said}, step {i + 1}/{steps}: ELBO {last:.3f} nats", soft_wrap=True)
-    return _Problem(name, program, guide, data, 64)
+        step = svi_step(program, optimizer, elbo, guide=guide, steps=asked.steps, engine=engine)
+        _fit_guide(step, optimizer, data, asked, console)
+    return _Problem(
+        name=asked.what,
+        program=program,
+        guide=guide,
+        data=data,
+        chains=_CHAINS_OF_TOY,
+        is_pointwise=chosen.is_pointwise,
+    )
+
+
+def _fit_guide(
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    data: tuple[Tensor, ...],
+    asked: CompareOptions,
+    console: Console,
+) -> None:
+    """Takes SVI steps at a learning rate that falls from 0.05 to 0.0005, saying how it goes."""
+    steps = asked.steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
+    is_quiet = not console.is_terminal
+    doing = f"fitting the {asked.guide} guide"
+    said_every = max(steps // 4, 1)
+    averaged = max(steps // 10, 1)
+    seen: list[Tensor] = []
+    for i in track(range(1, steps + 1), doing, console=console, transient=True, disable=is_quiet):
+        seen.append(step(*data)["elbo"])
+        schedule.step()
+        if is_quiet and i % said_every == 0:
+            last = torch.stack(seen[-averaged:]).mean()
+            console.print(f"{doing}, step {i}/{steps}: ELBO {last:.3f} nats", soft_wrap=True)
 
 
 def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:
     table = found.table().to_csv(index_label="coordinate")
     write_atomically(folder / "comparison.csv", lambda file: file.write(table.encode()))
-    _pictures(found, folder, problem.name)
-    observed = bool(problem.data)
+    _draw_pictures(found, folder, problem.name)
+    is_observed = bool(problem.data)
+    model = None
+    guide = None
+    if is_observed:
+        model = getattr(problem.program, "model", problem.program)
+        guide = problem.guide
     tree = to_arviz(
         found.draws,
-        model=getattr(problem.program, "model", problem.program) if observed else None,
+        model=model,
         args=problem.data,
-        guide=problem.guide if observed else None,
-        log_likelihood=observed
-        and problem.name != "hidden-markov",  # one datum: its chain is of one piece
-        posterior_predictive=observed,
+        guide=guide,
+        log_likelihood=is_observed and problem.is_pointwise,
+        posterior_predictive=is_observed,
         seed=seed,
     )
     save_netcdf(tree, folder / "posterior.nc")
 
 
-class _Live:
-    """Lines with acceptance, divergences and R̂ so far, where there is no terminal for a bar."""
-
-    def __init__(self, console: Console, sampler: str) -> None:
-        self.console, self.sampler, self.said = console, sampler, 0.0
-
-    def __call__(self, now: Progress) -> None:
-        share = now.done / now.total
-        if self.console.is_terminal or (share < self.said + 0.24 and now.done < now.total):
-            return
-        self.said = share
-        r_hat = "" if now.r_hat is None else f", R̂ {now.r_hat:.3f}"
-        self.console.print(
-            f"{self.sampler}, {now.phase} {now.done}/{now.total}: acceptance {now.acceptance:.2f}, "
-            f"{now.divergences} divergences{r_hat}",
-            soft_wrap=True,
-        )
-
-
-def _print(name: str, found: Comparison, console: Console) -> None:
-    rows = found.table()
-    exact = bool(rows["exact mean"].notna().any())
-    table = Table(
-        title=f"{name}: mean (sd) under the guide and {found.draws.sampler}", title_justify="left"
-    )
-    for column in (
-        "",
-        "guide",
-        "MCMC",
-        "± MCSE",
-        *(["reference"] if exact else []),
-        "sd ratio",
-        "R̂",
-        "ESS",
-    ):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for coordinate, row in rows.head(SHOWN).iterrows():
-        cells = [f"{row['guide mean']:.3f} ({row['guide sd']:.3f})"]
-        cells += [f"{row['mcmc mean']:.3f} ({row['mcmc sd']:.3f})", f"{row['mcse']:.3f}"]
-        truth = (
-            "–"
-            if math.isnan(row["exact mean"])
-            else f"{row['exact mean']:.3f} ({row['exact sd']:.3f})"
-        )
-        cells += [truth] if exact else []
-        ratio = "–" if math.isnan(row["sd ratio"]) else f"{row['sd ratio']:.2f}"
-        table.add_row(str(coordinate), *cells, ratio, f"{row['r_hat']:.3f}", f"{row['ess']:.0f}")
-    Console(file=console.file, width=max(console.width, 110)).print(table)
-    if len(rows) > SHOWN:
-        console.print(
-            f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv", soft_wrap=True
-        )
-    console.print(str(found), soft_wrap=True)
-    for what, why in found.unavailable.items():
-        console.print(f"not available: {what}: {why}", soft_wrap=True)
-    for remark in found.draws.remarks:
-        console.print(f"{found.draws.sampler}: {remark}", soft_wrap=True)
-    console.print(
-        f"{found.draws.chains} chains of {found.draws.draws} draws in {found.draws.seconds:.1f} "
-        f"s (+ {found.draws.preparation_seconds:.1f} s of preparation), "
-        f"{found.ess_per_second:,.0f} effective draws a second",
-        soft_wrap=True,
-    )
-
-
-def _pictures(found: Comparison, folder: Path, title: str) -> None:
+def _draw_pictures(found: Comparison, folder: Path, title: str) -> None:
     names, guide, drawn = found.arrays()
     exact = None
     if not bool(found.marginals.exact_mean.isnan().all()):
@@ -282,3 +312,92 @@ def _pictures(found: Comparison, folder: Path, title: str) -> None:
     )
     for name, figure in zip(PICTURES, figures, strict=True):
         figure.savefig(folder / name)
+
+
+class _ProgressLines:
+    """Lines with acceptance, divergences and R̂ so far, where there is no terminal for a bar.
+
+    Args:
+        console: Where they are printed.
+        sampler: The name of the sampler.
+    """
+
+    def __init__(self, console: Console, sampler: str) -> None:
+        self._console = console
+        self._sampler = sampler
+        self._share_said = 0.0
+
+    def __call__(self, now: Progress) -> None:
+        """Prints a line for each quarter of the iterations that is done."""
+        if self._console.is_terminal:
+            return
+        share = now.done / now.total
+        is_last = now.done == now.total
+        if share < self._share_said + 0.24 and not is_last:
+            return
+        self._share_said = share
+        r_hat = ""
+        if now.r_hat is not None:
+            r_hat = f", R̂ {now.r_hat:.3f}"
+        self._console.print(
+            f"{self._sampler}, {now.phase} {now.done}/{now.total}: acceptance "
+            f"{now.acceptance:.2f}, {now.divergences} divergences{r_hat}",
+            soft_wrap=True,
+        )
+
+
+def _print(name: str, found: Comparison, console: Console) -> None:
+    rows = found.table()
+    title = f"{name}: mean (sd) under the guide and {found.draws.sampler}"
+    table = _table(rows.head(SHOWN), title, has_reference=bool(rows["exact mean"].notna().any()))
+    Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
+    draws = found.draws
+    lines = []
+    if len(rows) > SHOWN:
+        lines.append(f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv")
+    lines.append(str(found))
+    for what, why in found.unavailable.items():
+        lines.append(f"not available: {what}: {why}")
+    for remark in draws.remarks:
+        lines.append(f"{draws.sampler}: {remark}")
+    lines.append(
+        f"{draws.chains} chains of {draws.draws} draws in {draws.seconds:.1f} "
+        f"s (+ {draws.preparation_seconds:.1f} s of preparation), "
+        f"{found.ess_per_second:,.0f} effective draws a second"
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _table(rows: pandas.DataFrame, title: str, has_reference: bool) -> Table:
+    """A line for each coordinate; a dash where there is no reference, or no ratio."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
+    headings = ["guide", "MCMC", "± MCSE", "sd ratio", "R̂", "ESS"]
+    if has_reference:
+        headings.insert(3, "reference")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for coordinate, row in rows.iterrows():
+        ratio = "–"
+        if not math.isnan(row["sd ratio"]):
+            ratio = f"{row['sd ratio']:.2f}"
+        cells = [
+            _mean_and_sd(row, "guide"),
+            _mean_and_sd(row, "mcmc"),
+            f"{row['mcse']:.3f}",
+            ratio,
+            f"{row['r_hat']:.3f}",
+            f"{row['ess']:.0f}",
+        ]
+        if has_reference:
+            reference = "–"
+            if not math.isnan(row["exact mean"]):
+                reference = _mean_and_sd(row, "exact")
+            cells.insert(3, reference)
+        table.add_row(str(coordinate), *cells)
+    return table
+
+
+def _mean_and_sd(row: Any, of: str) -> str:
+    return f"{row[f'{of} mean']:.3f} ({row[f'{of} sd']:.3f})"

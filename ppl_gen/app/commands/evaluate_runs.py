@@ -1,13 +1,16 @@
-"""`ppl-gen evaluate RUN_1 RUN_2 ...`: runs on the same data in one table, explicit and implicit
-ones on equal terms.
+"""`ppl-gen evaluate RUN_1 RUN_2 ...`: runs of the same data in one table.
+
+Runs with a likelihood and runs without are judged in the same way: by draws of the mean, without
+the likelihood's noise, and by the evidence of the program under Gaussian noise.
 """
 
 from __future__ import annotations
 
-__all__ = ["compare"]
+__all__ = ["judge_runs"]
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,9 +19,10 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.evaluation.findings import Asked
-from ppl_gen.app.evaluation.statistics import MOST, Chosen, choose, compared
-from ppl_gen.app.recipes import build
+from ppl_gen.app.evaluation.asked import Asked
+from ppl_gen.app.evaluation.features import MOST, Chosen, choose
+from ppl_gen.app.evaluation.statistics import LEAST, columns
+from ppl_gen.app.ingredients.data import fingerprint, grey
 from ppl_gen.app.run.folder import expect_vacant, write_json
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating, forked
@@ -31,153 +35,197 @@ from ppl_gen.program import Observed, simulate
 
 PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
+_WIDTH = 110  # columns of the table, even where the terminal has fewer
+_SHOWN = 1000  # test data in the picture
 
 
-class _Ground(NamedTuple):
-    """What all runs are judged on: grey test data, features of them, one kernel."""
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """What all runs are judged on.
+
+    Attributes:
+        data: Test data in grey, the same for all runs.
+        chosen: The features that draws and data are compared in.
+        kernel: The kernel of the MMD²; one for each run would be another distance for each.
+        epsilon: ε, the standard deviation of the noise under which the evidence is estimated.
+        asked: The options of the command.
+    """
 
     data: Split
     chosen: Chosen
     kernel: Kernel
     epsilon: float
+    asked: Asked
+
+    @property
+    def subset(self) -> int:
+        """How many of the data the evidence is estimated of."""
+        return min(self.asked.subset, len(self.data))
 
 
-def compare(
+@dataclass(frozen=True, kw_only=True)
+class _JudgedRun:
+    """What was found of one run.
+
+    Attributes:
+        name: The name of its column.
+        given: "given the label" and the like; empty if the program is not conditioned on anything.
+        columns: The number of parameters, and the statistics by name.
+        drawn: Its draws, one for each of the data.
+    """
+
+    name: str
+    given: str
+    columns: dict[str, Any]
+    drawn: Tensor
+
+
+def judge_runs(
     runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool, console: Console
 ) -> dict[str, Any]:
-    """Judges each run on the same test data, prints the table, and writes comparison.json and
-    comparison.png.
-
-    Draws are those of the likelihood's mean. AIS is of the program under Gaussian noise, begun at
-    the prior, for all alike.
+    """Judges each run on the same test data, prints the table, and writes file and picture.
 
     Args:
-        runs: Two or more, of one data set.
-        asked: The options; `limit`, `features`, `epsilon`, `chains`, `temperatures`, `subset` and
-            `seed` are heeded, and `Asked.expect_for` refuses the others.
-        out: Where results go; beside the first run if left out.
+        runs: Two or more runs of one data set.
+        asked: The options; limit, features, epsilon, chains, temperatures, subset and seed have an
+            effect, and `Asked.expect_for` refuses the others.
+        out: The folder for comparison.json and comparison.png; "comparison" beside the first run if
+            None.
         overwrite: Whether earlier results may be written over.
-        console: Where it is said.
+        console: Where the table is printed.
+
+    Returns:
+        The columns of each run by its name: the number of parameters, and `Estimate`s.
 
     Raises:
         ValueError: Before work starts, if a run is one of two domains or of other data, there are
-            too few data, or results would be written over.
+            fewer than 10 data, or results would be written over.
     """
     folder = out or runs[0].run.folder.parent / "comparison"
     expect_vacant(folder, overwrite, PRODUCTS)
     ground = _ground(runs, asked)
-    names = _names(runs)
-    found: dict[str, dict[str, Any]] = {}
-    pictures = {"test data": ground.data.x[:1000]}
+    found = []
+    to_judge = list(zip(_names(runs), runs, strict=True))
+    is_quiet = not console.is_terminal
     for name, fitted in track(
-        list(zip(names, runs, strict=True)),
-        "judging",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
+        to_judge, "judging", console=console, transient=True, disable=is_quiet
     ):
-        found[name], pictures[name] = _judged(fitted, ground, asked)
-        if not console.is_terminal:
+        found.append(_judge(name, fitted, ground))
+        if is_quiet:
             console.print(f"{name}: judged", soft_wrap=True)
-    given = {name: fitted.given for name, fitted in zip(names, runs, strict=True)}
-    _print(found, given, ground, asked, console)
+    _print(found, ground, console)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(found, given, ground, asked, folder)
-    plots.samples.runs(pictures, f"test data and draws, {runs[0].config.data}").savefig(
-        folder / "comparison.png"
-    )
+    _write(found, ground, folder / "comparison.json")
+    shown = {"test data": ground.data.x[:_SHOWN], **{run.name: run.drawn for run in found}}
+    figure = plots.samples.runs(shown, f"test data and draws, {runs[0].config.data}")
+    figure.savefig(folder / "comparison.png")
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
-    return found
+    return {run.name: run.columns for run in found}
 
 
 def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
-    """The test data that all runs share."""
+    """The test data that all runs share, with features and a kernel."""
     for fitted in runs:
         fitted.expect_draws("a comparison")
-    shared = [build.grey(fitted.config) for fitted in runs]
-    prints = [build.fingerprint(data) for data in shared]
-    for fitted, one in zip(runs, prints, strict=True):
-        if one != prints[0]:
+    datasets = [grey(fitted.config) for fitted in runs]
+    shared = fingerprint(datasets[0])
+    for fitted, dataset in zip(runs, datasets, strict=True):
+        if fingerprint(dataset) != shared:
             raise ValueError(
                 f"expected runs of the same data, got {runs[0].config.data} "
                 f"({runs[0].run.folder}) and {fitted.config.data} ({fitted.run.folder}); compare "
                 "runs of one data set"
             )
-    dataset = shared[0].to(runs[0].device)
+    dataset = datasets[0].to(runs[0].device)
     data = dataset.test.fixed(0, asked.limit or MOST)
-    if len(data) < 10:
+    if len(data) < LEAST:
         raise ValueError(
-            f"expected at least 10 test data to compare runs on, got {len(data)}; raise --limit"
+            f"expected at least {LEAST} test data to compare runs on, got {len(data)}; raise "
+            "--limit"
         )
     chosen = choose(asked.features, dataset, asked.seed)
-    # A kernel of its own for each run would be another distance for each.
-    kernel = default_kernel(
-        *as_vectors(dataset.train.fixed(0, len(data)).x, data.x, chosen.features)
-    )
-    return _Ground(data, chosen, kernel, EPSILON if asked.epsilon is None else asked.epsilon)
+    train = dataset.train.fixed(0, len(data))
+    kernel = default_kernel(*as_vectors(train.x, data.x, chosen.features))
+    epsilon = EPSILON if asked.epsilon is None else asked.epsilon
+    return _Ground(data=data, chosen=chosen, kernel=kernel, epsilon=epsilon, asked=asked)
 
 
-def _judged(fitted: Fitted, ground: _Ground, asked: Asked) -> tuple[dict[str, Any], Tensor]:
-    """The columns of a run, and its draws."""
-    data, given = ground.data, fitted.context(ground.data)
+def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:
+    """Draws of a run beside the data, and its evidence under noise by AIS from the prior."""
+    asked = ground.asked
+    data = ground.data
+    given = fitted.context(data)
     with forked(fitted.device, asked.seed):
         drawn = simulate(Observed(fitted.program, Dirac()), len(data), *given)
-    columns: dict[str, Any] = {"parameters": _parameters(fitted, [g[:2] for g in given])}
-    columns |= compared(drawn, data.x, ground.chosen, ground.kernel, asked.seed)
-    noisy = Observed(fitted.program, Gaussian(ground.epsilon)).to(fitted.device)
-    first = [t[: asked.subset] for t in (data.x, *given)]
-    columns["nats"] = ais(
-        noisy, *first, chains=asked.chains, temperatures=asked.temperatures, seed=asked.seed
-    ).mean()
-    return columns, drawn
+    statistics = columns(drawn, data.x, ground.chosen, ground.kernel, asked.seed)
+    under_noise = Observed(fitted.program, Gaussian(ground.epsilon)).to(fitted.device)
+    first = [part[: asked.subset] for part in (data.x, *given)]
+    evidence = ais(
+        under_noise,
+        *first,
+        chains=asked.chains,
+        temperatures=asked.temperatures,
+        seed=asked.seed,
+    )
+    parameters = _count_parameters(fitted, [part[:2] for part in given])
+    return _JudgedRun(
+        name=name,
+        given=fitted.given,
+        columns={"parameters": parameters, **statistics, "nats": evidence.mean()},
+        drawn=drawn,
+    )
 
 
-def _parameters(fitted: Fitted, given: list[Tensor]) -> int:
-    """How many numbers the mean of a draw depends on: decoder and prior, not what only reads the
-    data.
+def _count_parameters(fitted: Fitted, given: list[Tensor]) -> int:
+    """How many numbers the mean of a draw depends on: decoder and prior, not what reads the data.
+
+    Args:
+        fitted: The run.
+        given: The context of two data, empty if the program is not conditioned on anything.
     """
     program = Observed(fitted.program, Dirac())
     parameters = list(program.parameters())
     with forked(fitted.device, 0), evaluating(program), torch.enable_grad():
-        mean = program.model(None, *given, n=len(given[0]) if given else 2)
-        reached = torch.autograd.grad(mean.sum(), parameters, allow_unused=True)
-    return sum(p.numel() for p, g in zip(parameters, reached, strict=True) if g is not None)
+        mean = program.model(None, *given, n=2)
+        gradients = torch.autograd.grad(mean.sum(), parameters, allow_unused=True)
+    count = 0
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            count += parameter.numel()
+    return count
 
 
 def _names(runs: list[Fitted]) -> list[str]:
-    """Folders by their last name, or whole where two are of one."""
-    short = [fitted.run.folder.name for fitted in runs]
-    names = short if len(set(short)) == len(runs) else [str(fitted.run.folder) for fitted in runs]
-    if len(set(names)) < len(names):
+    """The names of the runs' folders; their whole paths where two have the same name."""
+    names = [fitted.run.folder.name for fitted in runs]
+    if len(set(names)) < len(runs):
+        names = [str(fitted.run.folder) for fitted in runs]
+    if len(set(names)) < len(runs):
         raise ValueError(f"expected different runs, got {', '.join(names)}")
     return names
 
 
-def _print(
-    found: dict[str, dict[str, Any]],
-    given: dict[str, str],
-    ground: _Ground,
-    asked: Asked,
-    console: Console,
-) -> None:
-    columns = list(next(iter(found.values())))
-    heads = [f"{name}, {given[name]}" if given[name] else name for name in found]
-    table = Table(
-        "", *heads, title=f"on {len(ground.data)} test data, as many draws", title_justify="left"
-    )
-    for column in columns:
-        table.add_row(column, *(_cell(values[column]) for values in found.values()))
-    Console(file=console.file, width=max(console.width, 110)).print(table)
-    subset = min(asked.subset, len(ground.data))
+def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
+    asked = ground.asked
+    title = f"on {len(ground.data)} test data, as many draws"
+    table = Table("", title=title, title_justify="left")
+    for run in found:
+        heading = run.name
+        if run.given:
+            heading = f"{run.name}, {run.given}"
+        table.add_column(heading)
+    for name in found[0].columns:
+        table.add_row(name, *[_cell(run.columns[name]) for run in found])
+    Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
     console.print(
         f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log "
-        f"density of the first {subset} test data, grey, under noise of {ground.epsilon:g}, by "
-        f"AIS from the prior, {asked.chains} chains of {asked.temperatures} temperatures. Small "
-        "are good: both MMD², Fréchet; near 1: precision, recall, density, coverage; near ½: "
-        "C2ST",
+        f"density of the first {ground.subset} test data, grey, under noise of "
+        f"{ground.epsilon:g}, by AIS from the prior, {asked.chains} chains of "
+        f"{asked.temperatures} temperatures. Small are good: both MMD², Fréchet; near 1: "
+        "precision, recall, density, coverage; near ½: C2ST",
         soft_wrap=True,
     )
-    if len(set(given.values())) > 1:
+    if len({run.given for run in found}) > 1:
         console.print(
             "not all runs are given the same: more nats given more do not make a better model; "
             "draws are given what the test data are",
@@ -191,30 +239,26 @@ def _cell(value: Estimate | int) -> str:
     return f"{float(value.value):.4g} ± {float(value.standard_error):.2g}"
 
 
-def _write(
-    found: dict[str, dict[str, Any]],
-    given: dict[str, str],
-    ground: _Ground,
-    asked: Asked,
-    folder: Path,
-) -> None:
-    def plain(value: Estimate | int) -> Any:
-        if isinstance(value, int):
-            return value
-        return {"value": float(value.value), "standard_error": float(value.standard_error)}
-
+def _write(found: list[_JudgedRun], ground: _Ground, path: Path) -> None:
+    runs = {}
+    for run in found:
+        numbers = {name: _plain(value) for name, value in run.columns.items()}
+        runs[run.name] = {"given": run.given.removeprefix("given the ") or None, **numbers}
     result = {
         "data": len(ground.data),
         "features": ground.chosen.words,
         "epsilon": ground.epsilon,
-        "subset": min(asked.subset, len(ground.data)),
-        "chains": asked.chains,
-        "temperatures": asked.temperatures,
-        "seed": asked.seed,
-        "runs": {
-            run: {"given": given[run].removeprefix("given the ") or None}
-            | {name: plain(value) for name, value in columns.items()}
-            for run, columns in found.items()
-        },
+        "subset": ground.subset,
+        "chains": ground.asked.chains,
+        "temperatures": ground.asked.temperatures,
+        "seed": ground.asked.seed,
+        "runs": runs,
     }
-    write_json(folder / "comparison.json", result)
+    write_json(path, result)
+
+
+def _plain(value: Estimate | int) -> Any:
+    """A number as JSON has it."""
+    if isinstance(value, int):
+        return value
+    return {"value": float(value.value), "standard_error": float(value.standard_error)}

@@ -1,14 +1,12 @@
-"""`ppl-gen translate`: images of one domain as the other domain would have them, a PNG for each
-under its own name.
-"""
+"""`ppl-gen translate`: images of one domain as the other domain would have them, a PNG for each."""
 
 from __future__ import annotations
 
 __all__ = ["translate"]
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -19,15 +17,23 @@ from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Dataset, Split, load, parse, prepared
-from ppl_gen.data.files import IMAGES
+from ppl_gen.data.files import ARRAYS, IMAGES
 from ppl_gen.data.sources import NAMES
 
-_AT_ONCE = 100
-_GREY = ("1", "L", "LA")
+_AT_ONCE = 100  # images that are held in memory
+_GREY_MODES = ("1", "L", "LA")  # of Pillow
+_AS_THEY_ARE = "as they are"
 
 
-class _Source(NamedTuple):
-    """Images to come: their names, how a slice of them is read, and what is done to them, in words."""
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """The images to translate.
+
+    Attributes:
+        names: The name of the file that each translation is written to.
+        read: Reads a slice of them, (n, C, H, W) in [0, 1].
+        said: How they are taken, for people: "as they are", or what is done to them.
+    """
 
     names: list[str]
     read: Callable[[slice], Tensor]
@@ -43,164 +49,202 @@ def translate(
     overwrite: bool,
     console: Console,
 ) -> int:
-    """Translates all images, and returns how many.
+    """Translates all images, and writes each as a PNG under its own name.
 
     Args:
-        fitted: The run of a cycle-gan.
+        fitted: A run that translates between two domains.
         side: "a" or "b", the domain that the images are of.
         images: A folder, a file, or the name of a data set, whose test images are taken.
-        to: Where the translations go.
-        image_size: Side to which images are brought, after the suffixes of the run's domain; the
-            run's own if None. What has the shape of the run's images is taken as it is.
+        to: The folder that the translations are written to.
+        image_size: Side in pixels to which images are brought, after the suffixes of the run's
+            domain; None takes the run's own. An image that has the shape of the run's is taken as
+            it is.
         overwrite: Whether the folder may hold anything.
-        console: Where it is said.
+        console: Where a line says what was done.
+
+    Returns:
+        The number of images.
 
     Raises:
         ValueError: Before anything is written, if the run does not translate, there is no such
             domain, the images are of another size or number of channels, or the folder is not
             empty.
     """
-    if not fitted.translates:
-        raise ValueError(
-            f"expected the run of a cycle-gan, got {fitted.config.model}; `ppl-gen sample` draws "
-            "from it"
-        )
-    if side not in ("a", "b"):
-        raise ValueError(f"expected --from a or b, got {side!r}")
+    _expect_translator(fitted, side)
     if image_size is not None and image_size < 1:
         raise ValueError(f"expected --image-size of at least 1, got {image_size}")
     if to.exists() and to.resolve() in (Path(images).resolve(), Path(images).resolve().parent):
         raise ValueError(f"{to} holds the images themselves; say another folder with --to")
     expect_vacant(to, overwrite, option="--to")
-    source = _source(fitted, side, images, image_size)
+    found = _find(fitted, side, images, image_size)
     translator = fitted.program.to_b if side == "a" else fitted.program.to_a
     to.mkdir(parents=True, exist_ok=True)
+    count = len(found.names)
     with evaluating(translator):
-        for i in range(0, len(source.names), _AT_ONCE):
-            at = slice(i, i + _AT_ONCE)
-            there = translator(source.read(at).to(fitted.device))
-            for name, image in zip(source.names[at], there, strict=True):
+        for start in range(0, count, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            translated = translator(found.read(part).to(fitted.device))
+            for name, image in zip(found.names[part], translated, strict=True):
                 _write(to / name, image)
-    count = len(source.names)
     console.print(
-        f"{count} image{'s' * (count > 1)} of domain {side}, taken {source.said}, translated "
+        f"{count} image{'s' * (count > 1)} of domain {side}, taken {found.said}, translated "
         f"into {to}",
         soft_wrap=True,
     )
     return count
 
 
-def _source(fitted: Fitted, side: str, images: str, image_size: int | None) -> _Source:
-    """The images, looked at one by one before any is translated; as the run's domain has them if
-    they are not yet.
-    """
-    config, path = fitted.config, Path(images)
-    domain = config.data if side == "a" else config.data_b or ""
-    size = image_size or config.image_size
-    if path.exists() and images not in NAMES and path.suffix not in (".npy", ".npz"):
-        return _of_files(path, _Preparation(tuple(fitted.data.shape), domain, size))
-    shape, given = tuple(fitted.data.shape), parse(images)[1]
-    held, said = load(images, config.root), "as they are"
-    if held.shape != shape:
-        suffixes = [] if given else parse(domain)[1]
-        held, said = (
-            load(":".join([images, *suffixes]), config.root, image_size=size),
-            _said(suffixes, size),
+def _expect_translator(fitted: Fitted, side: str) -> None:
+    """Raises ValueError if the run does not translate, or has no domain of this name."""
+    if not fitted.recipe.translates:
+        raise ValueError(
+            f"expected the run of a cycle-gan, got {fitted.recipe.name}; `ppl-gen sample` draws "
+            "from it"
         )
-    _expect_same(images, held.shape, shape, domain)
-    x = held.test.fixed(0).x
-    return _Source([f"{i:05}.png" for i in range(len(x))], lambda at: x[at], said)
+    if side not in ("a", "b"):
+        raise ValueError(f"expected --from a or b, got {side!r}")
 
 
-def _of_files(path: Path, preparation: _Preparation) -> _Source:
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGES)
-    )
+def _find(fitted: Fitted, side: str, images: str, image_size: int | None) -> _Images:
+    """The images, checked before any is translated."""
+    config = fitted.config
+    path = Path(images)
+    domain = config.data if side == "a" else config.data_b
+    size = image_size or config.image_size
+    is_data_set = images in NAMES or path.suffix in ARRAYS
+    if path.exists() and not is_data_set:
+        return _from_files(path, _Preparation(tuple(fitted.data.shape), domain, size))
+    return _from_data_set(fitted, images, domain, size)
+
+
+def _from_data_set(fitted: Fitted, images: str, domain: str, size: int | None) -> _Images:
+    """The test images of a data set; changed as the domain's are, where their shape is another."""
+    shape = tuple(fitted.data.shape)
+    root = fitted.config.root
+    dataset = load(images, root)
+    said = _AS_THEY_ARE
+    if dataset.shape != shape:
+        _, suffixes = parse(domain)
+        _, own_suffixes = parse(images)
+        if own_suffixes:
+            suffixes = []
+        dataset = load(":".join([images, *suffixes]), root, image_size=size)
+        said = _in_words(suffixes, size)
+    _expect_shape(images, dataset.shape, shape, domain)
+    x = dataset.test.fixed(0).x
+    names = [f"{i:05}.png" for i in range(len(x))]
+    return _Images(names=names, read=lambda part: x[part], said=said)
+
+
+def _from_files(path: Path, preparation: _Preparation) -> _Images:
+    """An image file, or all image files of a folder and of the folders in it."""
+    top = path
+    if path.is_file():
+        top = path.parent
+        files = [path]
+    else:
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
     if not files:
         raise ValueError(f"expected images ({', '.join(IMAGES)}) in {path}, got none")
-    top = path.parent if path.is_file() else path
-    names = [str(file.relative_to(top).with_suffix(".png")) for file in files]
-    for i, name in enumerate(names):
-        if name in names[:i]:
+    names: list[str] = []
+    for file in files:
+        name = str(file.relative_to(top).with_suffix(".png"))
+        if name in names:
             raise ValueError(
                 f"expected images of different names, got {name} twice but for its ending; rename "
                 "one"
             )
-    said = dict.fromkeys(map(preparation.expect, files))
-    return _Source(
-        names,
-        lambda at: torch.stack([preparation.read(file) for file in files[at]]),
-        " or ".join(said),
-    )
+        names.append(name)
+    said = dict.fromkeys(preparation.check(file) for file in files)
+
+    def read(part: slice) -> Tensor:
+        return torch.stack([preparation.read(file) for file in files[part]])
+
+    return _Images(names=names, read=read, said=" or ".join(said))
 
 
 class _Preparation:
-    """What makes an image of a file one of a run's domain: nothing if it has the shape, else
-    suffixes and size.
+    """What makes an image of the run's domain out of a file.
+
+    Nothing where the image has the shape; else the domain's suffixes and a size.
 
     Args:
-        shape: Of the run's images.
-        domain: The name or path that the run was fitted to; its suffixes are applied, but for
-            colours, which an image of three channels has.
-        size: Side to bring images to, after the suffixes; of a domain from a folder before them, as
-            it was loaded.
+        shape: The shape of the run's images, (C, H, W).
+        domain: The name or path that the run was fitted to, with its suffixes. All of them are
+            applied but those that colour: a coloured image has its colours.
+        size: Side in pixels that the images are brought to, None for their own: for a domain from a
+            folder before the suffixes, as it was loaded, for a named one after them.
     """
 
     def __init__(self, shape: tuple[int, ...], domain: str, size: int | None) -> None:
         place, suffixes = parse(domain)
-        self.shape, self.domain, self.size = shape, domain, size
-        self.before = None if place in NAMES else size
-        self.after = size if place in NAMES else None
+        self.shape = shape
+        self.domain = domain
+        self.size = size
         self.suffixes = [suffix for suffix in suffixes if suffix not in ("colour", "coloured")]
+        self._size_before = size
+        self._size_after = None
+        if place in NAMES:
+            self._size_before = None
+            self._size_after = size
 
-    def expect(self, file: Path) -> str:
-        """Looks at a file's header, and says what is done to it.
+    def check(self, file: Path) -> str:
+        """What is done to an image, for people, as far as the file's header tells.
 
         Raises:
-            ValueError: If it cannot be read, or would not be of the shape.
+            ValueError: If the file cannot be read, or its image would not be of the shape.
         """
         try:
             with Image.open(file) as image:
-                grey, (width, height) = image.mode in _GREY, image.size
+                width, height = image.size
+                is_grey = image.mode in _GREY_MODES
         except OSError as error:
             raise ValueError(f"cannot read the image {file}: {error}") from error
-        channels = self.shape[0] if grey else 3  # a grey picture is a colour picture too
+        channels = 3
+        if is_grey:
+            channels = self.shape[0]  # a grey picture is a colour picture too
         got: tuple[int, ...] = (channels, height, width)
         if got == self.shape:
-            return "as they are"
+            return _AS_THEY_ARE
         if channels == self.shape[0]:
-            got = tuple(self.prepared(Image.new("L", (width, height)), file.name).shape)
-        _expect_same(file.name, got, self.shape, self.domain)
-        return _said(self.suffixes, self.size)
+            blank = Image.new("L", (width, height))
+            got = tuple(self._prepare(blank, file.name).shape)
+        _expect_shape(file.name, got, self.shape, self.domain)
+        return _in_words(self.suffixes, self.size)
 
     def read(self, file: Path) -> Tensor:
-        """The image (C, H, W)."""
+        """The image, (C, H, W) in [0, 1]."""
         with Image.open(file) as image:
-            exact = (image.height, image.width) == self.shape[1:]
-            return _pixels(image, self.shape[0]) if exact else self.prepared(image, file.name)
+            if (image.height, image.width) == self.shape[1:]:
+                return _pixels(image, self.shape[0])
+            return self._prepare(image, file.name)
 
-    def prepared(self, image: Image.Image, name: str) -> Tensor:
+    def _prepare(self, image: Image.Image, name: str) -> Tensor:
         """An image of another size as the domain has them."""
         from torchvision.transforms import v2
 
-        if self.before is not None:
-            image = v2.Compose([v2.Resize(self.before), v2.CenterCrop(self.before)])(image)
+        if self._size_before is not None:
+            resize = v2.Resize(self._size_before)
+            crop = v2.CenterCrop(self._size_before)
+            image = crop(resize(image))
         x = _pixels(image, self.shape[0])[None]
         alone = Dataset(Split(x), Split(x), tuple(x.shape[1:]), name=name)
-        return torch.as_tensor(prepared(alone, self.suffixes, self.after).test.fixed(0).x[0])
+        changed = prepared(alone, self.suffixes, self._size_after)
+        return torch.as_tensor(changed.test.fixed(0).x[0])
 
 
-def _said(suffixes: list[str], size: int | None) -> str:
-    done = [
-        *(f":{suffix}" for suffix in suffixes),
-        *([f"brought to {size} × {size}"] if size else []),
-    ]
-    return f"as the run's domain has them ({', '.join(done)})" if done else "as they are"
+def _in_words(suffixes: list[str], size: int | None) -> str:
+    """What suffixes and a size do to images, for people."""
+    done = [f":{suffix}" for suffix in suffixes]
+    if size:
+        done.append(f"brought to {size} × {size}")
+    if not done:
+        return _AS_THEY_ARE
+    return f"as the run's domain has them ({', '.join(done)})"
 
 
-def _expect_same(name: str, got: tuple[int, ...], shape: tuple[int, ...], domain: str) -> None:
+def _expect_shape(name: str, got: tuple[int, ...], shape: tuple[int, ...], domain: str) -> None:
+    """Raises ValueError if images (C, H, W) are not of the shape that the run was fitted to."""
     if got == shape:
         return
     if len(got) == 3 and got[0] != shape[0]:
@@ -217,10 +261,16 @@ def _expect_same(name: str, got: tuple[int, ...], shape: tuple[int, ...], domain
 def _pixels(image: Image.Image, channels: int) -> Tensor:
     from torchvision.transforms.v2.functional import pil_to_tensor
 
-    return torch.as_tensor(pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))) / 255
+    mode = "L" if channels == 1 else "RGB"
+    return torch.as_tensor(pil_to_tensor(image.convert(mode))) / 255
 
 
 def _write(path: Path, image: Tensor) -> None:
+    """Writes an image (C, H, W) in [0, 1] with 8 bits to a channel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = image.clamp(0, 1).mul(255).round().byte().cpu().numpy()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path)
+    if len(pixels) == 1:
+        picture = Image.fromarray(pixels[0])
+    else:
+        picture = Image.fromarray(pixels.transpose(1, 2, 0))
+    picture.save(path)

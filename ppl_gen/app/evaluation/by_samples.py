@@ -1,48 +1,99 @@
-"""A run judged by its samples: moments, two-sample statistics, and what an InfoGAN's codes tell."""
+"""A run judged by its draws: moments, two-sample statistics, and what latent codes tell of them."""
 
 from __future__ import annotations
 
-__all__ = ["expect_enough", "information", "moments", "two_sample"]
+__all__ = ["compare_moments", "compare_samples", "confusion_counts", "measure_information"]
 
 import torch
 from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.evaluation.findings import Asked, Judged, Subject
-from ppl_gen.app.evaluation.statistics import MOST, Chosen, choose, rows, table
-from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.evaluation.findings import Judged
+from ppl_gen.app.evaluation.statistics import rows, table
+from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.inference import code_information
 from ppl_gen.inference.samples.features import Classifier
-from ppl_gen.inference.samples.moments import moments as compare_moments
-from ppl_gen.program import simulate, simulate_sites
+from ppl_gen.inference.samples.moments import Moments, moments
+from ppl_gen.program import simulate_sites
 
-_LEAST = 10  # data that the tests need
-
-
-def expect_enough(fitted: Fitted, asked: Asked) -> None:
-    """Says when there are fewer data than a test needs.
-
-    Raises:
-        ValueError: Then.
-    """
-    if not (asked.moments or asked.two_sample):
-        return
-    domains = (fitted.data.a, fitted.data.b) if fitted.translates else (fitted.data,)
-    n = min(len(domain.test) for domain in domains)
-    n = n if asked.limit is None else min(n, asked.limit)
-    if n < _LEAST:
-        raise ValueError(
-            f"expected at least {_LEAST} test data for --moments and --two-sample, got {n}; raise "
-            "--limit, or give more data"
-        )
+_CODE_DRAWS = 5000
 
 
-def moments(subject: Subject, judged: Judged) -> None:
+def compare_moments(subject: Subject, judged: Judged) -> None:
     """Which moment of the draws is off, and by how many standard errors."""
-    drawn, data, chosen = _samples(subject)
-    found = compare_moments(drawn, data, chosen.features)
+    samples = subject.samples
+    found = moments(samples.drawn, samples.data, samples.chosen.features)
+    verdict = str(found.verdict)
+    judged.table(_moments_table(found))
+    judged.say(f"{verdict} {_said_of_samples(subject)}")
+    judged.record(
+        moments={
+            "features": samples.chosen.words,
+            "data": len(samples.data),
+            "compared": found.count,
+            "worst": found.worst._asdict(),
+            "matched": found.matched,
+            "verdict": verdict,
+        }
+    )
+    judged.picture("moments.png", plots.samples.moments(found, title=subject.fitted.name))
+
+
+def compare_samples(subject: Subject, judged: Judged) -> None:
+    """Distances between draws and test data with errors and p-values, fidelity and diversity."""
+    asked = subject.asked
+    drawn, data, chosen = subject.samples
+    found = rows(drawn, data, chosen, asked.permutations, asked.seed, subject.progress)
+    judged.table(table(found, f"{len(drawn)} draws and {len(data)} test data"))
+    if not asked.moments:  # which has said it
+        judged.say(_said_of_samples(subject))
+    judged.record(
+        two_sample={
+            "features": chosen.words,
+            "data": len(data),
+            "permutations": asked.permutations,
+            **{row.name: row.asdict() for row in found},
+        }
+    )
+    tests = {row.name: row.test for row in found if row.test is not None}
+    judged.picture("two_sample.png", plots.samples.nulls(tests, title=subject.fitted.name))
+
+
+def measure_information(subject: Subject, judged: Judged) -> None:
+    """How many nats the latent codes tell of the draws; with a classifier, as what each is read."""
+    program = subject.fitted.program
+    told = code_information(program, program.posterior, _CODE_DRAWS, seed=subject.asked.seed)
+    result = {}
+    for name, estimate in told.items():
+        judged.row(f"information of code {name}, at least", estimate)
+        result[name] = {
+            "value": float(estimate.value),
+            "standard_error": float(estimate.standard_error),
+        }
+    judged.record(information=result)
+    features = subject.samples.chosen.features
+    if isinstance(features, Classifier):
+        _read_codes(subject, judged, features)
+
+
+def confusion_counts(labels: Tensor, read: Tensor, classes: int) -> Tensor:
+    """How often each class is read as each other.
+
+    Args:
+        labels: What the data are, (N,), from 0 to classes − 1.
+        read: What they are read as, (N,), in the same range.
+        classes: The number of classes.
+
+    Returns:
+        Counts (classes, classes), what they are in rows and what they are read as in columns.
+    """
+    pairs = labels * classes + read
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _moments_table(found: Moments) -> Table:
     shown = Table(
         "moments",
         "compared",
@@ -55,95 +106,40 @@ def moments(subject: Subject, judged: Judged) -> None:
         title="moments",
     )
     for kind, row in found.table().iterrows():
-        farthest = [
-            f"{row['sample']:.4g}",
-            f"{row['data']:.4g}",
-            f"{row['low']:.3g} to {row['high']:.3g}",
-        ]
         shown.add_row(
             str(kind),
             str(row["compared"]),
             str(row["off"]),
             row["farthest"],
-            *farthest,
+            f"{row['sample']:.4g}",
+            f"{row['data']:.4g}",
+            f"{row['low']:.3g} to {row['high']:.3g}",
             f"{row['z']:+.1f}",
         )
-    judged.tables.append(shown)
-    judged.words.append(f"{found.verdict} {_said(subject, drawn, chosen)}")
-    worst = found.worst
-    judged.result["moments"] = {
-        "features": chosen.words,
-        "data": len(data),
-        "compared": found.count,
-        "worst": worst._asdict(),
-        "matched": found.matched,
-        "verdict": found.verdict,
-    }
-    subject.save(judged, "moments.png", plots.samples.moments(found, title=subject.fitted.name))
+    return shown
 
 
-def two_sample(subject: Subject, judged: Judged) -> None:
-    """Distances between draws and test data with errors and p-values, fidelity and diversity."""
-    drawn, data, chosen = _samples(subject)
-    asked = subject.asked
-    found = rows(drawn, data, chosen, asked.permutations, asked.seed, subject.progress)
-    judged.tables.append(table(found, f"{len(drawn)} draws and {len(data)} test data"))
-    if not asked.moments:
-        judged.words.append(_said(subject, drawn, chosen))
-    judged.result["two_sample"] = {
-        "features": chosen.words,
-        "data": len(data),
-        "permutations": asked.permutations,
-        **{row.name: row.asdict() for row in found},
-    }
-    tests = {row.name: row.test for row in found if row.test is not None}
-    subject.save(judged, "two_sample.png", plots.samples.nulls(tests, title=subject.fitted.name))
-
-
-def information(subject: Subject, judged: Judged) -> None:
-    """What the codes of an InfoGAN tell of its draws; and, with a classifier, which class each code
-    is read as.
-    """
-    fitted, n, seed = subject.fitted, 5000, subject.asked.seed
-    told = code_information(fitted.program, fitted.program.posterior, n, seed=seed)
-    for name, estimate in told.items():
-        judged.row(f"information of code {name}, at least", estimate)
-    judged.result["information"] = {
-        name: {"value": float(e.value), "standard_error": float(e.standard_error)}
-        for name, e in told.items()
-    }
-    _, _, chosen = _samples(subject)
-    if not isinstance(chosen.features, Classifier):
-        return
-    with forked(fitted.device, seed):
-        sites = simulate_sites(fitted.program, n)
-    with evaluating(chosen.features):
-        read = chosen.features.predict(sites["x"]["value"])
-    codes = sites["c"]["value"].argmax(-1)
-    side = max(fitted.config.categories, fitted.data.classes)
-    counts = confusions(codes, read, side)
-    judged.result["codes_read_as"] = counts.tolist()
+def _read_codes(subject: Subject, judged: Judged, classifier: Classifier) -> None:
+    """As which class a classifier reads the draws of each value of the code."""
+    fitted = subject.fitted
+    with forked(fitted.device, subject.asked.seed):
+        sites = simulate_sites(fitted.program, _CODE_DRAWS)
+    with evaluating(classifier):
+        read = classifier.predict(sites["x"]["value"])
+    values = fitted.recipe.codes(fitted.config) or 0
+    codes = sites[fitted.recipe.code_site]["value"].argmax(-1)
+    counts = confusion_counts(codes, read, max(values, fitted.data.classes))
+    judged.record(codes_read_as=counts.tolist())
     title = "code of the draw (row) and the class it is read as"
-    subject.save(judged, "confusion.png", plots.games.confusion(counts, title=title))
+    judged.picture("confusion.png", plots.games.confusion(counts, title=title))
 
 
-def confusions(is_: Tensor, read: Tensor, classes: int) -> Tensor:
-    """How often a class is read as another, (classes, classes)."""
-    return torch.bincount(is_ * classes + read, minlength=classes**2).reshape(classes, classes)
-
-
-def _samples(subject: Subject) -> tuple[Tensor, Tensor, Chosen]:
-    """As many draws as there are test data, under the same context; and features, made once."""
-    if subject.sampled is None:
-        fitted, asked = subject.fitted, subject.asked
-        data, *given = subject.head(asked.limit or MOST)
-        chosen = choose(asked.features, fitted.data, asked.seed)
-        with forked(fitted.device, asked.seed):
-            subject.sampled = simulate(fitted.program, len(data), *given), data, chosen
-    return subject.sampled
-
-
-def _said(subject: Subject, drawn: Tensor, chosen: Chosen) -> str:
-    noise = ", drawn with the likelihood's noise" if subject.fitted.explicit else ""
-    given = subject.condition and f",{subject.condition} of each"
+def _said_of_samples(subject: Subject) -> str:
+    drawn, _, chosen = subject.samples
+    noise = ""
+    if subject.fitted.recipe.explicit:
+        noise = ", drawn with the likelihood's noise"
+    given = ""
+    if subject.condition:
+        given = f",{subject.condition} of each"
     return f"Features: {chosen.words}; {len(drawn)} draws{noise}{given}."

@@ -1,119 +1,155 @@
-"""A run between two domains judged: what is lost on the way and back, and what translations are
-taken for.
-"""
+"""A run between two domains: what the way there and back loses, and what translations look like."""
 
 from __future__ import annotations
 
-__all__ = ["translations"]
+__all__ = ["judge_translations"]
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.evaluation.by_samples import confusions
-from ppl_gen.app.evaluation.findings import Judged, Subject, pair
-from ppl_gen.app.evaluation.statistics import MOST, choose, rows, table
+from ppl_gen.app.evaluation.by_samples import confusion_counts
+from ppl_gen.app.evaluation.features import MOST, Chosen, choose
+from ppl_gen.app.evaluation.findings import Judged, value_and_error
+from ppl_gen.app.evaluation.statistics import rows, table
+from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference import cycle_errors
+from ppl_gen.inference.fitting.cycle import CycleErrors
 from ppl_gen.inference.samples.features import Classifier
 from ppl_gen.inference.samples.moments import moments
 
+_AT_ONCE = 500  # images that are translated in one call
 
-class _Way(NamedTuple):
-    """One direction: its name, the images that are translated, the domain they come to, and the
-    translator.
+
+@dataclass(frozen=True, kw_only=True)
+class _Direction:
+    """One of the two directions of translation.
+
+    Attributes:
+        name: "a_to_b" or "b_to_a", in files.
+        source: The test images that are translated.
+        target: The domain that they are translated into.
+        there: Test images of that domain.
+        translator: From images of the one domain to images of the other.
     """
 
     name: str
     source: Split
     target: Dataset
-    reached: Split
+    there: Split
     translator: Any
 
+    @property
+    def words(self) -> str:
+        """The name for people: "a to b"."""
+        return self.name.replace("_", " ")
 
-def translations(subject: Subject, judged: Judged) -> None:
-    """Cycle errors beside the mean image's, and both directions against the other domain's test
-    data.
-    """
-    data, program, limit = subject.fitted.data, subject.fitted.program, subject.asked.limit or MOST
-    a, b = (domain.test.fixed(0, limit) for domain in (data.a, data.b))
-    errors = cycle_errors(program, a.x, b.x)
-    shown = Table(
-        "mean absolute difference per value", "there and back", "mean image", title="cycle"
-    )
-    for side, error, base in (("a", errors.a, errors.mean_a), ("b", errors.b, errors.mean_b)):
-        shown.add_row(f"domain {side}", f"{pair(error)[0]:.4f}", f"{pair(base)[0]:.4f}")
-    judged.tables.append(shown)
-    judged.words.append(
+
+def judge_translations(subject: Subject, judged: Judged) -> None:
+    """The error of the cycle beside that of the mean image, then both directions."""
+    data = subject.fitted.data
+    program = subject.fitted.program
+    limit = subject.asked.limit or MOST
+    a = data.a.test.fixed(0, limit)
+    b = data.b.test.fixed(0, limit)
+    _judge_cycle(cycle_errors(program, a.x, b.x), judged)
+    a_to_b = _Direction(name="a_to_b", source=a, target=data.b, there=b, translator=program.to_b)
+    b_to_a = _Direction(name="b_to_a", source=b, target=data.a, there=a, translator=program.to_a)
+    for direction in (a_to_b, b_to_a):
+        _judge_direction(direction, subject, judged)
+
+
+def _judge_cycle(errors: CycleErrors, judged: Judged) -> None:
+    means = {name: value_and_error(error)[0] for name, error in errors._asdict().items()}
+    heading = "mean absolute difference per value"
+    shown = Table(heading, "there and back", "mean image", title="cycle")
+    for side in ("a", "b"):
+        shown.add_row(f"domain {side}", f"{means[side]:.4f}", f"{means[f'mean_{side}']:.4f}")
+    judged.table(shown)
+    judged.say(
         f"the cycle loses {errors.ratio:.2f} of what the mean image would, in the worse direction"
     )
-    judged.result["cycle"] = {name: pair(error)[0] for name, error in errors._asdict().items()}
-    judged.result["cycle"]["ratio"] = errors.ratio
-    ways = (_Way("a_to_b", a, data.b, b, program.to_b), _Way("b_to_a", b, data.a, a, program.to_a))
-    for way in ways:
-        _judge(subject, judged, way)
+    judged.record(cycle={**means, "ratio": errors.ratio})
 
 
-def _judge(subject: Subject, judged: Judged, way: _Way) -> None:
-    """Translations against the test data of the domain they come to, and how they are read there."""
+def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) -> None:
+    """Translations beside the test data of the domain that they come to."""
     asked = subject.asked
-    with evaluating(way.translator):
-        there = torch.cat([way.translator(part) for part in way.source.x.split(500)])
-    chosen, said = choose(asked.features, way.target, asked.seed), way.name.replace("_", " ")
-    judged.words.append(f"{said}: features {chosen.words}")
+    chosen = choose(asked.features, direction.target, asked.seed)
+    judged.say(f"{direction.words}: features {chosen.words}")
+    with evaluating(direction.translator):
+        parts = [direction.translator(part) for part in direction.source.x.split(_AT_ONCE)]
+    translated = torch.cat(parts)
     result: dict[str, Any] = {"features": chosen.words}
-    judged.result[way.name] = result
     if asked.moments:
-        compared = moments(there, way.reached.x, chosen.features)
-        judged.words.append(f"{said}: {compared.verdict}")
-        result["moments"] = {
-            "compared": compared.count,
-            "worst": compared.worst._asdict(),
-            "matched": compared.matched,
-            "verdict": compared.verdict,
-        }
-        figure = plots.samples.moments(compared, title=f"{said}: {way.target.name}")
-        subject.save(judged, f"moments_{way.name}.png", figure)
+        result["moments"] = _moments(direction, translated, chosen, judged)
     if asked.two_sample:
-        found = rows(there, way.reached.x, chosen, asked.permutations, asked.seed, subject.progress)
-        judged.tables.append(
-            table(found, f"{said}: translations and test data of {way.target.name}")
-        )
+        x = direction.there.x
+        found = rows(translated, x, chosen, asked.permutations, asked.seed, subject.progress)
+        title = f"{direction.words}: translations and test data of {direction.target.name}"
+        judged.table(table(found, title))
         result |= {row.name: row.asdict() for row in found}
-    if isinstance(chosen.features, Classifier) and way.source.y is not None:
-        _read(subject, judged, way, there, chosen.features, way.source.y, result)
+    if isinstance(chosen.features, Classifier):
+        result |= _read_labels(direction, translated, chosen.features, judged)
+    judged.record(**{direction.name: result})
 
 
-def _read(
-    subject: Subject,
-    judged: Judged,
-    way: _Way,
-    there: Tensor,
-    classifier: Classifier,
-    labels: Tensor,
-    result: dict[str, Any],
-) -> None:
-    """How often the target domain's classifier reads the label, before and after translation."""
-    known, classes = labels >= 0, way.target.classes or 0
-    y = labels[known]
-    if not len(y) or int(y.max()) >= classes:
-        return  # other classes than the target domain's
+def _moments(
+    direction: _Direction, translated: Tensor, chosen: Chosen, judged: Judged
+) -> dict[str, Any]:
+    """Which moment of the translations is off."""
+    compared = moments(translated, direction.there.x, chosen.features)
+    verdict = str(compared.verdict)
+    judged.say(f"{direction.words}: {verdict}")
+    figure = plots.samples.moments(compared, title=f"{direction.words}: {direction.target.name}")
+    judged.picture(f"moments_{direction.name}.png", figure)
+    return {
+        "compared": compared.count,
+        "worst": compared.worst._asdict(),
+        "matched": compared.matched,
+        "verdict": verdict,
+    }
+
+
+def _read_labels(
+    direction: _Direction, translated: Tensor, classifier: Classifier, judged: Judged
+) -> dict[str, Any]:
+    """How often the target domain's classifier reads the label, before and after translation.
+
+    Nothing where there are no labels, or labels that the target domain does not have.
+    """
+    if direction.source.y is None:
+        return {}
+    known = direction.source.y >= 0
+    labels = direction.source.y[known]
+    classes = direction.target.classes or 0
+    if not len(labels) or int(labels.max()) >= classes:
+        return {}
+    as_they_are = direction.source.x[known]
+    translated = translated[known]
     with evaluating(classifier):
-        before, after = (classifier.accuracy(x[known], y) for x in (way.source.x, there))
-        counts = {
-            name: confusions(y, classifier.predict(x[known]), classes)
-            for name, x in (("untranslated", way.source.x), ("translated", there))
-        }
-    judged.words.append(
-        f"{way.name.replace('_', ' ')}: {way.target.name}'s classifier reads {before} of the "
+        before = classifier.accuracy(as_they_are, labels)
+        after = classifier.accuracy(translated, labels)
+        counts_before = confusion_counts(labels, classifier.predict(as_they_are), classes)
+        counts_after = confusion_counts(labels, classifier.predict(translated), classes)
+    judged.say(
+        f"{direction.words}: {direction.target.name}'s classifier reads {before} of the "
         f"images rightly as they are, and {after} of them translated"
     )
-    result["read_untranslated"], result["read_translated"] = float(before.value), float(after.value)
-    result["confusion"] = {name: matrix.tolist() for name, matrix in counts.items()}
-    title = f"{way.name.replace('_', ' ')}, translated: {float(after.value):.2f} right"
-    figure = plots.games.confusion(counts["translated"], title=title)
-    subject.save(judged, f"confusion_{way.name}.png", figure)
+    title = f"{direction.words}, translated: {float(after.value):.2f} right"
+    figure = plots.games.confusion(counts_after, title=title)
+    judged.picture(f"confusion_{direction.name}.png", figure)
+    return {
+        "read_untranslated": float(before.value),
+        "read_translated": float(after.value),
+        "confusion": {
+            "untranslated": counts_before.tolist(),
+            "translated": counts_after.tolist(),
+        },
+    }

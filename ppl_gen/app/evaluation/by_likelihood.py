@@ -1,0 +1,247 @@
+"""A run judged in nats: its evidence, how good that number is, and what guide and latents lose."""
+
+from __future__ import annotations
+
+__all__ = [
+    "bound_by_bdmc",
+    "look_for_collapse",
+    "score_by_ais",
+    "score_by_weights",
+    "score_under_noise",
+    "split_gap",
+]
+
+import math
+from typing import Any
+
+from ppl_gen import plots
+from ppl_gen.app.evaluation.findings import Judged, numbers, value_and_error
+from ppl_gen.app.evaluation.subject import Subject
+from ppl_gen.app.ingredients.data import grey
+from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
+from ppl_gen.inference.evidence.weights import k_hat_limit
+from ppl_gen.likelihoods import Gaussian
+from ppl_gen.program import Observed
+
+_ELBO_PARTICLES = 100
+_COLLAPSE_DATA = 1000  # data whose posteriors are compared; time grows with their square
+
+
+def score_by_weights(subject: Subject, judged: Judged) -> None:
+    """log p(x) by importance weights, and the ELBO, averaged over all test data."""
+    asked = subject.asked
+    config = subject.fitted.config
+    draws = min(asked.particles, _ELBO_PARTICLES)
+    bound = _elbo(subject, subject.x, *subject.given, particles=draws).mean()
+    evidence = _weighted(subject, subject.x, *subject.given, progress=subject.progress)
+    mean = evidence.mean()
+    _expect_finite(mean, subject)
+    spread = None
+    if len(subject.x) > 1 and mean.sampling_error is not None:
+        spread = float(mean.sampling_error)
+    ess = None if mean.ess is None else float(mean.ess)
+    limit = k_hat_limit(asked.particles)
+    heavy = None
+    if evidence.k_hat is not None:
+        heavy = float((evidence.k_hat > limit).double().mean())
+    judged.record(
+        unit="nats per datum",
+        **numbers("log_evidence", "standard_error", mean),
+        sampling_error=spread,
+        **numbers("elbo", "elbo_standard_error", bound),
+        elbo_particles=draws,
+        particles=asked.particles,
+        conditional=bool(subject.given),
+        binarize=config.binarize,
+        ess_smallest=ess,
+        k_hat_limit=limit,
+        k_hat_above_limit=heavy,
+    )
+    judged.row(f"test log evidence{subject.condition}", mean)
+    judged.row(f"test ELBO{subject.condition}", bound)
+    judged.say(
+        f"{asked.particles} particles, binarisation {config.binarize or 'none'}, likelihood "
+        f"{config.likelihood}; smallest effective sample size {ess or 0:.0f}; "
+        "another test set of this size would move the average by about "
+        f"{spread or math.nan:.2f}"
+    )
+    if heavy:
+        judged.say(
+            f"Pareto k̂ is above {limit:.2f} for {heavy:.1%} of the data: their weights have "
+            "heavy tails, and their evidence is likely higher; raise --particles, or ask for "
+            "--ais"
+        )
+
+
+def score_by_ais(subject: Subject, judged: Judged) -> None:
+    """log p(x) by annealed importance sampling, beside importance weights on the same data."""
+    asked = subject.asked
+    data = (subject.x_first, *subject.given_first)
+    annealed = subject.annealed
+    weighted = _weighted(subject, *data)
+    bound = _elbo(subject, *data, particles=_ELBO_PARTICLES)
+    first = f"first {len(subject.x_first)}"
+    judged.row(f"AIS, {first}", annealed)
+    judged.row(f"importance weights, {first}", weighted)
+    ess = None if annealed.ess is None else float(annealed.ess.mean())
+    judged.record(
+        ais={
+            **numbers("log_evidence", "standard_error", annealed.mean()),
+            **numbers("importance_weighted", "importance_weighted_standard_error", weighted.mean()),
+            "data": len(subject.x_first),
+            "chains": asked.chains,
+            "temperatures": asked.temperatures,
+            "ess_mean": ess,
+        }
+    )
+    points = {
+        "ELBO": value_and_error(bound),
+        f"importance weights, {asked.particles}": value_and_error(weighted),
+        "AIS": value_and_error(annealed),
+    }
+    figure = plots.evidence.bounds(points, title=f"log p(x) of the {first} test data")
+    judged.picture("evidence.png", figure)
+
+
+def bound_by_bdmc(subject: Subject, judged: Judged) -> None:
+    """log p(x) bounded from both sides by bidirectional Monte Carlo, on data the program draws."""
+    count = len(subject.x_first)
+    sandwich = bdmc(subject.fitted.program, count, *subject.given_first, **subject.annealing)
+    gap = sandwich.mean_gap
+    drawn = f"{count} drawn"
+    judged.row(f"BDMC below, {drawn}", sandwich.lower)
+    judged.row(f"BDMC above, {drawn}", sandwich.upper)
+    judged.row(f"BDMC gap, {drawn}", gap)
+    judged.record(
+        bdmc={
+            **numbers("lower", "lower_standard_error", sandwich.lower.mean()),
+            **numbers("upper", "upper_standard_error", sandwich.upper.mean()),
+            **numbers("gap", "gap_standard_error", gap),
+            "data": count,
+            "chains": subject.asked.chains,
+            "temperatures": subject.asked.temperatures,
+        }
+    )
+    judged.say(
+        f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test "
+        "data, which are like them as far as the model is good, by about as much"
+    )
+    title = f"BDMC of {drawn} data"
+    figure = plots.evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=title)
+    judged.picture("sandwich.png", figure)
+
+
+def split_gap(subject: Subject, judged: Judged) -> None:
+    """The gap between ELBO and evidence and its parts, the evidence being that of AIS."""
+    found = gaps(
+        subject.fitted.program,
+        None,
+        subject.x_first,
+        *subject.given_first,
+        evidence=subject.annealed,
+        seed=subject.asked.seed,
+        progress=subject.progress,
+    )
+    verdict = str(found.verdict)
+    result: dict[str, Any] = {}
+    bars = {}
+    for name, part in found.parts.items():
+        is_part_of_another = "of it" in name
+        heading = name if is_part_of_another else f"{name} gap"
+        judged.row(heading, part)
+        result[name] = numbers("value", "standard_error", part.mean())
+        bars[name] = value_and_error(part)
+    judged.record(gaps={**result, "data": len(subject.x_first), "verdict": verdict})
+    judged.say(verdict)
+    figure = plots.evidence.gap_bars(bars, title="between the ELBO and the evidence")
+    judged.picture("gaps.png", figure)
+
+
+def look_for_collapse(subject: Subject, judged: Judged) -> None:
+    """Which latents the guide uses, and how many nats they tell of the data."""
+    x, *given = subject.head(_COLLAPSE_DATA)
+    found = collapse(subject.fitted.program, None, x, *given, seed=subject.asked.seed)
+    verdict = list(found.verdict)
+    information = found.mutual_information
+    judged.row("KL of guide from prior", found.rate)
+    judged.row("mutual information of x and z", information)
+    judged.record(
+        collapse={
+            "latents": len(found.names),
+            "dead": found.dead,
+            "collapsed": found.collapsed,
+            **numbers("rate", "rate_standard_error", found.rate.mean()),
+            **numbers(
+                "mutual_information", "mutual_information_standard_error", information.mean()
+            ),
+            "kl": found.kl.tolist(),
+            "activity": found.activity.tolist(),
+            "data": len(x),
+            "verdict": verdict,
+        }
+    )
+    for sentence in verdict:
+        judged.say(sentence)
+    prior = (found.prior_mean, found.prior_sd)
+    figure = plots.evidence.collapse_panel(found.means, found.sds, found.kl, found.active, prior)
+    judged.picture("collapse.png", figure)
+
+
+def score_under_noise(subject: Subject, judged: Judged) -> None:
+    """log p(x) of the program under Gaussian noise ε, by AIS from the prior, on data in grey.
+
+    BDMC bounds it from both sides where it is asked for.
+    """
+    asked = subject.asked
+    fitted = subject.fitted
+    epsilon = asked.epsilon or 0.0
+    program = Observed(fitted.program, Gaussian(epsilon)).to(fitted.device)
+    test = grey(fitted.config).to(fitted.device).test.fixed(0, len(subject.x_first))
+    given = fitted.context(test)
+    options = {**subject.annealing, "guide": None}
+    evidence = ais(program, test.x, *given, **options)
+    judged.row(f"AIS under noise of {epsilon:g}, first {len(test)} grey", evidence)
+    result = {
+        "epsilon": epsilon,
+        "data": len(test),
+        "chains": asked.chains,
+        "temperatures": asked.temperatures,
+        **numbers("log_evidence", "standard_error", evidence.mean()),
+    }
+    if asked.bdmc:
+        sandwich = bdmc(program, len(test), *given, **options)
+        judged.row(f"BDMC gap under noise, {len(test)} drawn", sandwich.mean_gap)
+        result |= numbers("bdmc_gap", "bdmc_gap_standard_error", sandwich.mean_gap)
+        judged.say(f"under the noise: {sandwich}")
+    judged.record(noise=result)
+    if fitted.config.binarize:
+        judged.say(
+            "nats under noise are densities of grey data: not to be held beside those of binary "
+            "pixels"
+        )
+
+
+def _elbo(subject: Subject, *data: Any, particles: int) -> Estimate:
+    program = subject.fitted.program
+    return elbo(program, None, *data, particles=particles, seed=subject.asked.seed)
+
+
+def _weighted(subject: Subject, *data: Any, progress: bool = False) -> Estimate:
+    asked = subject.asked
+    return log_evidence(
+        subject.fitted.program,
+        None,
+        *data,
+        particles=asked.particles,
+        seed=asked.seed,
+        progress=progress,
+    )
+
+
+def _expect_finite(mean: Estimate, subject: Subject) -> None:
+    value = float(mean.value)
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the log evidence of the run {subject.fitted.run.folder} is {value}: its weights have "
+            "run away; fit it anew"
+        )
