@@ -30,31 +30,38 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 **Examples**
 
-* `ppl-gen fit vae` fits a VAE to scikit-learn's digits, with nothing to download; `ppl-gen fit dcgan` a GAN
+* `ppl-gen fit vae` fits a VAE to scikit-learn's digits, with nothing to download;
+  `ppl-gen fit dcgan` a GAN
 
 * `ppl-gen fit conv-vae --data mnist --download --latent-dim 50 --out runs/mnist`
 
-* `ppl-gen fit cvae --data photos/ --likelihood gaussian` takes a folder of images, one folder per class
+* `ppl-gen fit cvae --data photos/ --likelihood gaussian` takes a folder of images, one folder per
+  class
 
-* `ppl-gen fit cycle-gan --data-a digits --data-b mnist:8x8` translates between two domains without pairs
+* `ppl-gen fit cycle-gan --data-a digits --data-b mnist:8x8` translates between two domains
+  without pairs
 
 * `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
 
 * `ppl-gen evaluate runs/mnist` prints the test log evidence with its standard error
 
-* `ppl-gen evaluate runs/mnist --ais --bdmc --gaps --collapse` says how good that number, the guide and the latents are
+* `ppl-gen evaluate runs/mnist --ais --bdmc --gaps --collapse` says how good that number, the
+  guide and the latents are
 
-* `ppl-gen evaluate runs/mnist --moments --two-sample` holds its draws against test data, as it does for a GAN
+* `ppl-gen evaluate runs/mnist --moments --two-sample` holds its draws against test data, as it
+  does for a GAN
 
 * `ppl-gen evaluate runs/vae-digits runs/dcgan-digits` puts runs of the same data into one table
 
 * `ppl-gen fit vae --objective iwae --particles 50` takes a tighter bound
 
-* `ppl-gen compare eight-schools` holds variational inference against MCMC; so does `ppl-gen compare runs/mnist`
+* `ppl-gen compare eight-schools` holds variational inference against MCMC; so does
+  `ppl-gen compare runs/mnist`
 
 * `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures
 
-* `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an image for each
+* `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an
+  image for each
 """
 
 app = typer.Typer(

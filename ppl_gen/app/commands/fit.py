@@ -22,7 +22,7 @@ from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import recipe_of
-from ppl_gen.app.run import progress
+from ppl_gen.app.run import pictures, progress
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run, expect_new_run
 from ppl_gen.app.run.opened import Fitted
@@ -266,7 +266,7 @@ def _warnings_as_lines(console: Console) -> Iterator[None]:
 
 
 def _draw_pictures(training: _Training, console: Console) -> None:
-    """Draws the pictures of the model's recipe into the folder of the run."""
+    """Draws the pictures of the fit into the folder of the run."""
     fitted = Fitted(
         run=training.run,
         program=training.fitting.shown,
@@ -275,5 +275,4 @@ def _draw_pictures(training: _Training, console: Console) -> None:
         device=training.device,
         epoch=training.config.passes,
     )
-    paths = [str(draw(fitted)) for draw in training.recipe.pictures()]
-    console.print("pictures: " + ", ".join(paths), soft_wrap=True)
+    pictures.draw_all(fitted, console)

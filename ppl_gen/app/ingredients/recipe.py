@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Recipe"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,18 +28,6 @@ def _no_check(config: Config) -> None:
     return
 
 
-def _judged_by_draws() -> Sequence[Any]:
-    from ppl_gen.app.evaluation import judges
-
-    return judges.IMPLICIT
-
-
-def _pictures_of_draws() -> Sequence[Callable[..., Any]]:
-    from ppl_gen.app.run import pictures
-
-    return (pictures.samples, pictures.training)
-
-
 def _no_codes(config: Config) -> int | None:
     return None
 
@@ -48,7 +36,8 @@ def _no_codes(config: Config) -> int | None:
 class Recipe:
     """Everything that the command knows about one model.
 
-    A field that has a default is as it suits a model that draws data and has no likelihood.
+    How a model is judged, and what is drawn of it, follows from `explicit`, `translates` and
+    `code_site`. A field left out is as it suits a model that draws data and has no likelihood.
 
     Attributes:
         name: What the user calls the model.
@@ -67,14 +56,10 @@ class Recipe:
         learning_rate: Of Adam, where --lr is left out.
         epochs: Passes over the training data, where --epochs is left out; None for as many as make
             3000 steps.
-        judges: The judges of `ppl-gen evaluate` for the model, in their order: records of
-            `evaluation.judges`.
-        pictures: What is drawn after a fit: functions of `run.pictures` from a `Fitted` to the path
-            of the picture.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.
-        code_site: The name of the latent site that holds the code in one-hot form, (N, values); empty
-            if there is none.
+        code_site: The name of the latent site that holds the code in one-hot form, (N, values);
+            empty if there is none.
     """
 
     name: str
@@ -89,8 +74,6 @@ class Recipe:
     translates: bool = False
     learning_rate: float = 5e-4
     epochs: int | None = None
-    judges: Callable[[], Sequence[Any]] = _judged_by_draws
-    pictures: Callable[[], Sequence[Callable[..., Any]]] = _pictures_of_draws
     codes: Callable[[Config], int | None] = _no_codes
     code_site: str = ""
 

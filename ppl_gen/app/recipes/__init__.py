@@ -26,7 +26,7 @@ from ppl_gen.names import resolve
 
 
 def _discovered() -> dict[str, Recipe]:
-    """The recipe of every module in this folder by the model's name, in the order of their places."""
+    """The recipe of each module in this folder, by the name of its model, in order."""
     found: list[Recipe] = []
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         found.append(importlib.import_module(module.name).RECIPE)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients import explicit
 from ppl_gen.app.ingredients.checks import check_objective
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import BY_SVI, DATA_SET, ENGINE, LATENT_DIM, LIKELIHOOD, SEED, TRAINING
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
 
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
@@ -20,16 +22,20 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
     return models.conv_vae(data.shape, config.latent_dim, likelihood=likelihood(config, data))
 
 
+def _fitting(start: Start) -> Fitting:
+    from ppl_gen.app.ingredients.svi import by_svi
+
+    return by_svi(start)
+
+
 RECIPE = Recipe(
     name="conv-vae",
     place=12,
     options=(*DATA_SET, LIKELIHOOD, LATENT_DIM, *TRAINING, *BY_SVI, SEED, ENGINE),
     program=_program,
-    fitting=explicit.by_svi,
+    fitting=_fitting,
     check=check_objective,
     explicit=True,
     learning_rate=1e-3,
     epochs=20,
-    judges=explicit.judges,
-    pictures=explicit.pictures,
 )

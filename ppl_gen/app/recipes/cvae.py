@@ -7,13 +7,13 @@ __all__ = ["RECIPE"]
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients import explicit
 from ppl_gen.app.ingredients.checks import check_objective
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import BY_SVI, DATA_SET, ENGINE, LATENT_DIM, LIKELIHOOD, SEED, TRAINING
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
 
 
 def _condition(config: Config, data: Any) -> Conditioning:
@@ -35,17 +35,21 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
     )
 
 
+def _fitting(start: Start) -> Fitting:
+    from ppl_gen.app.ingredients.svi import by_svi
+
+    return by_svi(start)
+
+
 RECIPE = Recipe(
     name="cvae",
     place=11,
     options=(*DATA_SET, LIKELIHOOD, LATENT_DIM, *TRAINING, *BY_SVI, SEED, ENGINE),
     program=_program,
     condition=_condition,
-    fitting=explicit.by_svi,
+    fitting=_fitting,
     check=check_objective,
     explicit=True,
     learning_rate=1e-3,
     epochs=20,
-    judges=explicit.judges,
-    pictures=explicit.pictures,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
@@ -69,18 +68,6 @@ def _fitting(start: Start) -> Fitting:
     return between_domains(start)
 
 
-def _judges() -> Sequence[Any]:
-    from ppl_gen.app.evaluation import judges
-
-    return judges.TRANSLATING
-
-
-def _pictures() -> Sequence[Callable[..., Any]]:
-    from ppl_gen.app.run import pictures
-
-    return (pictures.translations, pictures.training)
-
-
 RECIPE = Recipe(
     name="cycle-gan",
     place=30,
@@ -97,6 +84,4 @@ RECIPE = Recipe(
     check=check_loss,
     translates=True,
     learning_rate=1e-3,
-    judges=_judges,
-    pictures=_pictures,
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 __all__ = ["RECIPE"]
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
@@ -64,12 +63,6 @@ def _fitting(start: Start) -> Fitting:
     return against_critic(start, critics.mlp_critic(start.data.shape), loss, remark)
 
 
-def _judges() -> Sequence[Any]:
-    from ppl_gen.app.evaluation import judges
-
-    return (*judges.IMPLICIT, judges.INFORMATION)
-
-
 RECIPE = Recipe(
     name="infogan",
     place=23,
@@ -77,7 +70,6 @@ RECIPE = Recipe(
     program=_program,
     fitting=_fitting,
     check=check_loss,
-    judges=_judges,
     codes=lambda config: int(config.categories),
     code_site="c",
 )

@@ -41,8 +41,13 @@ class _Conditions:
 
 
 def draw_all(fitted: Fitted, console: Console) -> None:
-    """Draws the pictures that the run's recipe names, and prints where they lie."""
-    paths = [picture(fitted) for picture in fitted.recipe.pictures()]
+    """Draws the pictures that a new fit can have, and prints where they lie."""
+    if fitted.recipe.translates:
+        paths = [translations(fitted), training(fitted)]
+    elif fitted.recipe.explicit:
+        paths = [samples(fitted), reconstructions(fitted), training(fitted)]
+    else:
+        paths = [samples(fitted), training(fitted)]
     console.print("pictures: " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
