@@ -1,355 +1,370 @@
-"""One descent step as a graph: loss, gradients and, where it pays to compile, the optimiser's
-update with them.
-"""
+"""A step of gradient descent as a graph: loss, gradient and, where it pays, the update."""
 
 from __future__ import annotations
 
-__all__ = ["Adam", "Descent"]
+__all__ = ["Descent", "Stepped"]
 
+import math
+import operator
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ppl_gen.inference.engine.adam import Adam
 from ppl_gen.inference.engine.graphs import Functional, shapes
-from ppl_gen.inference.engine.replay import COMPILE_AFTER, Replay
-from ppl_gen.pyro_patches import global_norm, mark_as_stepped, step_hooks
+from ppl_gen.inference.engine.replay import Engine, Replay, plan
+from ppl_gen.pyro_patches import global_norm
 
+Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
+
+# With more than so many sets of constants, each of which needs a graph, the steps run eagerly.
+_MOST_CONSTANTS = 8
+
+
+class Stepped(NamedTuple):
+    """What a step went by.
+
+    Attributes:
+        loss: The loss before the update, a scalar.
+        norm: The norm of its gradient in all parameters, before clipping.
+    """
+
+    loss: Tensor
+    norm: Tensor
+
+
+class _Computed(NamedTuple):
+    """The loss and its gradient.
+
+    Attributes:
+        loss: The loss, a scalar.
+        norm: The norm of its gradient in all parameters.
+        updated: Whether the graph has made the update as well, which it leaves out if loss or norm
+            is not finite. If False, the gradients are in the parameters.
+    """
+
+    loss: Tensor
+    norm: Tensor
+    updated: bool
+
+
+class _Constants(NamedTuple):
+    """What a graph takes for granted besides shapes: with other constants, another is traced.
+
+    Attributes:
+        needed: Whether each parameter needs a gradient.
+        numbers: The numbers that the modules hold.
+        dtype: The type of the weight.
+        weighted: Whether there is a weight.
+        adam: The options of Adam, where its update is part of the graph; else None.
+    """
+
+    needed: tuple[bool, ...]
+    numbers: tuple[Any, ...]
+    dtype: torch.dtype
+    weighted: bool
+    adam: Hashable
+
+
+class _Inputs(NamedTuple):
+    """What a graph of the loss is called with.
+
+    Attributes:
+        tensors: Parameters and buffers of the modules, then the batch, then the weight if any.
+        held: The number of parameters and buffers.
+        width: The number of tensors in the batch.
+    """
+
+    tensors: tuple[Tensor, ...]
+    held: int
+    width: int
+
+    @property
+    def rows(self) -> range:
+        """The indices of the batch, whose first axis is the data."""
+        return range(self.held, self.held + self.width)
 
 
 class Descent:
-    """θ ← θ − update(∇ loss(θ)): the gradient by an engine, the update by torch's optimiser, or by
-    the same graph.
+    """θ ← θ − update(∇ loss(θ)), the gradient by an engine, the update by a torch optimiser.
+
+    The update of Adam and AdamW is compiled together with the gradient, where that pays.
 
     Args:
         loss: From (batch, weight) to a scalar; weight is a tensor or None.
+        backward: From (batch, weight) to the same scalar, adding its gradient to those in the
+            parameters: what the engine "eager" calls.
         parts: The programs, guides and objectives whose modules hold the parameters.
-        optimizer: A torch optimiser. The update of Adam and AdamW is compiled together with the
-            gradient.
-        replay: The engine of loss and gradient.
-        clip: The largest norm of the gradient.
-        eager: From (batch, weight) to the loss, leaving gradients in the parameters; the lowest
-            rung.
+        optimizer: The optimiser of the parameters θ to train.
+        engine: How loss and gradient are computed: "auto", "inductor", "fx" or "eager".
+        steps: How many steps are to come, if known: "auto" compiles when they pay for it.
+        clip: The largest norm of the gradient; longer ones are scaled down to it. None clips none.
+
+    Attributes:
+        parameters: Those of the optimiser, θ.
+
+    Raises:
+        ValueError: If the engine is unknown.
     """
 
     def __init__(
         self,
         loss: Loss,
+        backward: Loss,
         parts: Sequence[Any],
         optimizer: torch.optim.Optimizer,
-        replay: Replay,
-        clip: float | None,
-        eager: Loss,
+        *,
+        engine: Engine = "auto",
+        steps: int | None = None,
+        clip: float | None = None,
     ) -> None:
-        self.pure, self.optimizer, self.replay, self.clip, self.eager = (
-            Functional(loss, *parts),
-            optimizer,
-            replay,
-            clip,
-            eager,
-        )
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        place = {id(t): i for i, t in enumerate(self.pure.tensors)}
-        self.places = [place[id(p)] for p in self.parameters if id(p) in place]
-        if len(self.places) < len(self.parameters):
-            if replay.engine not in ("auto", "eager"):
+        self.parameters = _parameters_of(optimizer)
+        self._pure = Functional(loss, *parts)
+        self._backward = backward
+        self._optimizer = optimizer
+        self._clip = clip
+        self._steps_done = 0
+        self._gradient = Replay(engine, steps, what="objective")
+        self._whole = Replay("inductor", what="descent step")
+        self._adam = Adam.of(optimizer)
+        self._seen: set[_Constants] = set()
+        # Where each parameter is among the tensors of the modules.
+        place = {id(tensor): i for i, tensor in enumerate(self._pure.tensors)}
+        self._places = [place[id(p)] for p in self.parameters if id(p) in place]
+        self._traceable = len(self._places) == len(self.parameters)
+        if not self._traceable:
+            self._gradient.lower("eager")
+            if engine in ("inductor", "fx"):
                 warnings.warn(
                     "the optimiser holds parameters that no module of program and guide has: eager",
-                    stacklevel=4,
+                    stacklevel=3,
                 )
-            replay.engine = "eager"
-        self.adam = Adam.of(optimizer)
-        self.compiled = Replay("inductor", what="descent step")
-        self.used: list[int] = []
-        self.calls = 0
-        self.pending = False
-        self._statics: dict[Hashable, int] = {}
-        self._last_static: Hashable = None
-        self._number = 0
 
-    @property
-    def rung(self) -> str:
-        """Where the last step was computed: "eager", "fx" or "inductor"."""
-        return self.compiled.rung if self.compiled.rung != "eager" else self.replay.rung
+    def step(
+        self, batch: Batch, weight: float | None, failure: Callable[[Tensor], Exception]
+    ) -> Stepped:
+        """Makes one step, unless the loss or its gradient is not finite.
 
-    def gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> tuple[Tensor, Tensor]:
-        """The loss and the norm of its gradient; in the compiled case the update has been made, if
-        both are finite.
+        Args:
+            batch: The data of the loss, each tensor with the data on its first axis.
+            weight: The weight that the loss takes, or None.
+            failure: From the loss to the exception to raise where the step cannot be made. It finds
+                the gradients in the parameters.
 
         Raises:
-            ValueError: If the optimiser has other parameters than when this was made.
+            ValueError: If the optimiser or a module has other parameters than at construction, or
+                if no parameter gets a gradient.
+            Exception: What `failure` returns; no parameter has been changed then.
         """
-        self.calls += 1
-        held = self.pure.tensors
-        self._expect_the_same_parameters(held)
-        kind: dict[str, Any] = {
-            "dtype": self.parameters[0].dtype,
-            "device": self.parameters[0].device,
-        }
-        weights = () if weight is None else (torch.as_tensor(weight, **kind),)
-        needed = tuple([p.requires_grad for p in self.parameters])
-        compiles = self._compiles()
-        settings = self.adam.settings if compiles and self.adam is not None else None
-        static = self._numbered((needed, self.pure.numbers, kind["dtype"], len(weights), settings))
-        rows = range(len(held), len(held) + len(batch))
-        inputs = (*held, *batch, *weights)
-        self.pending = True
-        if compiles and self.replay.engine != "eager" and self.adam is not None:
-            self.compiled.rows = rows
-            step = partial(self._descend, needed, len(batch), len(inputs))
-            tensors = self.adam.inputs(needed)
-            found = self.compiled(
-                step, *inputs, *tensors, eager=lambda *_: (), key=(static, shapes(batch))
-            )
-            if (
-                self.compiled.highest != "inductor"
-            ):  # what it could not do, the gradient alone could not do either
-                self.replay.engine = self.compiled.highest
-            if found:
-                self.pending = False
-                return found
-        self.replay.rows = rows
-        loss, norm, *gradients = self.replay(
-            partial(self._differentiate, needed, len(batch)),
-            *inputs,
-            eager=partial(self._eager, batch, weight),
-            key=(static, shapes(batch)),
-        )
-        if gradients:
-            for p in self.parameters:
-                p.grad = None
-            for i, gradient in zip(self.used, gradients, strict=True):
-                self.parameters[i].grad = gradient
-        return loss, norm
+        self._steps_done += 1
+        loss, norm, updated = self._compute(batch, weight)
+        if not math.isfinite(float(loss + norm)):
+            if updated:
+                self._backward_anew(batch, weight)
+            raise failure(loss)
+        if not updated:
+            if self._clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self._clip, norm)
+            self._optimizer.step()
+        return Stepped(loss, norm)
 
-    def _expect_the_same_parameters(self, held: list[Tensor]) -> None:
-        now = [p for group in self.optimizer.param_groups for p in group["params"]]
-        same = len(now) == len(self.parameters) and all(
-            p is q for p, q in zip(now, self.parameters, strict=True)
+    def _compute(self, batch: Batch, weight: float | None) -> _Computed:
+        """The loss and its gradient; with them the update, where that is compiled."""
+        held = self._pure.tensors
+        self._expect_same_parameters(held)
+        dtype = self.parameters[0].dtype
+        weights: Batch = ()
+        if weight is not None:
+            device = self.parameters[0].device
+            weights = (torch.as_tensor(weight, dtype=dtype, device=device),)
+        inputs = _Inputs((*held, *batch, *weights), len(held), len(batch))
+
+        adam = self._adam_to_compile()
+        options = None
+        if adam is not None:
+            options = adam.settings
+        constants = _Constants(
+            needed=tuple([p.requires_grad for p in self.parameters]),
+            numbers=self._pure.numbers,
+            dtype=dtype,
+            weighted=weight is not None,
+            adam=options,
         )
-        traceable = len(self.places) == len(self.parameters)
-        if not same or (
-            traceable and any(held[i] is not p for i, p in zip(self.places, now, strict=True))
-        ):
+        if constants not in self._seen:
+            self._remember(constants)
+        key = (constants, shapes(batch))
+
+        if adam is not None and self._gradient.highest != "eager":
+            computed = self._step_by_graph(adam, constants.needed, inputs, key)
+            if computed is not None:
+                return computed
+        eager = partial(self._differentiate_eagerly, batch, weight)
+        return self._differentiate_by_engine(constants.needed, inputs, key, eager)
+
+    def _expect_same_parameters(self, held: Sequence[Tensor]) -> None:
+        """Raises ValueError if optimiser or modules hold other parameters than at construction."""
+        same = _are_same(_parameters_of(self._optimizer), self.parameters)
+        if same and self._traceable:
+            same = _are_same([held[i] for i in self._places], self.parameters)
+        if not same:
             raise ValueError(
                 "expected the parameters that the step was built with, got others, in the "
                 "optimiser or in the program; build the optimiser and the step anew"
             )
 
-    def _numbered(self, static: Hashable) -> int:
-        """A number for what a graph takes for granted, so that it is hashed where it changes and
-        not at every step.
+    def _adam_to_compile(self) -> Adam | None:
+        """Adam, if its update is to be compiled with the gradient: where that pays and can be."""
+        calls = max(self._steps_done, self._gradient.calls or 0)
+        pays = plan(calls, self._gradient.engine) == "inductor"
+        if not pays or self._gradient.highest != "inductor":
+            return None
+        if self._adam is None or not self._adam.usable:
+            return None
+        return self._adam
 
-        Where it changes at every step, as a temperature in Python does, the steps run eagerly.
-        """
-        if static == self._last_static:
-            return self._number
-        self._last_static, self._number = (
-            static,
-            self._statics.setdefault(static, len(self._statics)),
-        )
-        if len(self._statics) > 8 and self.replay.engine != "eager":
-            self.replay.engine = "eager"
+    def _remember(self, constants: _Constants) -> None:
+        """Notes new constants; if they keep changing, as a temperature may, steps run eagerly."""
+        self._seen.add(constants)
+        if len(self._seen) > _MOST_CONSTANTS and self._gradient.highest != "eager":
+            self._gradient.lower("eager")
             warnings.warn(
                 "numbers of the program or the optimiser change all the time, and each would "
                 "need a graph of its own: the steps run eagerly; hold what is annealed in a "
                 "tensor (a buffer) to keep the engine",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        return self._number
 
-    def show_gradients(self, batch: tuple[Tensor, ...], weight: float | None) -> None:
-        """Leaves gradients in the parameters where the compiled step has not, to say which are not
-        finite.
-        """
-        if not self.pending:
-            self.eager(batch, weight)
-
-    def update(self, norm: Tensor) -> None:
-        """The optimiser's step, clipped, where the graph has not made it already."""
-        if self.pending:
-            if self.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
-            self.optimizer.step()
-
-    def _compiles(self) -> bool:
-        """Whether the whole step is to be compiled: the engine is to, pays, can, and the optimiser
-        is one that is known.
-        """
-        replay = self.replay
-        due = replay.engine == "inductor" or max(self.calls, replay.calls or 0) >= COMPILE_AFTER
-        return (
-            due
-            and replay.engine in ("auto", "inductor")
-            and self.adam is not None
-            and self.adam.usable
+    def _step_by_graph(
+        self, adam: Adam, needed: tuple[bool, ...], inputs: _Inputs, key: Hashable
+    ) -> _Computed | None:
+        """The whole step, by one graph; None, with nothing done, where there is no such graph."""
+        result = self._whole(
+            partial(self._descend, adam, needed, inputs.width, len(inputs.tensors)),
+            *inputs.tensors,
+            *adam.inputs(needed),
+            eager=_nothing,
+            key=key,
+            rows=inputs.rows,
         )
+        # What cannot be traced or compiled with the update cannot be without it.
+        self._gradient.lower(self._whole.highest)
+        if result is None:
+            return None
+        loss, norm = result
+        return _Computed(loss, norm, updated=True)
+
+    def _differentiate_by_engine(
+        self, needed: tuple[bool, ...], inputs: _Inputs, key: Hashable, eager: Callable[..., Any]
+    ) -> _Computed:
+        """The loss, its gradient left in the parameters."""
+        loss, norm, *gradients = self._gradient(
+            partial(self._differentiate, needed, inputs.width),
+            *inputs.tensors,
+            eager=eager,
+            key=key,
+            rows=inputs.rows,
+        )
+        for p, gradient in zip(self.parameters, gradients, strict=True):
+            p.grad = gradient
+        return _Computed(loss, norm, updated=False)
 
     def _differentiate(
         self, needed: Sequence[bool], width: int, *inputs: Tensor
-    ) -> tuple[Tensor, ...]:
-        """(loss, norm, *gradients) as a pure function of parameters, buffers, batch and weight."""
-        first = len(self.pure.tensors)
-        tensors, rest = list(inputs[:first]), inputs[first:]
-        trained = [i for i, need in enumerate(needed) if need]
-        leaves = [tensors[self.places[i]].detach().requires_grad_() for i in trained]
-        for i, leaf in zip(trained, leaves, strict=True):
-            tensors[self.places[i]] = leaf
+    ) -> tuple[Tensor | None, ...]:
+        """(loss, norm, *gradients) as a pure function of the inputs of a graph.
+
+        A gradient is None where none is needed, or where the loss does not depend on the parameter.
+        """
+        held = len(self._pure.tensors)
+        tensors = list(inputs[:held])
+        batch = inputs[held : held + width]
+        weight = None
+        if len(inputs) > held + width:
+            weight = inputs[-1]
+        leaves = []
+        for place, need in zip(self._places, needed, strict=True):
+            if need:
+                leaf = tensors[place].detach().requires_grad_()
+                tensors[place] = leaf
+                leaves.append(leaf)
         with torch.enable_grad():
-            loss = self.pure(tensors, rest[:width], *(rest[width:] or (None,)))
-            found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        self.used = [i for i, g in zip(trained, found, strict=True) if g is not None]
-        gradients = [g for g in found if g is not None]
-        if not gradients:
-            raise _NoGradient
-        return (
-            loss.detach(),
-            torch.stack([torch.linalg.vector_norm(g) for g in gradients]).norm(),
-            *gradients,
-        )
+            loss = self._pure(tensors, batch, weight)
+            found = iter(torch.autograd.grad(loss, leaves, allow_unused=True))
+        gradients = []
+        for need in needed:
+            gradient = None
+            if need:
+                gradient = next(found)
+            gradients.append(gradient)
+        norms = [torch.linalg.vector_norm(g) for g in _expect_some(gradients)]
+        return loss.detach(), torch.stack(norms).norm(), *gradients
 
     def _descend(
-        self, needed: Sequence[bool], width: int, count: int, *inputs: Tensor
-    ) -> tuple[Tensor, ...]:
-        """(loss, norm), with Adam's update made in place; nothing is changed where either is not
-        finite.
+        self, adam: Adam, needed: Sequence[bool], width: int, count: int, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(loss, norm), with Adam's update made in place where both are finite.
+
+        The first `count` inputs are those of the loss, the others those of Adam.
         """
         loss, norm, *gradients = self._differentiate(needed, width, *inputs[:count])
-        if self.clip is not None:
-            gradients = [g * (self.clip / (norm + 1e-6)).clamp(max=1.0) for g in gradients]
-        assert self.adam is not None
-        parameters = [inputs[self.places[i]] for i in self.used]
-        self.adam.apply(
-            self.used, parameters, gradients, inputs[count:], torch.isfinite(loss + norm)
-        )
+        assert loss is not None
+        assert norm is not None
+        scale = None
+        if self._clip is not None:
+            scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
+        finite = torch.isfinite(loss + norm)
+        for i, gradient in enumerate(gradients):
+            if gradient is None:
+                continue
+            if scale is not None:
+                gradient = gradient * scale
+            parameter = inputs[self._places[i]]
+            adam.update(i, parameter, gradient, inputs[count:], finite)
         return loss, norm
 
-    def _eager(
-        self, batch: tuple[Tensor, ...], weight: float | None, *_: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _differentiate_eagerly(
+        self, batch: Batch, weight: float | None, *inputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """(loss, norm, *gradients), without a graph."""
+        loss = self._backward_anew(batch, weight)
+        gradients = [p.grad for p in self.parameters]
+        return loss, global_norm(_expect_some(gradients)), *gradients
+
+    def _backward_anew(self, batch: Batch, weight: float | None) -> Tensor:
+        """The loss, its gradient put in the place of those in the parameters."""
         for p in self.parameters:
             p.grad = None
-        loss = self.eager(batch, weight)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if not gradients:
-            raise _NoGradient
-        return loss, global_norm(gradients)
+        return self._backward(batch, weight)
 
 
-class _NoGradient(ValueError):
-    def __init__(self) -> None:
-        super().__init__(
+def _parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    parameters: list[Tensor] = []
+    for group in optimizer.param_groups:
+        parameters.extend(group["params"])
+    return parameters
+
+
+def _are_same(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether these are the very same tensors, in the same order."""
+    return len(tensors) == len(others) and all(map(operator.is_, tensors, others))
+
+
+def _expect_some(gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients that are there; raises ValueError if there are none."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    if not found:
+        raise ValueError(
             "expected a gradient for the optimiser's parameters, got none: they are not those of "
             "this program and guide; build the optimiser from program.parameters()"
         )
+    return found
 
 
-class Adam:
-    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← θ − η m̂ / (√v̂ + ε), on the state of a
-    `torch.optim.Adam` or AdamW.
-
-    Reference:
-        Kingma and Ba (2015), Adam, algorithm 1; Loshchilov and Hutter (2019), Decoupled weight
-        decay regularization.
-    """
-
-    def __init__(self, optimizer: torch.optim.Adam) -> None:
-        self.optimizer = optimizer
-        self.members = [(p, group) for group in optimizer.param_groups for p in group["params"]]
-        self._known: Hashable = None
-        self._inputs: list[Tensor] = []
-        self._moments: list[Tensor | None] = []
-
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
-        """None where the optimiser is another one."""
-        if isinstance(optimizer, torch.optim.Adam) and type(optimizer) in (
-            torch.optim.Adam,
-            torch.optim.AdamW,
-        ):
-            return cls(optimizer)
-        return None
-
-    @property
-    def usable(self) -> bool:
-        """Whether the optimiser has no option or hook that this formula leaves out."""
-        options = ("amsgrad", "maximize", "capturable", "differentiable")
-        odd = any(group.get(option) for group in self.optimizer.param_groups for option in options)
-        return not (odd or step_hooks(self.optimizer))
-
-    @property
-    def settings(self) -> Hashable:
-        """What a graph takes from the optimiser as constants."""
-        return tuple(
-            (
-                group["betas"],
-                group["eps"],
-                group["weight_decay"],
-                group.get("decoupled_weight_decay"),
-            )
-            for group in self.optimizer.param_groups
-        )
-
-    def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
-        """Step, m and v of each parameter and its learning rate, made where they are missing, as
-        torch makes them.
-        """
-        mark_as_stepped(self.optimizer)
-        state = self.optimizer.state
-        known = (needed, tuple([float(group["lr"]) for group in self.optimizer.param_groups]))
-        moved = any(
-            state[p].get("exp_avg") is not m
-            for (p, _), m in zip(self.members, self._moments, strict=False)
-        )
-        if moved or known != self._known:
-            self._known, self._inputs = (
-                known,
-                [t for p, g in self.members for t in self._tensors(p, g)],
-            )
-            self._moments = [state[p].get("exp_avg") for p, _ in self.members]
-        return self._inputs
-
-    def _tensors(self, p: Tensor, group: dict[str, Any]) -> list[Tensor]:
-        state = self.optimizer.state[p]
-        rate = torch.tensor(float(group["lr"]), dtype=p.dtype, device=p.device)
-        if p.requires_grad and not state:
-            state["step"] = torch.zeros(
-                (), dtype=torch.float32, device=p.device if group["fused"] else None
-            )
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-        return [
-            state.get("step", rate),
-            state.get("exp_avg", rate),
-            state.get("exp_avg_sq", rate),
-            rate,
-        ]
-
-    def apply(
-        self,
-        used: Sequence[int],
-        parameters: Sequence[Tensor],
-        gradients: Sequence[Tensor],
-        inputs: Sequence[Tensor],
-        good: Tensor,
-    ) -> None:
-        """Updates state and parameters in place, where `good`."""
-        for i, p, g in zip(used, parameters, gradients, strict=True):
-            group = self.members[i][1]
-            step, m, v, rate = inputs[4 * i : 4 * i + 4]
-            (b1, b2), decay = group["betas"], group["weight_decay"]
-            before = p
-            if decay and group.get("decoupled_weight_decay"):
-                before = p * (1 - rate * decay)
-            elif decay:
-                g = g + decay * p
-            count = (step + 1).to(p)
-            mean, square = m.lerp(g, 1 - b1), v * b2 + (1 - b2) * g * g
-            scale = (square / (1 - b2**count)).sqrt() + group["eps"]
-            after = before - rate / (1 - b1**count) * mean / scale
-            for old, new in ((step, step + 1), (m, mean), (v, square), (p, after)):
-                old.copy_(torch.where(good.to(old.device), new, old))
+def _nothing(*inputs: Tensor) -> None:
+    """Stands in for a step that is not computed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Function", "Functional", "shapes", "trace"]
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,105 +13,127 @@ from torch import Tensor, fx, nn
 from ppl_gen.contexts import forked, owner
 from ppl_gen.pyro_patches import held_tensors, make_fx, tracing
 
-Function = Callable[..., tuple[Tensor, ...]]
+# Some entries of the result may be None, as the gradient of what does not matter is.
+Function = Callable[..., tuple[Tensor | None, ...]]
 
 
 def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()) -> fx.GraphModule:
-    """The graph of tensor operations that `function(*inputs)` is; its gradients, if it takes any,
-    are part of it.
+    """The graph of the tensor operations in `function(*inputs)`, gradients that it takes included.
 
     Args:
         function: From tensors to a flat tuple of tensors. Other tensors that it holds are kept by
             reference.
         inputs: What it is traced at; the graph serves all inputs of these shapes.
-        rows: The inputs whose first axis is the data. With any, the graph serves every number of
-            data, so long as the function reads that number as `x.shape[0]`.
+        rows: The indices of the inputs whose first axis is the data. With any, the graph serves
+            every number of data, provided that the function reads that number as `x.shape[0]`.
     """
-    distinct = [
-        t.detach().clone() for t in inputs
-    ]  # one tensor given for two inputs would be merged into one
+    # Copies, since one tensor given for two inputs would be merged into one.
+    distinct = [t.detach().clone() for t in inputs]
+    options: dict[str, Any] = {}
     if rows:
-        # As many rows as no other axis has: sizes that happen to agree would be taken for one size.
-        taken = {size for t in inputs for size in t.shape}
-        count = next(n for n in range(5, 10_000) if n not in taken and n % 2)
-        for i in rows:
-            distinct[i] = distinct[i][
-                torch.arange(count, device=distinct[i].device) % inputs[i].shape[0]
-            ]
-    symbolic: dict[str, Any] = (
-        {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True} if rows else {}
-    )
+        _resize(distinct, rows)
+        options = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}
     with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
-        return make_fx(lambda *tensors: function(*tensors), **symbolic)(*distinct)
+        return make_fx(lambda *tensors: function(*tensors), **options)(*distinct)
+
+
+def _resize(tensors: list[Tensor], rows: Sequence[int]) -> None:
+    """Gives the data a number of rows that no other axis has.
+
+    A symbolic trace takes sizes that happen to agree for one size.
+    """
+    taken = {size for t in tensors for size in t.shape}
+    count = next(n for n in range(5, 10_000, 2) if n not in taken)
+    for i in rows:
+        data = tensors[i]
+        repeated = torch.arange(count, device=data.device) % data.shape[0]
+        tensors[i] = data[repeated]
 
 
 class Functional:
-    """A call of programs as a pure function of tensors: parameters and buffers of their modules
-    become inputs.
+    """A call of programs as a pure function of tensors: parameters and buffers become inputs.
 
     Args:
         call: What is to be called.
-        *parts: Programs, guides, objectives; the modules that they are, or are methods of, give up
-            their tensors.
+        *parts: The programs, guides and objectives whose tensors become inputs: those of the
+            modules that they are, or are methods of.
     """
 
     def __init__(self, call: Callable[..., Any], *parts: Any) -> None:
         self._call = call
-        owners = [m for m in map(owner, parts) if isinstance(m, nn.Module)]
-        self._modules = list(dict.fromkeys(m for part in owners for m in part.modules()))
-        # Each tensor once, with all the places that hold it: modules may be shared, and parameters
-        # tied.
-        places: dict[int, tuple[Tensor, list[tuple[dict[str, Any], str]]]] = {}
-        for module in self._modules:
+        modules = _modules_of(parts)
+        # Each tensor once, though several modules may hold it: modules are shared, parameters tied.
+        self._firsts: list[tuple[dict[str, Any], str]] = []
+        self._places: list[tuple[dict[str, Any], str, int]] = []
+        index: dict[int, int] = {}
+        for module in modules:
             for held in held_tensors(module):
                 for name, tensor in held.items():
-                    if tensor is not None:
-                        places.setdefault(id(tensor), (tensor, []))[1].append((held, name))
-        self._places = [where for _, where in places.values()]
-        # Of torch's own modules those that are ever changed: the sizes of a Linear are not.
-        self._numbers = [
-            (vars(m), name)
-            for m in self._modules
-            for name, v in vars(m).items()
-            if type(v) in (bool, int, float)
-            and (name in ("training", "p") or not type(m).__module__.startswith("torch.nn."))
-        ]
+                    if tensor is None:
+                        continue
+                    if id(tensor) not in index:
+                        index[id(tensor)] = len(self._firsts)
+                        self._firsts.append((held, name))
+                    self._places.append((held, name, index[id(tensor)]))
+        self._numbers = [place for module in modules for place in _numbers_of(module)]
 
     @property
     def tensors(self) -> list[Tensor]:
         """What the modules hold now."""
-        return [held[name] for ((held, name), *_) in self._places]
-
-    def __call__(self, tensors: Sequence[Tensor], *arguments: Any) -> Any:
-        """The call, with `tensors` in the place of `self.tensors`."""
-        own = self.tensors
-        try:
-            self._put(tensors)
-            result = self._call(*arguments)
-            if any(
-                held[name] is not t
-                for where, t in zip(self._places, tensors, strict=True)
-                for held, name in where
-            ):
-                raise RuntimeError(
-                    "a module puts another tensor in the place of a parameter or buffer while it "
-                    "is called"
-                )
-            return result
-        finally:
-            self._put(own)
-
-    def _put(self, tensors: Sequence[Tensor]) -> None:
-        for where, tensor in zip(self._places, tensors, strict=True):
-            for held, name in where:
-                held[name] = tensor
+        return [held[name] for held, name in self._firsts]
 
     @property
     def numbers(self) -> tuple[Any, ...]:
         """The numbers that the modules hold now: modes, temperatures, rates of dropout."""
         return tuple([held[name] for held, name in self._numbers])
 
+    def __call__(self, tensors: Sequence[Tensor], *arguments: Any) -> Any:
+        """The call, with `tensors` in the place of `self.tensors`.
+
+        Raises:
+            RuntimeError: If a module replaces one of them while it is called.
+        """
+        own = self.tensors
+        try:
+            self._put(tensors)
+            result = self._call(*arguments)
+            self._expect_in_place(tensors)
+            return result
+        finally:
+            self._put(own)
+
+    def _put(self, tensors: Sequence[Tensor]) -> None:
+        for held, name, i in self._places:
+            held[name] = tensors[i]
+
+    def _expect_in_place(self, tensors: Sequence[Tensor]) -> None:
+        for held, name, i in self._places:
+            if held[name] is not tensors[i]:
+                raise RuntimeError(
+                    "a module puts another tensor in the place of a parameter or buffer while it "
+                    "is called"
+                )
+
+
+def _modules_of(parts: Iterable[Any]) -> list[nn.Module]:
+    """The modules that the parts are or are methods of, with all inside them, each once."""
+    found: dict[nn.Module, None] = {}
+    for part in map(owner, parts):
+        if isinstance(part, nn.Module):
+            found.update(dict.fromkeys(part.modules()))
+    return list(found)
+
+
+def _numbers_of(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
+    """The attributes of a module that are numbers and may change, as (dict, name)."""
+    attributes = vars(module)
+    names = [name for name, value in attributes.items() if type(value) in (bool, int, float)]
+    if type(module).__module__.startswith("torch.nn."):
+        # Sizes of torch's own modules never change.
+        names = [name for name in names if name in ("training", "p")]
+    return [(attributes, name) for name in names]
+
 
 def shapes(tensors: Sequence[Tensor]) -> Hashable:
-    """What a graph takes for granted of its inputs."""
+    """What a graph takes for granted of its inputs: shape, strides, type and device of each."""
     return tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])

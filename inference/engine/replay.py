@@ -1,10 +1,12 @@
-"""One engine under all that calls a program many times: trace a function of tensors once, replay
-its graph, compiled.
+"""One engine under all that calls a program many times: a function is traced once and replayed.
 
-A Pyro program run under its handlers is Python around a graph of tensor operations. `make_fx`
-records that graph, gradients included; replayed, it gives the same numbers without the Python, and
-inductor compiles it. The ladder is inductor → fx → eager, and a rung that fails says why, once, and
-hands over to the next.
+A Pyro program under its handlers is Python around a graph of tensor operations. `make_fx` records
+that graph, gradients included: replaying it gives the same numbers without the Python, and torch's
+compiler, inductor, makes it faster still.
+
+There are three engines, from fast to safe: "inductor" runs the compiled graph, "fx" replays the
+graph, "eager" calls the function itself. They are the rungs of a ladder: where one fails, a warning
+gives the reason, once, and the next lower one takes over.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ __all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", 
 import logging
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -25,8 +28,8 @@ from ppl_gen.pyro_patches import tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 
-# What a graph saves is Python's share of a call, about a millisecond whatever the network; what it
-# costs is a tenth of a second to trace and some five seconds to compile.
+# A graph saves Python's share of a call, about a millisecond whatever the network. It costs a tenth
+# of a second to trace and about five seconds to compile.
 TRACE_AFTER = 100
 COMPILE_AFTER = 4000
 
@@ -34,43 +37,48 @@ log = logging.getLogger("ppl_gen.engine")
 
 
 def plan(calls: int, engine: Engine = "auto") -> Engine:
-    """The rung that pays for this many calls, where the engine is "auto"."""
+    """The engine that pays for this many calls, where `engine` is "auto"; else `engine` itself."""
     if engine != "auto":
         return engine
-    return "inductor" if calls >= COMPILE_AFTER else "fx" if calls >= TRACE_AFTER else "eager"
+    if calls >= COMPILE_AFTER:
+        return "inductor"
+    if calls >= TRACE_AFTER:
+        return "fx"
+    return "eager"
 
 
 def expect_engine(engine: str) -> None:
-    """Says when an engine is none.
-
-    Raises:
-        ValueError: Then.
-    """
-    if engine not in get_args(Engine):
-        raise ValueError(
-            f"expected an engine of {', '.join(map(repr, get_args(Engine)))}, got {engine!r}"
-        )
+    """Raises ValueError unless the engine is one of those in `Engine`."""
+    known = get_args(Engine)
+    if engine not in known:
+        raise ValueError(f"expected an engine of {', '.join(map(repr, known))}, got {engine!r}")
 
 
 class Replay:
-    """A function's graphs, one for each shape of its inputs, each on the highest rung that it has
-    been seen to bear.
+    """The graphs of a function, one for each shape of its inputs, replayed by the engine that pays.
 
-    A graph is compared with the function before its first use, and now and then afterwards, from
-    the same random state: what a closure held when it was traced may have been replaced meanwhile.
-    Then it is traced anew, with a warning.
+    A graph is compared with the function before its first use and now and then afterwards, both
+    from the same random state: a number or tensor that the function holds may have been replaced
+    since it was traced. If so, a warning says it and the function is traced anew.
 
     Args:
-        engine: "eager" calls the function; "fx" replays its graph, with the same random numbers,
-            gradients bit for bit and the rest to rounding; "inductor" compiles it, with the same
-            random numbers. "auto" goes up the ladder as the calls to come pay for it: fx from 100
-            calls on, inductor from 4000 on.
+        engine: "eager" calls the function. "fx" replays its graph, with the same random numbers,
+            gradients bit for bit and the rest to rounding. "inductor" compiles the graph, with the
+            same random numbers. "auto" takes what pays for the calls to come: fx from 100 calls on,
+            inductor from 4000 on.
         calls: How many calls are to come, where that is known; else "auto" judges by those that
             were made.
-        rows: The inputs whose first axis is the data, so that one graph may serve every batch size.
-        watch: Whether to compare graph and function again by itself, at calls 2, 4, 8, … and every
+        rows: The indices of the inputs whose first axis is the data, so that one graph serves every
+            batch size; for calls that do not name their own.
+        watch: Whether to compare graph and function again at calls 2, 4, 8, … and at every
             thousandth.
         what: The name of the function in messages.
+
+    Attributes:
+        highest: The highest rung that is still tried: "inductor", "fx" or "eager".
+
+    Raises:
+        ValueError: If the engine is unknown.
     """
 
     def __init__(
@@ -83,201 +91,275 @@ class Replay:
         what: str = "function",
     ) -> None:
         expect_engine(engine)
-        self.engine, self.calls, self.rows, self.watch, self.what = engine, calls, rows, watch, what
-        self._entries: dict[Hashable, _Entry] = {}
+        self.engine = engine
+        self.calls = calls
+        self.rows = rows
+        self.watch = watch
+        self.what = what
+        self.highest: Engine = "inductor"
+        if engine != "auto":
+            self.highest = engine
+        self._cases: dict[Hashable, _Case] = {}
         self._any_size: fx.GraphModule | None = None
-        self._lowest = self._uncompiled = False
         self._changes = 0
 
     @property
-    def rung(self) -> str:
-        """The rung that the first shape of inputs is on."""
-        return next((entry.rung for entry in self._entries.values()), "eager")
+    def rung(self) -> Engine:
+        """The engine that the first shape of inputs runs on."""
+        for case in self._cases.values():
+            return case.rung
+        return "eager"
 
-    @property
-    def highest(self) -> Engine:
-        """The rung that nothing has kept it from yet."""
-        return "eager" if self._lowest else "fx" if self._uncompiled else "inductor"
+    def lower(self, rung: Engine) -> None:
+        """Tries no rung above this one from now on."""
+        if rung == "eager" or self.highest == "inductor":
+            self.highest = rung
 
     def wanted(self, calls: int, first: bool) -> Engine:
-        """The rung for inputs that were seen so often; shapes after the first, as last batches
-        have, count for themselves.
+        """Engine for a shape after `calls` calls of it, if no graph fails.
+
+        Args:
+            calls: How many calls have had inputs of this shape.
+            first: Whether it is the first shape, which all calls to come are taken to have. Others,
+                as last batches have, count for themselves.
         """
-        if self.engine == "eager" or self._lowest:
+        if self.highest == "eager":
             return "eager"
-        rung = plan(max(calls, self.calls or 0) if first else calls, self.engine)
-        if rung == "inductor" and (self._uncompiled or not (first or calls >= COMPILE_AFTER)):
+        expected = calls
+        if first and self.calls is not None:
+            expected = max(calls, self.calls)
+        rung = plan(expected, self.engine)
+        if rung != "inductor":
+            return rung
+        if not first and calls < COMPILE_AFTER:
             return "fx"
-        return rung
+        return self.highest
 
     def __call__(
         self,
         function: Function,
         *inputs: Tensor,
-        eager: Function | None = None,
+        eager: Callable[..., Any] | None = None,
         key: Hashable = None,
         verify: bool = False,
+        rows: Sequence[int] | None = None,
     ) -> Any:
-        """function(*inputs), from whichever rung.
+        """function(*inputs), by whichever engine.
 
         Args:
             function: The same at every call, but for what it holds.
-            *inputs: Its tensors.
-            eager: A quicker way to the same, for the lowest rung; the function itself if left out.
-            key: What tells one graph from another; the shapes and types of all inputs if left out.
+            *inputs: The tensors that it is called with.
+            eager: Called in its place where there is no graph, as a quicker way to the same; the
+                function itself if None.
+            key: Tells one graph from another; the shapes and types of all inputs if None.
             verify: Whether to compare graph and function at this call.
+            rows: The indices of the inputs whose first axis is the data, so that one graph serves
+                every batch size; those given at construction if None.
         """
-        key = shapes(inputs) if key is None else key
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = _Entry(first=not self._entries)
-        entry.calls += 1
-        wanted = self.wanted(entry.calls, entry.first)
+        if eager is None:
+            eager = function
+        if key is None:
+            key = shapes(inputs)
+        if rows is None:
+            rows = self.rows
+        case = self._cases.get(key)
+        if case is None:
+            case = self._cases[key] = _Case(first=not self._cases)
+        case.calls += 1
+        wanted = self.wanted(case.calls, case.first)
         if wanted == "eager":
-            entry.rung, entry.run = "eager", None
-            return (eager or function)(*inputs)
-        due = verify or (
-            self.watch and (entry.calls % 1000 == 0 or (entry.calls & (entry.calls - 1)) == 0)
-        )
-        if entry.graph is not None and due and not self._agrees(entry.graph, function, inputs):
-            self._forget()
-        if entry.graph is None and not self._lowest:
-            entry.graph, entry.run = self._traced(function, inputs, entry.first), None
-        if entry.graph is None:
-            return (eager or function)(*inputs)
-        if entry.run is None or entry.rung != wanted:
-            return self._climb(entry, wanted, inputs)
+            case.leave()
+            return eager(*inputs)
+        due = verify or (self.watch and _is_milestone(case.calls))
+        if due and case.graph is not None and not _agrees(case.graph, function, inputs):
+            self._forget_graphs()
+        if case.graph is None:
+            case.graph = self._find_graph(function, inputs, rows, case.first)
+        if case.graph is None:
+            return eager(*inputs)
+        if case.run is None or case.rung != wanted:
+            return self._climb(case, case.graph, wanted, inputs)
         with torch.no_grad():
-            return entry.run(*inputs)
+            return case.run(*inputs)
 
-    def _forget(self) -> None:
-        """Drops all graphs, since the function is not what it was; one that keeps changing is left
-        to run eagerly.
-        """
+    def _forget_graphs(self) -> None:
+        """Drops all graphs, since the function has changed; if once more, it runs eagerly."""
         self._any_size = None
-        for entry in self._entries.values():
-            entry.graph = entry.run = None
+        for case in self._cases.values():
+            case.leave()
+            case.graph = None
         self._changes += 1
-        self._lowest = self.watch and self._changes > 1
-        then = (
-            "it runs eagerly from now on, since it changed before"
-            if self._lowest
-            else "traced anew"
-        )
+        then = "traced anew"
+        if self.watch and self._changes > 1:
+            self.lower("eager")
+            then = "it runs eagerly from now on, since it changed before"
         _warn(
             f"the {self.what} has changed since it was traced (a number or tensor that it holds): "
             f"{then}"
         )
 
-    def _traced(
-        self, function: Function, inputs: Sequence[Tensor], first: bool
+    def _find_graph(
+        self, function: Function, inputs: Sequence[Tensor], rows: Sequence[int], first: bool
     ) -> fx.GraphModule | None:
-        """A graph that agrees with the function at these inputs; None where there is none, and the
-        reason is told.
+        """A graph that agrees with the function at these inputs; None where none can be had.
+
+        From the second shape on, a graph for any number of data is tried before one for this shape.
         """
-        self._any_size = None if first else self._any_size
+        if self.highest == "eager":
+            return None
+        if first:
+            self._any_size = None
+        attempts = [False]
+        if rows and not first:
+            attempts = [True, False]
         reason = (
             "its graph gives other numbers than it does: it draws on something outside its inputs"
         )
-        for symbolic in (True, False) if self.rows and not first else (False,):
+        for any_size in attempts:
             try:
-                known = self._any_size if symbolic else None
-                if known is None:
-                    # What is done at a first call only is no part of the graph.
-                    self._agrees(function, function, inputs)
-                graph = known or trace(function, inputs, self.rows if symbolic else ())
-                if self._agrees(graph, function, inputs):
-                    self._any_size = graph if symbolic else self._any_size
+                graph = self._trace(function, inputs, rows, any_size)
+                if _agrees(graph, function, inputs):
+                    if any_size:
+                        self._any_size = graph
                     return graph
             except Exception as error:  # whatever the user's program does that cannot be followed
                 reason = _reason(error)
-        self._lowest = True
+        self.lower("eager")
         _warn(f"the {self.what} cannot be traced and runs eagerly: {reason}")
         return None
 
-    def _agrees(self, graph: Function, function: Function, inputs: Sequence[Tensor]) -> bool:
-        """Whether graph and function give the same from the same random state; neither leaves a
-        trace.
-        """
-        results = []
-        for run in (function, graph):
-            copies = [t.detach().clone() for t in inputs]
+    def _trace(
+        self, function: Function, inputs: Sequence[Tensor], rows: Sequence[int], any_size: bool
+    ) -> fx.GraphModule:
+        """A graph for any number of data, or for the shapes of these inputs alone."""
+        if any_size and self._any_size is not None:
+            return self._any_size
+        # What is done at a first call only is to be no part of the graph.
+        _run_apart(function, inputs)
+        if any_size:
+            return trace(function, inputs, rows)
+        return trace(function, inputs)
+
+    def _climb(
+        self, case: _Case, graph: fx.GraphModule, wanted: Engine, inputs: Sequence[Tensor]
+    ) -> Any:
+        """The first call of a graph on a new rung."""
+        if wanted == "inductor":
             try:
-                with forked(inputs[0].device, None), tracing(), torch.no_grad():
-                    results.append(
-                        [*run(*copies), *copies]
-                    )  # what it changes in place counts as well
-            except Exception:
-                if run is function:
-                    raise
-                return False
-        return all(a.shape == b.shape and _close(a, b) for a, b in zip(*results, strict=True))
-
-    def _climb(self, entry: _Entry, wanted: str, inputs: Sequence[Tensor]) -> Any:
-        """The first replay on a new rung."""
-        assert entry.graph is not None
-        entry.rung, entry.run = wanted, entry.graph
+                return self._compile(case, graph, inputs)
+            except Exception as error:
+                _warn(
+                    f"the {self.what} cannot be compiled and is replayed uncompiled: "
+                    f"{_reason(error)}"
+                )
+                self.lower("fx")
+        case.rung = "fx"
+        case.run = graph
         with torch.no_grad():
-            if wanted == "inductor":
-                # The same random numbers as the other rungs draw: the engine never changes what
-                # comes out, but for rounding. Guards are left out, since `_entries` are by shape
-                # already.
-                options: dict[str, Any] = {
-                    "fallback_random": True,
-                    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-                }
-                # A copy, with code of its own, since the graph may serve other shapes as well.
-                own = fx.GraphModule(entry.graph, entry.graph.graph)
-                compiled = torch.compile(own.forward, dynamic=False, options=options)
-                log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
-                try:
-                    with warnings.catch_warnings(action="ignore", category=FutureWarning):
-                        entry.run, result = compiled, compiled(*_apart(inputs))
-                    return result
-                except Exception as error:
-                    _warn(
-                        f"the {self.what} cannot be compiled and is replayed uncompiled: "
-                        f"{_reason(error)}"
-                    )
-                    self._uncompiled, entry.rung, entry.run = True, "fx", entry.graph
-            return entry.run(*inputs)
+            return graph(*inputs)
+
+    def _compile(self, case: _Case, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
+        """The result of the compiled graph, which torch compiles at this call."""
+        log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
+        options: dict[str, Any] = {
+            # The random numbers of the other rungs: an engine changes nothing but rounding.
+            "fallback_random": True,
+            # No guards: cases are told apart by the shapes of their inputs already.
+            "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+        }
+        # A copy, with code of its own, since the graph may serve other shapes as well.
+        own = fx.GraphModule(graph, graph.graph)
+        # A warning of the compiler's is no failure to compile, even where warnings are errors.
+        with warnings.catch_warnings(action="ignore"), torch.no_grad():
+            compiled = torch.compile(own.forward, dynamic=False, options=options)
+            result = compiled(*_distinct(inputs))
+        case.rung = "inductor"
+        case.run = compiled
+        return result
 
 
-class _Entry:
-    """The state of one shape of inputs."""
+@dataclass(slots=True)
+class _Case:
+    """How inputs of one shape are served.
 
-    def __init__(self, first: bool) -> None:
-        self.first, self.calls, self.rung = first, 0, "eager"
-        self.graph: fx.GraphModule | None = None
-        self.run: Callable[..., Any] | None = None
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal to rounding, entry by entry, since a change may be in the smallest; NaN where the other
-    is.
+    Attributes:
+        first: Whether the function was first called with inputs of this shape.
+        calls: How many calls have had it.
+        rung: The engine of the last call.
+        graph: The graph, once traced.
+        run: The graph as `rung` runs it: compiled, or itself; None before its first call there.
     """
+
+    first: bool
+    calls: int = 0
+    rung: Engine = "eager"
+    graph: fx.GraphModule | None = None
+    run: Callable[..., Any] | None = None
+
+    def leave(self) -> None:
+        """Falls to the lowest rung."""
+        self.rung = "eager"
+        self.run = None
+
+
+def _is_milestone(calls: int) -> bool:
+    """Whether the number of calls is a power of two or a multiple of a thousand."""
+    return calls % 1000 == 0 or calls & (calls - 1) == 0
+
+
+def _run_apart(function: Function, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """What a function returns and what it makes of its inputs, changed in place or not.
+
+    It is given copies; the random state is left as found.
+    """
+    copies = [t.detach().clone() for t in inputs]
+    with forked(inputs[0].device, None), tracing(), torch.no_grad():
+        return [*function(*copies), *copies]
+
+
+def _agrees(graph: Function, function: Function, inputs: Sequence[Tensor]) -> bool:
+    """Whether graph and function give the same from the same random state."""
+    expected = _run_apart(function, inputs)
+    try:
+        got = _run_apart(graph, inputs)
+    except Exception:  # a graph for any number of data that is none
+        return False
+    return all(_is_close(a, b) for a, b in zip(expected, got, strict=True))
+
+
+def _is_close(a: Tensor | None, b: Tensor | None) -> bool:
+    """Equal to rounding in every entry, since a change may be in the smallest; NaN where NaN is."""
+    if a is None or b is None:
+        return a is b
+    if a.shape != b.shape:
+        return False
     if a.dtype != b.dtype or not a.is_floating_point():
         return torch.equal(a, b)
     rounding = 64 * torch.finfo(a.dtype).eps
-    return torch.allclose(
-        a, b, rtol=rounding, atol=rounding if a.dim() == 0 else 0.0, equal_nan=True
-    )
+    absolute = 0.0
+    if a.dim() == 0:
+        absolute = rounding
+    return torch.allclose(a, b, rtol=rounding, atol=absolute, equal_nan=True)
 
 
-def _apart(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies of those that stand twice: the compiler would take them for one for good."""
+def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, with copies of those given twice: compiled, these would be one for good."""
     seen: set[int] = set()
-    apart = []
+    distinct = []
     for t in tensors:
-        apart.append(t.clone() if id(t) in seen else t)
+        if id(t) in seen:
+            t = t.clone()
         seen.add(id(t))
-    return apart
+        distinct.append(t)
+    return distinct
 
 
 def _reason(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[
-        :300
-    ]
+    """The first line of a message that says anything."""
+    for line in str(error).splitlines():
+        if line.strip():
+            return line[:300]
+    return type(error).__name__
 
 
 def _warn(message: str) -> None:

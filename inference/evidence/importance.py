@@ -160,7 +160,6 @@ class _Draw:
     def log_weights(self, particles: int, data: list[Tensor]) -> Tensor:
         """Of shape (particles, N)."""
         count = len(self.pure.tensors)
-        self.replay.rows = range(count, count + len(data))
 
         def pure(*inputs: Tensor) -> tuple[Tensor]:
             return (self.pure(inputs[:count], particles, *inputs[count:]),)
@@ -171,6 +170,7 @@ class _Draw:
             *data,
             eager=lambda *_: (self._weigh(particles, *data),),
             key=(particles, shapes(data)),
+            rows=range(count, count + len(data)),
         )[0]
 
     def _weigh(self, particles: int, *data: Tensor) -> Tensor:

@@ -1,16 +1,12 @@
-"""Stochastic variational inference with a torch optimiser: one update of program and guide on one
-batch.
-"""
+"""Stochastic variational inference: one update of program and guide on one batch."""
 
 from __future__ import annotations
 
 __all__ = ["NotFinite", "svi_step"]
 
-import math
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -23,13 +19,15 @@ from torch import Tensor
 from ppl_gen.contexts import guide_of, owner, simulates, takes
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.descent import Descent
-from ppl_gen.inference.engine.replay import Engine, Replay
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
 
-Schedule = float | Callable[[int], float]
+# β: a number, or a function of the step's index.
+Weight = float | Callable[[int], float]
 
 
 def svi_step(
@@ -38,14 +36,13 @@ def svi_step(
     elbo: ELBO | None = None,
     *,
     guide: Guide | None = None,
-    beta: Schedule = 1.0,
+    beta: Weight = 1.0,
     clip: float | None = None,
     first_step: int = 0,
     engine: Engine = "auto",
     steps: int | None = None,
 ) -> Step:
-    """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))] in the
-    parameters of `optimizer`.
+    """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))].
 
     At β = 1 this is the evidence lower bound per datum, in nats; several particles of a Trace_ELBO
     are averaged. Another objective, of `ppl_gen.inference.fitting.objectives` or of Pyro, is
@@ -56,18 +53,20 @@ def svi_step(
         program: Any program with a density. A plain Pyro model, or a program whose model takes no
             `n`, is taken as it is, with all its arguments as the batch: its ELBO is in nats for all
             data, N = 1.
-        optimizer: A torch optimiser of the parameters to train.
-        elbo: Any Pyro ELBO; Trace_ELBO() if left out.
+        optimizer: A torch optimiser of the parameters to train, of program and guide.
+        elbo: The objective: any Pyro ELBO; Trace_ELBO() if left out.
         guide: q(z | x); `program.guide` if left out.
         beta: β, a number or a function of the step's index. It weighs the log densities of latent
             sites only.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
         first_step: The index of the first step, for a schedule that goes on where it stopped.
-        engine: How loss and gradient are computed, see `ppl_gen.inference.engine.Replay`; all draw
-            the same random numbers. Objectives without a `differentiable_loss` run eagerly. What
-            the program holds outside its tensors and its modules' numbers is part of the graph:
-            that it was replaced is seen at steps 2, 4, 8, … and at every thousandth. Compiled
-            together with Adam, a step leaves no gradient in the parameters.
+        engine: How loss and gradient are computed; all engines draw the same random numbers.
+            "eager" runs the program, as objectives without a `differentiable_loss` always do. "fx"
+            replays a graph of tensor operations, traced from the program once. "inductor" compiles
+            that graph, together with the update of an Adam or AdamW: then no gradient is left in
+            the parameters. "auto" takes what pays for the number of steps. What the program holds
+            outside its tensors and its modules' numbers is part of the graph: that it was replaced
+            is seen at steps 2, 4, 8, … and at every thousandth.
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
 
     Returns:
@@ -75,120 +74,146 @@ def svi_step(
         "objective" for what is no bound, as where β is not 1 throughout), and "gradient_norm".
 
     Raises:
-        ValueError: If clip, beta or engine is out of range; on the first batch, as
-            `ppl_gen.inference.checks.check` says, or if no parameter of the optimiser gets a
-            gradient; if program or optimiser get other parameters later.
-        NotFinite: Before any update with a loss or gradient that is not finite, naming the site or
+        ValueError: If clip, beta or engine is out of range; on the first batch, if program, guide
+            and data do not fit each other, or no parameter of the optimiser gets a gradient; on a
+            later one, if program or optimiser have got other parameters.
+        NotFinite: If a loss or gradient is not finite, before any update with it; names the site or
             parameter and the step.
 
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
-    _check_options(clip, beta)
-    elbo = Trace_ELBO() if elbo is None else elbo
+    if clip is not None and not clip > 0:
+        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    if not callable(beta):
+        expect_weight(beta=beta)
+    if elbo is None:
+        elbo = Trace_ELBO()
     guide = guide_of(program, guide)
-    replay = Replay(
-        engine if hasattr(elbo, "differentiable_loss") else "eager", steps, what="objective"
-    )
+    if not hasattr(elbo, "differentiable_loss"):
+        if engine in ("fx", "inductor"):
+            warnings.warn(
+                f"{type(elbo).__name__} cannot be traced: it runs eagerly",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        engine = "eager"
     model: Any = getattr(program, "model", program)
-    checks = simulates(model)
-    if replay.engine == "eager" and engine in ("fx", "inductor"):
-        warnings.warn(
-            f"{type(elbo).__name__} cannot be traced: it runs eagerly", RuntimeWarning, stacklevel=2
-        )
+    objective = _Objective(elbo, model, guide, optimizer)
     descent = Descent(
-        partial(_loss, elbo, model, guide),
+        objective.loss,
+        objective.backward,
         (program, guide, elbo),
         optimizer,
-        replay,
-        clip,
-        partial(
-            _backward,
-            elbo,
-            model,
-            guide,
-            [p for group in optimizer.param_groups for p in group["params"]],
-        ),
+        engine=engine,
+        steps=steps,
+        clip=clip,
     )
+    name = _metric(elbo, beta)
     takes_at_most = takes(model)
-    objective = "objective" if callable(beta) or beta != 1 else getattr(elbo, "metric", "elbo")
     index = first_step
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]
-        if index == first_step and checks:
+        if index == first_step and objective.is_per_datum:
             check(program, guide, *batch)
-        weight = beta(index) if callable(beta) else None if beta == 1 else beta
-        loss, norm = descent.gradients(batch, weight)
-        if not math.isfinite(float(loss + norm)):
-            descent.show_gradients(batch, weight)
-            raise _not_finite(index, loss, program, guide, batch, descent.parameters)
-        descent.update(norm)
+
+        def failure(loss: Tensor) -> NotFinite:
+            if torch.isfinite(loss):
+                where = _bad_parameters(program, guide, descent.parameters)
+                return _not_finite("gradient", index, where)
+            return _not_finite("loss", index, _bad_sites(model, guide, batch))
+
+        loss, norm = descent.step(batch, _weight_at(index, beta), failure)
         index += 1
-        return {objective: -loss, "gradient_norm": norm}
+        return {name: -loss, "gradient_norm": norm}
 
     return step
 
 
-def _check_options(clip: float | None, beta: Schedule) -> None:
-    if clip is not None and not clip > 0:
-        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
-    if not callable(beta) and not 0 <= beta < math.inf:
-        raise ValueError(f"expected a finite beta of at least 0, got {beta}")
+def _metric(elbo: ELBO, beta: Weight) -> str:
+    """What the objective is called among the metrics: "objective" where it is no bound."""
+    if callable(beta) or beta != 1:
+        return "objective"
+    return getattr(elbo, "metric", "elbo")
 
 
-def _loss(
-    elbo: ELBO, model: Any, guide: Guide, batch: tuple[Tensor, ...], weight: Tensor | float | None
-) -> Tensor:
-    """The loss per datum, differentiable, with the latent sites weighed by β where there is a
-    weight.
+def _weight_at(index: int, beta: Weight) -> float | None:
+    """β at a step; None where it is 1 throughout."""
+    if callable(beta):
+        return beta(index)
+    if beta == 1:
+        return None
+    return beta
+
+
+class _Objective:
+    """An objective of Pyro's as the loss that is descended, in nats per datum.
+
+    Args:
+        elbo: Any Pyro ELBO.
+        model: A program's model, or a plain Pyro model, whose loss is that of all data.
+        guide: q(z | x).
+        optimizer: The optimiser of the parameters that get a gradient.
+
+    Attributes:
+        is_per_datum: Whether the loss is divided by the number of data.
     """
-    with nullcontext() if weight is None else _LatentScale(weight):
-        loss = elbo.differentiable_loss(model, guide, *batch)
-    return loss / batch[0].shape[0] if simulates(model) else loss
 
+    def __init__(
+        self, elbo: ELBO, model: Any, guide: Guide, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.is_per_datum = simulates(model)
+        self._elbo = elbo
+        self._model = model
+        self._guide = guide
+        self._optimizer = optimizer
 
-def _backward(
-    elbo: ELBO,
-    model: Any,
-    guide: Guide,
-    parameters: list[Tensor],
-    batch: tuple[Tensor, ...],
-    weight: Tensor | float | None,
-) -> Tensor:
-    """Leaves the gradient of the loss per datum in the parameters, and returns that loss."""
-    with pyro.validation_enabled(False):
-        if hasattr(elbo, "differentiable_loss"):
-            loss = _loss(elbo, model, guide, batch, weight)
+    def loss(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
+        """The loss, differentiable, with the latent sites weighed by β if there is a weight."""
+        with _weighed(weight):
+            loss = self._elbo.differentiable_loss(self._model, self._guide, *batch)
+        return loss / self._count(batch)
+
+    def backward(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
+        """Adds the gradient of the loss to those in the parameters, and returns the loss."""
+        with pyro.validation_enabled(False):
+            if not hasattr(self._elbo, "differentiable_loss"):
+                with _weighed(weight):
+                    return self._backward_by_itself(batch)
+            loss = self.loss(batch, weight)
             loss.backward()
             return loss.detach()
-        with nullcontext() if weight is None else _LatentScale(weight):
-            return _backward_by_itself(elbo, model, guide, parameters, batch)
 
+    def _backward_by_itself(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Does the same for objectives that call backward themselves: TraceGraph_ELBO, RenyiELBO.
 
-def _backward_by_itself(
-    elbo: ELBO, model: Any, guide: Guide, parameters: list[Tensor], batch: tuple[Tensor, ...]
-) -> Tensor:
-    """As `_backward`, for those (TraceGraph_ELBO, RenyiELBO) that call backward themselves, if only
-    they see parameters.
+        They do so only where a trace shows them parameters; what that puts into the param store is
+        taken out again. The division by N comes last, since the logarithm of a mean that is divided
+        inside is no bound.
+        """
+        store = pyro.get_param_store()
+        before = set(store.keys())
+        try:
+            with poutine.trace(param_only=True):
+                loss = self._elbo.loss_and_grads(self._model, self._guide, *batch)
+        finally:
+            for name in set(store.keys()) - before:
+                forget_unconstrained(name)
+                del store[name]
+        count = self._count(batch)
+        for group in self._optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad /= count
+        return torch.as_tensor(loss) / count
 
-    The division by N comes after, since a scale inside a log-mean-exp would not be a bound.
-    """
-    n = batch[0].shape[0] if simulates(model) else 1
-    store = pyro.get_param_store()
-    before = set(store.keys())
-    try:
-        with poutine.trace(param_only=True):
-            loss = elbo.loss_and_grads(model, guide, *batch)
-    finally:
-        for name in set(store.keys()) - before:
-            forget_unconstrained(name)
-            del store[name]
-    for p in parameters:
-        if p.grad is not None:
-            p.grad /= n
-    return torch.as_tensor(loss) / n
+    def _count(self, batch: tuple[Tensor, ...]) -> int:
+        """What the loss is divided by: the number of data, or 1."""
+        if self.is_per_datum:
+            return batch[0].shape[0]
+        return 1
 
 
 class _LatentScale(Messenger):
@@ -203,55 +228,50 @@ class _LatentScale(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def _not_finite(
-    index: int,
-    loss: Tensor,
-    program: Program,
-    guide: Guide,
-    batch: tuple[Tensor, ...],
-    parameters: list[Tensor],
-) -> NotFinite:
-    """What went wrong, where, and what to do."""
-    if torch.isfinite(loss):
-        what, where = "gradient", _bad_parameters(program, guide, parameters)
-    else:
-        what, where = "loss", _bad_sites(program, guide, batch)
+def _weighed(weight: Tensor | float | None) -> AbstractContextManager[Any]:
+    """Weighs latent sites by β; does nothing if it is None."""
+    if weight is None:
+        return nullcontext()
+    return _LatentScale(weight)
+
+
+def _not_finite(what: str, index: int, where: str) -> NotFinite:
+    """The exception that says what went wrong, where, and what to do."""
     return NotFinite(
         f"the {what} at step {index} is not finite, from {where}; lower the learning rate, clip "
         "the gradient, or bound the scale of the likelihood from below"
     )
 
 
-def _bad_sites(program: Program, guide: Guide, batch: tuple[Tensor, ...]) -> str:
-    """The sites whose value or log density is not finite, in one more draw from the parameters as
-    they are.
-    """
+def _bad_sites(model: Any, guide: Guide, batch: tuple[Tensor, ...]) -> str:
+    """The sites whose value or log density is not finite, in one more draw."""
     with torch.no_grad(), pyro.validation_enabled(False):
         guide_trace = poutine.trace(guide).get_trace(*batch)
-        model_trace = poutine.trace(
-            poutine.replay(getattr(program, "model", program), trace=guide_trace)
-        ).get_trace(*batch)
-        bad = [
-            f"site {name!r} of the {which}"
-            for which, trace in (("guide", guide_trace), ("model", model_trace))
-            for name, site in stochastic_sites(trace).items()
-            if not bool(
-                torch.isfinite(site["value"]).all()
-                and torch.isfinite(site["fn"].log_prob(site["value"])).all()
-            )
-        ]
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = poutine.trace(replayed).get_trace(*batch)
+        bad = []
+        for which, trace in (("guide", guide_trace), ("model", model_trace)):
+            for name, site in stochastic_sites(trace).items():
+                value = site["value"]
+                if not (_is_finite(value) and _is_finite(site["fn"].log_prob(value))):
+                    bad.append(f"site {name!r} of the {which}")
     return ", ".join(bad) or "the objective, though every site was finite in a second draw"
 
 
-def _bad_parameters(program: Program, guide: Guide, parameters: list[Tensor]) -> str:
-    """The parameters whose gradient is not finite, by the names that program and guide give them."""
+def _bad_parameters(program: Program, guide: Guide, parameters: Sequence[Tensor]) -> str:
+    """The parameters whose gradient is not finite, by their names in program and guide."""
     names = {id(p): f"number {i} of the optimiser" for i, p in enumerate(parameters)}
     for module in (owner(guide), program):
         if isinstance(module, torch.nn.Module):
             names.update({id(p): name for name, p in module.named_parameters()})
-    bad = [
-        names[id(p)]
-        for p in parameters
-        if p.grad is not None and not bool(torch.isfinite(p.grad).all())
-    ]
-    return f"parameter {', '.join(bad)}" if bad else "its norm, though every entry is finite"
+    bad = []
+    for p in parameters:
+        if p.grad is not None and not _is_finite(p.grad):
+            bad.append(names[id(p)])
+    if not bad:
+        return "its norm, though every entry is finite"
+    return f"parameter {', '.join(bad)}"
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
