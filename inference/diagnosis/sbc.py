@@ -1,5 +1,6 @@
-"""Simulation-based calibration: whether a guide or a sampler gives the posterior of the program,
-from simulated data alone.
+"""Simulation-based calibration: whether a guide or a sampler gives the posterior of the program.
+
+It needs no data, for it judges on simulated ones.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ __all__ = ["LIKELIHOOD", "Calibration", "sbc"]
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,18 +19,24 @@ from pyro import poutine
 from rich.progress import track
 from torch import Tensor
 
+from ppl_gen import memory
 from ppl_gen.contexts import device_of, evaluating, guide_of, seeded
 from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.expect import expect_at_least
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc.draws import Draws
-from ppl_gen.program import data_axis, log_density, propose, simulate_sites
+from ppl_gen.program import log_density, propose, simulate_sites
 from ppl_gen.protocols import Guide, Program
+from ppl_gen.sites import data_axis
 
 if TYPE_CHECKING:
     import pandas
 
 LIKELIHOOD = "log p(x | z)"
 _LEVEL = 0.01
+_MOST_BINS = 20  # of a histogram of ranks
+_LISTED = 4  # coordinates that a sentence names
 _SOME = 400  # coordinates whose effective sample size is looked at: enough for a median
 
 
@@ -44,8 +51,7 @@ def sbc(
     seed: int | None = None,
     progress: bool = False,
 ) -> Calibration:
-    """Ranks r = #{l : zₗ < z*} in 0, …, L of the truth, with (z*, x) ~ p(z, x | c) and z₁, …, z_L ~
-    q(z | x, c), n times.
+    """Ranks r = #{l : zₗ < z*} in 0, …, L, of (z*, x) ~ p(z, x | c) and zₗ ~ q(z | x, c), n times.
 
     If q(z | x) is the posterior, z* and the zₗ are exchangeable and every rank is uniform.
     Coordinates alone do not see a guide that ignores the data, q(z | x) = p(z): the rank of log p(x
@@ -73,7 +79,8 @@ def sbc(
     Raises:
         ValueError: If n, draws or chunk is too small, guide and sampler are both given or both
             missing, a context is not of length n, the guide belongs to given data, draws are
-            missing or NaN, or as `ppl_gen.inference.checks.check` says.
+            missing or NaN, or program, guide and data do not fit together (see
+            `ppl_gen.inference.checks.check`).
 
     Reference:
         Talts, Betancourt, Simpson, Vehtari and Gelman (2018), Validating Bayesian inference
@@ -83,36 +90,43 @@ def sbc(
     """
     if guide is not None and sampler is not None:
         raise ValueError("expected a guide or a sampler, got both; call once for each")
-    guide = guide_of(program, guide) if sampler is None else None
-    _check_input(n, guide, draws, chunk)
+    if sampler is None:
+        guide = guide_of(program, guide)
+        _check_amortised(guide)
+    expect_at_least(20, n=n)
+    expect_at_least(9, draws=draws)
+    expect_at_least(1, chunk=chunk)
     device = device_of(program.model, context)
     with seeded(device, seed):
         pairs = _Pairs.simulated(program, n, context)
-        stand_in = poutine.block(program.model, hide=["x"])
-        nesting, width, _ = check(program, stand_in if guide is None else guide, pairs.x, *context)
-        rows = chunk or max(
-            1, (2**26 if device.type == "cuda" else 2**21) // (max(width, 256) * (draws + 1))
-        )
-        samples: dict[str, Tensor] = {}
+        proposes = guide
+        if proposes is None:
+            proposes = poutine.block(program.model, hide=["x"])
+        nesting, width, _ = check(program, proposes, pairs.x, *context)
+        size = chunk
+        if size is None:
+            size = memory.rows(memory.SCORED.on(device), max(width, 256) * (draws + 1))
+        sampled: dict[str, Tensor] = {}
         remarks: tuple[str, ...] = ()
         if sampler is not None:
             found = sampler(program.model, pairs.x, *context)
-            samples, remarks = pairs.thinned(found, draws), pairs.remarks(found, draws)
-        parts: dict[str, list[Tensor]] = {}
+            sampled = pairs.thinned(found, draws)
+            remarks = pairs.remarks(found, draws)
+        for remark in remarks:
+            warnings.warn(remark, RuntimeWarning, stacklevel=2)
+        ranks: dict[str, list[Tensor]] = {}
         with evaluating(program, guide):
-            for start in track(range(0, n, rows), "ranking", disable=not progress, transient=True):
-                now = slice(start, start + rows)
-                part, z = (
-                    pairs.part(now),
-                    {name: values[:, now] for name, values in samples.items()},
-                )
-                for name, ranks in part.ranks(
-                    program, z if guide is None else part.proposed(guide, draws, nesting)
-                ):
-                    parts.setdefault(name, []).append(ranks)
-    return Calibration(
-        {name: torch.cat(ranks).cpu() for name, ranks in parts.items()}, draws, remarks
-    )
+            for start in track(range(0, n, size), "ranking", disable=not progress, transient=True):
+                rows = slice(start, start + size)
+                part = pairs.part(rows)
+                if guide is not None:
+                    z = part.proposed(guide, draws, nesting)
+                else:
+                    z = {name: draws_of[:, rows] for name, draws_of in sampled.items()}
+                for name, of_part in part.ranks(program, z).items():
+                    ranks.setdefault(name, []).append(of_part)
+    joined = {name: torch.cat(parts).cpu() for name, parts in ranks.items()}
+    return Calibration(joined, draws, remarks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,16 +145,15 @@ class Calibration:
 
     @cached_property
     def p_values(self) -> dict[str, Tensor]:
-        """χ² tests of uniform ranks by site, of its shape, in 4 to 20 bins: of ten pairs or more,
-        from 40 pairs on.
+        """χ² tests of uniform ranks by site, each of the site's shape.
+
+        In 4 to 20 bins: of ten pairs or more, from 40 pairs on.
         """
         return {name: _uniformity(ranks, self.draws) for name, ranks in self.ranks.items()}
 
     @property
     def p_value(self) -> float:
-        """The smallest of all p-values times their number (Bonferroni), at most 1: a test of all
-        coordinates together.
-        """
+        """The smallest p-value times their number, at most 1: Bonferroni's test of all together."""
         return float(_holm(self._flat).min())
 
     @property
@@ -151,51 +164,22 @@ class Calibration:
     @property
     def names(self) -> list[str]:
         """Of all coordinates: "z[0]", "z[1]", …, "log p(x | z)"."""
-        return [
-            row for name, ranks in self.ranks.items() for row in coordinates(name, ranks.shape[1:])
-        ]
+        names = []
+        for site, ranks in self.ranks.items():
+            names += coordinates(site, ranks.shape[1:])
+        return names
 
     def passes(self, level: float = _LEVEL) -> bool:
-        """Whether the ranks could be uniform: false for a right posterior with probability `level`
-        at most.
+        """Whether the ranks could be uniform.
+
+        Args:
+            level: The probability, at most, with which a right posterior does not pass.
         """
         return self.p_value > level
 
-    @cached_property
-    def _flat(self) -> Tensor:
-        return torch.cat([p.flatten() for p in self.p_values.values()])
-
-    @cached_property
-    def _shapes(self) -> tuple[Tensor, Tensor]:
-        """By coordinate: mean of the ranks and mean square about the middle, in standard errors
-        from those of uniform ranks.
-        """
-        square = ((torch.arange(self.draws + 1).double() + 0.5) / (self.draws + 1) - 0.5).square()
-        ranks = torch.cat([r.reshape(len(r), -1) for r in self.ranks.values()], 1)
-        u = (ranks.double() + 0.5) / (self.draws + 1) - 0.5
-        slope = u.mean(0) / (square.mean() / len(u)).sqrt()
-        return slope, (u.square().mean(0) - square.mean()) / (
-            square.var(correction=0) / len(u)
-        ).sqrt()
-
-    @cached_property
-    def _failing(self) -> dict[str, list[str]]:
-        """The coordinates that fail at the 1 % level by Holm's procedure, by the tag of their
-        histogram's shape.
-        """
-        found: dict[str, list[str]] = {}
-        adjusted = _holm(self._flat).tolist()
-        for name, p, slope, spread in zip(
-            self.names, adjusted, *(s.tolist() for s in self._shapes), strict=True
-        ):
-            if p <= _LEVEL:
-                found.setdefault(_shape(slope, spread, name == LIKELIHOOD), []).append(name)
-        return found
-
     @property
     def tags(self) -> tuple[str, ...]:
-        """The verdict in short: "calibrated", or the ways in which coordinates fail at the 1 %
-        level.
+        """The verdict in short: "calibrated", or how coordinates fail at the 1 % level.
 
         "too-narrow", "too-wide", "biased-up", "biased-down", "misshapen", and of log p(x | z)
         "data-unused", "data-overused".
@@ -203,35 +187,79 @@ class Calibration:
         return tuple(self._failing) or ("calibrated",)
 
     @property
-    def verdict(self) -> list[str]:
-        """The verdict in plain words, with remedies."""
-        n, count = len(next(iter(self.ranks.values()))), len(self.names)
-        fine = f"calibrated as far as {n} simulations show: p = {self.p_value:.2g} for {count} quantities together"
-        sentences = []
+    def verdict(self) -> Verdict:
+        """The verdict with remedies, at the 1 % level; `remarks` have the tag "dependent-draws"."""
+        count = len(self.names)
+        findings = []
         for tag, names in self._failing.items():
-            listed = ", ".join(names[:4]) + (
-                f", … ({len(names)} of {count} quantities)" if len(names) > 4 else ""
+            listed = ", ".join(names[:_LISTED])
+            if len(names) > _LISTED:
+                listed += f", … ({len(names)} of {count} quantities)"
+            findings.append(Finding(tag, f"{listed}: {_WORDS[tag]}"))
+        if not findings:
+            n = len(next(iter(self.ranks.values())))
+            fine = (
+                f"calibrated as far as {n} simulations show: p = {self.p_value:.2g} for {count} "
+                "quantities together"
             )
-            sentences.append(f"{listed}: {_WORDS[tag]}")
-        return [*(sentences or [fine]), *self.remarks]
+            findings.append(Finding("calibrated", fine))
+        for remark in self.remarks:
+            findings.append(Finding("dependent-draws", remark))
+        return Verdict(tuple(findings), passes=self.passes())
 
     def table(self) -> pandas.DataFrame:
-        """A row for each coordinate: its p_value, and slope and spread of its ranks, in standard
-        errors from uniform ones.
+        """A row for each coordinate: its p_value, and slope and spread of its ranks.
 
-        A slope above 0, of the mean, is a posterior that lies too low; a spread above 0, of the
-        mean square about the middle, is one that is too narrow.
+        Slope and spread are in standard errors from those of uniform ranks. A slope above 0, of the
+        mean, is a posterior that lies too low; a spread above 0, of the mean square about the
+        middle, is one that is too narrow.
         """
         import pandas
 
         slope, spread = self._shapes
-        columns = {"p_value": self._flat, "slope": slope, "spread": spread}
-        return pandas.DataFrame(
-            {name: column.numpy() for name, column in columns.items()}, index=self.names
-        )
+        columns = {
+            "p_value": self._flat.numpy(),
+            "slope": slope.numpy(),
+            "spread": spread.numpy(),
+        }
+        return pandas.DataFrame(columns, index=self.names)
 
     def __str__(self) -> str:
-        return "\n".join(self.verdict)
+        return str(self.verdict)
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        """The p-values of all coordinates."""
+        return torch.cat([p.flatten() for p in self.p_values.values()])
+
+    @cached_property
+    def _shapes(self) -> tuple[Tensor, Tensor]:
+        """By coordinate: mean of the ranks, and mean square about the middle.
+
+        Both in standard errors from those of uniform ranks.
+        """
+        levels = self.draws + 1
+        uniform = (torch.arange(levels).double() + 0.5) / levels - 0.5
+        square = uniform.square()
+        ranks = torch.cat([r.reshape(len(r), -1) for r in self.ranks.values()], 1)
+        n = len(ranks)
+        u = (ranks.double() + 0.5) / levels - 0.5
+        slope = u.mean(0) / (square.mean() / n).sqrt()
+        spread_error = (square.var(correction=0) / n).sqrt()
+        spread = (u.square().mean(0) - square.mean()) / spread_error
+        return slope, spread
+
+    @cached_property
+    def _failing(self) -> dict[str, list[str]]:
+        """The coordinates that fail at the 1 % level by Holm's procedure, by tag."""
+        slopes, spreads = self._shapes
+        adjusted = _holm(self._flat).tolist()
+        failing: dict[str, list[str]] = {}
+        for i, name in enumerate(self.names):
+            if adjusted[i] <= _LEVEL:
+                tag = _shape(float(slopes[i]), float(spreads[i]), name == LIKELIHOOD)
+                failing.setdefault(tag, []).append(name)
+        return failing
 
 
 _LEARN = "train the guide longer or give its network more units, or run longer chains"
@@ -253,8 +281,14 @@ _WORDS = {
 
 
 def _shape(slope: float, spread: float, of_likelihood: bool) -> str:
-    """The tag of a histogram. All ranks at one end have a spread 1.3 times their slope, and are not
-    a ∪.
+    """The tag of a histogram of ranks that are not uniform.
+
+    All ranks at one end have a spread 1.3 times their slope, and are no ∪.
+
+    Args:
+        slope: Of the ranks' mean, in standard errors.
+        spread: Of their mean square about the middle, in standard errors.
+        of_likelihood: Whether they are those of log p(x | z).
     """
     if max(abs(slope), abs(spread)) < 3:
         return "misshapen"
@@ -266,26 +300,28 @@ def _shape(slope: float, spread: float, of_likelihood: bool) -> str:
 
 
 def _uniformity(ranks: Tensor, draws: int) -> Tensor:
-    """P(χ² ≥ Σ_b (O_b − E_b)² / E_b) of ranks (n, *shape) in bins, with E_b in proportion to the
-    ranks that a bin holds.
+    """P(χ² ≥ Σ_b (O_b − E_b)² / E_b) of ranks (n, *shape) in bins, of this shape.
+
+    E_b is in proportion to the number of ranks that a bin holds. To rounding this is
+    `scipy.stats.chisquare` of each column, whose import takes longer than the test.
     """
-    n, bins = len(ranks), max(4, min(20, draws + 1, len(ranks) // 10))
-    expected = (
-        n / (draws + 1) * torch.bincount(torch.arange(draws + 1) * bins // (draws + 1)).double()
-    )
-    where = (ranks.reshape(n, -1) * bins // (draws + 1)).T
-    counts = torch.zeros(len(where), bins, dtype=torch.float64).scatter_add(
-        1, where, torch.ones(where.shape).double()
-    )
+    n = len(ranks)
+    levels = draws + 1
+    bins = max(4, min(_MOST_BINS, levels, n // 10))
+    held = torch.bincount(torch.arange(levels) * bins // levels).double()
+    expected = n / levels * held
+    bin_of = (ranks.reshape(n, -1) * bins // levels).T
+    counts = torch.zeros(len(bin_of), bins, dtype=torch.float64)
+    counts = counts.scatter_add(1, bin_of, torch.ones(bin_of.shape).double())
     statistic = ((counts - expected).square() / expected).sum(1)
-    return torch.special.gammaincc(
-        torch.full_like(statistic, (bins - 1) / 2), statistic / 2
-    ).reshape(ranks.shape[1:])
+    half_freedom = torch.full_like(statistic, (bins - 1) / 2)
+    return torch.special.gammaincc(half_freedom, statistic / 2).reshape(ranks.shape[1:])
 
 
 def _holm(p: Tensor) -> Tensor:
-    """Holm's adjusted p-values: those below α may be rejected together, wrong in any with
-    probability α at most.
+    """Holm's adjusted p-values, of p-values (m,).
+
+    Those below α may be rejected together, wrong in any with probability α at most.
     """
     ordered, order = p.sort()
     adjusted = (ordered * torch.arange(len(p), 0, -1)).clamp(max=1).cummax(0).values
@@ -294,10 +330,14 @@ def _holm(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Simulated data with the latents z* that they came from, (n, *rest) by site.
+    """Simulated data with the latents that they came from.
 
-    The program has the axis of the data elsewhere in a site's value: at `axes`, counted from the
-    right.
+    Attributes:
+        x: The data, (n, *shape).
+        context: What they are conditioned on.
+        truth: The latents z* by site, (n, *rest).
+        axes: By site, where the program has the axis of the data in a value, counted from the
+            right.
     """
 
     x: Tensor
@@ -307,111 +347,137 @@ class _Pairs:
 
     @classmethod
     def simulated(cls, program: Program, n: int, context: tuple[Tensor, ...]) -> _Pairs:
+        """Draws n pairs from the program."""
         sites = simulate_sites(program, n, *context)
         x = sites.pop("x")["value"]
-        axes = {name: data_axis(site) for name, site in sites.items()}
-        return cls(
-            x,
-            context,
-            {name: site["value"].movedim(axes[name], 0) for name, site in sites.items()},
-            axes,
-        )
+        truth = {}
+        axes = {}
+        for name, site in sites.items():
+            axes[name] = data_axis(site)
+            truth[name] = site["value"].movedim(axes[name], 0)
+        return cls(x, context, truth, axes)
 
     def part(self, rows: slice) -> _Pairs:
+        """Some of the pairs."""
+        context = tuple([c[rows] for c in self.context])
         truth = {name: z[rows] for name, z in self.truth.items()}
-        return _Pairs(self.x[rows], tuple(c[rows] for c in self.context), truth, self.axes)
+        return _Pairs(self.x[rows], context, truth, self.axes)
 
     def proposed(self, guide: Guide, draws: int, nesting: int) -> dict[str, Tensor]:
-        """Draws of the guide by site, (L, n, *rest)."""
+        """L draws of the guide by site, (L, n, *rest)."""
         latents = propose(guide, draws, nesting, self.x, *self.context).latents
-        # A guide with more plates than the model leaves axes of size one between draws and data.
-        moved = {name: latents[name].movedim(axis, 1) for name, axis in self.axes.items()}
-        return {name: moved[name].reshape(draws, *z.shape) for name, z in self.truth.items()}
+        proposed = {}
+        for name, truth in self.truth.items():
+            z = latents[name].movedim(self.axes[name], 1)
+            # A guide with more plates than the model leaves axes of size one in between.
+            proposed[name] = z.reshape(draws, *truth.shape)
+        return proposed
 
     def thinned(self, found: Draws, draws: int) -> dict[str, Tensor]:
-        """L evenly spaced draws of a sampler by site, (L, n, *rest)."""
+        """L evenly spaced draws of a sampler by site, (L, n, *rest).
+
+        Raises:
+            ValueError: If there are fewer, or those of a site are missing or of another shape.
+        """
         total = found.chains * found.draws
         if total < draws:
-            have = f"{found.chains} × {found.draws}"
             raise ValueError(
-                f"expected the sampler to give {draws} draws or more, got {have}; ask it for more"
+                f"expected the sampler to give {draws} draws or more, got {found.chains} × "
+                f"{found.draws}; ask it for more"
             )
-        for name, axis in self.axes.items():
-            want, got = (
-                self.truth[name].movedim(0, axis).shape,
-                getattr(found.samples.get(name), "shape", (0, 0))[2:],
-            )
-            if want != got:
-                raise ValueError(
-                    f"expected the sampler to draw {name!r} of shape {tuple(want)} behind chains "
-                    f"and draws, got {tuple(got)}; let it sample all latents of all data"
-                )
         kept = torch.linspace(0, total - 1, draws).round().long().to(self.x.device)
-        return {
-            name: found.samples[name].flatten(0, 1)[kept].movedim(axis, 1)
-            for name, axis in self.axes.items()
-        }
+        thinned = {}
+        for name, axis in self.axes.items():
+            self._check_shape(name, found)
+            thinned[name] = found.samples[name].flatten(0, 1)[kept].movedim(axis, 1)
+        return thinned
 
     def remarks(self, found: Draws, draws: int) -> tuple[str, ...]:
-        """What is to be said where the L draws cannot be independent: that alone makes ranks pile
-        up at the ends.
+        """What is to be said where the L draws cannot be independent.
+
+        That alone makes ranks pile up at the ends.
         """
-        every = max(1, sum(z.numel() for z in self.truth.values()) // _SOME)
-        some = {
-            name: found.samples[name].movedim(axis, 2)[:, :, ::every]
-            for name, axis in self.axes.items()
-        }
-        ess = torch.cat([e.flatten() for e in replace(found, samples=some).ess.values()])
+        count = sum(z.numel() for z in self.truth.values())
+        every = max(1, count // _SOME)
+        some = {}
+        for name, axis in self.axes.items():
+            some[name] = found.samples[name].movedim(axis, 2)[:, :, ::every]
+        ess_by_site = replace(found, samples=some).ess.values()
+        ess = torch.cat([ess.flatten() for ess in ess_by_site])
         median = float(ess.nan_to_num(0.0).median())
         if median >= draws:
             return ()
+        times = math.ceil(1.5 * draws / max(median, 1))
         remark = (
             f"the median effective sample size, {median:.0f}, is below the {draws} draws that are "
             "ranked: ranks at either end may only mean too few; ask the sampler for "
-            f"{math.ceil(1.5 * draws / max(median, 1))} times as many draws"
+            f"{times} times as many draws"
         )
-        warnings.warn(remark, RuntimeWarning, stacklevel=3)
         return (remark,)
 
-    def ranks(
-        self, program: Program, samples: Mapping[str, Tensor]
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Ranks by site, (n, *rest), and those of the log likelihood, (n,)."""
-        # Truth and draws are scored in one call, so that equal latents have equal densities but for
-        # rounding.
-        both = {name: torch.cat([truth[None], samples[name]]) for name, truth in self.truth.items()}
-        yield from ((name, _ranks(name, z)) for name, z in both.items())
-        placed = {name: z.movedim(1, self.axes[name]) for name, z in both.items()}
+    def ranks(self, program: Program, samples: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Ranks of the truth among draws (L, n, *rest).
+
+        Returns:
+            By site (n, *rest), and those of log p(x | z), (n,).
+        """
+        ranks = {}
+        placed = {}
+        for name, truth in self.truth.items():
+            # Truth and draws are scored in one call, so that equal latents have equal densities
+            # but for rounding.
+            both = torch.cat([truth[None], samples[name]])
+            ranks[name] = _ranks(name, both)
+            placed[name] = both.movedim(1, self.axes[name])
         likelihood = log_density(program.model, placed, self.x, *self.context).likelihood
-        likelihood = likelihood.expand(len(next(iter(both.values()))), len(self.x))
-        yield LIKELIHOOD, _ranks(LIKELIHOOD, likelihood.double(), tolerance=1e-6)
+        draws = len(next(iter(samples.values())))
+        likelihood = likelihood.expand(1 + draws, len(self.x))
+        ranks[LIKELIHOOD] = _ranks(LIKELIHOOD, likelihood.double(), tolerance=1e-6)
+        return ranks
+
+    def _check_shape(self, name: str, found: Draws) -> None:
+        """Raises ValueError unless a sampler's draws of a site are of the shape of the truth."""
+        expected = tuple(self.truth[name].movedim(0, self.axes[name]).shape)
+        got: tuple[int, ...] = ()
+        if name in found.samples:
+            got = tuple(found.samples[name].shape[2:])
+        if expected != got:
+            raise ValueError(
+                f"expected the sampler to draw {name!r} of shape {expected} behind chains and "
+                f"draws, got {got}; let it sample all latents of all data"
+            )
 
 
 def _ranks(name: str, values: Tensor, tolerance: float = 0.0) -> Tensor:
-    """The rank of the first among the others, along the first axis; of ties, a random number counts
-    as below.
+    """The rank of the first of (1 + L, *shape) among the others; ties are broken at random.
+
+    Args:
+        name: What is ranked, for the message.
+        values: The truth, then the draws.
+        tolerance: The relative difference below which values are tied.
+
+    Raises:
+        ValueError: If a value is NaN.
     """
     if bool(values.isnan().any()):
         raise ValueError(
             f"expected draws that can be ranked, got NaN for {name}; look at the parameters for NaN"
         )
-    truth, others = values[0], values[1:]
+    truth = values[0]
+    others = values[1:]
     tied = others == truth
     if tolerance:
         tied |= (others - truth).abs() <= tolerance * truth.abs().clamp(min=1)
-    below, ties = ((others < truth) & ~tied).sum(0), tied.sum(0)
-    return below + (torch.rand(ties.shape, device=ties.device) * (ties + 1)).long().minimum(ties)
+    below = ((others < truth) & ~tied).sum(0)
+    ties = tied.sum(0)
+    uniform = torch.rand(ties.shape, device=ties.device)
+    ties_below = (uniform * (ties + 1)).long().minimum(ties)
+    return below + ties_below
 
 
-def _check_input(n: int, guide: Guide | None, draws: int, chunk: int | None) -> None:
-    for name, number, least in (
-        ("n", n, 20),
-        ("draws", draws, 9),
-        ("chunk", 1 if chunk is None else chunk, 1),
-    ):
-        if number < least:
-            raise ValueError(f"expected {name} of at least {least}, got {number}")
-    if guide is not None and needs_all_data(guide):
+def _check_amortised(guide: Guide) -> None:
+    """Raises ValueError if the guide belongs to the data that it was fitted to."""
+    if needs_all_data(guide):
         raise ValueError(
             f"expected a guide that is a function of the data, got {type(guide).__name__}, which "
             "belongs to those that it was fitted to; give an amortised guide, or a sampler that "
