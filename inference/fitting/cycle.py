@@ -6,7 +6,6 @@ from __future__ import annotations
 
 __all__ = ["CycleErrors", "ImagePool", "cycle_errors", "cycle_step"]
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -16,9 +15,13 @@ from torch.nn import functional as F
 
 from ppl_gen.contexts import evaluating, in_evaluation_mode
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.fitting.adversarial import Loss, Opponent, descend, standing_still
+from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.fitting.game import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.fitting.losses import least_squares
 from ppl_gen.protocols import Step
+
+_POOLED = 50  # translations that are remembered, where no pools are given
+_AT_ONCE = 500  # images that are translated there and back in one go
 
 Translator = Callable[[Tensor], Tensor]
 
@@ -34,15 +37,18 @@ class Translators(Protocol):
 
 
 class ImagePool(nn.Module):
-    """Remembers translations: the critic is shown, for each new one with probability ½, an older
-    one in its place.
+    """A memory of translations: half of what the critic is shown are older ones.
 
-    The older one is then replaced by the new. The pool is part of the state_dict, so that a run can
-    go on.
+    Each new translation is shown with probability ½; else an older one is, whose place it takes.
+    The pool is part of the state_dict, so that a run can go on.
 
     Args:
         size: How many are remembered; 0 shows the new ones as they are.
-        shape: The shape of an image.
+        shape: The shape of an image, (C, H, W).
+
+    Attributes:
+        images: What is remembered, (size, C, H, W).
+        held: How many of these are filled, a Long scalar.
 
     Reference:
         Shrivastava et al. (2017), Learning from simulated and unsupervised images through
@@ -58,8 +64,13 @@ class ImagePool(nn.Module):
         self.register_buffer("held", torch.zeros((), dtype=torch.long))
 
     def forward(self, new: Tensor) -> Tensor:
-        """As many images as were given, old and new, without gradients."""
-        shown, size = new.detach().clone(), len(self.images)
+        """As many images as were given, old and new, without gradients.
+
+        Args:
+            new: Translations (N, C, H, W).
+        """
+        shown = new.detach().clone()
+        size = len(self.images)
         before = int(self.held)
         room = min(size - before, len(new))
         self.images[before : before + room] = shown[:room]
@@ -69,10 +80,12 @@ class ImagePool(nn.Module):
         # Distinct places, of images held before this batch: none is shown twice in it.
         places = torch.randperm(before, device=new.device)[: len(new) - room]
         late = torch.arange(room, room + len(places), device=new.device)
-        swapped = torch.rand(len(places), device=new.device) < 0.5
-        old = self.images[places[swapped]].clone()
-        self.images[places[swapped]] = shown[late[swapped]]
-        shown[late[swapped]] = old
+        is_swapped = torch.rand(len(places), device=new.device) < 0.5
+        places = places[is_swapped]
+        late = late[is_swapped]
+        old = self.images[places].clone()
+        self.images[places] = shown[late]
+        shown[late] = old
         return shown
 
 
@@ -90,12 +103,11 @@ def cycle_step(
     r1: float = 0.0,
     pools: tuple[ImagePool, ImagePool] | None = None,
 ) -> Step:
-    """A step on a batch (a, b): the translators F = to_b and G = to_a descend, then the critics s_b
-    and s_a.
+    """A step on a batch (a, b): the translators F = to_b and G = to_a descend, then the critics.
 
     The translators' loss is loss.generator(s_b(F(a))) + loss.generator(s_a(G(b))) + λ (|G(F(a)) −
     a| + |F(G(b)) − b|) + ι (|F(b) − b| + |G(a) − a|), with |·| the mean absolute difference over
-    values.
+    values, s_a and s_b the critics' scores.
 
     Args:
         program: A CycleGAN, or anything with translators `to_a` and `to_b`.
@@ -110,110 +122,102 @@ def cycle_step(
             semantic(a) finds (Hoffman et al. 2018, CyCADA, eq. 4, on the labelled domain only). It
             is called in evaluation mode and not trained. It has to read both domains: one that
             reads a alone is wrong about translations, and misleads.
-        semantic_weight: Its weight.
-        r1: γ, the weight of the zero-centred gradient penalty of both critics.
+        semantic_weight: The weight of that cross-entropy.
+        r1: γ, the weight of the zero-centred gradient penalty γ/2 E‖∇s‖² of both critics.
         pools: Of translations into a and into b; 50 of each if left out. Keep them with a
             checkpoint.
 
     Returns:
         A step with the metrics "generator", "critic" and "penalty" (summed over the two
         directions), "cycle" and "identity" (mean absolute differences in the unit of the images,
-        averaged over the directions), "spread", and "semantic", in nats.
+        averaged over the directions), "spread" (the standard deviation of translations in units of
+        that of data, averaged over the directions), and "semantic", in nats.
 
     Raises:
-        ValueError: If a number is below zero; on the first batch, if the domains differ in shape,
-            or translators or critics do not give what they should.
+        ValueError: If a weight is negative or not finite; on the first batch, if the domains differ
+            in shape, or translators, critics or classifier give tensors of another shape than they
+            should.
         NotFinite: Before an update, if a loss is not finite.
 
     Warns:
-        RuntimeWarning: As `adversarial_step` does, for each direction.
+        RuntimeWarning: Once each, for either direction, if the critic tells all translations from
+            data for 1000 steps, or the spread of the translations vanishes.
 
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
         networks, section 3 and 5.
     """
-    _expect_weights(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
-    opponents = [
-        Opponent(critic, optimizer, loss, r1, name=f"critic of {name}")
-        for critic, optimizer, name in zip(critics, critic_optimizers, "ab", strict=True)
-    ]
-    still = [*critics, *([] if semantic is None else [semantic])]
+    expect_weight(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
+    critic_a, critic_b = critics
+    optimizer_a, optimizer_b = critic_optimizers
+    opponents = (
+        Opponent(critic_a, optimizer_a, loss, r1, name="critic of a"),
+        Opponent(critic_b, optimizer_b, loss, r1, name="critic of b"),
+    )
+    generator_loss = loss[1]
     weights = {
         "generator": 1.0,
         "cycle": 2 * cycle,
         "identity": 2 * identity,
         "semantic": semantic_weight,
     }
-    steps, held = 0, pools
+    memories = pools
+    steps = 0
+
+    def translator_losses(a: Tensor, b: Tensor, in_a: Tensor, in_b: Tensor) -> dict[str, Tensor]:
+        to_a, to_b = program.to_a, program.to_b
+        losses = {
+            "generator": generator_loss(critic_a(in_a)) + generator_loss(critic_b(in_b)),
+            "cycle": (F.l1_loss(to_a(in_b), a) + F.l1_loss(to_b(in_a), b)) / 2,
+        }
+        if identity > 0:
+            losses["identity"] = (F.l1_loss(to_b(b), b) + F.l1_loss(to_a(a), a)) / 2
+        if semantic is not None:
+            losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
+        return losses
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        in_b, in_a = program.to_b(a), program.to_a(b)
-        fooling = loss[1](critics[0](in_a)) + loss[1](critics[1](in_b))
-        losses = {
-            "generator": fooling,
-            **_consistency(program, a, b, in_a, in_b, identity > 0, semantic),
-        }
-        descend(
-            generator_optimizer,
-            torch.stack([weights[k] * v for k, v in losses.items()]).sum(),
-            "translators",
-            steps,
-        )
-        return (
-            in_a.detach(),
-            in_b.detach(),
-            {name: value.detach() for name, value in losses.items()},
-        )
+        with standing_still(critic_a, critic_b, semantic), in_evaluation_mode(semantic):
+            in_b = program.to_b(a)
+            in_a = program.to_a(b)
+            losses = translator_losses(a, b, in_a, in_b)
+            weighted = [weights[name] * value for name, value in losses.items()]
+            descend(generator_optimizer, torch.stack(weighted).sum(), "translators", steps)
+        metrics = {name: value.detach() for name, value in losses.items()}
+        return in_a.detach(), in_b.detach(), metrics
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal steps, held
+        nonlocal steps, memories
         if steps == 0:
             _expect_domains(program, critics, semantic, batch)
         a, b = batch
-        if held is None:
-            held = (ImagePool(50, a.shape[1:]).to(a), ImagePool(50, b.shape[1:]).to(b))
-        with standing_still(*still), in_evaluation_mode(semantic):
-            in_a, in_b, metrics = update_translators(a, b)
+        if memories is None:
+            shape = a.shape[1:]
+            memories = (ImagePool(_POOLED, shape).to(a), ImagePool(_POOLED, shape).to(b))
+        in_a, in_b, of_translators = update_translators(a, b)
         of_critics = []
-        for opponent, real, drawn, pool in zip(opponents, (a, b), (in_a, in_b), held, strict=True):
-            lost = opponent.update(steps, real, pool(drawn))
-            of_critics.append(lost | opponent.watch(lost["critic"], drawn, real))
+        directions = zip(opponents, (a, b), (in_a, in_b), memories, strict=True)
+        for opponent, real, drawn, memory in directions:
+            of_critic = opponent.update(steps, real, memory(drawn))
+            of_critic |= opponent.watch(of_critic["critic"], drawn, real)
+            of_critics.append(of_critic)
+        of_a, of_b = of_critics
+        metrics = {name: of_a[name] + of_b[name] for name in of_a}
+        metrics["spread"] = metrics["spread"] / 2
         steps += 1
-        both = {name: of_critics[0][name] + of_critics[1][name] for name in of_critics[0]}
-        return both | metrics | {"spread": both["spread"] / 2}
+        return metrics | of_translators
 
     return step
 
 
-def _consistency(
-    program: Translators,
-    a: Tensor,
-    b: Tensor,
-    in_a: Tensor,
-    in_b: Tensor,
-    identity: bool,
-    semantic: Callable[[Tensor], Tensor] | None,
-) -> dict[str, Tensor]:
-    """What binds a translation to its original: the way back, what is there already, and what is
-    read.
-    """
-    losses = {"cycle": (F.l1_loss(program.to_a(in_b), a) + F.l1_loss(program.to_b(in_a), b)) / 2}
-    if identity:
-        losses["identity"] = (F.l1_loss(program.to_b(b), b) + F.l1_loss(program.to_a(a), a)) / 2
-    if semantic is not None:
-        losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
-    return losses
-
-
 class CycleErrors(NamedTuple):
-    """Mean absolute differences per value, in the unit of the images, each an `Estimate` (N,) or
-    (M,) over data.
+    """Mean absolute differences per value, in the unit of the images: estimates per datum.
 
     Attributes:
-        a: |G(F(a)) − a| of each image of a.
-        b: |F(G(b)) − b| of each image of b.
-        mean_a: |ā − a|, what an answer that ignores its input loses, ā being the mean image.
-        mean_b: |b̄ − b|.
+        a: |G(F(a)) − a| of each image of a, (N,).
+        b: |F(G(b)) − b| of each image of b, (M,).
+        mean_a: |ā − a|, what an answer that ignores its input loses, ā being the mean image, (N,).
+        mean_b: |b̄ − b|, (M,).
     """
 
     a: Estimate
@@ -224,39 +228,36 @@ class CycleErrors(NamedTuple):
     @property
     def ratio(self) -> float:
         """The cycle error in units of the mean image's, the larger of the two directions."""
-        pairs = ((self.a, self.mean_a), (self.b, self.mean_b))
-        return max(float(error.value.mean() / base.value.mean()) for error, base in pairs)
+        of_a = float(self.a.value.mean() / self.mean_a.value.mean())
+        of_b = float(self.b.value.mean() / self.mean_b.value.mean())
+        return max(of_a, of_b)
 
 
 def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:
     """How much of an image is lost on the way to the other domain and back.
 
     Args:
-        program: As in `cycle_step`; evaluated in evaluation mode.
+        program: A CycleGAN, or anything with translators `to_a` and `to_b`; run in evaluation mode.
         a: (N, C, H, W) images of domain a, best held-out ones.
         b: (M, C, H, W) images of domain b.
     """
-
-    def error(x: Tensor, returned: Tensor) -> Estimate:
-        value = (x - returned).abs().flatten(1).mean(-1)
-        return Estimate(value, torch.zeros_like(value))
-
-    def there_and_back(x: Tensor, out: Translator, back: Translator) -> Tensor:
-        return torch.cat([back(out(part)) for part in x.split(500)])
-
     with evaluating(program):
         return CycleErrors(
-            error(a, there_and_back(a, program.to_b, program.to_a)),
-            error(b, there_and_back(b, program.to_a, program.to_b)),
-            error(a, a.mean(0)),
-            error(b, b.mean(0)),
+            a=_difference(a, _there_and_back(a, program.to_b, program.to_a)),
+            b=_difference(b, _there_and_back(b, program.to_a, program.to_b)),
+            mean_a=_difference(a, a.mean(0)),
+            mean_b=_difference(b, b.mean(0)),
         )
 
 
-def _expect_weights(**weights: float) -> None:
-    for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
+def _there_and_back(x: Tensor, there: Translator, back: Translator) -> Tensor:
+    return torch.cat([back(there(part)) for part in x.split(_AT_ONCE)])
+
+
+def _difference(x: Tensor, other: Tensor) -> Estimate:
+    """The mean absolute difference of each image from another, without Monte Carlo error, (N,)."""
+    value = (x - other).abs().flatten(1).mean(-1)
+    return Estimate(value, torch.zeros_like(value))
 
 
 def _expect_domains(
@@ -265,7 +266,7 @@ def _expect_domains(
     semantic: Callable[[Tensor], Tensor] | None,
     batch: tuple[Tensor, ...],
 ) -> None:
-    """Says what is wrong with the domains and the networks, by running each on two images."""
+    """Raises ValueError unless the networks give the right shapes for two images of each domain."""
     if len(batch) != 2:
         raise ValueError(f"expected batches (a, b), one of each domain, got {len(batch)} tensors")
     a, b = batch
@@ -276,19 +277,32 @@ def _expect_domains(
             "one number of channels"
         )
     with evaluating(program, *critics, semantic):
-        for name, x, out in (("to_b", a, program.to_b), ("to_a", b, program.to_a)):
-            if (got := out(x[:2]).shape[1:]) != x.shape[1:]:
-                raise ValueError(
-                    f"expected {name} to keep the shape {tuple(x.shape[1:])} of an image, got "
-                    f"{tuple(got)}"
-                )
-        for name, x, critic in (("a", a, critics[0]), ("b", b, critics[1])):
-            if (scores := critic(x[:2])).shape[:1] != x[:2].shape[:1]:
-                raise ValueError(
-                    f"expected scores (N, ...) of the critic of {name}, got shape "
-                    f"{tuple(scores.shape)}"
-                )
-        if semantic is not None and (logits := semantic(a[:2])).dim() != 2:
-            raise ValueError(
-                f"expected semantic to give logits (N, classes), got shape {tuple(logits.shape)}"
-            )
+        _expect_translator("to_b", program.to_b, a[:2])
+        _expect_translator("to_a", program.to_a, b[:2])
+        _expect_scores("a", critics[0], a[:2])
+        _expect_scores("b", critics[1], b[:2])
+        if semantic is not None:
+            _expect_logits(semantic, a[:2])
+
+
+def _expect_translator(name: str, translator: Translator, x: Tensor) -> None:
+    shape = translator(x).shape[1:]
+    if shape != x.shape[1:]:
+        raise ValueError(
+            f"expected {name} to keep the shape {tuple(x.shape[1:])} of an image, got "
+            f"{tuple(shape)}"
+        )
+
+
+def _expect_scores(name: str, critic: nn.Module, x: Tensor) -> None:
+    shape = critic(x).shape
+    if shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"expected scores (N, ...) of the critic of {name}, got shape {tuple(shape)}"
+        )
+
+
+def _expect_logits(semantic: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    shape = semantic(x).shape
+    if len(shape) != 2:
+        raise ValueError(f"expected semantic to give logits (N, classes), got shape {tuple(shape)}")

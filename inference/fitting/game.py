@@ -1,20 +1,32 @@
-"""Whether an adversarial game is still one: a critic that is never wrong, or draws that are all
-alike, end it.
+"""What every adversarial game is made of: an opponent that moves while the other side stands still,
+and a watch that says when the game is lost.
 """
 
 from __future__ import annotations
 
-__all__ = ["Watch"]
+__all__ = ["Loss", "Opponent", "Watch", "buffers_kept", "descend", "standing_still"]
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-PATIENCE = 1000  # steps without a contest before it is said
+from ppl_gen.contexts import modules_of
+from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.inference.fitting.losses import AdversarialLoss, gradient_penalty
+from ppl_gen.inference.fitting.losses import r1 as zero_centred
+
+Loss = AdversarialLoss | tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+PATIENCE = 1000  # steps that a game has been lost for before a warning
 LOST = 1e-3  # of the critic's loss: some 3.5 logits between data and draws, everywhere
 VANISHED = 0.05  # of the standard deviation of data
 _LOOK = 50  # steps between two looks: a look waits for the device
+_LARGE = 2**20  # numbers in a buffer that holds data, as an empirical prior's, and is never written
 
 NO_CONTEST = (
     f"the critic tells all draws from data (its loss has been below {LOST:g} for {PATIENCE} "
@@ -28,8 +40,76 @@ ALIKE = (
 )
 
 
+class Opponent:
+    """A critic with its optimiser, its loss and its penalties, and a watch over the game.
+
+    Args:
+        critic: s(x, *context), scores of shape (N, ...).
+        optimizer: Of the critic's parameters.
+        loss: A pair of functions (critic, generator), of which the first is descended here.
+        r1: γ, the weight of the zero-centred gradient penalty on data, γ/2 E‖∇s(x)‖².
+        penalty: λ, the weight of the gradient penalty between data and draws, λ E(‖∇s(x̂)‖ − 1)².
+        name: What errors call the critic.
+
+    Attributes:
+        watch: The `Watch` over this critic's loss and the draws that it plays against; call it once
+            in each step.
+
+    Raises:
+        ValueError: If a weight is negative or not finite.
+    """
+
+    def __init__(
+        self,
+        critic: Callable[..., Tensor],
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        r1: float = 0.0,
+        penalty: float = 0.0,
+        name: str = "critic",
+    ) -> None:
+        expect_weight(r1=r1, penalty=penalty)
+        self.critic = critic
+        self.optimizer = optimizer
+        self.loss = loss
+        self.r1 = r1
+        self.penalty = penalty
+        self.name = name
+        self.watch = Watch(getattr(loss, "perfect", None))
+
+    def update(self, step: int, x: Tensor, drawn: Tensor, *context: Tensor) -> dict[str, Tensor]:
+        """One update of the critic.
+
+        Args:
+            step: The index of the step, for errors.
+            x: Data (N, *shape).
+            drawn: Draws (N, *shape), without a gradient.
+            *context: What both are conditioned on, each of length N.
+
+        Returns:
+            The metric "critic", its loss without penalties, and "penalty" where there is one.
+
+        Raises:
+            NotFinite: Before the update, if the loss is not finite.
+        """
+        x = x.detach().requires_grad_(self.r1 > 0)
+        scores = self.critic(x, *context)
+        loss = self.loss[0](scores, self.critic(drawn, *context))
+        penalties = []
+        if self.r1:
+            penalties.append(self.r1 * zero_centred(scores, x))
+        if self.penalty:
+            penalties.append(self.penalty * gradient_penalty(self.critic, x, drawn, *context))
+        if not penalties:
+            descend(self.optimizer, loss, self.name, step)
+            return {"critic": loss.detach()}
+        penalty = torch.stack(penalties).sum()
+        descend(self.optimizer, loss + penalty, self.name, step)
+        return {"critic": loss.detach(), "penalty": penalty.detach()}
+
+
 class Watch:
-    """Follows the critic's loss and the spread of draws, and warns once of each that has collapsed.
+    """Follows the critic's loss and the spread of draws, and warns once of each that collapses.
 
     The spread is the standard deviation over a batch, averaged over the coordinates in which its
     data differ, of draws in units of that of the data. Under a context, draws that differ by their
@@ -41,38 +121,140 @@ class Watch:
 
     def __init__(self, perfect: float | None) -> None:
         self.perfect = perfect
-        self.steps = 0
-        self.highest: Tensor | None = (
-            None  # of the critic's loss and of the spread since they were last looked at
-        )
-        self.idle = {NO_CONTEST: 0, ALIKE: 0}  # steps that each has been true for
-        self.said: set[str] = set()
+        self._steps = 0
+        # The largest loss of the critic and the largest spread since the last look, (2,).
+        self._highest: Tensor | None = None
+        self._no_contest = _Alarm(NO_CONTEST)
+        self._alike = _Alarm(ALIKE)
 
     def __call__(self, critic: Tensor, drawn: Tensor, data: Tensor) -> dict[str, Tensor]:
-        """The metric "spread" of a step; 1 for a batch of one, or of equal data, which tell
-        nothing.
+        """Takes a step into account.
+
+        Args:
+            critic: The critic's loss, a scalar.
+            drawn: The draws of the step, (N, *shape).
+            data: Its data, (N, *shape).
+
+        Returns:
+            The metric "spread"; 1 for a batch of one datum, or of equal data, which say nothing.
+
+        Warns:
+            RuntimeWarning: Once each, if the critic's loss has been perfect, or the spread below
+                5 %, for 1000 steps.
         """
         spread = _spread(drawn.flatten(1), data.flatten(1))
         now = torch.stack([critic.double(), spread.double()])
-        self.highest = now if self.highest is None else torch.maximum(self.highest, now)
-        self.steps += 1
-        if self.steps % _LOOK == 0:
-            self._look(*self.highest.tolist())
-            self.highest = None
+        if self._highest is None:
+            self._highest = now
+        else:
+            self._highest = torch.maximum(self._highest, now)
+        self._steps += 1
+        if self._steps % _LOOK == 0:
+            self._look(*self._highest.tolist())
+            self._highest = None
         return {"spread": spread}
 
     def _look(self, critic: float, spread: float) -> None:
-        """Warns, once each, of what has been true for so long."""
-        lost = self.perfect is not None and critic < self.perfect + LOST
-        for said, bad in ((NO_CONTEST, lost), (ALIKE, spread < VANISHED)):
-            self.idle[said] = self.idle[said] + _LOOK if bad else 0
-            if self.idle[said] >= PATIENCE and said not in self.said:
-                self.said.add(said)
-                warnings.warn(said, RuntimeWarning, stacklevel=4)
+        is_lost = self.perfect is not None and critic < self.perfect + LOST
+        self._no_contest.hear(is_lost)
+        self._alike.hear(spread < VANISHED)
+
+
+class _Alarm:
+    """Warns, once, when something has been true at every look for `PATIENCE` steps."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        self.steps = 0  # that it has been true for
+        self.has_warned = False
+
+    def hear(self, is_true: bool) -> None:
+        if not is_true:
+            self.steps = 0
+            return
+        self.steps += _LOOK
+        if self.steps >= PATIENCE and not self.has_warned:
+            self.has_warned = True
+            # Shown where the step was called: hear, _look, __call__ and the step are in between.
+            warnings.warn(self.message, RuntimeWarning, stacklevel=5)
 
 
 def _spread(drawn: Tensor, data: Tensor) -> Tensor:
+    """Σ sd(draws) / Σ sd(data) over the coordinates in which the data differ, a scalar."""
     if len(data) < 2:
         return data.new_ones(())
-    ours, theirs = drawn.std(0), data.std(0)
-    return torch.where(theirs.sum() > 0, (ours * (theirs > 0)).sum() / theirs.sum(), 1.0)
+    of_draws = drawn.std(0)
+    of_data = data.std(0)
+    total = of_data.sum()
+    return torch.where(total > 0, (of_draws * (of_data > 0)).sum() / total, 1.0)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int) -> None:
+    """One update down a loss.
+
+    Args:
+        optimizer: Of the parameters to move.
+        loss: A scalar with a gradient.
+        what: What the parameters are those of, for errors: "critic".
+        step: The index of the step, for errors.
+
+    Raises:
+        NotFinite: If the loss is not finite, before anything is changed.
+        ValueError: If no parameter of the optimiser gets a gradient.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise NotFinite(
+            f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
+            "its learning rate, or penalise the critic's gradient (r1=0.1)"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters: list[Tensor] = []
+    for group in optimizer.param_groups:
+        parameters.extend(group["params"])
+    if all(p.grad is None for p in parameters):
+        raise ValueError(
+            f"expected the optimiser of the {what} to hold its parameters, got none that has a "
+            "gradient; build it from .parameters() of what it is to train"
+        )
+    optimizer.step()
+
+
+@contextmanager
+def standing_still(*parts: Any) -> Iterator[None]:
+    """No gradients for the parameters of `parts`, and their buffers put back afterwards.
+
+    Args:
+        *parts: Modules, or functions and objects that hold some; None is passed over.
+    """
+    modules = modules_of(*parts)
+    trained: list[nn.Parameter] = []
+    for module in modules:
+        trained.extend(p for p in module.parameters(recurse=False) if p.requires_grad)
+    with buffers_kept(modules):
+        try:
+            for p in trained:
+                p.requires_grad_(False)
+            yield
+        finally:
+            for p in trained:
+                p.requires_grad_(True)
+
+
+@contextmanager
+def buffers_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Puts buffers back as they were: statistics of batches, vectors of spectral normalisation.
+
+    Args:
+        modules: Whose own buffers are kept, not those of modules inside them.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
+    for module in modules:
+        for buffer in module.buffers(recurse=False):
+            if buffer.numel() < _LARGE:
+                kept.append((buffer, buffer.clone()))
+    try:
+        yield
+    finally:
+        for buffer, before in kept:
+            buffer.copy_(before)

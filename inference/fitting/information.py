@@ -6,7 +6,7 @@ from __future__ import annotations
 
 __all__ = ["code_information", "information_loss"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,18 +15,19 @@ from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, seeded
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.program import log_prob_per_datum, simulate_sites, stochastic_sites
+from ppl_gen.inference.expect import expect_at_least
+from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Program
+from ppl_gen.sites import log_prob_per_datum, stochastic_sites
 
 
 def information_loss(
     posterior: Callable[[Tensor], Any], weight: float | Mapping[str, float] = 1.0
 ) -> Callable[..., Tensor]:
-    """−Σₖ λₖ E[log q(cₖ | x)] over draws (c, x) of a program: an auxiliary loss for
-    `adversarial_step`.
+    """−Σₖ λₖ E[log q(cₖ | x)] over draws (c, x) of a program: an auxiliary loss of the generator.
 
     Up to the constant entropy of a code each term is −λₖ times a lower bound of its mutual
-    information with x.
+    information with x. Pass it to `adversarial_step` as `auxiliary`.
 
     Args:
         posterior: q(c | x), a Pyro program that samples the codes inside the plate "data", as
@@ -34,38 +35,45 @@ def information_loss(
         weight: λ, one for all codes or by their names. A continuous code, which has nats without
             end, wants a small one.
 
-    Raises:
-        ValueError: In the step, if the posterior samples what the program does not, or a code has
-            no weight.
+    Returns:
+        A function of the sites' values by name and the batch, that gives the loss, a scalar in
+        nats. It raises ValueError if the posterior samples what the program does not, or a code has
+        no weight.
 
     Reference:
         Chen et al. (2016), InfoGAN, eq. 5 and 6.
     """
 
     def auxiliary(drawn: Mapping[str, Tensor], *batch: Tensor) -> Tensor:
-        told = _log_posterior(posterior, drawn)
-        if not isinstance(weight, int | float) and weight.keys() != told.keys():
-            raise ValueError(
-                f"expected a weight for each of the codes {sorted(told)}, got {sorted(weight)}"
-            )
-        weights = {
-            name: weight if isinstance(weight, int | float) else weight[name] for name in told
-        }
-        return -torch.stack([weights[name] * value for name, value in told.items()]).sum(0).mean()
+        log_q = _log_posterior(posterior, drawn)
+        weights = _weights(weight, log_q)
+        terms = [weights[name] * value for name, value in log_q.items()]
+        return -torch.stack(terms).sum(0).mean()
 
     return auxiliary
+
+
+def _weights(weight: float | Mapping[str, float], codes: Iterable[str]) -> Mapping[str, float]:
+    """The weight of each code by its name; raises ValueError if one has none."""
+    if isinstance(weight, int | float):
+        return dict.fromkeys(codes, weight)
+    if weight.keys() != set(codes):
+        raise ValueError(
+            f"expected a weight for each of the codes {sorted(codes)}, got {sorted(weight)}"
+        )
+    return weight
 
 
 def code_information(
     program: Program, posterior: Callable[[Tensor], Any], n: int = 5000, *, seed: int | None = None
 ) -> dict[str, Estimate]:
-    """I(cₖ; x) ≥ E[log q(cₖ | x) − log p(cₖ)] for each code cₖ, in nats, over n draws of the
-    program.
+    """I(cₖ; x) ≥ E[log q(cₖ | x) − log p(cₖ)] for each code cₖ, in nats, over n draws.
 
     Args:
         program: An InfoGAN, or any program with the codes among its latents.
-        posterior: q(c | x), as in `information_loss`.
-        n: The number of draws.
+        posterior: q(c | x), a Pyro program that samples the codes inside the plate "data", as
+            `InfoGAN.posterior` does.
+        n: The number of draws, at least 2.
         seed: Seeds the draws and leaves the generators as they were.
 
     Returns:
@@ -77,17 +85,15 @@ def code_information(
     Reference:
         Barber and Agakov (2003), The IM algorithm.
     """
-    if n < 2:
-        raise ValueError(f"expected n of at least 2, got {n}")
-    device = device_of(program)
-    with (
-        seeded(device, seed),
-        evaluating(program, posterior),
-    ):
+    expect_at_least(2, n=n)
+    found = {}
+    with seeded(device_of(program), seed), evaluating(program, posterior):
         sites = simulate_sites(program, n)
-        found = _log_posterior(posterior, {name: site["value"] for name, site in sites.items()})
-        told = {name: value - log_prob_per_datum(sites[name], 1) for name, value in found.items()}
-    return {name: Estimate(value.mean(), value.std() / n**0.5) for name, value in told.items()}
+        drawn = {name: site["value"] for name, site in sites.items()}
+        for name, log_q in _log_posterior(posterior, drawn).items():
+            gained = log_q - log_prob_per_datum(sites[name], 1)
+            found[name] = Estimate(gained.mean(), gained.std() / n**0.5)
+    return found
 
 
 def _log_posterior(
@@ -95,9 +101,8 @@ def _log_posterior(
 ) -> dict[str, Tensor]:
     """log q(cₖ | x) of each code that was drawn, of shape (N,)."""
     latents = {name: value for name, value in drawn.items() if name != "x"}
-    sites = stochastic_sites(
-        poutine.trace(poutine.condition(posterior, data=latents)).get_trace(drawn["x"])
-    )
+    conditioned = poutine.condition(posterior, data=latents)
+    sites = stochastic_sites(poutine.trace(conditioned).get_trace(drawn["x"]))
     if not sites or not sites.keys() <= latents.keys():
         raise ValueError(
             f"expected a posterior of codes that the program samples, {sorted(latents)}, got one "

@@ -7,7 +7,7 @@ from __future__ import annotations
 __all__ = ["Discrepancy", "moment_step"]
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pyro
 import torch
@@ -50,12 +50,12 @@ def moment_step(
         clip: The largest norm of the gradient; longer ones are scaled down to it.
 
     Returns:
-        A step with the metrics "discrepancy" and "gradient_norm".
+        A step with the metrics "discrepancy" and "gradient_norm", the norm before it is clipped.
 
     Raises:
-        ValueError: If clip is not above 0; on the first batch, as
-            `ppl_gen.inference.checks.check_draws` says; on any, if there are fewer than two data
-            (four with a context), or if no parameter of the optimiser gets a gradient.
+        ValueError: If clip is not above 0. On the first batch, if data or context do not fit the
+            program, or its draws have no gradient. On any, if there are fewer than two data (four
+            with a context), or if no parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
     Reference:
@@ -65,31 +65,35 @@ def moment_step(
     """
     if clip is not None and not clip > 0:
         raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
-    distance = squared_mmd if discrepancy is None else discrepancy
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    most = takes(program.model)
+    distance = discrepancy
+    if distance is None:
+        distance = squared_mmd
+    parameters: list[Tensor] = []
+    for group in optimizer.param_groups:
+        parameters.extend(group["params"])
+    takes_at_most = takes(program.model)
     index = 0
 
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
-        x, *context = batch = batch[:most]
+        batch = batch[:takes_at_most]
+        x, *context = batch
         if index == 0:
             check_draws(program, *batch)
         optimizer.zero_grad()
         with torch.enable_grad(), pyro.validation_enabled(False):
             drawn = program.model(None, *context, n=len(x))
             _expect_enough(x, context)
-            loss = _joint(distance, features, drawn, x, context)
+            first = _vectors(drawn, features)
+            second = _vectors(x, features)
+            if context:
+                loss = _joint(distance, first, second, _code(second, context))
+            else:
+                loss = distance(first, second)
             loss.backward()
         _expect_gradient(parameters)
-        limit = math.inf if clip is None else clip
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit) if clip else _norm(parameters)
-        if not math.isfinite(float(loss.detach() + norm)):
-            what = "gradient" if torch.isfinite(loss) else "discrepancy"
-            raise NotFinite(
-                f"the {what} at step {index} is not finite; lower the learning rate, or clip the "
-                "gradient"
-            )
+        norm = _clip(parameters, clip)
+        _expect_finite(loss.detach(), norm, index)
         optimizer.step()
         index += 1
         return {"discrepancy": loss.detach(), "gradient_norm": norm}
@@ -97,46 +101,57 @@ def moment_step(
     return step
 
 
-def _joint(
-    distance: Discrepancy,
-    features: Features | None,
-    drawn: Tensor,
-    x: Tensor,
-    context: list[Tensor],
-) -> Tensor:
-    """D of the features, or of features and context with independent contexts on both sides."""
-    ours, theirs = (
-        t.flatten(1) if features is None else features(t).flatten(1) for t in (drawn, x)
-    )
-    if not context:
-        return distance(ours, theirs)
-    code = _code(theirs, context)
-    ours, theirs = torch.cat([ours, code], 1), torch.cat([theirs, code], 1)
-    half = len(x) // 2
-    return (distance(ours[:half], theirs[half:]) + distance(ours[half:], theirs[:half])) / 2
+def _vectors(x: Tensor, features: Features | None) -> Tensor:
+    """f(x), or x itself, as vectors (N, D)."""
+    if features is None:
+        return x.flatten(1)
+    return features(x).flatten(1)
 
 
-def _code(like: Tensor, context: list[Tensor]) -> Tensor:
+def _joint(distance: Discrepancy, drawn: Tensor, data: Tensor, code: Tensor) -> Tensor:
+    """D of vectors and code, averaged over two pairs of halves that share no context."""
+    drawn = torch.cat([drawn, code], 1)
+    data = torch.cat([data, code], 1)
+    half = len(data) // 2
+    one_way = distance(drawn[:half], data[half:])
+    other_way = distance(drawn[half:], data[:half])
+    return (one_way + other_way) / 2
+
+
+def _code(like: Tensor, context: Sequence[Tensor]) -> Tensor:
     """All contexts as numbers, (N, A), two different ones at the median distance of two data."""
     columns = []
     for c in context:
         is_label = c.dim() == 1 and not c.is_floating_point()
-        columns.append((c[:, None] == c.unique() if is_label else c.flatten(1)).to(like.dtype))
+        if is_label:
+            one_hot = c[:, None] == c.unique()
+            columns.append(one_hot.to(like.dtype))
+        else:
+            columns.append(c.flatten(1).to(like.dtype))
     code = torch.cat(columns, 1)
     if bool((code == code[0]).all()):
         return code
     return code * median_heuristic(like, like) / median_heuristic(code, code)
 
 
-def _expect_enough(x: Tensor, context: list[Tensor]) -> None:
-    least = 4 if context else 2
+def _clip(parameters: Sequence[Tensor], clip: float | None) -> Tensor:
+    """Scales the gradient down to norm `clip` if there is one; the norm that it had."""
+    if clip is not None:
+        return torch.nn.utils.clip_grad_norm_(parameters, clip)
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def _expect_enough(x: Tensor, context: Sequence[Tensor]) -> None:
+    least = 2
+    if context:
+        least = 4
     if len(x) < least:
         raise ValueError(
             f"expected at least {least} data in a batch, got {len(x)}; take larger batches"
         )
 
 
-def _expect_gradient(parameters: list[Tensor]) -> None:
+def _expect_gradient(parameters: Sequence[Tensor]) -> None:
     if all(p.grad is None for p in parameters):
         raise ValueError(
             "expected parameters of the program in the optimiser, got none that has a gradient; "
@@ -144,5 +159,12 @@ def _expect_gradient(parameters: list[Tensor]) -> None:
         )
 
 
-def _norm(parameters: list[Tensor]) -> Tensor:
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+def _expect_finite(loss: Tensor, norm: Tensor, index: int) -> None:
+    if math.isfinite(float(loss + norm)):  # one look for both: a look waits for the device
+        return
+    what = "discrepancy"
+    if torch.isfinite(loss):
+        what = "gradient"
+    raise NotFinite(
+        f"the {what} at step {index} is not finite; lower the learning rate, or clip the gradient"
+    )
