@@ -1,6 +1,4 @@
-"""The laws that every explicit program obeys, to hold one of your own against:
-`check_program(my_vae, x)`.
-"""
+"""The laws of explicit programs: `check_program(my_vae, x)` holds your own against them."""
 
 from __future__ import annotations
 
@@ -26,7 +24,15 @@ from ppl_gen.protocols import Guide, Program
 
 @dataclass(frozen=True)
 class _Case:
-    """A program under test, with its guide, data and context."""
+    """A program under test, with its guide, data and context.
+
+    Attributes:
+        program: The program.
+        guide: Its guide.
+        x: Some data, (N, *shape).
+        context: What the program is conditioned on, each of length N.
+        nesting: The number of axes that the program's own plates take.
+    """
 
     program: Any
     guide: Guide
@@ -34,55 +40,99 @@ class _Case:
     context: tuple[Tensor, ...]
     nesting: int
 
+    @classmethod
+    def checked(cls, program: Program, guide: Guide, x: Tensor, *context: Tensor) -> _Case:
+        """A case whose program and guide were found to fit each other and the data."""
+        found = check(program, guide, x, *context)
+        return cls(program=program, guide=guide, x=x, context=context, nesting=found.nesting)
+
     @property
     def modules(self) -> list[nn.Module]:
-        both = {id(part): part for part in (self.program, owner(self.guide))}
-        return [part for part in both.values() if isinstance(part, nn.Module)]
+        """The modules that program and guide are, or are methods of; each once."""
+        parts = [self.program]
+        if owner(self.guide) is not self.program:
+            parts.append(owner(self.guide))
+        return [part for part in parts if isinstance(part, nn.Module)]
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that have a gradient, by name."""
+        trained: dict[str, nn.Parameter] = {}
+        for module in self.modules:
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    trained[name] = parameter
+        return trained
+
+    @property
+    def state(self) -> list[tuple[str, Tensor]]:
+        """Names and values of all parameters and buffers."""
+        state: list[tuple[str, Tensor]] = []
+        for module in self.modules:
+            state.extend(module.state_dict().items())
+        return state
+
+    @property
+    def modes(self) -> list[bool]:
+        """Whether each submodule is in training mode."""
+        modes: list[bool] = []
+        for module in self.modules:
+            modes.extend(submodule.training for submodule in module.modules())
+        return modes
 
     def propose(self, particles: int) -> dict[str, Tensor]:
+        """Latents from the guide, each of shape (particles, N, *event)."""
         return propose(self.guide, particles, self.nesting, self.x, *self.context).latents
 
     def score(self, latents: Mapping[str, Tensor], rows: slice = slice(None)) -> Tensor:
-        return log_density(
-            self.program.model, latents, self.x[rows], *(c[rows] for c in self.context)
-        ).joint
+        """log p(x, z) of some rows of the data, datum by datum."""
+        context = [c[rows] for c in self.context]
+        return log_density(self.program.model, latents, self.x[rows], *context).joint
+
+    def bound(self, particles: int) -> Tensor:
+        """The importance-weighted bound on log p(x), in nats, of shape (N,)."""
+        estimate = log_evidence(
+            self.program, self.guide, self.x, *self.context, particles=particles
+        )
+        return estimate.value
 
 
 def _draws_have_the_shape_of_data(case: _Case) -> None:
     drawn = simulate(case.program, len(case.x), *case.context)
-    _same("the shape of simulated data", tuple(drawn.shape), tuple(case.x.shape))
+    _expect_same("the shape of simulated data", tuple(drawn.shape), tuple(case.x.shape))
 
 
 def _leading_axes_are_a_loop(case: _Case) -> None:
     with evaluating(case.program, case.guide):
         latents = case.propose(6)
         together = case.score(latents)
-        apart = torch.stack([case.score({k: v[i] for k, v in latents.items()}) for i in range(6)])
-        square = case.score({k: v.unflatten(0, (2, 3)) for k, v in latents.items()})
-    _same("the shape of the log density of 6 particles", tuple(together.shape), (6, len(case.x)))
-    _close("particles scored at once and one by one", together, apart)
-    _close("particles on one leading axis and on two", square.flatten(0, 1), together)
+        one_by_one = []
+        for i in range(6):
+            particle = {name: z[i] for name, z in latents.items()}
+            one_by_one.append(case.score(particle))
+        on_two_axes = case.score({name: z.unflatten(0, (2, 3)) for name, z in latents.items()})
+    _expect_same(
+        "the shape of the log density of 6 particles", tuple(together.shape), (6, len(case.x))
+    )
+    _expect_close("particles scored at once and one by one", together, torch.stack(one_by_one))
+    _expect_close("particles on one leading axis and on two", on_two_axes.flatten(0, 1), together)
 
 
 def _data_do_not_see_each_other(case: _Case) -> None:
     with evaluating(case.program, case.guide):
         latents = case.propose(1)
-        alone = case.score({k: v[:, :1] for k, v in latents.items()}, slice(0, 1))
-        _close(
-            "the log density of a datum alone and among others", alone, case.score(latents)[:, :1]
-        )
+        alone = case.score({name: z[:, :1] for name, z in latents.items()}, slice(0, 1))
+        among_others = case.score(latents)[:, :1]
+    _expect_close("the log density of a datum alone and among others", alone, among_others)
 
 
 def _gradients_reach_every_parameter(case: _Case) -> None:
-    named = {
-        name: p
-        for module in case.modules
-        for name, p in module.named_parameters()
-        if p.requires_grad
-    }
+    trained = case.trained
     loss = Trace_ELBO().differentiable_loss(case.program.model, case.guide, case.x, *case.context)
-    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True) if named else ()
-    for name, gradient in zip(named, gradients, strict=True):
+    if not trained:
+        return
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    for name, gradient in zip(trained, gradients, strict=True):
         if gradient is None or not bool(torch.isfinite(gradient).all()):
             raise AssertionError(
                 f"the gradient of the ELBO reaches {name}: expected finite numbers, got {gradient}"
@@ -91,50 +141,44 @@ def _gradients_reach_every_parameter(case: _Case) -> None:
 
 def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
     program: Any = case.program
-    if not isinstance(case.program, nn.Module):
+    if not isinstance(program, nn.Module):
         return
     twin: Any = copy.deepcopy(program)
-    for p in twin.parameters():
-        p.data.add_(1.0)
+    for parameter in twin.parameters():
+        parameter.data.add_(1.0)
     twin.load_state_dict(program.state_dict())
     with evaluating(program, case.guide, twin):
         latents = case.propose(1)
         original = log_density(program.model, latents, case.x, *case.context)
         restored = log_density(twin.model, latents, case.x, *case.context)
-    _same(
-        "the log density after a state_dict round trip",
-        [t.tolist() for t in restored],
-        [t.tolist() for t in original],
-    )
+    what = "the log density after a state_dict round trip"
+    _expect_same(what, restored.prior.tolist(), original.prior.tolist())
+    _expect_same(what, restored.likelihood.tolist(), original.likelihood.tolist())
 
 
 def _evaluation_leaves_no_trace(case: _Case) -> None:
-    before = [(k, v.clone()) for module in case.modules for k, v in module.state_dict().items()]
-    modes = [m.training for module in case.modules for m in module.modules()]
-    names = set(pyro.get_param_store().keys())
-    log_evidence(case.program, case.guide, case.x, *case.context, particles=2)
-    after = [v for module in case.modules for v in module.state_dict().values()]
-    for (key, old), new in zip(before, after, strict=True):
-        _same(f"{key} after an evaluation", bool(torch.equal(old, new)), True)
-    _same(
-        "the modes after an evaluation",
-        [m.training for module in case.modules for m in module.modules()],
-        modes,
+    state = [value.clone() for _, value in case.state]
+    modes = case.modes
+    stored = set(pyro.get_param_store().keys())
+    case.bound(2)
+    for before, (name, after) in zip(state, case.state, strict=True):
+        _expect_same(f"{name} after an evaluation", bool(torch.equal(before, after)), True)
+    _expect_same("the modes after an evaluation", case.modes, modes)
+    _expect_same(
+        "the global param store after an evaluation", set(pyro.get_param_store().keys()), stored
     )
-    _same("the global param store after an evaluation", set(pyro.get_param_store().keys()), names)
 
 
 def _more_particles_are_a_tighter_bound(case: _Case) -> None:
-    bounds = [
-        log_evidence(case.program, case.guide, case.x, *case.context, particles=k).value
-        for k in (1, 8, 64)
-    ]
+    bounds = [case.bound(particles) for particles in (1, 8, 64)]
     for loose, tight in itertools.pairwise(bounds):
         gain = tight - loose
-        margin = (
-            4 * float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 4 * float(gain.abs())
-        )
-        if not float(gain.mean()) >= -margin - 1e-4 * float(tight.abs().mean()):
+        if len(gain) > 1:
+            margin = 4 * float(gain.std()) / len(gain) ** 0.5
+        else:
+            margin = 4 * float(gain.abs())
+        rounding = 1e-4 * float(tight.abs().mean())
+        if not float(gain.mean()) >= -margin - rounding:
             raise AssertionError(
                 f"ELBO ≤ IWAE₈ ≤ IWAE₆₄: expected a gain of at least 0, got {gain.mean():.4f} ± "
                 f"{margin / 4:.4f}"
@@ -155,22 +199,22 @@ LAWS: dict[str, Callable[[_Case], None]] = {
 def check_program(
     program: Program, x: Tensor, *context: Tensor, guide: Guide | None = None, seed: int = 0
 ) -> None:
-    """Holds a program and its guide against every law in `LAWS`, on some data; random numbers come
-    from `seed`.
+    """Holds a program and its guide against every law in `LAWS`, on some data.
 
     Args:
         program: A program of your own, with a density.
         x: A handful of data, (N, *shape), N of at least 2.
         *context: What the program is conditioned on, each of length N.
-        guide: q(z | x); `program.guide` if left out.
-        seed: Seeds the draws; the global generator is left as it was.
+        guide: q(z | x, context); `program.guide` if left out.
+        seed: Seed of all draws; the global generator is left as it was.
 
     Raises:
-        ValueError: As `ppl_gen.inference.checks.check` says.
-        AssertionError: Naming the law that is broken, with what was expected and found.
+        ValueError: If x is empty, not finite, of another shape than the program's data or outside
+            the likelihood's support, if a context has another length, if the likelihood has no
+            density, or if the latent sites of model and guide differ.
+        AssertionError: Names the law that is broken, with what was expected and found.
     """
-    guide = guide_of(program, guide)
-    case = _Case(program, guide, x, context, check(program, guide, x, *context).nesting)
+    case = _Case.checked(program, guide_of(program, guide), x, *context)
     for name, law in LAWS.items():
         with forked(x.device, seed):
             try:
@@ -179,14 +223,14 @@ def check_program(
                 raise AssertionError(f"law broken, {name!r}: {error}") from None
 
 
-def _same(what: str, got: object, expected: object) -> None:
+def _expect_same(what: str, got: object, expected: object) -> None:
     if got != expected:
         raise AssertionError(f"{what}: expected {expected}, got {got}")
 
 
-def _close(what: str, got: Tensor, expected: Tensor) -> None:
+def _expect_close(what: str, got: Tensor, expected: Tensor) -> None:
     if not torch.allclose(got, expected, rtol=1e-4, atol=1e-3):
+        error = (got - expected).abs().max()
         raise AssertionError(
-            f"{what}: expected equal numbers, got a difference of "
-            f"{(got - expected).abs().max():.3g} nats"
+            f"{what}: expected equal numbers, got a difference of {error:.3g} nats"
         )

@@ -11,7 +11,6 @@ import torch
 from programs import PROGRAMS
 from torch import Tensor, nn
 
-from ppl_gen.inference.checks import check
 from ppl_gen.likelihoods import Bernoulli
 from ppl_gen.models import VAE, vae
 from ppl_gen.program import register
@@ -23,15 +22,7 @@ from ppl_gen.testing import LAWS, _Case, check_program
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_law(name: str, law: str) -> None:
     program, x, context = PROGRAMS[name]()
-    LAWS[law](
-        _Case(
-            program,
-            program.guide,
-            x,
-            tuple(context),
-            check(program, program.guide, x, *context).nesting,
-        )
-    )
+    LAWS[law](_Case.checked(program, program.guide, x, *context))
 
 
 def test_all_laws_in_one_call_leave_the_generator_alone(binary: Tensor) -> None:
