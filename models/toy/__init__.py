@@ -1,6 +1,4 @@
-"""Toy posteriors whose answers are known: latent models, awkward shapes, hierarchies, regressions
-and mixtures; and a game.
-"""
+"""Toy models whose answers are known: latent models, posteriors of many shapes, and a game."""
 
 if __name__ != "ppl_gen.models.toy":
     raise ImportError(

@@ -1,6 +1,4 @@
-"""What a toy posterior promises: a model, the data it is called with, and the moments that its
-posterior must have.
-"""
+"""What a toy posterior promises: a model, its data, and the moments that its posterior has."""
 
 from __future__ import annotations
 
@@ -13,7 +11,12 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """E[z | data] and sd[z | data] of one site, entry by entry, each of the site's shape."""
+    """E[z | data] and sd[z | data] of one site, entry by entry.
+
+    Attributes:
+        mean: The means, of the site's shape.
+        sd: The standard deviations, of the site's shape.
+    """
 
     mean: Tensor
     sd: Tensor
@@ -24,13 +27,16 @@ class Posterior(Protocol):
 
     `model(*data)` is all that an inference algorithm needs; `reference()` is what its answer is
     held against.
+
+    Attributes:
+        teaches: What is to be learned from this posterior, in a sentence.
     """
 
     teaches: ClassVar[str]
 
     @property
     def data(self) -> tuple[Tensor, ...]:
-        """What the model is called with: the observed data, never captured by it."""
+        """What the model is called with: the observed data, which it takes from nowhere else."""
         ...
 
     @property
@@ -44,21 +50,13 @@ class Posterior(Protocol):
 
 
 def expect_positive(name: str, value: Tensor | float) -> None:
-    """Says when an entry is not positive.
-
-    Raises:
-        ValueError: Then.
-    """
+    """Raises ValueError unless every entry is positive."""
     if not bool((torch.as_tensor(value) > 0).all()):
         raise ValueError(f"expected positive {name}, got {value}")
 
 
 def expect_finite(name: str, value: Tensor) -> None:
-    """Says when a tensor is not of floating point, or an entry is NaN or infinite.
-
-    Raises:
-        ValueError: Then.
-    """
+    """Raises ValueError unless a tensor is of a floating dtype and every entry is finite."""
     if not value.is_floating_point():
         raise ValueError(f"expected {name} of a floating dtype, got {value.dtype}; say .float()")
     if not bool(torch.isfinite(value).all()):
@@ -68,10 +66,13 @@ def expect_finite(name: str, value: Tensor) -> None:
 
 
 def expect_shape(name: str, value: Tensor, shape: str, fits: bool) -> None:
-    """Says when a tensor is not of the shape that is wanted, written as in a formula.
+    """Raises ValueError unless a tensor has the shape that is wanted.
 
-    Raises:
-        ValueError: Then.
+    Args:
+        name: What the tensor is, for the message.
+        value: The tensor.
+        shape: The shape that is wanted, written as in a formula: "(N, P)".
+        fits: Whether the tensor has that shape.
     """
     if not fits:
         raise ValueError(f"expected {name} of shape {shape}, got {tuple(value.shape)}")

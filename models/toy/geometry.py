@@ -1,6 +1,4 @@
-"""Densities of an awkward shape, without data: a curved ridge and a funnel. Their moments are
-closed.
-"""
+"""Densities of an awkward shape, without data, whose moments are closed: a ridge and a funnel."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ class Banana(nn.Module):
     """x₁ ~ N(0, s²), x₂ ~ N(b (x₁² − s²), 1): a normal bent into a ridge.
 
     Args:
-        scale: s, positive.
-        curvature: b; 0 leaves a normal.
+        scale: s, positive: the standard deviation of x₁.
+        curvature: b, finite; 0 leaves a normal.
 
     Raises:
         ValueError: If s is not positive or b is not finite.
@@ -53,28 +51,30 @@ class Banana(nn.Module):
 
     def model(self) -> tuple[Tensor, Tensor]:
         """Samples "x1" and "x2", both of shape ()."""
+        zero = torch.zeros_like(self.scale)
         one = torch.ones_like(self.scale)
-        x1 = pyro.sample("x1", dist.Normal(torch.zeros_like(self.scale), self.scale))
-        x2 = pyro.sample(
-            "x2", dist.Normal(self.curvature * (x1.square() - self.scale.square()), one)
-        )
+        x1 = pyro.sample("x1", dist.Normal(zero, self.scale))
+        ridge = self.curvature * (x1.square() - self.scale.square())
+        x2 = pyro.sample("x2", dist.Normal(ridge, one))
         return x1, x2
 
     def reference(self) -> dict[str, Moments]:
         """Exact: E x₁ = E x₂ = 0, Var x₁ = s², Var x₂ = 1 + 2 b² s⁴."""
         zero = torch.zeros_like(self.scale)
+        variance = 1 + 2 * self.curvature.square() * self.scale**4
         return {
             "x1": Moments(zero, self.scale.clone()),
-            "x2": Moments(zero, (1 + 2 * self.curvature.square() * self.scale**4).sqrt()),
+            "x2": Moments(zero, variance.sqrt()),
         }
 
 
 class Funnel(nn.Module):
-    """v ~ N(0, 3²), xᵢ ~ N(0, exp(v/2)²) for i = 1, …, D − 1: a neck too narrow for the steps that
-    its mouth needs.
+    """v ~ N(0, 3²), xᵢ ~ N(0, exp(v/2)²) for i = 1, …, D − 1.
+
+    Its neck is too narrow for the steps that its mouth needs.
 
     Args:
-        dim: D, the dimension of (v, x).
+        dim: D, the dimension of (v, x), at least 2.
         centred: Whether x is sampled itself; if not, x = exp(v/2) x̃ with "x_raw" x̃ ~ N(0, I)
             sampled.
 
@@ -94,7 +94,8 @@ class Funnel(nn.Module):
         super().__init__()
         if dim < 2:
             raise ValueError(f"expected a dimension of at least 2, got {dim}")
-        self.dim, self.centred = dim, centred
+        self.dim = dim
+        self.centred = centred
         self.register_buffer("scale", torch.tensor(3.0))
 
     @property
@@ -105,7 +106,8 @@ class Funnel(nn.Module):
     def model(self) -> tuple[Tensor, Tensor]:
         """Samples "v" of shape () and "x" of shape (D − 1,), or "x_raw" with "x" made of it."""
         v = pyro.sample("v", dist.Normal(torch.zeros_like(self.scale), self.scale))
-        zeros, scale = self.scale.new_zeros(self.dim - 1), (v / 2).exp()[..., None]
+        scale = (v / 2).exp()[..., None]
+        zeros = self.scale.new_zeros(self.dim - 1)
         if self.centred:
             return v, pyro.sample("x", dist.Normal(zeros, scale).to_event(1))
         raw = pyro.sample("x_raw", dist.Normal(zeros, torch.ones_like(zeros)).to_event(1))
@@ -118,6 +120,6 @@ class Funnel(nn.Module):
             "v": Moments(torch.zeros_like(self.scale), self.scale.clone()),
             "x": Moments(zeros, torch.full_like(zeros, math.exp(9 / 4))),
         }
-        return (
-            moments if self.centred else moments | {"x_raw": Moments(zeros, torch.ones_like(zeros))}
-        )
+        if not self.centred:
+            moments["x_raw"] = Moments(zeros, torch.ones_like(zeros))
+        return moments

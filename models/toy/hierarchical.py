@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ppl_gen.models.toy.contract import Moments
 
-# Means and standard deviations of 10,000 draws, "eight_schools-eight_schools_noncentered" in
-# posteriordb (Magnusson et al.).
+# By site, the means and standard deviations of 10,000 draws: the reference draws of
+# "eight_schools-eight_schools_noncentered" in posteriordb (Magnusson et al.).
 POSTERIORDB = {
     "theta": (
         (6.150502, 4.939581, 3.905906, 4.796017, 3.614436, 4.051148, 6.317170, 4.883997),
@@ -26,8 +26,9 @@ POSTERIORDB = {
 
 
 class EightSchools(nn.Module):
-    """μ ~ N(0, 5²), τ ~ HalfCauchy(5), θⱼ ~ N(μ, τ²), yⱼ ~ N(θⱼ, σⱼ²), with σ known: effects of
-    coaching in eight schools.
+    """μ ~ N(0, 5²), τ ~ HalfCauchy(5), θⱼ ~ N(μ, τ²), yⱼ ~ N(θⱼ, σⱼ²), with σ known.
+
+    The effects of coaching for a test in eight schools, in points of its score.
 
     Args:
         centred: Whether θ is sampled itself; if not, θ = μ + τ η with "eta" η ~ N(0, I) sampled.
@@ -56,10 +57,12 @@ class EightSchools(nn.Module):
         return (self.y,)
 
     def model(self, y: Tensor) -> Tensor:
-        """Samples "mu", "tau" and, in the plate "schools", "theta" (or "eta" with "theta" made of
-        it); observes "y".
+        """Samples "mu", "tau" and, in the plate "schools", "theta" or "eta"; observes "y".
+
+        Of "eta" the site "theta" is made. y is of shape (8,).
         """
-        zero, five = y.new_zeros(()), y.new_full((), 5.0)
+        zero = y.new_zeros(())
+        five = y.new_full((), 5.0)
         mu = pyro.sample("mu", dist.Normal(zero, five))
         tau = pyro.sample("tau", dist.HalfCauchy(five))
         with pyro.plate("schools", y.shape[0]):
@@ -71,9 +74,7 @@ class EightSchools(nn.Module):
             return pyro.sample("y", dist.Normal(theta, self.sigma), obs=y)
 
     def reference(self) -> dict[str, Moments]:
-        """From posteriordb, 10,000 draws: the means are known to a hundredth of a standard
-        deviation.
-        """
+        """From 10,000 draws in posteriordb: means known to a hundredth of a standard deviation."""
         return {
             name: Moments(self.y.new_tensor(mean), self.y.new_tensor(sd))
             for name, (mean, sd) in POSTERIORDB.items()

@@ -18,10 +18,14 @@ from ppl_gen.priors import StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Distribution
 
+# Data whose joint density at all nodes of a `Curve` is held in memory at once.
+DATA_AT_ONCE = 256
+# Nats by which the evidence from all nodes and from every other node may differ.
+AGREE = 1e-3
+
 
 class PPCA(nn.Module):
-    """Probabilistic principal components: z ~ N(0, I), x ~ N(Wz + μ, σ²I), hence x ~ N(μ, WWᵀ +
-    σ²I).
+    """z ~ N(0, I), x ~ N(Wz + μ, σ²I), hence x ~ N(μ, WWᵀ + σ²I): probabilistic PCA.
 
     Args:
         weight: W, of shape (D, q).
@@ -57,18 +61,19 @@ class PPCA(nn.Module):
                 f"{tuple(loc.shape)}"
             )
         expect_positive("scale", scale)
+        scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("loc", loc.detach().clone())
-        self.register_buffer(
-            "scale",
-            torch.as_tensor(scale, dtype=weight.dtype, device=weight.device).detach().clone(),
-        )
+        self.register_buffer("scale", scale.detach().clone())
         self.prior = StandardNormal(weight.shape[1]).to(weight)
 
     @classmethod
     def maximum_likelihood(cls, x: Tensor, latent_dim: int) -> PPCA:
-        """The maximum-likelihood fit to x (N, D), in closed form (eq. 7 and 8); computed in
-        float64.
+        """The maximum-likelihood fit, in closed form (eq. 7 and 8) and computed in float64.
+
+        Args:
+            x: Data, of shape (N, D).
+            latent_dim: q, from 1 to D − 1.
 
         Raises:
             ValueError: If latent_dim is not from 1 to D − 1.
@@ -87,9 +92,8 @@ class PPCA(nn.Module):
         prior = self.prior()
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample("z", prior)
-            return pyro.sample(
-                "x", dist.Normal(z @ self.weight.T + self.loc, self.scale).to_event(1), obs=x
-            )
+            likelihood = dist.Normal(z @ self.weight.T + self.loc, self.scale).to_event(1)
+            return pyro.sample("x", likelihood, obs=x)
 
     def guide(self, x: Tensor) -> Tensor:
         """The exact posterior, as a guide: every importance weight is p(x)."""
@@ -104,11 +108,11 @@ class PPCA(nn.Module):
     def exact_posterior(self, x: Tensor) -> Distribution:
         """p(z | x) = N(M⁻¹Wᵀ(x − μ), σ²M⁻¹) with M = WᵀW + σ²I; batch shape (N,)."""
         noise = self.scale.square()
-        m = self.weight.T @ self.weight + noise * torch.eye(self.weight.shape[1]).to(self.weight)
-        inverse = torch.linalg.inv(m)
-        return dist.MultivariateNormal(
-            (x - self.loc) @ self.weight @ inverse, noise * (inverse + inverse.T) / 2
-        )
+        identity = torch.eye(self.weight.shape[1]).to(self.weight)
+        inverse = torch.linalg.inv(self.weight.T @ self.weight + noise * identity)
+        mean = (x - self.loc) @ self.weight @ inverse
+        covariance = noise * (inverse + inverse.T) / 2
+        return dist.MultivariateNormal(mean, covariance)
 
 
 class GaussianMixture(nn.Module):
@@ -153,7 +157,7 @@ class GaussianMixture(nn.Module):
             return pyro.sample("x", dist.Normal(self.locs[z], self.scales[z]).to_event(1), obs=x)
 
     def guide(self, x: Tensor) -> Tensor:
-        """The exact posterior, as a guide."""
+        """The exact posterior, as a guide: every importance weight is p(x)."""
         with pyro.plate("data", x.shape[0]):
             return pyro.sample("z", self.exact_posterior(x))
 
@@ -166,24 +170,25 @@ class GaussianMixture(nn.Module):
         return dist.Categorical(logits=self._joint(x))
 
     def _joint(self, x: Tensor) -> Tensor:
-        return self.weights.log() + dist.Normal(self.locs, self.scales).to_event(1).log_prob(
-            x[:, None]
-        )
+        """log p(x, z = k) for every component, of shape (N, K)."""
+        components = dist.Normal(self.locs, self.scales).to_event(1)
+        return self.weights.log() + components.log_prob(x[:, None])
 
 
 class Curve(nn.Module):
-    """z ~ N(0, 1), x ~ N(f(z), σ²I): a noisy curve in D dimensions, its evidence by quadrature over
-    z.
+    """z ~ N(0, 1), x ~ N(f(z), σ²I): a noisy curve in D dimensions.
+
+    Its evidence is an integral over z, taken by quadrature.
 
     Args:
         feature_map: f, from (*batch, 1) to (*batch, D); any function or network.
-        scale: σ, positive.
+        scale: σ, positive, in the unit of x.
         points: Nodes of the trapezoid rule on [−8, 8]; the prior's mass outside is 10⁻¹⁵, and the
             rule is exact to rounding once the nodes lie closer than the posterior is wide.
 
     Raises:
-        ValueError: If σ is not positive or there are fewer than three points; and by the exact
-            answers, if every other node gives another evidence, by more than 10⁻³ nats.
+        ValueError: If σ is not positive or there are fewer than three points. The exact answers
+            raise it if every other node gives another evidence, by more than 10⁻³ nats.
     """
 
     teaches: ClassVar[str] = (
@@ -214,36 +219,51 @@ class Curve(nn.Module):
 
     def exact_log_evidence(self, x: Tensor) -> Tensor:
         """log ∫ N(x; f(z), σ²I) N(z; 0, 1) dz, of shape (N,)."""
-        few_at_a_time = [self._evidence(self._joint(part)) for part in x.split(256)]
-        return torch.cat(few_at_a_time)
+        evidence = []
+        for part in x.split(DATA_AT_ONCE):
+            joint = self._joint(part)
+            self._check_nodes(joint)
+            evidence.append(_integral(joint, self._spacing))
+        return torch.cat(evidence)
 
-    def _evidence(self, joint: Tensor) -> Tensor:
-        spacing = 16 / (self.points - 1)
-        fine, coarse = (
-            joint.logsumexp(-1) + math.log(spacing),
-            joint[:, ::2].logsumexp(-1) + math.log(2 * spacing),
-        )
-        error = float((fine - coarse).abs().max().detach())
-        if not error < 1e-3:
+    def exact_posterior(self, x: Tensor) -> dist.Empirical:
+        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,).
+
+        It has a `.mean`, a `.variance` and `.sample()`.
+        """
+        joint = self._joint(x)
+        self._check_nodes(joint)
+        return dist.Empirical(self._nodes.expand(x.shape[0], -1, -1), joint)
+
+    @property
+    def _spacing(self) -> float:
+        return 16 / (self.points - 1)
+
+    @property
+    def _nodes(self) -> Tensor:
+        """z at the nodes, of shape (points, 1)."""
+        nodes = torch.linspace(-8, 8, self.points, dtype=self.scale.dtype, device=self.scale.device)
+        return nodes[:, None]
+
+    def _joint(self, x: Tensor) -> Tensor:
+        """log p(x, z) at every node, of shape (N, points)."""
+        z = self._nodes
+        likelihood = dist.Normal(self.feature_map(z), self.scale).to_event(1)
+        return likelihood.log_prob(x[:, None]) + self.prior().log_prob(z)
+
+    def _check_nodes(self, joint: Tensor) -> None:
+        """Raises ValueError if every other node gives another evidence than all of them."""
+        joint = joint.detach()
+        fine = _integral(joint, self._spacing)
+        coarse = _integral(joint[:, ::2], 2 * self._spacing)
+        error = float((fine - coarse).abs().max())
+        if not error < AGREE:
             raise ValueError(
                 f"expected nodes closer than the posterior is wide, got {self.points}, which are "
                 f"{error:.2g} nats off; raise points"
             )
-        return fine
 
-    def exact_posterior(self, x: Tensor) -> dist.Empirical:
-        """p(z | x) on the nodes, of batch shape (N,) and event shape (1,), with its `.mean`,
-        `.variance` and `.sample()`.
-        """
-        joint = self._joint(x)
-        self._evidence(joint)
-        return dist.Empirical(self._nodes()[:, None].expand(x.shape[0], -1, -1), joint)
 
-    def _nodes(self) -> Tensor:
-        return torch.linspace(-8, 8, self.points, dtype=self.scale.dtype, device=self.scale.device)
-
-    def _joint(self, x: Tensor) -> Tensor:
-        """log p(x, z) at every node, of shape (N, points)."""
-        z = self._nodes()[:, None]
-        likelihood = dist.Normal(self.feature_map(z), self.scale).to_event(1)
-        return likelihood.log_prob(x[:, None]) + self.prior().log_prob(z)
+def _integral(log_values: Tensor, spacing: float) -> Tensor:
+    """log ∫ exp f(z) dz, from f at evenly spaced nodes on the last axis."""
+    return log_values.logsumexp(-1) + math.log(spacing)
