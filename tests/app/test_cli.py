@@ -20,8 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
-from ppl_gen.app.recipes import build
-from ppl_gen.app.recipes.fitting import prepare
+from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run.folder import Run
 
 needs_compiler = pytest.mark.skipif(
@@ -217,7 +216,8 @@ class TestResume:
 
         monkeypatch.setattr(torch, "save", full_disk)
         run, device = Run.open(fitted), torch.device("cpu")
-        fitting = prepare(run.config, build.dataset(run.config), device)
+        recipe = recipe_of(run.config)
+        fitting = recipe.prepare(run.config, recipe.data(run.config), device)
         with pytest.raises(OSError, match="no space"):
             run.checkpoint(9, fitting, device, "")
         assert (fitted / "checkpoint.pt").read_bytes() == before

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from command import CHEAP, FEW, call, snapshot
 from PIL import Image
 
 from ppl_gen import data
+from ppl_gen.app import configure
 from ppl_gen.app.config import Config
 from ppl_gen.app.evaluation import by_samples
-from ppl_gen.app.recipes import build
-from ppl_gen.app.recipes.conditions import condition
+from ppl_gen.app.ingredients.data import grey
+from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import progress
 from ppl_gen.app.run.folder import Run, write_json
 from ppl_gen.app.run.opened import Fitted
@@ -31,8 +31,7 @@ from ppl_gen.program import simulate
 
 
 def asked(model: str, **options: Any) -> Config:
-    defaults = {each.name: each.default for each in fields(Config) if each.name != "model"}
-    return build.configure(model, set(options), **defaults | options)
+    return configure.configure(model, options, set(options))
 
 
 def strict(text: str) -> Any:
@@ -98,17 +97,17 @@ class TestNumbers:
     def test_epochs_make_three_thousand_steps(self) -> None:
         digits, many = data.load("digits"), Split(torch.zeros(30_000, 1))
         large = Dataset(many, many, (1,))
-        assert build.settled(asked("dcgan"), digits).epochs == 200  # of 15 steps
-        assert build.settled(asked("cycle-gan", data_b="mnist"), digits).epochs == 200
-        assert build.settled(asked("gmmn", batch_size=700), digits).epochs == 1000
-        assert build.settled(asked("gan"), large).epochs == 20  # of 300
-        assert build.settled(asked("gan", epochs=7), digits).epochs == 7
+        assert configure.decide_epochs(asked("dcgan"), digits).epochs == 200  # of 15 steps
+        assert configure.decide_epochs(asked("cycle-gan", data_b="mnist"), digits).epochs == 200
+        assert configure.decide_epochs(asked("gmmn", batch_size=700), digits).epochs == 1000
+        assert configure.decide_epochs(asked("gan"), large).epochs == 20  # of 300
+        assert configure.decide_epochs(asked("gan", epochs=7), digits).epochs == 7
         assert asked("vae").epochs == 20
 
     def test_the_number_is_said_and_written_down(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(build, "ENOUGH", 75)
+        monkeypatch.setattr(configure, "ENOUGH", 75)
         code, said = call(
             "fit", "gmmn", "--out", tmp_path / "run", "--batch-size", 500, "--device", "cpu"
         )
@@ -135,7 +134,7 @@ class TestData:
             code, said = call("fit", model, "--out", tmp_path / model, *words)
             assert code == 0, said
             assert "digits:inverted: 1500 to train, 297 to test, 1 × 12 × 12" in said
-        both = [build.grey(Run.open(tmp_path / model).config).train.x for model in ("vae", "gan")]
+        both = [grey(Run.open(tmp_path / model).config).train.x for model in ("vae", "gan")]
         assert torch.equal(*both)
         small = ("--subset", 3, "--temperatures", 10, "--chains", 2, "--features", "pca")
         code, said = call("evaluate", tmp_path / "vae", tmp_path / "gan", *small)
@@ -159,7 +158,8 @@ class TestCaptions:
         named = {}
         for name in ("digits", "digits:inverted", str(tmp_path / "a.npz")):
             config = asked("cgan", condition="caption", data=name)
-            given = condition(config, build.dataset(config))
+            recipe = recipe_of(config)
+            given = recipe.condition(config, recipe.data(config))
             assert given is not None
             assert given.captions is not None
             named[name] = given.captions.names
@@ -182,12 +182,13 @@ class TestCaptions:
                 pixels = np.random.RandomState(100 * k + i).randint(0, 256, (8, 8)).astype(np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "images" / folder / f"{i}.png")
         config = asked("cgan", condition="caption", data=str(tmp_path / "images"))
-        data = build.dataset(config)
-        given = condition(config, data)
+        recipe = recipe_of(config)
+        images = recipe.data(config)
+        given = recipe.condition(config, images)
         assert given is not None
         assert given.captions is not None
         assert given.captions.names == names
-        assert given.context(data.train)[0].shape == (len(data.train), 4)
+        assert given.context(images.train)[0].shape == (len(images.train), 4)
 
     def test_a_caption_that_no_image_has_is_refused(self, tmp_path: Path) -> None:
         call("fit", "cgan", "--condition", "caption", "--out", tmp_path / "run", *FEW)
@@ -205,7 +206,7 @@ class TestJudging:
 
         path, words = runs / "gan" / "evaluation.json", ("evaluate", runs / "gan", *CHEAP)
         with monkeypatch.context() as patched:
-            patched.setattr(by_samples, "two_sample", fail)
+            patched.setattr(by_samples, "rows", fail)
             assert call(*words) == (2, "error: no more")
             assert "moments" in json.loads(
                 path.read_text()
