@@ -17,12 +17,34 @@ from torch import Tensor, nn
 from ppl_gen.models.toy.contract import Moments, expect_finite, expect_positive, expect_shape
 from ppl_gen.models.toy.quadrature import cast_like, plain, quadrature
 
-SPREAD = (3.0, 1.0)  # of the first mean, and of the log of its distance to the second
+# Prior standard deviations of the first of two ordered means, and of the log of their distance.
+SPREAD = (3.0, 1.0)
 
 
-class OrderedMixture(nn.Module):
-    """μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1), zᵢ ~ Categorical(π), xᵢ ~ N(μ_zᵢ, σ²): two components,
-    kept in order.
+class _NoisyData(nn.Module):
+    """Data x of shape (N,), each with normal noise of known standard deviation σ."""
+
+    x: Tensor
+    scale: Tensor
+
+    def __init__(self, x: Tensor, scale: float) -> None:
+        super().__init__()
+        expect_shape("data", x, "(N,) with N of at least 1", x.dim() == 1 and x.shape[0] > 0)
+        expect_finite("data", x)
+        expect_positive("scale", scale)
+        self.register_buffer("x", x.detach().clone())
+        self.register_buffer("scale", x.new_tensor(scale))
+
+    @property
+    def data(self) -> tuple[Tensor, ...]:
+        """(x,), of shape (N,)."""
+        return (self.x,)
+
+
+class OrderedMixture(_NoisyData):
+    """μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1), zᵢ ~ Categorical(π), xᵢ ~ N(μ_zᵢ, σ²).
+
+    Two components, whose means are kept in order.
 
     Args:
         x: The data, of shape (N,).
@@ -38,14 +60,12 @@ class OrderedMixture(nn.Module):
         "Which component made a datum is summed out; an order of the means stops them from "
         "trading names."
     )
-    x: Tensor
     weights: Tensor
-    scale: Tensor
 
     def __init__(self, x: Tensor, weights: Tensor | None = None, scale: float = 1.0) -> None:
-        super().__init__()
-        _register(self, x, scale)
-        weights = x.new_ones(2) if weights is None else weights
+        super().__init__(x, scale)
+        if weights is None:
+            weights = x.new_ones(2)
         expect_shape("weights", weights, "(2,)", weights.shape == (2,))
         expect_positive("weights", weights)
         self.register_buffer("weights", (weights / weights.sum()).to(x).detach().clone())
@@ -53,18 +73,16 @@ class OrderedMixture(nn.Module):
     @classmethod
     def simulated(cls, n: int = 60, seed: int = 0) -> OrderedMixture:
         """An instance with data drawn at π = (0.4, 0.6), μ = (−1, 2) and σ = 1."""
-        generator, weights = torch.Generator().manual_seed(seed), torch.tensor([0.4, 0.6])
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.tensor([0.4, 0.6])
+        locs = torch.tensor([-1.0, 2.0])
         z = (torch.rand(n, generator=generator) < weights[1]).long()
-        return cls(torch.tensor([-1.0, 2.0])[z] + torch.randn(n, generator=generator), weights)
-
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """(x,), of shape (N,)."""
-        return (self.x,)
+        return cls(locs[z] + torch.randn(n, generator=generator), weights)
 
     def model(self, x: Tensor) -> Tensor:
-        """Samples "locs" (2,), in ascending order, and "z", to be enumerated; observes "x" in the
-        plate "data".
+        """Samples "locs" (2,), in ascending order, and "z", to be enumerated; observes "x".
+
+        "z" and "x" are in the plate "data"; x is of shape (N,).
         """
         locs = pyro.sample("locs", _ordered(x))
         with pyro.plate("data", x.shape[0]):
@@ -75,20 +93,22 @@ class OrderedMixture(nn.Module):
         """By quadrature over μ₁ and log(μ₂ − μ₁), z summed out; exact to rounding.
 
         Args:
-            points: Nodes along each axis.
+            points: Nodes along each axis, odd, at least 5; 301 if left out.
 
         Raises:
-            ValueError: As `quadrature` says.
+            ValueError: If there are too few points, so that every other node gives another answer,
+                or the posterior reaches further than ten standard deviations of the prior.
         """
-        return _reference(self.x, self._log_likelihood, points)
+        return _moments_of_locs(self.x, self._log_likelihood, points)
 
     def _log_likelihood(self, locs: Tensor) -> Tensor:
         """Σᵢ log Σₖ πₖ N(xᵢ; μₖ, σ²) at each row of locs (M, 2)."""
-        joint = dist.Normal(locs[:, None], self.scale.double()).log_prob(self.x.double()[:, None])
-        return (joint + self.weights.double().log()).logsumexp(-1).sum(-1)
+        components = dist.Normal(locs[:, None], self.scale.double())
+        given_z = components.log_prob(self.x.double()[:, None])
+        return (given_z + self.weights.double().log()).logsumexp(-1).sum(-1)
 
 
-class SignFlip(nn.Module):
+class SignFlip(_NoisyData):
     """θ ~ N(0, 3²), xᵢ ~ ½ N(θ, σ²) + ½ N(−θ, σ²): the data know |θ| and nothing of its sign.
 
     Args:
@@ -103,12 +123,9 @@ class SignFlip(nn.Module):
         "Of two equal modes a guide that seeks modes finds one, and a chain may never see the "
         "other."
     )
-    x: Tensor
-    scale: Tensor
 
     def __init__(self, x: Tensor, scale: float = 0.5) -> None:
-        super().__init__()
-        _register(self, x, scale)
+        super().__init__(x, scale)
 
     @classmethod
     def simulated(cls, n: int = 8, seed: int = 0) -> SignFlip:
@@ -117,51 +134,49 @@ class SignFlip(nn.Module):
         sign = 2 * torch.bernoulli(torch.full((n,), 0.5), generator=generator) - 1
         return cls(2 * sign + 0.5 * torch.randn(n, generator=generator))
 
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """(x,), of shape (N,)."""
-        return (self.x,)
-
     def model(self, x: Tensor) -> Tensor:
-        """Samples "theta", of shape (); observes "x" in the plate "data"."""
+        """Samples "theta", of shape (); observes "x" (N,) in the plate "data"."""
         theta = pyro.sample("theta", dist.Normal(x.new_zeros(()), x.new_full((), 3.0)))
+        even = dist.Categorical(x.new_full((2,), 0.5))
         either = dist.Normal(torch.stack([theta, -theta], -1), self.scale)
         with pyro.plate("data", x.shape[0]):
-            return pyro.sample(
-                "x", dist.MixtureSameFamily(dist.Categorical(x.new_full((2,), 0.5)), either), obs=x
-            )
+            return pyro.sample("x", dist.MixtureSameFamily(even, either), obs=x)
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
         """By quadrature over θ, exact to rounding; by symmetry E θ = 0.
 
         Args:
-            points: Nodes along each axis.
+            points: Nodes on the line, odd, at least 5; 2001 if left out.
 
         Raises:
-            ValueError: As `quadrature` says.
+            ValueError: If there are too few points, so that every other node gives another answer,
+                or the posterior reaches further than ten standard deviations of the prior.
         """
-        x, scale = self.x.double(), self.scale.double()
+        x = self.x.double()
+        scale = self.scale.double()
 
         def log_density(theta: Tensor) -> Tensor:
-            either = dist.Normal(torch.cat([theta, -theta], -1)[:, None], scale).log_prob(
-                x[:, None]
-            )
-            return either.logsumexp(-1).sum(-1) - 0.5 * (theta[:, 0] / 3).square()
+            both = torch.cat([theta, -theta], -1)[:, None]
+            likelihood = dist.Normal(both, scale).log_prob(x[:, None]).logsumexp(-1).sum(-1)
+            return likelihood - 0.5 * (theta[:, 0] / 3).square()
 
-        corner = x.new_full((1,), 30.0).double()
-        moments = quadrature(
-            log_density, lambda theta: plain({"theta": theta[:, 0]}), -corner, corner, points
-        )
+        def conditional(theta: Tensor) -> dict[str, Moments]:
+            return plain({"theta": theta[:, 0]})
+
+        corner = x.new_full((1,), 30.0)
+        moments = quadrature(log_density, conditional, -corner, corner, points)
         return cast_like(self.x, moments)
 
 
-class HiddenMarkov(nn.Module):
-    """zₜ ~ Categorical(A_zₜ₋₁), xₜ ~ N(μ_zₜ, σ²), z₀ of even odds, and μ₁ ~ N(0, 3²), log(μ₂ − μ₁)
-    ~ N(0, 1).
+class HiddenMarkov(_NoisyData):
+    """zₜ ~ Categorical(A_zₜ₋₁), xₜ ~ N(μ_zₜ, σ²), with z₀ of even odds.
+
+    The means are ordered: μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1).
 
     Args:
         x: The series, of shape (T,).
-        transition: A, of shape (2, 2): positive rows, normalised here. Stays with 0.9 if left out.
+        transition: A, of shape (2, 2): positive rows, normalised here. If left out, a state stays
+            with probability 0.9.
         scale: σ, positive.
 
     Raises:
@@ -172,20 +187,17 @@ class HiddenMarkov(nn.Module):
     teaches: ClassVar[str] = (
         "A chain of discrete states is summed out at a cost linear in its length, not exponential."
     )
-    x: Tensor
     transition: Tensor
     initial: Tensor
-    scale: Tensor
 
     def __init__(self, x: Tensor, transition: Tensor | None = None, scale: float = 1.0) -> None:
-        super().__init__()
-        _register(self, x, scale)
-        transition = x.new_tensor([[0.9, 0.1], [0.1, 0.9]]) if transition is None else transition
+        super().__init__(x, scale)
+        if transition is None:
+            transition = x.new_tensor([[0.9, 0.1], [0.1, 0.9]])
         expect_shape("transition", transition, "(2, 2)", transition.shape == (2, 2))
         expect_positive("transition", transition)
-        self.register_buffer(
-            "transition", (transition / transition.sum(-1, keepdim=True)).to(x).detach().clone()
-        )
+        transition = transition / transition.sum(-1, keepdim=True)
+        self.register_buffer("transition", transition.to(x).detach().clone())
         self.register_buffer("initial", x.new_full((2,), 0.5))
 
     @classmethod
@@ -193,78 +205,68 @@ class HiddenMarkov(nn.Module):
         """An instance with a series drawn at stays of 0.9, μ = (−1, 2) and σ = 1."""
         generator = torch.Generator().manual_seed(seed)
         leaves = torch.bernoulli(torch.full((steps,), 0.1), generator=generator)
+        locs = torch.tensor([-1.0, 2.0])
         z = leaves.cumsum(0).long() % 2
-        return cls(torch.tensor([-1.0, 2.0])[z] + torch.randn(steps, generator=generator))
-
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """(x,), of shape (T,)."""
-        return (self.x,)
+        return cls(locs[z] + torch.randn(steps, generator=generator))
 
     def model(self, x: Tensor) -> Tensor:
-        """Samples "locs" (2,), in ascending order, and states "z_0", "z_1", …, to be enumerated;
-        observes "x_0", "x_1", …
+        """Samples "locs" (2,), ascending, and "z_0", "z_1", …; observes "x_0", "x_1", …
+
+        The states "z_0", "z_1", … are to be enumerated; x is of shape (T,).
         """
         locs = pyro.sample("locs", _ordered(x))
-        chances = self.initial
+        probs = self.initial
         for t in pyro.markov(range(x.shape[0])):
-            z = pyro.sample(f"z_{t}", dist.Categorical(chances), infer={"enumerate": "parallel"})
+            z = pyro.sample(f"z_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
             pyro.sample(f"x_{t}", dist.Normal(Vindex(locs)[..., z], self.scale), obs=x[t])
-            chances = self.transition[z]
+            probs = self.transition[z]
         return locs
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
-        """By quadrature over μ₁ and log(μ₂ − μ₁), the states summed out by the forward algorithm;
-        exact to rounding.
+        """By quadrature over μ₁ and log(μ₂ − μ₁), exact to rounding.
+
+        The states are summed out by the forward algorithm.
 
         Args:
-            points: Nodes along each axis.
+            points: Nodes along each axis, odd, at least 5; 301 if left out.
 
         Raises:
-            ValueError: As `quadrature` says.
+            ValueError: If there are too few points, so that every other node gives another answer,
+                or the posterior reaches further than ten standard deviations of the prior.
         """
-        return _reference(self.x, self._log_likelihood, points)
+        return _moments_of_locs(self.x, self._log_likelihood, points)
 
     def _log_likelihood(self, locs: Tensor) -> Tensor:
-        """log p(x | μ) at each row of locs (M, 2): αₜ(k) = N(xₜ; μₖ, σ²) Σⱼ αₜ₋₁(j) Aⱼₖ, in logs."""
-        moves, ahead = (
-            self.transition.double().log(),
-            self.initial.double().log().expand(locs.shape),
-        )
+        """log p(x | μ) at each row of locs (M, 2), by the forward algorithm, in logs.
+
+        αₜ(k) = N(xₜ; μₖ, σ²) Σⱼ αₜ₋₁(j) Aⱼₖ is p(x₀, …, xₜ, zₜ = k | μ).
+        """
+        transition = self.transition.double().log()
+        predicted = self.initial.double().log().expand(locs.shape)
         for value in self.x.double():
-            alpha = ahead + dist.Normal(locs, self.scale.double()).log_prob(value)
-            ahead = (alpha[:, :, None] + moves).logsumexp(1)
+            alpha = predicted + dist.Normal(locs, self.scale.double()).log_prob(value)
+            predicted = (alpha[:, :, None] + transition).logsumexp(1)
         return alpha.logsumexp(-1)
 
 
-def _register(module: nn.Module, x: Tensor, scale: float) -> None:
-    expect_shape("data", x, "(N,) with N of at least 1", x.dim() == 1 and x.shape[0] > 0)
-    expect_finite("data", x)
-    expect_positive("scale", scale)
-    module.register_buffer("x", x.detach().clone())
-    module.register_buffer("scale", x.new_tensor(scale))
-
-
 def _ordered(x: Tensor) -> dist.TorchDistribution:
-    """The prior of two ascending means: N(0, 3²) for the first, N(0, 1) for the log of its distance
-    to the second.
-    """
+    """The prior of two ascending means: μ₁ ~ N(0, 3²), log(μ₂ − μ₁) ~ N(0, 1)."""
     base = dist.Normal(x.new_zeros(2), x.new_tensor(SPREAD)).to_event(1)
     return dist.TransformedDistribution(base, [OrderedTransform()])
 
 
-def _reference(
+def _moments_of_locs(
     x: Tensor, log_likelihood: Callable[[Tensor], Tensor], points: int | None
 ) -> dict[str, Moments]:
-    """The moments of "locs" under the ordered prior and a likelihood, on a grid of the prior's own
-    normal coordinates.
-    """
-    spread, ordered = x.new_tensor(SPREAD).double(), OrderedTransform()
-    moments = quadrature(
-        lambda u: log_likelihood(ordered(u)) - 0.5 * (u / spread).square().sum(-1),
-        lambda u: plain({"locs": ordered(u)}),
-        -10 * spread,
-        10 * spread,
-        points,
-    )
+    """The moments of "locs" under the ordered prior, on a grid over u = (μ₁, log(μ₂ − μ₁))."""
+    spread = x.new_tensor(SPREAD).double()
+    locs_of = OrderedTransform()
+
+    def log_density(u: Tensor) -> Tensor:
+        return log_likelihood(locs_of(u)) - 0.5 * (u / spread).square().sum(-1)
+
+    def conditional(u: Tensor) -> dict[str, Moments]:
+        return plain({"locs": locs_of(u)})
+
+    moments = quadrature(log_density, conditional, -10 * spread, 10 * spread, points)
     return cast_like(x, moments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LinearRegression", "LogisticRegression"]
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -16,7 +16,41 @@ from ppl_gen.models.toy.contract import Moments, expect_finite, expect_positive,
 from ppl_gen.models.toy.quadrature import cast_like, plain, quadrature
 
 
-class LinearRegression(nn.Module):
+class _Regression(nn.Module):
+    """β ~ N(0, s²I) and a predictor Xβ, with features X (N, P) and responses y (N,)."""
+
+    features: Tensor
+    y: Tensor
+    prior_scale: Tensor
+
+    def __init__(self, features: Tensor, y: Tensor, prior_scale: float) -> None:
+        super().__init__()
+        _check_regression(features, y, prior_scale)
+        self.register_buffer("features", features.detach().clone())
+        self.register_buffer("y", y.detach().clone())
+        self.register_buffer("prior_scale", y.new_tensor(prior_scale))
+
+    @property
+    def data(self) -> tuple[Tensor, ...]:
+        """(y,): the responses, of shape (N,)."""
+        return (self.y,)
+
+    def _sampled_coefficients(self) -> Tensor:
+        zeros = self.features.new_zeros(self.features.shape[1])
+        return pyro.sample("coefficients", dist.Normal(zeros, self.prior_scale).to_event(1))
+
+    def _predictor(self, coefficients: Tensor) -> Tensor:
+        """Xβ, of shape (N,) or (*particles, N).
+
+        Coefficients drawn in plates of particles are of shape (*particles, 1, P).
+        """
+        product = coefficients @ self.features.T
+        if coefficients.dim() == 1:
+            return product
+        return product.squeeze(-2)
+
+
+class LinearRegression(_Regression):
     """β ~ N(0, s²I), yᵢ ~ N(xᵢᵀβ, σ²), with σ known or σ ~ HalfCauchy(2.5): conjugate given σ.
 
     Args:
@@ -33,123 +67,132 @@ class LinearRegression(nn.Module):
     teaches: ClassVar[str] = (
         "A normal prior and normal noise give a normal posterior: a Gaussian guide can be exact."
     )
-    features: Tensor
-    y: Tensor
-    prior_scale: Tensor
     noise: Tensor | None
 
     def __init__(
         self, features: Tensor, y: Tensor, prior_scale: float = 1.0, noise: float | None = 1.0
     ) -> None:
-        super().__init__()
-        _register(self, features, y, prior_scale)
-        if noise is None and y.shape[0] < 2:
-            raise ValueError(
-                f"expected at least 2 data where the noise is unknown, got {y.shape[0]}"
-            )
-        if noise is not None:
+        super().__init__(features, y, prior_scale)
+        if noise is None:
+            if y.shape[0] < 2:
+                raise ValueError(
+                    f"expected at least 2 data where the noise is unknown, got {y.shape[0]}"
+                )
+            self.register_buffer("noise", None)
+        else:
             expect_positive("noise", noise)
-        self.register_buffer("noise", None if noise is None else y.new_tensor(noise))
+            self.register_buffer("noise", y.new_tensor(noise))
 
     @classmethod
     def simulated(
         cls, n: int, p: int, seed: int = 0, *, noise: float | None = 1.0
     ) -> LinearRegression:
-        """An instance whose features and β were drawn from N(0, I), and y with σ = noise (1 where
-        that is None).
-        """
-        features, coefficients, generator = _drawn(n, p, seed)
-        error = torch.randn(n, generator=generator) * (1.0 if noise is None else noise)
-        return cls(features, features @ coefficients + error, noise=noise)
-
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """(y,): the responses, of shape (N,)."""
-        return (self.y,)
-
-    def model(self, y: Tensor) -> Tensor:
-        """Samples "coefficients" (P,) and, where it is unknown, "sigma"; observes "y" in the plate
-        "data".
-        """
-        coefficients = pyro.sample("coefficients", _prior(self.features, self.prior_scale))
-        sigma = (
-            pyro.sample("sigma", dist.HalfCauchy(y.new_full((), 2.5)))
-            if self.noise is None
-            else self.noise
-        )
-        with pyro.plate("data", y.shape[0]):
-            return pyro.sample(
-                "y", dist.Normal(_predictor(self.features, coefficients), sigma), obs=y
-            )
-
-    def reference(self, points: int | None = None) -> dict[str, Moments]:
-        """Exact: N((XᵀX + σ²/s² I)⁻¹Xᵀy, (XᵀX/σ² + I/s²)⁻¹), averaged over σ by quadrature where
-        that is unknown.
+        """An instance whose features and β were drawn from N(0, I), and y from the model.
 
         Args:
-            points: Nodes of the quadrature, where there is one.
+            n: N, the number of data.
+            p: P, the number of coefficients.
+            seed: Seed of the draws.
+            noise: σ; None makes it unknown, and draws y with σ = 1.
+        """
+        features, coefficients, generator = _drawn(n, p, seed)
+        error = torch.randn(n, generator=generator)
+        if noise is not None:
+            error = error * noise
+        return cls(features, features @ coefficients + error, noise=noise)
+
+    def model(self, y: Tensor) -> Tensor:
+        """Samples "coefficients" (P,) and, where it is unknown, "sigma"; observes "y".
+
+        "y" (N,) is in the plate "data".
+        """
+        coefficients = self._sampled_coefficients()
+        sigma = self.noise
+        if sigma is None:
+            sigma = pyro.sample("sigma", dist.HalfCauchy(y.new_full((), 2.5)))
+        with pyro.plate("data", y.shape[0]):
+            return pyro.sample("y", dist.Normal(self._predictor(coefficients), sigma), obs=y)
+
+    def reference(self, points: int | None = None) -> dict[str, Moments]:
+        """Exact: given σ, β ~ N((XᵀX + σ²/s² I)⁻¹Xᵀy, (XᵀX/σ² + I/s²)⁻¹).
+
+        Where σ is unknown, this is averaged over log σ by quadrature.
+
+        Args:
+            points: Nodes of the quadrature, where there is one, odd, at least 5; 2001 if left out.
 
         Raises:
-            ValueError: As `quadrature` says.
+            ValueError: If there are too few points, so that every other node gives another answer.
         """
         if self.noise is not None:
             given = self._given(self.noise.double()[None])
             return cast_like(self.y, {"coefficients": Moments(given.mean[0], given.sd[0])})
+
+        def log_density(log_sigma: Tensor) -> Tensor:
+            log_sigma = log_sigma[:, 0]
+            sigma = log_sigma.exp()
+            return self._log_evidence(sigma) + dist.HalfCauchy(2.5).log_prob(sigma) + log_sigma
+
+        def conditional(log_sigma: Tensor) -> dict[str, Moments]:
+            sigma = log_sigma[:, 0].exp()
+            return {"coefficients": self._given(sigma), **plain({"sigma": sigma})}
+
         centre = (self.y.double().square().mean() + 1e-9).sqrt().log()[None]
-        moments = quadrature(
-            lambda u: (
-                self._log_evidence(u[:, 0].exp())
-                + dist.HalfCauchy(2.5).log_prob(u[:, 0].exp())
-                + u[:, 0]
-            ),
-            lambda u: {
-                "coefficients": self._given(u[:, 0].exp()),
-                **plain({"sigma": u[:, 0].exp()}),
-            },
-            centre - 40,
-            centre + 40,
-            points,
-        )
+        moments = quadrature(log_density, conditional, centre - 40, centre + 40, points)
         return cast_like(self.y, moments)
 
-    def _decomposed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """V (P, P), the singular values of X and Uᵀy, both filled up with zeros to (P,), and |y −
-        UUᵀy|².
-        """
-        y, p = self.y.double(), self.features.shape[1]
+    def _decomposed(self) -> _Decomposed:
+        y = self.y.double()
+        p = self.features.shape[1]
         u, values, vt = torch.linalg.svd(self.features.double(), full_matrices=True)
         rank = values.shape[0]
         along = u[:, :rank].T @ y
-        fill = y.new_zeros(p - rank)
-        return (
-            vt.T,
-            torch.cat([values, fill]),
-            torch.cat([along, fill]),
-            (y - u[:, :rank] @ along).square().sum(),
+        zeros = y.new_zeros(p - rank)
+        return _Decomposed(
+            v=vt.T,
+            values=torch.cat([values, zeros]),
+            along=torch.cat([along, zeros]),
+            rest=(y - u[:, :rank] @ along).square().sum(),
         )
 
     def _given(self, sigma: Tensor) -> Moments:
         """The moments of β at each σ, of shape (M, P)."""
         v, values, along, _ = self._decomposed()
-        prior, noise = self.prior_scale.double().square(), sigma.square()[:, None]
+        prior = self.prior_scale.double().square()
+        noise = sigma.square()[:, None]
         total = noise + prior * values.square()
-        return Moments(
-            (prior * values * along / total) @ v.T, ((prior * noise / total) @ v.T.square()).sqrt()
-        )
+        mean = (prior * values * along / total) @ v.T
+        variance = (prior * noise / total) @ v.T.square()
+        return Moments(mean, variance.sqrt())
 
     def _log_evidence(self, sigma: Tensor) -> Tensor:
         """log N(y; 0, s²XXᵀ + σ²I) at each σ, of shape (M,)."""
         _, values, along, rest = self._decomposed()
+        n, p = self.features.shape
         noise = sigma.square()
         total = noise[:, None] + self.prior_scale.double().square() * values.square()
-        n, p = self.features.shape
         square = rest / noise + (along.square() / total).sum(-1)
-        return -0.5 * (
-            square + total.log().sum(-1) + (n - p) * noise.log() + n * math.log(2 * math.pi)
-        )
+        log_determinant = total.log().sum(-1) + (n - p) * noise.log()
+        return -0.5 * (square + log_determinant + n * math.log(2 * math.pi))
 
 
-class LogisticRegression(nn.Module):
+class _Decomposed(NamedTuple):
+    """X = U diag(d) Vᵀ and y in its coordinates, in float64.
+
+    Attributes:
+        v: V, of shape (P, P).
+        values: d, filled up with zeros to (P,).
+        along: Uᵀy, filled up with zeros to (P,).
+        rest: |y − UUᵀy|², the part of y that no coefficients explain.
+    """
+
+    v: Tensor
+    values: Tensor
+    along: Tensor
+    rest: Tensor
+
+
+class LogisticRegression(_Regression):
     """β ~ N(0, s²I), yᵢ ~ Bernoulli(σ(xᵢᵀβ)), with the logistic σ(a) = 1 / (1 + exp(−a)).
 
     Args:
@@ -166,13 +209,9 @@ class LogisticRegression(nn.Module):
         "Log-concave but not conjugate: a skewed posterior that a Gaussian meets nearly, never "
         "quite."
     )
-    features: Tensor
-    y: Tensor
-    prior_scale: Tensor
 
     def __init__(self, features: Tensor, y: Tensor, prior_scale: float = 2.5) -> None:
-        super().__init__()
-        _register(self, features, y, prior_scale)
+        super().__init__(features, y, prior_scale)
         if not bool(((y == 0) | (y == 1)).all()):
             raise ValueError(
                 f"expected responses of 0 or 1, got values from {float(y.min())} to "
@@ -181,53 +220,59 @@ class LogisticRegression(nn.Module):
 
     @classmethod
     def simulated(cls, n: int, p: int, seed: int = 0) -> LogisticRegression:
-        """An instance whose features and β were drawn from N(0, I), and y from the model."""
-        features, coefficients, generator = _drawn(n, p, seed)
-        chance = (features @ coefficients).sigmoid()
-        return cls(features, torch.bernoulli(chance, generator=generator))
+        """An instance whose features and β were drawn from N(0, I), and y from the model.
 
-    @property
-    def data(self) -> tuple[Tensor, ...]:
-        """(y,): the responses, of shape (N,)."""
-        return (self.y,)
+        Args:
+            n: N, the number of data.
+            p: P, the number of coefficients.
+            seed: Seed of the draws.
+        """
+        features, coefficients, generator = _drawn(n, p, seed)
+        probs = (features @ coefficients).sigmoid()
+        return cls(features, torch.bernoulli(probs, generator=generator))
 
     def model(self, y: Tensor) -> Tensor:
-        """Samples "coefficients" (P,); observes "y" in the plate "data"."""
-        coefficients = pyro.sample("coefficients", _prior(self.features, self.prior_scale))
+        """Samples "coefficients" (P,); observes "y" (N,) in the plate "data"."""
+        coefficients = self._sampled_coefficients()
         with pyro.plate("data", y.shape[0]):
-            return pyro.sample(
-                "y", dist.Bernoulli(logits=_predictor(self.features, coefficients)), obs=y
-            )
+            likelihood = dist.Bernoulli(logits=self._predictor(coefficients))
+            return pyro.sample("y", likelihood, obs=y)
 
     def reference(self, points: int | None = None) -> dict[str, Moments]:
         """By quadrature over β, exact to rounding.
 
         Args:
-            points: Nodes along each axis.
+            points: Nodes along each axis, odd, at least 5; 2001 for one coefficient or 301 for two
+                if left out.
 
         Raises:
-            ValueError: If there are more than two coefficients; or as `quadrature` says.
+            ValueError: If there are more than two coefficients, too few points, so that every other
+                node gives another answer, or the posterior reaches further than ten standard
+                deviations of the prior.
         """
-        size = self.features.shape[1]
-        if size > 2:
+        p = self.features.shape[1]
+        if p > 2:
             raise ValueError(
-                f"expected at most 2 coefficients for a quadrature, got {size}; compare with long "
+                f"expected at most 2 coefficients for a quadrature, got {p}; compare with long "
                 "MCMC instead"
             )
-        x, sign, scale = self.features.double(), 2 * self.y.double() - 1, self.prior_scale.double()
+        x = self.features.double()
+        sign = 2 * self.y.double() - 1
+        scale = self.prior_scale.double()
 
         def log_density(beta: Tensor) -> Tensor:
             likelihood = nn.functional.logsigmoid(sign * (beta @ x.T)).sum(-1)
             return likelihood - 0.5 * (beta / scale).square().sum(-1)
 
-        corner = 10 * scale.expand(size)
-        moments = quadrature(
-            log_density, lambda beta: plain({"coefficients": beta}), -corner, corner, points
-        )
-        return cast_like(self.y, moments)
+        def conditional(beta: Tensor) -> dict[str, Moments]:
+            return plain({"coefficients": beta})
+
+        corner = 10 * scale.expand(p)
+        return cast_like(self.y, quadrature(log_density, conditional, -corner, corner, points))
 
 
-def _register(module: nn.Module, features: Tensor, y: Tensor, prior_scale: float) -> None:
+def _check_regression(features: Tensor, y: Tensor, prior_scale: float) -> None:
+    """Raises ValueError unless shapes and dtypes fit, and all values are usable."""
     expect_shape(
         "features",
         features,
@@ -247,27 +292,15 @@ def _register(module: nn.Module, features: Tensor, y: Tensor, prior_scale: float
             f"expected y of the features' dtype {features.dtype}, got {y.dtype}; say y.to(features)"
         )
     expect_positive("prior_scale", prior_scale)
-    module.register_buffer("features", features.detach().clone())
-    module.register_buffer("y", y.detach().clone())
-    module.register_buffer("prior_scale", y.new_tensor(prior_scale))
 
 
 def _drawn(n: int, p: int, seed: int) -> tuple[Tensor, Tensor, torch.Generator]:
+    """Features (N, P) and coefficients (P,) from N(0, I), and the generator to go on with."""
     if n < 1 or p < 1:
         raise ValueError(
             f"expected at least one datum and one coefficient, got n = {n} and p = {p}"
         )
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, p, generator=generator), torch.randn(p, generator=generator), generator
-
-
-def _prior(features: Tensor, scale: Tensor) -> dist.TorchDistribution:
-    return dist.Normal(features.new_zeros(features.shape[1]), scale).to_event(1)
-
-
-def _predictor(features: Tensor, coefficients: Tensor) -> Tensor:
-    """Xβ, of shape (N,), or (*particles, N) of coefficients (*particles, 1, P) drawn in plates of
-    particles.
-    """
-    product = coefficients @ features.T
-    return product.squeeze(-2) if coefficients.dim() > 1 else product
+    features = torch.randn(n, p, generator=generator)
+    coefficients = torch.randn(p, generator=generator)
+    return features, coefficients, generator
