@@ -288,7 +288,8 @@ class _Moments(NamedTuple):
         """KL(N(m, s²) ‖ N(m₀, s₀²)) averaged over data, in nats, (D,)."""
         shift, noise = self._shift(prior)
         ratio = self.variance / prior.variance
-        return 0.5 * (ratio - ratio.log() + shift.square() - noise - 1).mean(0)
+        by_datum = ratio - ratio.log() + shift.square() - noise - 1
+        return 0.5 * by_datum.mean(0)
 
     def activity(self, prior: _Moments) -> Tensor:
         """Var_x((m − m₀) / s₀), what the draws' noise adds taken off, (D,)."""
@@ -355,7 +356,7 @@ class _Latents(NamedTuple):
         Raises:
             ValueError: If a latent is discrete, or the guide has auxiliary sites or point masses.
         """
-        few = [values[:2] for values in data]
+        few = _rows(data, slice(2))
         sites = stochastic_sites(poutine.trace(program.model).get_trace(*few))
         guide_sites = stochastic_sites(poutine.trace(guide).get_trace(*few))
         discrete = []
@@ -418,8 +419,8 @@ class _Latents(NamedTuple):
         size = max(1, chunk // particles)
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
-            here = [c[rows] for c in context]
-            there = [c[rows] for c in next_context]
+            here = _rows(context, rows)
+            there = _rows(next_context, rows)
             z, log_q, posterior = self._drawn(guide, particles, x[rows], *here)
             _, _, prior = self._drawn(program.model, particles, x[rows], *here)
             seen = _Seen(
@@ -440,7 +441,7 @@ class _Latents(NamedTuple):
         size = memory.rows(memory.MIXTURE_VALUES, _MIXED_AT_ONCE * latents)
         total = torch.full((count * n,), -math.inf, dtype=torch.float64, device=z.device)
         for first in range(0, n, _MIXED_AT_ONCE):
-            x, *context = [values[first : first + _MIXED_AT_ONCE] for values in data]
+            x, *context = _rows(data, slice(first, first + _MIXED_AT_ONCE))
             for start in range(0, count * n, size):
                 rows = slice(start, start + size)
                 pairs = draws[rows, None].expand(-1, len(x), -1)
@@ -484,6 +485,11 @@ class _Latents(NamedTuple):
             value = values[name].movedim(axis, 1)
             parts.append(value.reshape(len(value), len(x), self.shapes[name].numel()))
         return torch.cat(parts, -1)
+
+
+def _rows(tensors: Sequence[Tensor], rows: slice) -> list[Tensor]:
+    """The same rows of each tensor."""
+    return [values[rows] for values in tensors]
 
 
 def _average(terms: Tensor) -> Estimate:

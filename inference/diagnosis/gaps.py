@@ -1,6 +1,4 @@
-"""Where the nats between ELBO and evidence go: to the family of q, or to the network that amortises
-it.
-"""
+"""Where the nats between ELBO and evidence go: to the guide's family, or to its network."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from ppl_gen.contexts import guide_of, seeded
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.diagnosis.refitting import (
     Family,
-    Refitted,
+    check_refittable,
     full_covariance,
     refit,
     same_family,
@@ -27,6 +25,7 @@ from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.importance import elbo
 from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.protocols import Guide, Program
 
 
@@ -45,36 +44,39 @@ def gaps(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Gaps:
-    """log p(x) − ELBO(q) = [log p(x) − ELBO(q*)] + [ELBO(q*) − ELBO(q)], the gaps of approximation
-    and of amortisation.
+    """log p(x) − ELBO(q) = [log p(x) − ELBO(q*)] + [ELBO(q*) − ELBO(q)].
 
-    q* is the best of the guide's family for each datum by itself, found from where the guide is by
-    SVI on parameters of its own. With a richer family the first gap is split once more, into what
-    that family gains and what is left.
+    The first part is the gap of approximation, the second that of amortisation. q* is the best of
+    the guide's family for each datum by itself, found from where the guide is by SVI on parameters
+    of its own. With a richer family the first gap is split once more, into what that family gains
+    and what is left.
 
     Args:
         program: Any program with a density and reparameterised latents.
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        evidence: log p̂(x) of these data; by `ais` from the guide if left out.
-        family: From a distribution of the guide to parameters and constructor, the family of q*.
-        richer: The same of a richer family; None leaves it out.
+        evidence: log p̂(x) of these data, (N,) in nats; by `ais` from the guide if left out.
+        family: The family of q*: from a distribution of the guide to its parameters and the
+            constructor that takes them.
+        richer: A richer family, likewise; None leaves it out.
         particles: K, the number of draws that each ELBO is measured with.
         steps: The number of SVI steps of each refit.
         rate: The first learning rate of a refit, in units of unconstrained parameters.
         seed: Seeds all draws and leaves the global generator as it was; None draws from the global
             generator.
         progress: Whether to show a progress bar.
-        engine: See `ppl_gen.inference.engine.Replay`.
+        engine: How programs are computed, with the same random numbers in all: "eager" runs them,
+            "fx" replays graphs traced from them, "inductor" compiles these graphs, "auto" takes
+            what pays for the number of calls.
 
     Returns:
         `Gaps`, in nats per datum with standard errors.
 
     Raises:
         ValueError: If a count is below 1, the evidence is of other data, the guide's sites depend
-            on each other or have no parameters for each datum, or as
-            `ppl_gen.inference.checks.check` says.
+            on each other or have no parameters for each datum, or program, guide and data do not
+            fit together (see `ppl_gen.inference.checks.check`).
 
     Reference:
         Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders.
@@ -87,41 +89,41 @@ def gaps(
             f"expected the evidence of {len(x)} data, got values of shape "
             f"{tuple(evidence.value.shape)}"
         )
-    families = [family] if richer is None else [family, richer]
-    for kind in families:
-        Refitted(guide, kind, x, *context)  # says what is wrong before work starts
-    with (
-        seeded(x.device, seed),
-        Progress(disable=not progress, transient=True) as bar,
-    ):
+    families = [family]
+    if richer is not None:
+        families.append(richer)
+    # All families are checked before the first is fitted.
+    with seeded(x.device, seed):
+        for each in families:
+            check_refittable(guide, each, x, *context)
+    with seeded(x.device, seed), Progress(disable=not progress, transient=True) as bar:
         task = bar.add_task("refitting", total=steps * len(families))
-        guides: list[Guide] = [guide]
-        for kind in families:
-            advance = partial(bar.advance, task)
-            guides.append(
-                refit(
-                    program,
-                    guides[-1],
-                    kind,
-                    x,
-                    *context,
-                    steps=steps,
-                    rate=rate,
-                    engine=engine,
-                    tick=advance,
-                )
+        guides = [guide]
+        for each in families:
+            refitted = refit(
+                program,
+                guides[-1],
+                each,
+                x,
+                *context,
+                steps=steps,
+                rate=rate,
+                engine=engine,
+                tick=partial(bar.advance, task),
             )
+            guides.append(refitted)
         bounds = [elbo(program, q, x, *context, particles=particles, engine=engine) for q in guides]
     if evidence is None:
         evidence = ais(
             program, x, *context, guide=guide, seed=seed, progress=progress, engine=engine
         )
     found = Gaps(evidence, *bounds)
-    worst = found.amortisation.mean()
-    if float(worst.value) < -4 * float(worst.standard_error):
+    amortisation = found.amortisation.mean()
+    gained = float(amortisation.value)
+    if gained < -4 * float(amortisation.standard_error):
         warnings.warn(
-            f"the refitted guide is worse than the amortised one by {-float(worst.value):.3f} "
-            "nats: raise steps, or lower rate",
+            f"the refitted guide is worse than the amortised one by {-gained:.3f} nats: raise "
+            "steps, or lower rate",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -146,9 +148,7 @@ class Gaps:
 
     @property
     def inference(self) -> Estimate:
-        """log p̂(x) − ELBO(q), the sum of `approximation` and `amortisation`; KL(q(z | x) ‖ p(z |
-        x)).
-        """
+        """log p̂(x) − ELBO(q) = KL(q(z | x) ‖ p(z | x)): `approximation` and `amortisation`."""
         return _difference(self.evidence, self.elbo)
 
     @property
@@ -164,48 +164,55 @@ class Gaps:
     @property
     def family(self) -> Estimate | None:
         """What a richer family gains; a part of `approximation`."""
-        return None if self.richer is None else _difference(self.richer, self.refitted)
+        if self.richer is None:
+            return None
+        return _difference(self.richer, self.refitted)
 
     @property
     def left(self) -> Estimate | None:
         """log p̂(x) less the ELBO of the richer family: the rest of `approximation`."""
-        return None if self.richer is None else _difference(self.evidence, self.richer)
+        if self.richer is None:
+            return None
+        return _difference(self.evidence, self.richer)
 
     @property
     def parts(self) -> dict[str, Estimate]:
         """All gaps by name, (N,) each."""
-        found = {
-            "inference": self.inference,
-            "approximation": self.approximation,
-            "of it, a richer family gains": self.family,
-            "of it, left": self.left,
-            "amortisation": self.amortisation,
-        }
-        return {name: part for name, part in found.items() if part is not None}
+        parts = {"inference": self.inference, "approximation": self.approximation}
+        if self.family is not None and self.left is not None:
+            parts["of it, a richer family gains"] = self.family
+            parts["of it, left"] = self.left
+        parts["amortisation"] = self.amortisation
+        return parts
 
     @property
-    def verdict(self) -> str:
-        """Which gap is the larger, and what to do about it."""
-        approximation, amortisation = (
-            float(part.mean().value) for part in (self.approximation, self.amortisation)
-        )
+    def verdict(self) -> Verdict:
+        """Which gap is the larger, and what to do about it.
+
+        Its tag is "amortisation" or "approximation"; nothing is tested that could pass.
+        """
+        approximation = float(self.approximation.mean().value)
+        amortisation = float(self.amortisation.mean().value)
         if amortisation > approximation:
-            return (
+            finding = Finding(
+                "amortisation",
                 f"the network loses more ({amortisation:.2f} nats) than its family "
-                f"({approximation:.2f}): train longer, or take a larger encoder"
+                f"({approximation:.2f}): train longer, or take a larger encoder",
             )
-        return (
-            f"the family loses more ({approximation:.2f} nats) than the network "
-            f"({amortisation:.2f}): take a richer guide, or train with IWAE"
-        )
+        else:
+            finding = Finding(
+                "approximation",
+                f"the family loses more ({approximation:.2f} nats) than the network "
+                f"({amortisation:.2f}): take a richer guide, or train with IWAE",
+            )
+        return Verdict((finding,))
 
     def __str__(self) -> str:
-        return "\n".join(
-            [*(f"{name}: {part} nats" for name, part in self.parts.items()), self.verdict]
-        )
+        lines = [f"{name}: {part} nats" for name, part in self.parts.items()]
+        return "\n".join([*lines, str(self.verdict)])
 
 
 def _difference(a: Estimate, b: Estimate) -> Estimate:
-    return Estimate(
-        a.value - b.value, (a.standard_error.square() + b.standard_error.square()).sqrt()
-    )
+    """a − b, with the error of independent draws."""
+    error = (a.standard_error.square() + b.standard_error.square()).sqrt()
+    return Estimate(a.value - b.value, error)

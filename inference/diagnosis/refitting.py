@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "Refitted", "full_covariance", "refit", "same_family"]
+__all__ = [
+    "Family",
+    "Refitted",
+    "check_refittable",
+    "full_covariance",
+    "refit",
+    "same_family",
+]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor, nn
-from torch.distributions import Independent, transform_to
+from torch.distributions import transform_to
 
 from ppl_gen.contexts import evaluating, modules_of
 from ppl_gen.inference.checks import check
@@ -21,64 +28,88 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
 from ppl_gen.inference.fitting.svi import svi_step
-from ppl_gen.program import is_auxiliary, stochastic_sites
 from ppl_gen.protocols import Distribution, Guide, Program
+from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
 
+# From a distribution of the guide to parameters, the data on their first axis, and the constructor
+# that makes a distribution of them.
 Family = Callable[[Distribution], "tuple[dict[str, Tensor], Callable[..., Distribution]]"]
+
+# Scale and logits are moved, not what says the same in another way.
+_SAID_TWICE = ("covariance_matrix", "precision_matrix", "probs")
 
 
 def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distribution]]:
     """The parameters of q, datum by datum, and the constructor that they belong to.
 
+    Args:
+        q: The guide's distribution of a site.
+
     Raises:
         ValueError: If q is no distribution with parameters of its own, as that of a flow is not.
     """
-    events, base = 0, q
-    while isinstance(base, Independent):
-        events, base = events + base.reinterpreted_batch_ndims, base.base_dist
-    # LogScaleNormal and its like are normals by another parameter.
-    kind: Any = next(c for c in type(base).__mro__ if c.__module__.startswith(("pyro.", "torch.")))
-    free = {
-        n: c
-        for n, c in base.arg_constraints.items()
-        if n not in ("covariance_matrix", "precision_matrix", "probs")
-    }
-    if isinstance(base, dist.Delta | dist.Uniform) or not free:
+    base = unwrapped(q)
+    event_axes_added = len(q.event_shape) - len(base.event_shape)
+    parameters = {}
+    for name in base.arg_constraints:
+        if name not in _SAID_TWICE:
+            parameters[name] = getattr(base, name)
+    if isinstance(base, dist.Delta | dist.Uniform) or not parameters:
         raise ValueError(
             "expected a guide whose distribution has parameters for each datum, such as a "
             f"Gaussian, got a {type(base).__name__}, which has none that can be moved; give "
             "another family=..."
         )
-    return {n: getattr(base, n) for n in free}, lambda **p: kind(**p, validate_args=False).to_event(
-        events
-    )
+    kind = _known_kind(base)
+
+    def make(**parameters: Tensor) -> Distribution:
+        return kind(**parameters, validate_args=False).to_event(event_axes_added)
+
+    return parameters, make
+
+
+def _known_kind(base: Distribution) -> Any:
+    """The class of Pyro or torch behind a user's own: LogScaleNormal and its like are normals."""
+    for kind in type(base).__mro__:
+        if kind.__module__.startswith(("pyro.", "torch.")):
+            return kind
+    return type(base)
 
 
 def full_covariance(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distribution]]:
-    """N(μ, LLᵀ) over all entries of an event, with mean and standard deviations of q to begin with;
-    N(μ, σ²) for a scalar.
+    """N(μ, LLᵀ) over all entries of an event, or N(μ, σ²) for a scalar.
+
+    To begin with, mean and standard deviations are those of q.
+
+    Args:
+        q: The guide's distribution of a site.
 
     Raises:
         ValueError: If q has no moments or is no distribution of vectors.
     """
-    if not q.event_shape:
-        return {"loc": q.mean, "scale": q.stddev}, lambda **p: dist.Normal(**p, validate_args=False)
     if len(q.event_shape) > 1:
         raise ValueError(
             f"expected latents that are vectors, got events of shape {tuple(q.event_shape)}; "
             "leave the richer family out (richer=None), or give one of your own"
         )
-    loc, tril = q.mean, q.stddev.diag_embed()
+    if not q.event_shape:
+        return {"loc": q.mean, "scale": q.stddev}, _normal
+    scale_tril = q.stddev.diag_embed()
     if isinstance(q, dist.MultivariateNormal):
-        tril = q.scale_tril
-    return {"loc": loc, "scale_tril": tril}, lambda **p: dist.MultivariateNormal(
-        **p, validate_args=False
-    )
+        scale_tril = q.scale_tril
+    return {"loc": q.mean, "scale_tril": scale_tril}, _multivariate_normal
+
+
+def _normal(**parameters: Tensor) -> Distribution:
+    return dist.Normal(**parameters, validate_args=False)
+
+
+def _multivariate_normal(**parameters: Tensor) -> Distribution:
+    return dist.MultivariateNormal(**parameters, validate_args=False)
 
 
 class Refitted(nn.Module):
-    """q(z | xᵢ) with parameters λᵢ of its own for each of N data, in the place of a network's
-    output.
+    """q(z | xᵢ) with parameters λᵢ of its own for each of N data, in place of a network's output.
 
     Args:
         guide: What is refitted: a guide whose sites depend on the data alone, each of one
@@ -86,59 +117,99 @@ class Refitted(nn.Module):
         family: From the guide's distribution of a site to parameters and constructor:
             `same_family`, `full_covariance`.
         x: Data of shape (N, *shape).
-        *context: What the program is conditioned on.
+        *context: What the program is conditioned on, each of length N.
 
     Raises:
-        ValueError: If the guide has auxiliary sites, sites that depend on each other, or as the
-            family does.
+        ValueError: If the guide has auxiliary sites, sites that depend on each other, or no
+            distributions that the family can take up.
     """
 
     needs_all_data = True
 
     def __init__(self, guide: Guide, family: Family, x: Tensor, *context: Tensor) -> None:
         super().__init__()
-        self._make: dict[str, Callable[..., Distribution]] = {}
-        self._axis: dict[str, int] = {}
-        self._to: dict[str, Any] = {}
+        self._sites = _free_sites(guide, family, x, *context)
         self.free = nn.ParameterDict()
-        with evaluating(guide):
-            first, second = (
-                stochastic_sites(poutine.trace(guide).get_trace(x, *context)) for _ in range(2)
-            )
-        if auxiliary := sorted(name for name, site in first.items() if is_auxiliary(site)):
-            raise ValueError(
-                f"expected a guide without auxiliary sites, got {auxiliary}; take one that "
-                "samples its latents"
-            )
-        for name, site in first.items():
-            parameters, self._make[name] = family(site["fn"])
-            others, _ = family(second[name]["fn"])
-            if any(not torch.equal(parameters[p], others[p]) for p in parameters):
-                raise ValueError(
-                    f"expected sites that depend on the data alone, got {name!r}, whose "
-                    "distribution depends on another latent: its parameters are a function, "
-                    "which cannot be refitted datum by datum"
-                )
-            self._axis[name] = next(f.dim for f in site["cond_indep_stack"] if f.name == "data")
-            constraints = self._make[name](**parameters)
-            while isinstance(constraints, Independent):
-                constraints = constraints.base_dist
-            for p, value in parameters.items():
-                self._to[f"{name}/{p}"] = transform_to(constraints.arg_constraints[p])
-                self.free[f"{name}/{p}"] = nn.Parameter(
-                    self._to[f"{name}/{p}"].inv(value.detach()).clone()
-                )
+        for name, site in self._sites.items():
+            for parameter, value in site.start.items():
+                unconstrained = site.transforms[parameter].inv(value.detach()).clone()
+                self.free[f"{name}/{parameter}"] = nn.Parameter(unconstrained)
 
     def forward(self, x: Tensor, *context: Tensor) -> None:
         """The guide of these N data, in their order."""
-        for name, make in self._make.items():
-            parameters = {
-                k.split("/")[1]: self._to[k](v)
-                for k, v in self.free.items()
-                if k.split("/")[0] == name
-            }
-            with pyro.plate("data", x.shape[0], dim=self._axis[name]):
-                pyro.sample(name, make(**parameters))
+        for name, site in self._sites.items():
+            parameters = {}
+            for parameter, transform in site.transforms.items():
+                parameters[parameter] = transform(self.free[f"{name}/{parameter}"])
+            with pyro.plate("data", x.shape[0], dim=site.plate_dim):
+                pyro.sample(name, site.make(**parameters))
+
+
+class _FreeSite(NamedTuple):
+    """A site of a guide whose distribution has parameters for each datum.
+
+    Attributes:
+        start: The parameters that the guide gives, by name, with the data on the first axis.
+        make: From parameters to the distribution.
+        transforms: By name, from unconstrained numbers to a parameter.
+        plate_dim: The axis of the plate "data", counted from the right.
+    """
+
+    start: dict[str, Tensor]
+    make: Callable[..., Distribution]
+    transforms: dict[str, Any]
+    plate_dim: int
+
+
+def check_refittable(guide: Guide, family: Family, x: Tensor, *context: Tensor) -> None:
+    """Raises ValueError unless `Refitted` can be made of a guide, before any work is done.
+
+    Args:
+        guide: What is to be refitted.
+        family: From the guide's distribution of a site to parameters and constructor:
+            `same_family`, `full_covariance`.
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on, each of length N.
+    """
+    _free_sites(guide, family, x, *context)
+
+
+def _free_sites(guide: Guide, family: Family, x: Tensor, *context: Tensor) -> dict[str, _FreeSite]:
+    """The sites of a guide by name, as a family sees them."""
+    with evaluating(guide):
+        first = stochastic_sites(poutine.trace(guide).get_trace(x, *context))
+        second = stochastic_sites(poutine.trace(guide).get_trace(x, *context))
+    auxiliary = sorted(name for name, site in first.items() if is_auxiliary(site))
+    if auxiliary:
+        raise ValueError(
+            f"expected a guide without auxiliary sites, got {auxiliary}; take one that samples its "
+            "latents"
+        )
+    sites = {}
+    for name, site in first.items():
+        fn = site["fn"]
+        start, make = family(fn)
+        again, _ = family(second[name]["fn"])
+        _check_same(name, start, again)
+        constraints = unwrapped(make(**start)).arg_constraints
+        sites[name] = _FreeSite(
+            start=start,
+            make=make,
+            transforms={parameter: transform_to(constraints[parameter]) for parameter in start},
+            plate_dim=data_axis(site) + len(fn.event_shape),
+        )
+    return sites
+
+
+def _check_same(name: str, first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """Raises ValueError if the parameters of a site differ between two draws of the others."""
+    for parameter, value in first.items():
+        if not torch.equal(value, second[parameter]):
+            raise ValueError(
+                f"expected sites that depend on the data alone, got {name!r}, whose "
+                "distribution depends on another latent: its parameters are a function, "
+                "which cannot be refitted datum by datum"
+            )
 
 
 def refit(
@@ -153,8 +224,7 @@ def refit(
     engine: Engine = "auto",
     tick: Callable[[], Any] = lambda: None,
 ) -> Refitted:
-    """max over λ₁, …, λ_N of Σᵢ ELBO(xᵢ; λᵢ), all data at once; the program's own parameters stay
-    as they are.
+    """max over λ₁, …, λ_N of Σᵢ ELBO(xᵢ; λᵢ), all data at once, with the program left as it is.
 
     Adam on the gradient of `StickingTheLanding`, which has no variance where q is the posterior;
     its rate falls to zero.
@@ -162,17 +232,22 @@ def refit(
     Args:
         program: Any program with a density and reparameterised latents.
         guide: Where to begin.
-        family: As in `Refitted`.
+        family: From the guide's distribution of a site to parameters and constructor:
+            `same_family`, `full_covariance`.
         x: Data of shape (N, *shape).
-        *context: What the program is conditioned on.
+        *context: What the program is conditioned on, each of length N.
         steps: The number of steps.
         rate: The first learning rate, in units of unconstrained parameters.
         particles: Draws per datum and step.
-        engine: As in `svi_step`.
+        engine: How loss and gradient are computed, with the same random numbers in all: "eager"
+            runs the program, "fx" replays a graph traced from it, "inductor" compiles that graph,
+            "auto" takes what pays for the number of steps.
         tick: Called after each step.
 
     Raises:
-        ValueError: If a count is below 1, or as `Refitted` and `svi_step` do.
+        ValueError: If a count is below 1, program, guide and data do not fit together, or the guide
+            has auxiliary sites, sites that depend on each other, or no distributions that the
+            family can take up.
     """
     expect_counts(steps=steps, particles=particles)
     check(program, guide, x, *context)
@@ -194,9 +269,9 @@ def refit(
 @contextmanager
 def _still(program: Program) -> Iterator[None]:
     """Leaves the program's parameters without gradients."""
-    parameters = [
-        p for module in modules_of(program) for p in module.parameters() if p.requires_grad
-    ]
+    parameters: list[nn.Parameter] = []
+    for module in modules_of(program):
+        parameters += [p for p in module.parameters() if p.requires_grad]
     try:
         for p in parameters:
             p.requires_grad_(False)

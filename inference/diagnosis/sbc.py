@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
@@ -122,7 +122,7 @@ def sbc(
                 if guide is not None:
                     z = part.proposed(guide, draws, nesting)
                 else:
-                    z = {name: draws_of[:, rows] for name, draws_of in sampled.items()}
+                    z = _rows(sampled, (slice(None), rows))
                 for name, of_part in part.ranks(program, z).items():
                     ranks.setdefault(name, []).append(of_part)
     joined = {name: torch.cat(parts).cpu() for name, parts in ranks.items()}
@@ -230,7 +230,7 @@ class Calibration:
     @cached_property
     def _flat(self) -> Tensor:
         """The p-values of all coordinates."""
-        return torch.cat([p.flatten() for p in self.p_values.values()])
+        return _joined(self.p_values)
 
     @cached_property
     def _shapes(self) -> tuple[Tensor, Tensor]:
@@ -280,6 +280,11 @@ _WORDS = {
 }
 
 
+def _joined(by_site: Mapping[str, Tensor]) -> Tensor:
+    """The entries of all sites in one row."""
+    return torch.cat([values.flatten() for values in by_site.values()])
+
+
 def _shape(slope: float, spread: float, of_likelihood: bool) -> str:
     """The tag of a histogram of ranks that are not uniform.
 
@@ -324,7 +329,8 @@ def _holm(p: Tensor) -> Tensor:
     Those below α may be rejected together, wrong in any with probability α at most.
     """
     ordered, order = p.sort()
-    adjusted = (ordered * torch.arange(len(p), 0, -1)).clamp(max=1).cummax(0).values
+    not_rejected_before = torch.arange(len(p), 0, -1)
+    adjusted = (ordered * not_rejected_before).clamp(max=1).cummax(0).values
     return torch.empty_like(p).scatter(0, order, adjusted)
 
 
@@ -360,8 +366,7 @@ class _Pairs:
     def part(self, rows: slice) -> _Pairs:
         """Some of the pairs."""
         context = tuple([c[rows] for c in self.context])
-        truth = {name: z[rows] for name, z in self.truth.items()}
-        return _Pairs(self.x[rows], context, truth, self.axes)
+        return _Pairs(self.x[rows], context, _rows(self.truth, rows), self.axes)
 
     def proposed(self, guide: Guide, draws: int, nesting: int) -> dict[str, Tensor]:
         """L draws of the guide by site, (L, n, *rest)."""
@@ -385,7 +390,8 @@ class _Pairs:
                 f"expected the sampler to give {draws} draws or more, got {found.chains} × "
                 f"{found.draws}; ask it for more"
             )
-        kept = torch.linspace(0, total - 1, draws).round().long().to(self.x.device)
+        evenly = torch.linspace(0, total - 1, draws).round()
+        kept = evenly.long().to(self.x.device)
         thinned = {}
         for name, axis in self.axes.items():
             self._check_shape(name, found)
@@ -402,8 +408,7 @@ class _Pairs:
         some = {}
         for name, axis in self.axes.items():
             some[name] = found.samples[name].movedim(axis, 2)[:, :, ::every]
-        ess_by_site = replace(found, samples=some).ess.values()
-        ess = torch.cat([ess.flatten() for ess in ess_by_site])
+        ess = _joined(replace(found, samples=some).ess)
         median = float(ess.nan_to_num(0.0).median())
         if median >= draws:
             return ()
@@ -446,6 +451,11 @@ class _Pairs:
                 f"expected the sampler to draw {name!r} of shape {expected} behind chains and "
                 f"draws, got {got}; let it sample all latents of all data"
             )
+
+
+def _rows(values: Mapping[str, Tensor], index: Any) -> dict[str, Tensor]:
+    """The same entries of each value."""
+    return {name: value[index] for name, value in values.items()}
 
 
 def _ranks(name: str, values: Tensor, tolerance: float = 0.0) -> Tensor:

@@ -171,7 +171,8 @@ class Predictive:
         value, error = self.log_likelihood(outer or _nothing(count))
         value = value.double().unflatten(0, (chains, -1))
         sizes = effective_size((value - value.amax((0, 1))).exp())
-        efficiency = float((sizes / count).nan_to_num(1.0).mean().clamp(max=1.0))
+        relative_sizes = (sizes / count).nan_to_num(1.0)
+        efficiency = float(relative_sizes.mean().clamp(max=1.0))
         with warnings.catch_warnings(action="ignore"):  # k̂ says the same
             result = arviz.loo(_table(value), pointwise=True, reff=efficiency)
         how = f"PSIS-LOO on the marginal likelihood of {self._described}, {count} draws"
