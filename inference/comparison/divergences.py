@@ -1,8 +1,11 @@
-"""Densities of guide and model at the draws of guide and MCMC: evidence, divergences, prediction."""
+"""Densities of guide and model at draws of both: evidence, divergences, prediction."""
 
 from __future__ import annotations
 
-__all__ = ["Densities", "predicted"]
+__all__ = ["Densities", "densities_of", "predict"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,129 +18,195 @@ from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.loo import Elpd, Predictive
 
+# What takes log q at the guide's own draws, and what takes it at the draws of MCMC.
+_FROM_GUIDE = ("importance", "elbo", "k_hat", "KL(q‖p)", "KL(p‖q)")
+_FROM_MCMC = ("KL(p‖q)", "upper", "outside")
 
+_PRIOR_DRAWS = 100_000  # for the evidence of each datum, where no weights give it
+
+
+@dataclass(frozen=True, eq=False)
 class Densities:
-    """log p(x, z) and log q(z) at draws of both, and what follows from them: evidence, its bounds,
-    and divergences.
+    """log p(x, z) and log q(z) at draws of the guide, and what follows from densities.
+
+    Attributes:
+        log_p: log p(x, z) at draws of the guide, (M, B), in nats.
+        log_q: log q(z) at the same draws, (M, B), in nats; None where the guide has no density.
+        evidence: "elbo", "importance", "upper" and "exact", where they are known, each (B,).
+        divergence: "KL(q‖p)", "KL(p‖q)" and their sum, each (B,).
+        outside: Share of MCMC draws where log q is below its 1 % quantile under the guide, (B,).
+        unavailable: Which of these could not be computed, and why.
+    """
+
+    log_p: Tensor
+    log_q: Tensor | None
+    evidence: dict[str, Estimate]
+    divergence: dict[str, Estimate]
+    outside: Tensor | None
+    unavailable: dict[str, str]
+
+
+def densities_of(
+    potential: Potential,
+    approximation: Approximation,
+    known: Exact,
+    q: Tensor,
+    log_q: Tensor | None,
+    p: Tensor,
+    particles: int,
+) -> Densities:
+    """Evaluates log p and log q at draws of both; evidence, its bounds and divergences from these.
 
     Args:
-        potential: Of the model, with blocks B.
+        potential: −log p(x, z) of the model, with blocks B.
         approximation: The guide.
         known: What is known exactly.
         q: Draws of the guide, (M, B, D).
-        log_q: Their log density, (M, B); None where there is none.
+        log_q: Their log density, (M, B), in nats; None where there is none.
         p: Draws of MCMC, (chains, draws, B, D).
         particles: How many of the guide's draws are weighed.
-
-    Attributes:
-        evidence: "elbo", "importance", "upper" and "exact", where they are known, each (B,).
-        divergence: "KL(q‖p)", "KL(p‖q)" and their sum, each (B,).
-        unavailable: Why others are not.
-        outside: Share of MCMC draws where log q is below its 1 % quantile under the guide, (B,).
     """
+    log_p = log_joint(potential, q).double()
+    evidence: dict[str, Estimate] = {}
+    if known.log_evidence is not None:
+        no_error = torch.zeros_like(known.log_evidence)
+        evidence["exact"] = Estimate(known.log_evidence, no_error)
+    if log_q is None:
+        return Densities(
+            log_p=log_p,
+            log_q=None,
+            evidence=evidence,
+            divergence={},
+            outside=None,
+            unavailable=dict.fromkeys(_FROM_GUIDE, approximation.own_reason),
+        )
 
-    def __init__(
-        self, potential: Potential, approximation: Approximation, known: Exact, q: Tensor, log_q: Tensor | None,
-        p: Tensor, particles: int,
-    ) -> None:  # fmt: skip
-        self.evidence: dict[str, Estimate] = {}
-        self.divergence: dict[str, Estimate] = {}
-        self.unavailable: dict[str, str] = {}
-        self.outside: Tensor | None = None
-        self.log_p, self.log_q = log_joint(potential, q).double(), log_q
-        if known.log_evidence is not None:
-            self.evidence["exact"] = Estimate(
-                known.log_evidence, torch.zeros_like(known.log_evidence)
-            )
-        if log_q is None:
-            why = approximation.own_reason
-            self.unavailable |= dict.fromkeys(
-                ("importance", "elbo", "k_hat", "KL(q‖p)", "KL(p‖q)"), why
-            )
-            return
-        weights = (self.log_p - log_q.double())[:particles]
-        self.evidence["importance"], self.evidence["elbo"] = summarised(weights)
-        self._from_guide(weights)
-        if approximation.reason:
-            self.unavailable |= dict.fromkeys(("KL(p‖q)", "upper", "outside"), approximation.reason)
-        else:
-            log_q_there = approximation.log_prob(p.flatten(0, 1)).double()
-            self._from_mcmc(log_joint(potential, p.flatten(0, 1)).double(), log_q_there, p.shape[0])
-            self.outside = (
-                (log_q_there < log_q.double().kthvalue(max(1, len(log_q) // 100), 0).values)
-                .double()
-                .mean(0)
-            )
+    weights = (log_p - log_q.double())[:particles]
+    evidence["importance"], evidence["elbo"] = summarised(weights)
+    divergence = {"KL(q‖p)": _kl_from_guide(evidence, weights)}
+    if approximation.reason:
+        return Densities(
+            log_p=log_p,
+            log_q=log_q,
+            evidence=evidence,
+            divergence=divergence,
+            outside=None,
+            unavailable=dict.fromkeys(_FROM_MCMC, approximation.reason),
+        )
 
-    @property
-    def reference(self) -> str:
-        """The evidence that the divergences are measured from."""
-        return "exact" if "exact" in self.evidence else "importance"
-
-    def _from_guide(self, weights: Tensor) -> None:
-        known, elbo = self.evidence[self.reference], self.evidence["elbo"]
-        error = elbo.standard_error
-        if (
-            self.reference == "importance" and len(weights) > 1
-        ):  # from the same draws: the errors are not independent
-            relative = (weights - self.evidence["importance"].value).exp()
-            error = (relative - weights).std(0) / len(weights) ** 0.5
-        self.divergence["KL(q‖p)"] = Estimate(known.value - elbo.value, error)
-
-    def _from_mcmc(self, log_p: Tensor, log_q: Tensor, chains: int) -> None:
-        ratio = (log_p - log_q).unflatten(0, (chains, -1))
-        sizes = effective_size(ratio).nan_to_num(float(ratio.shape[0] * ratio.shape[1]))
-        upper = Estimate(ratio.mean((0, 1)), (ratio.var((0, 1)) / sizes).sqrt())
-        known, elbo = self.evidence[self.reference], self.evidence["elbo"]
-        self.evidence["upper"] = upper
-        for name, below in (("KL(p‖q)", known), ("KL(q‖p) + KL(p‖q)", elbo)):
-            error = (upper.standard_error.square() + below.standard_error.square()).sqrt()
-            self.divergence[name] = Estimate(upper.value - below.value, error)
+    pooled = p.flatten(0, 1)
+    log_q_at_mcmc = approximation.log_prob(pooled).double()
+    log_p_at_mcmc = log_joint(potential, pooled).double()
+    log_ratio = (log_p_at_mcmc - log_q_at_mcmc).unflatten(0, (p.shape[0], -1))
+    upper = _mean_over_chains(log_ratio)
+    evidence["upper"] = upper
+    divergence["KL(p‖q)"] = _gap(upper, evidence[_best(evidence)])
+    divergence["KL(q‖p) + KL(p‖q)"] = _gap(upper, evidence["elbo"])
+    return Densities(
+        log_p=log_p,
+        log_q=log_q,
+        evidence=evidence,
+        divergence=divergence,
+        outside=_share_outside(log_q.double(), log_q_at_mcmc),
+        unavailable={},
+    )
 
 
-def predicted(
-    potential: Potential, approximation: Approximation, mcmc: dict[str, Tensor], guide_samples: dict[str, Tensor],
-    densities: Densities, unavailable: dict[str, str],
-) -> dict[str, Elpd]:  # fmt: skip
-    """ELPD by leaving out one datum; the evidence of each datum where nothing is shared between
-    data.
+def _best(evidence: Mapping[str, Estimate]) -> str:
+    """The evidence that divergences are measured from."""
+    if "exact" in evidence:
+        return "exact"
+    return "importance"
+
+
+def _kl_from_guide(evidence: Mapping[str, Estimate], weights: Tensor) -> Estimate:
+    """KL(q ‖ p) = log p(x) − ELBO, with log weights (K, B)."""
+    best = evidence[_best(evidence)]
+    elbo = evidence["elbo"]
+    error = elbo.standard_error
+    if _best(evidence) == "importance" and len(weights) > 1:
+        # Both come from the same draws: their errors are not independent.
+        relative = (weights - best.value).exp()
+        error = (relative - weights).std(0) / len(weights) ** 0.5
+    return Estimate(best.value - elbo.value, error)
+
+
+def _mean_over_chains(log_ratio: Tensor) -> Estimate:
+    """E_p[log p(x, z) − log q(z)] from draws (C, S, B) of MCMC, an upper bound on log p(x)."""
+    draws = log_ratio.shape[0] * log_ratio.shape[1]
+    sizes = effective_size(log_ratio).nan_to_num(float(draws))
+    error = (log_ratio.var((0, 1)) / sizes).sqrt()
+    return Estimate(log_ratio.mean((0, 1)), error)
+
+
+def _gap(above: Estimate, below: Estimate) -> Estimate:
+    """The difference of two independent estimates."""
+    variance = above.standard_error.square() + below.standard_error.square()
+    return Estimate(above.value - below.value, variance.sqrt())
+
+
+def _share_outside(log_q: Tensor, log_q_at_mcmc: Tensor) -> Tensor:
+    """The share of MCMC draws where log q is below its 1 % quantile under the guide, (B,)."""
+    rank = max(1, len(log_q) // 100)
+    quantile = log_q.kthvalue(rank, 0).values
+    return (log_q_at_mcmc < quantile).double().mean(0)
+
+
+def predict(
+    potential: Potential,
+    approximation: Approximation,
+    mcmc: Mapping[str, Tensor],
+    guide_samples: Mapping[str, Tensor],
+    densities: Densities,
+) -> tuple[dict[str, Elpd], dict[str, str]]:
+    """Σᵢ log p(xᵢ | x₋ᵢ) of MCMC and guide, by leaving out one datum.
+
+    Where nothing is shared between data, leaving out others changes nothing: this is then the
+    evidence of each datum.
 
     Args:
-        potential: Of the model.
+        potential: −log p(x, z) of the model.
         approximation: The guide.
-        mcmc: Draws by site, (chains, draws, *shape).
-        guide_samples: Draws by site, (M, *shape).
-        densities: Of these draws of the guide.
-        unavailable: Where to say what cannot be had, and why.
+        mcmc: Draws of MCMC by site, (chains, draws, *shape).
+        guide_samples: Draws of the guide by site, (M, *shape).
+        densities: Those at these draws of the guide.
+
+    Returns:
+        The expected log predictive density by "mcmc" and "guide"; and what could not be had, with
+        the reason.
     """
-    found: dict[str, Elpd] = {}
     try:
-        predictive = Predictive(potential.model, approximation.args, mcmc)
+        predictive = Predictive(potential.model, approximation.args, dict(mcmc))
         if not predictive.outer:
-            best = densities.evidence.get(densities.reference)
-            if best is not None and potential.local:
-                how = f"log evidence of each datum ({densities.reference}), since all latents are local"
-                return {
-                    "mcmc": Elpd.of(best.value, best.k_hat, float(best.standard_error.max()), how)
-                }
-            value, error = predictive.log_likelihood(
-                {"": torch.zeros(1, device=potential.device)}, 100_000
-            )
-            how = (
-                "log evidence of each datum (averaged over the prior), since all latents are local"
-            )
-            return {"mcmc": Elpd.of(value[0], None, error, how)}
-        found["mcmc"] = predictive.loo(mcmc)
+            return {"mcmc": _evidence_of_each_datum(potential, densities, predictive)}, {}
+        found = {"mcmc": predictive.loo(dict(mcmc))}
     except ValueError as error:
-        unavailable["elpd"] = str(error)
-        return found
+        return {}, {"elpd": str(error)}
+    if densities.log_q is None:
+        return found, {"elpd of the guide": approximation.own_reason}
+    count = len(next(iter(guide_samples.values())))
+    log_p = densities.log_p[:count, 0]
+    log_q = densities.log_q[:count, 0]
     try:
-        if densities.log_q is None:
-            raise ValueError(approximation.own_reason)
-        count = len(next(iter(guide_samples.values())))
-        found["guide"] = predictive.loo_of_guide(
-            guide_samples, densities.log_p[:count, 0], densities.log_q[:count, 0]
-        )
+        found["guide"] = predictive.loo_of_guide(dict(guide_samples), log_p, log_q)
     except ValueError as error:
-        unavailable["elpd of the guide"] = str(error)
-    return found
+        return found, {"elpd of the guide": str(error)}
+    return found, {}
+
+
+def _evidence_of_each_datum(
+    potential: Potential, densities: Densities, predictive: Predictive
+) -> Elpd:
+    """Σᵢ log p(xᵢ) of a model whose latents are all local: exact or from weights, else from the
+    prior.
+    """
+    source = _best(densities.evidence)
+    if potential.local and source in densities.evidence:
+        best = densities.evidence[source]
+        how = f"log evidence of each datum ({source}), since all latents are local"
+        error = float(best.standard_error.max())
+        return Elpd.of(best.value, best.k_hat, error, how)
+    no_globals = {"": torch.zeros(1, device=potential.device)}
+    value, error = predictive.log_likelihood(no_globals, _PRIOR_DRAWS)
+    how = "log evidence of each datum (averaged over the prior), since all latents are local"
+    return Elpd.of(value[0], None, error, how)

@@ -4,243 +4,345 @@ it is not.
 
 from __future__ import annotations
 
-__all__ = ["Finding", "judged"]
+__all__ = ["judge"]
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ppl_gen.inference.comparison.compare import Comparison
+from ppl_gen.inference.comparison.comparison import Comparison
+from ppl_gen.inference.comparison.marginals import Marginals
+from ppl_gen.inference.evidence.weights import k_hat_limit
+from ppl_gen.inference.findings import Finding
 
-R_HAT = 1.01
-CLEAR = 4.0  # standard errors
-NARROW, WIDE = 0.9, 1.1  # ratios of standard deviations
-SHIFTED = 0.2  # standard deviations
+# From where on something is worth a sentence. What is clear differs by so many standard errors;
+# ratios and shifts are those of standard deviations.
+CLEAR = 4.0
+NARROW = 0.9
+WIDE = 1.1
+SHIFTED = 0.2
 UNCORRELATED = 0.2
-AGAINST_MCMC = ("divergences", "not-converged", "stuck-chains", "off-reference")
+R_HAT = 1.01
+
+# MCMC against exact means, which may themselves be known to a hundredth of a standard deviation.
+OFF_REFERENCE = 5.0
+NEAR_REFERENCE = 0.03
+
+# Two modes: the share of the variance that lies between the two sides of Otsu's split is 0.64 for a
+# normal and 1 for two points. A mode is missed where it holds a share of the draws and less than a
+# tenth of that share of the other's.
+BIMODAL = 0.7
+MODE_SHARE = 0.02
+MISSED_SHARE = 0.1
+_MODE_DRAWS = 2000  # draws among which modes are looked for
 
 
-class Finding(NamedTuple):
-    """One thing to know: a short tag and a sentence."""
+@dataclass(frozen=True)
+class _MissedMode:
+    """One of two modes of a coordinate, in which hardly any of the other draws lie.
 
-    tag: str
-    sentence: str
-
-
-class _Split(NamedTuple):
-    """Two modes of one coordinate: where they part, the share of draws in the one that is missed,
-    and of the other's there.
+    Attributes:
+        coordinate: Its number.
+        cut: Where the two modes part.
+        above: Whether the one that is missed lies above the cut.
+        share: The share of draws that are in it.
+        other_share: The share of the other's draws there.
     """
 
     coordinate: int
-    at: float
+    cut: float
     above: bool
     share: float
-    other: float
+    other_share: float
+
+    @property
+    def side(self) -> str:
+        """ "above" or "below" the cut."""
+        if self.above:
+            return "above"
+        return "below"
 
 
-def judged(comparison: Comparison, guide: Tensor, chains: Tensor) -> tuple[Finding, ...]:
-    """The findings, those on MCMC first.
+def judge(comparison: Comparison, guide: Tensor, chains: Tensor) -> tuple[Finding, ...]:
+    """The findings of a comparison, those on MCMC first.
 
     Args:
         comparison: All numbers.
         guide: Draws of the unconstrained latents from the guide, (M, K).
-        chains: From MCMC, (C, S, K).
+        chains: Draws of the same from MCMC, (C, S, K).
     """
-    about_mcmc = _about_mcmc(comparison, chains)
-    missed = _missed(chains.flatten(0, 1), guide)
+    about_mcmc = _check_sampler(comparison, chains)
+    about_mcmc += _check_against_reference(comparison.marginals)
+    pooled = chains.flatten(0, 1)
+    missed = missed_modes(pooled, guide)
+    extra = missed_modes(guide, pooled)
+    without = {mode.coordinate for mode in missed}
     about_guide = [
-        *_modes(comparison, missed, guide, chains),
-        *_moments(comparison, {split.coordinate for split in missed}),
-        *_correlations(comparison),
-        *_tails(comparison),
+        *_describe_missed_mode(comparison, missed),
+        *_describe_extra_mode(comparison.unconstrained, extra),
+        *_check_moments(comparison.unconstrained, without),
+        *_check_correlations(comparison),
+        *_check_weights(comparison),
     ]
+    return (*about_mcmc, *about_guide, *_conclude(comparison, about_guide, about_mcmc))
+
+
+def _conclude(
+    comparison: Comparison, about_guide: list[Finding], about_mcmc: list[Finding]
+) -> list[Finding]:
+    """What is good about the guide, where little or nothing speaks against it."""
+    numbers = _summary(comparison)
+    if not about_guide and not about_mcmc:
+        return [Finding("good", f"The guide is good enough: {numbers}.")]
     if not about_guide:
-        about_guide = [_good(comparison, trusted=not about_mcmc)]
-    elif [f.tag for f in about_guide] == ["heavy-tails"] and not about_mcmc:
-        about_guide.append(
-            Finding("good-moments", f"Its moments are good all the same: {_numbers(comparison)}.")
-        )
-    return (*about_mcmc, *about_guide)
+        sentence = f"Nothing speaks against the guide ({numbers}), but MCMC is no judge here."
+        return [Finding("undecided", sentence)]
+    only_tails = [finding.tag for finding in about_guide] == ["heavy-tails"]
+    if only_tails and not about_mcmc:
+        return [Finding("good-moments", f"Its moments are good all the same: {numbers}.")]
+    return []
 
 
-def _about_mcmc(comparison: Comparison, chains: Tensor) -> list[Finding]:
-    """Whether what the guide is held against can be trusted itself."""
-    draws, found = comparison.draws, []
-    if count := draws.divergences:
-        share = count / draws.divergent.numel()
+def _check_sampler(comparison: Comparison, chains: Tensor) -> list[Finding]:
+    """Whether MCMC, against which the guide is judged, can be trusted itself; chains (C, S, K)."""
+    draws = comparison.draws
+    found = []
+    count = draws.divergences
+    if count > 0:
+        total = draws.divergent.numel()
+        transitions = "transition" if count == 1 else "transitions"
         sentence = (
-            f"MCMC had {count} divergent transition{'s' * (count > 1)} among "
-            f"{draws.divergent.numel()} draws ({share:.2%}): do not trust MCMC here either; "
-            "reparametrise (non-centred), or raise target_accept."
+            f"MCMC had {count} divergent {transitions} among {total} draws ({count / total:.2%}): "
+            "do not trust MCMC here either; reparametrise (non-centred), or raise target_accept."
         )
         found.append(Finding("divergences", sentence))
-    stuck = (chains == chains[:, :1]).all(1).all(-1)
-    if bool(stuck.any()):
-        which = ", ".join(map(str, stuck.nonzero()[:, 0].tolist()[:10]))
-        sentence = f"{int(stuck.sum())} of {len(stuck)} chains never moved ({which}): drop them, or start elsewhere."
+
+    same_as_first = chains == chains[:, :1]
+    never_moved = same_as_first.all(1).all(-1)
+    if bool(never_moved.any()):
+        numbers = never_moved.nonzero()[:, 0].tolist()
+        which = ", ".join(map(str, numbers[:10]))
+        sentence = (
+            f"{len(numbers)} of {len(never_moved)} chains never moved ({which}): drop them, or "
+            "start elsewhere."
+        )
         found.append(Finding("stuck-chains", sentence))
-    if draws.max_r_hat > R_HAT or (math.isnan(draws.max_r_hat) and chains.shape[0] > 1):
+
+    unknown = math.isnan(draws.max_r_hat) and len(chains) > 1
+    if draws.max_r_hat > R_HAT or unknown:
         sentence = (
             f"MCMC has not converged: R̂ is up to {draws.max_r_hat:.4g} (above {R_HAT}), the "
             f"smallest ESS {draws.min_ess:.0f}; run longer, or look whether chains sit in "
             "different modes."
         )
         found.append(Finding("not-converged", sentence))
-    return found + _off_reference(comparison)
+    return found
 
 
-def _off_reference(comparison: Comparison) -> list[Finding]:
-    """Whether MCMC misses the exact means. References may be known to a hundredth of a standard
-    deviation only.
-    """
-    m = comparison.marginals
+def _check_against_reference(m: Marginals) -> list[Finding]:
+    """Whether MCMC misses the exact means."""
     gap = (m.mcmc_mean - m.exact_mean).abs()
-    errors = torch.where(gap > 0.03 * m.exact_sd, gap / m.mcse, 0.0).nan_to_num(0.0)
-    if not errors.numel() or float(errors.max()) <= 5:
+    errors = torch.where(gap > NEAR_REFERENCE * m.exact_sd, gap / m.mcse, 0.0).nan_to_num(0.0)
+    if not errors.numel():
         return []
     i = int(errors.argmax())
+    worst = float(errors[i])
+    if worst <= OFF_REFERENCE:
+        return []
     sentence = (
-        f"MCMC misses the exact mean of {m.names[i]} by {float(errors[i]):.0f} standard errors "
+        f"MCMC misses the exact mean of {m.names[i]} by {worst:.0f} standard errors "
         f"({float(m.mcmc_mean[i]):.3g} against {float(m.exact_mean[i]):.3g}): believe the exact "
         "answer."
     )
     return [Finding("off-reference", sentence)]
 
 
-def _missed(wanted: Tensor, other: Tensor) -> list[_Split]:
-    """Coordinates along which draws (n, K) have two modes, one of which hardly any of the other
-    draws (m, K) are in.
+def missed_modes(draws: Tensor, other: Tensor) -> list[_MissedMode]:
+    """Modes of draws in which hardly any of the other draws lie, coordinate by coordinate.
+
+    Args:
+        draws: Draws (n, K), which may have two modes in some coordinates.
+        other: Draws (m, K), which may miss one of them.
     """
-    wanted, other = (d[:: max(1, len(d) // 2000)].double() for d in (wanted, other))
-    n = len(wanted)
-    ordered = wanted.sort(0).values
+    draws = _thinned(draws)
+    other = _thinned(other)
+    n = len(draws)
+    if n < 2:
+        return []
+    ordered = draws.sort(0).values
     sums = ordered.cumsum(0)
-    below = torch.arange(1, n, dtype=torch.float64, device=wanted.device)[:, None]
-    means = sums[:-1] / below, (sums[-1] - sums[:-1]) / (n - below)
-    # Otsu's split: the share of the variance that lies between the two sides; 0.64 for a normal, 1
-    # for two points.
-    between = below / n * (1 - below / n) * (means[1] - means[0]).square()
+    below = torch.arange(1, n, dtype=torch.float64, device=draws.device)[:, None]
+    mean_below = sums[:-1] / below
+    mean_above = (sums[-1] - sums[:-1]) / (n - below)
+    # Otsu's split: the variance between the two sides is largest.
+    between = below / n * (1 - below / n) * (mean_above - mean_below).square()
     explained, at = (between / ordered.var(0, correction=0)).nan_to_num(0.0).max(0)
-    splits = []
-    for k in (explained > 0.7).nonzero()[:, 0].tolist():
+    found = []
+    for k in (explained > BIMODAL).nonzero()[:, 0].tolist():
         i = int(at[k])
         cut = float(ordered[i, k] + ordered[i + 1, k]) / 2
-        low, high = float(means[0][i, k]), float(means[1][i, k])
-        near = [
-            int(((wanted[:, k] - c).abs() < 0.1 * (high - low)).sum()) for c in (low, cut, high)
-        ]
-        if near[1] >= 0.5 * min(near[0], near[2]):
+        low = float(mean_below[i, k])
+        high = float(mean_above[i, k])
+        if not _has_valley(draws[:, k], low, cut, high):
             continue
         for above in (False, True):
-            share, theirs = (
-                float(((d[:, k] > cut) == above).double().mean()) for d in (wanted, other)
-            )
-            if share > 0.02 and theirs < 0.1 * share:
-                splits.append(_Split(k, cut, above, share, theirs))
-    return splits
-
-
-def _modes(
-    comparison: Comparison, missed: list[_Split], guide: Tensor, chains: Tensor
-) -> list[Finding]:
-    names, found = comparison.unconstrained.names, []
-    if missed:
-        worst = max(missed, key=lambda s: s.share)
-        k, side = worst.coordinate, "above" if worst.above else "below"
-        coverage = float(comparison.unconstrained.coverage[-1, k])
-        sentence = (
-            f"{names[k]} has two modes: {worst.share:.0%} of the MCMC draws lie {side} "
-            f"{worst.at:.3g}, where the guide has {worst.other:.1%} of its own. It is "
-            f"mode-seeking: its 95 % interval holds {coverage:.0%} of the MCMC draws"
-        )
-        forward, backward = (comparison.divergence.get(name) for name in ("KL(p‖q)", "KL(q‖p)"))
-        if forward is not None and backward is not None:
-            sentence += f", KL(p‖q) is {forward} nats against {backward} for KL(q‖p)"
-            if "exact" not in comparison.evidence:
-                sentence += "; the latter and k̂ cannot see the mode that is missed, since weights are drawn from the guide"
-        found.append(Finding("mode-seeking", sentence + "."))
-    for extra in sorted(_missed(guide, chains.flatten(0, 1)), key=lambda s: -s.share)[:1]:
-        side = "above" if extra.above else "below"
-        sentence = (
-            f"{extra.share:.0%} of the guide's draws of {names[extra.coordinate]} lie {side} "
-            f"{extra.at:.3g}, where MCMC has {extra.other:.1%}: either the guide invents a mode "
-            "or MCMC has missed one."
-        )
-        found.append(Finding("extra-mode", sentence))
+            share = _share(draws[:, k], cut, above)
+            other_share = _share(other[:, k], cut, above)
+            if share > MODE_SHARE and other_share < MISSED_SHARE * share:
+                mode = _MissedMode(
+                    coordinate=k, cut=cut, above=above, share=share, other_share=other_share
+                )
+                found.append(mode)
     return found
 
 
-def _moments(comparison: Comparison, without: set[int]) -> list[Finding]:
-    """Standard deviations and means that are clearly off, coordinates with a missed mode left out."""
+def _thinned(draws: Tensor) -> Tensor:
+    """A bounded number of draws, evenly spaced, in float64."""
+    step = max(1, len(draws) // _MODE_DRAWS)
+    return draws[::step].double()
+
+
+def _has_valley(draws: Tensor, low: float, cut: float, high: float) -> bool:
+    """Whether fewer than half as many draws (n,) lie near the cut as near either of two centres."""
+    reach = 0.1 * (high - low)
+    at_low = _count_near(draws, low, reach)
+    at_cut = _count_near(draws, cut, reach)
+    at_high = _count_near(draws, high, reach)
+    return at_cut < 0.5 * min(at_low, at_high)
+
+
+def _count_near(draws: Tensor, centre: float, reach: float) -> int:
+    """How many draws (n,) lie nearer to a centre than `reach`."""
+    near = (draws - centre).abs() < reach
+    return int(near.sum())
+
+
+def _share(draws: Tensor, cut: float, above: bool) -> float:
+    """The share of draws (n,) above a cut, or not above it."""
+    return float(((draws > cut) == above).double().mean())
+
+
+def _describe_missed_mode(comparison: Comparison, missed: list[_MissedMode]) -> list[Finding]:
+    """A mode of MCMC that the guide is without: the one that most draws are in."""
+    if not missed:
+        return []
+    mode = max(missed, key=lambda m: m.share)
     m = comparison.unconstrained
-    keep = torch.ones(len(m.names), dtype=torch.bool)
-    keep[list(without)] = False
-    gap = (m.sd_ratio - 1) / m.sd_ratio_error
-    narrow = keep & (m.sd_ratio < NARROW) & ((gap < -CLEAR) | (m.sd_ratio == 0))
-    wide = keep & (m.sd_ratio > WIDE) & (gap > CLEAR)
-    biased = keep & (m.shift.abs() > SHIFTED) & (m.shift.abs() > CLEAR * m.shift_error)
-    found = []
-    for tag, which, word in (
-        ("under-dispersed", narrow, "too sure"),
-        ("over-dispersed", wide, "too unsure"),
-    ):
-        if bool(which.any()):
-            i = _worst(which, m.sd_ratio.log().abs())
-            coverage = float(m.coverage[-1, i])
-            sentence = (
-                f"The guide is {word} of {_count(which)}: worst {m.names[i]}, whose sd is "
-                f"{float(m.sd_ratio[i]):.2f} ± {float(m.sd_ratio_error[i]):.2f} times that of "
-                f"MCMC and whose 95 % interval holds {coverage:.0%} of the MCMC draws."
+    coverage = float(m.coverage[-1, mode.coordinate])
+    sentence = (
+        f"{m.names[mode.coordinate]} has two modes: {mode.share:.0%} of the MCMC draws lie "
+        f"{mode.side} {mode.cut:.3g}, where the guide has {mode.other_share:.1%} of its own. It is "
+        f"mode-seeking: its 95 % interval holds {coverage:.0%} of the MCMC draws"
+    )
+    forward = comparison.divergence.get("KL(p‖q)")
+    backward = comparison.divergence.get("KL(q‖p)")
+    if forward is not None and backward is not None:
+        sentence += f", KL(p‖q) is {forward} nats against {backward} for KL(q‖p)"
+        if "exact" not in comparison.evidence:
+            sentence += (
+                "; the latter and k̂ cannot see the mode that is missed, since weights are drawn "
+                "from the guide"
             )
-            found.append(Finding(tag, sentence))
-    if bool(biased.any()):
-        i = _worst(biased, m.shift.abs())
-        sentence = (
-            f"The guide's mean is off for {_count(biased)}: worst {m.names[i]}, by "
-            f"{float(m.shift[i]):+.2f} ± {float(m.shift_error[i]):.2f} sd of MCMC."
-        )
-        found.append(Finding("biased", sentence))
-    return found
+    return [Finding("mode-seeking", sentence + ".")]
 
 
-def _correlations(comparison: Comparison) -> list[Finding]:
+def _describe_extra_mode(m: Marginals, extra: list[_MissedMode]) -> list[Finding]:
+    """A mode of the guide that MCMC is without: the one that most draws are in."""
+    if not extra:
+        return []
+    mode = max(extra, key=lambda m: m.share)
+    sentence = (
+        f"{mode.share:.0%} of the guide's draws of {m.names[mode.coordinate]} lie {mode.side} "
+        f"{mode.cut:.3g}, where MCMC has {mode.other_share:.1%}: either the guide invents a mode "
+        "or MCMC has missed one."
+    )
+    return [Finding("extra-mode", sentence)]
+
+
+def _check_moments(m: Marginals, without: set[int]) -> list[Finding]:
+    """Standard deviations and means that are clearly off, some coordinates left out."""
+    counted = torch.ones(len(m.names), dtype=torch.bool)
+    counted[list(without)] = False
+    errors_off = (m.sd_ratio - 1) / m.sd_ratio_error
+    clearly_below = (errors_off < -CLEAR) | (m.sd_ratio == 0)
+    narrow = counted & (m.sd_ratio < NARROW) & clearly_below
+    wide = counted & (m.sd_ratio > WIDE) & (errors_off > CLEAR)
+    shift = m.shift.abs()
+    biased = counted & (shift > SHIFTED) & (shift > CLEAR * m.shift_error)
+    return [
+        *_describe_sd("under-dispersed", "too sure", m, narrow),
+        *_describe_sd("over-dispersed", "too unsure", m, wide),
+        *_describe_bias(m, biased),
+    ]
+
+
+def _describe_sd(tag: str, word: str, m: Marginals, which: Tensor) -> list[Finding]:
+    """Coordinates (K,) whose standard deviation is off, and the worst of them."""
+    if not bool(which.any()):
+        return []
+    i = _worst(which, m.sd_ratio.log().abs())
+    sentence = (
+        f"The guide is {word} of {_count(which)}: worst {m.names[i]}, whose sd is "
+        f"{float(m.sd_ratio[i]):.2f} ± {float(m.sd_ratio_error[i]):.2f} times that of MCMC and "
+        f"whose 95 % interval holds {float(m.coverage[-1, i]):.0%} of the MCMC draws."
+    )
+    return [Finding(tag, sentence)]
+
+
+def _describe_bias(m: Marginals, which: Tensor) -> list[Finding]:
+    """Coordinates (K,) whose mean is off, and the worst of them."""
+    if not bool(which.any()):
+        return []
+    i = _worst(which, m.shift.abs())
+    sentence = (
+        f"The guide's mean is off for {_count(which)}: worst {m.names[i]}, by "
+        f"{float(m.shift[i]):+.2f} ± {float(m.shift_error[i]):.2f} sd of MCMC."
+    )
+    return [Finding("biased", sentence)]
+
+
+def _check_correlations(comparison: Comparison) -> list[Finding]:
     """The strongest correlation that the guide is without."""
     if not comparison.correlations or comparison.correlations["mcmc"].shape[-1] < 2:
         return []
-    guide, mcmc = (comparison.correlations[name].nan_to_num(0.0) for name in ("guide", "mcmc"))
-    lost = mcmc.abs() - guide.abs()
-    lost = torch.where(guide * mcmc < -0.01, (mcmc - guide).abs(), lost)
+    guide = comparison.correlations["guide"].nan_to_num(0.0)
+    mcmc = comparison.correlations["mcmc"].nan_to_num(0.0)
+    opposite = guide * mcmc < -0.01
+    lost = torch.where(opposite, (mcmc - guide).abs(), mcmc.abs() - guide.abs())
     size = mcmc.shape[-1]
-    at = int(lost.argmax())
-    block, i, j = at // size**2, at // size % size, at % size
+    block, entry = divmod(int(lost.argmax()), size**2)
+    row, column = divmod(entry, size)
+    first = block * size + min(row, column)
+    second = block * size + max(row, column)
     m = comparison.unconstrained
-    ess = float(torch.minimum(m.ess[block * size + i], m.ess[block * size + j]).nan_to_num(1.0))
-    if float(lost[block, i, j]) < UNCORRELATED + CLEAR / math.sqrt(max(ess, 1.0)):
+    ess = max(float(torch.minimum(m.ess[first], m.ess[second]).nan_to_num(1.0)), 1.0)
+    if float(lost[block, row, column]) < UNCORRELATED + CLEAR / math.sqrt(ess):
         return []
-    names = [m.names[block * size + k] for k in sorted((i, j))]
     sentence = (
-        f"The guide lacks correlations: that of {names[0]} and {names[1]} is "
-        f"{float(guide[block, i, j]):.2f} against {float(mcmc[block, i, j]):.2f} under MCMC; a "
-        "full covariance or a flow, trained to the end, could follow."
+        f"The guide lacks correlations: that of {m.names[first]} and {m.names[second]} is "
+        f"{float(guide[block, row, column]):.2f} against {float(mcmc[block, row, column]):.2f} "
+        "under MCMC; a full covariance or a flow, trained to the end, could follow."
     )
     return [Finding("correlations", sentence)]
 
 
-def _tails(comparison: Comparison) -> list[Finding]:
-    k_hat = comparison.k_hat
+def _check_weights(comparison: Comparison) -> list[Finding]:
+    """Whether the guide's importance weights exist, and their averages can be trusted."""
     if "importance" not in comparison.evidence:
-        return [Finding("no-density", f"Neither k̂ nor KL: {comparison.unavailable['importance']}.")]
+        reason = comparison.unavailable["importance"]
+        return [Finding("no-density", f"Neither k̂ nor KL: {reason}.")]
+    k_hat = comparison.k_hat
     if k_hat is None:
         return []
-    limit = min(1 - 1 / math.log10(comparison.particles), 0.7)
+    limit = k_hat_limit(comparison.particles)
     bad = k_hat > limit
     if not bool(bad.any()):
         return []
-    where = "" if k_hat.numel() == 1 else f" for {int(bad.sum())} of {k_hat.numel()} data"
+    where = ""
+    if k_hat.numel() > 1:
+        where = f" for {int(bad.sum())} of {k_hat.numel()} data"
     sentence = (
         f"The posterior has heavier tails than the guide{where}: k̂ is up to "
         f"{float(k_hat.max()):.2f} (above {limit:.2f}), so that importance weights can neither "
@@ -249,37 +351,30 @@ def _tails(comparison: Comparison) -> list[Finding]:
     return [Finding("heavy-tails", sentence)]
 
 
-def _numbers(comparison: Comparison) -> str:
+def _summary(comparison: Comparison) -> str:
+    """The numbers that speak for a guide, as part of a sentence."""
     m = comparison.unconstrained
+    smallest = float(m.sd_ratio.min())
+    largest = float(m.sd_ratio.max())
+    shift = float(m.shift.abs().max())
     numbers = (
-        f"its sds are {float(m.sd_ratio.min()):.2f} to {float(m.sd_ratio.max()):.2f} times those "
-        f"of MCMC, its means within {float(m.shift.abs().max()):.2f} sd"
+        f"its sds are {smallest:.2f} to {largest:.2f} times those of MCMC, its means within "
+        f"{shift:.2f} sd"
     )
     if "KL(q‖p)" in comparison.divergence:
         numbers += f", KL(q‖p) is {comparison.divergence['KL(q‖p)']} nats"
-    return (
-        numbers
-        if comparison.k_hat is None
-        else f"{numbers}, k̂ at most {float(comparison.k_hat.max()):.2f}"
-    )
-
-
-def _good(comparison: Comparison, trusted: bool) -> Finding:
-    if trusted:
-        return Finding("good", f"The guide is good enough: {_numbers(comparison)}.")
-    return Finding(
-        "undecided",
-        f"Nothing speaks against the guide ({_numbers(comparison)}), but MCMC is no judge here.",
-    )
+    if comparison.k_hat is not None:
+        numbers += f", k̂ at most {float(comparison.k_hat.max()):.2f}"
+    return numbers
 
 
 def _worst(which: Tensor, badness: Tensor) -> int:
+    """The number of the worst among these coordinates (K,)."""
     return int(torch.where(which, badness, -1.0).nan_to_num(math.inf).argmax())
 
 
 def _count(which: Tensor) -> str:
-    return (
-        f"{int(which.sum())} of {which.numel()} coordinates"
-        if which.numel() > 1
-        else "the only coordinate"
-    )
+    """How many coordinates (K,) these are, in words."""
+    if which.numel() == 1:
+        return "the only coordinate"
+    return f"{int(which.sum())} of {which.numel()} coordinates"

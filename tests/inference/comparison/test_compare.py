@@ -1,4 +1,4 @@
-"""A guide beside MCMC: every number against a closed form, and the verdicts that they must lead to."""
+"""A guide beside MCMC: numbers against closed forms, and the verdicts that they must lead to."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from ppl_gen.guides import automatic
 from ppl_gen.inference import compare, log_evidence
 from ppl_gen.inference.comparison.compare import Comparison
 from ppl_gen.inference.comparison.guide_density import Approximation
-from ppl_gen.inference.comparison.marginals import effective_size, sliced_wasserstein
-from ppl_gen.inference.comparison.verdict import _missed
+from ppl_gen.inference.comparison.marginals import standardised_distance
+from ppl_gen.inference.comparison.verdict import missed_modes
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.prediction.loo import Predictive
@@ -145,12 +146,12 @@ class TestAgainstClosedForms:
     def test_sliced_wasserstein_of_shifted_gaussians(self) -> None:
         a, b = torch.randn(4000, 2, 5), torch.randn(3000, 2, 5)
         shift = torch.tensor([[3.0, 0.0, 0.0, 0.0, 4.0], [0.0] * 5])
-        far, near = sliced_wasserstein(a + shift, b).tolist()
+        far, near = standardised_distance(a + shift, b).tolist()
         assert far == pytest.approx(5 / 5**0.5, abs=4 * (1 / 3000 + 1 / 4000) ** 0.5)
         assert near < 0.06
-        scaled = sliced_wasserstein(7 * (a + shift), 7 * b, torch.full((2, 5), 7.0))
+        scaled = standardised_distance(7 * (a + shift), 7 * b, torch.full((2, 5), 7.0))
         assert scaled.tolist() == pytest.approx([far, near], rel=1e-6)
-        assert float(sliced_wasserstein(torch.zeros(50, 1, 1), torch.full((60, 1, 1), 2.0))) == 2
+        assert float(standardised_distance(torch.zeros(50, 1, 1), torch.full((60, 1, 1), 2.0))) == 2
 
     def test_its_baseline_is_what_noise_gives(self) -> None:
         same = compared(0.0, 1.0, False)
@@ -374,14 +375,15 @@ class TestVerdicts:
             value[1] = value[1, 0]
             return {"coefficients": value}
 
-        tags = compare(
+        comparison = compare(
             posterior,
             lambda y: pyro.sample("coefficients", truth),
             *posterior.data,
             sampler=perfect(stuck),
             seed=0,
-        ).tags
-        assert {"stuck-chains", "not-converged", "undecided"} <= set(tags)
+        )
+        assert {"stuck-chains", "not-converged", "undecided"} <= set(comparison.tags)
+        assert comparison.verdict.passes is None
 
     def test_mcmc_that_misses_the_reference_is_told(self) -> None:
         posterior, truth = regression()
@@ -425,8 +427,8 @@ class TestVerdicts:
             "exponential": torch.rand(4000).log(),
             "uniform": torch.rand(4000),
         }[name][:, None]
-        assert not _missed(draws, draws.new_full((100, 1), -50.0))
-        assert _missed(
+        assert not missed_modes(draws, draws.new_full((100, 1), -50.0))
+        assert missed_modes(
             torch.cat([draws / draws.std(), draws / draws.std() + 12]), draws / draws.std()
         )
 
@@ -555,6 +557,24 @@ class TestPromises:
         assert comparison.guide_samples["coefficients"].shape == (100, 3)
         assert float(comparison.evidence["importance"].ess) > 1000
         torch.testing.assert_close(comparison.marginals.exact_sd, truth.stddev.double())
+
+    def test_one_draw_of_the_guide_is_enough(self) -> None:
+        posterior, truth = regression()
+        sampler = perfect(lambda c, s: {"coefficients": truth.sample((c, s))})
+        guide: Any = lambda y: pyro.sample("coefficients", truth)  # noqa: E731
+        comparison = compare(
+            posterior, guide, *posterior.data, sampler=sampler, draws=20, guide_draws=1, seed=0
+        )
+        assert comparison.guide_samples["coefficients"].shape == (1, 3)
+        assert comparison.marginals.guide_sd.isnan().all()
+
+    def test_the_verdict_says_whether_the_guide_passes(self) -> None:
+        good, wrong = compared(0.0, 1.0, False), compared()
+        assert (good.tags, good.verdict.passes) == (("good",), True)
+        assert wrong.verdict.passes is False
+        assert wrong.verdict.findings == wrong.findings
+        assert wrong.verdict.tags == wrong.tags
+        assert list(wrong.verdict) == [finding.sentence for finding in wrong.findings]
 
     def test_a_reference_of_other_data_is_not_used(self) -> None:
         posterior, truth = regression()

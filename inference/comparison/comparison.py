@@ -1,0 +1,182 @@
+"""What a comparison returns: every number on a guide beside MCMC beside the exact posterior."""
+
+from __future__ import annotations
+
+__all__ = ["Comparison", "shared_sites", "side_by_side"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ppl_gen.inference.comparison.marginals import Marginals
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.mcmc.draws import Draws
+from ppl_gen.inference.prediction.loo import Elpd
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A guide beside MCMC beside the exact posterior.
+
+    Where something could not be computed, `unavailable` says why. Blocks B are the data where the
+    posterior is local; else there is one.
+
+    Attributes:
+        draws: The draws of the sampler, with its own diagnostics.
+        guide_samples: Draws of the guide by site, (M, *shape), deterministic sites included.
+        exact_samples: Draws of the exact posterior by site, (M, *shape), where there are any.
+        marginals: Moments and intervals of every coordinate of every site.
+        unconstrained: Moments and intervals of the flat unconstrained latents, in which verdicts
+            are given.
+        correlations: Of the unconstrained latents, (B, D, D), under "guide", "mcmc" and, where it
+            is known, "exact".
+        distance: SW₂ between guide and MCMC in units of the MCMC standard deviations, (B,).
+        distance_baseline: SW₂ between two halves of the MCMC draws in the same units, (B,): the
+            distance that is only noise.
+        evidence: log p(x) and its bounds in nats, by name, each (B,): "elbo" below, "importance"
+            (with k̂), "upper" from MCMC above, "exact"; other estimators may join.
+        divergence: "KL(q‖p)", "KL(p‖q)" and "KL(q‖p) + KL(p‖q)", which needs no evidence; in nats,
+            each (B,).
+        outside: Share of MCMC draws in the outermost 1 % of the guide or beyond it, (B,); 0.01
+            where q = p.
+        elpd: Expected log predictive density by "mcmc" and "guide".
+        seconds: Seconds of work by "mcmc", "mcmc preparation" and "guide".
+        unavailable: What could not be computed, and why.
+        particles: The number of the guide's draws that were weighed.
+        findings: The findings of the verdict, those on MCMC first.
+    """
+
+    draws: Draws
+    guide_samples: dict[str, Tensor]
+    exact_samples: dict[str, Tensor] | None
+    marginals: Marginals
+    unconstrained: Marginals
+    correlations: dict[str, Tensor]
+    distance: Tensor
+    distance_baseline: Tensor
+    evidence: dict[str, Estimate]
+    divergence: dict[str, Estimate]
+    outside: Tensor | None
+    elpd: dict[str, Elpd]
+    seconds: dict[str, float]
+    unavailable: dict[str, str]
+    particles: int
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The findings in plain words.
+
+        It passes where the guide is good enough; None where MCMC is not to be trusted and nothing
+        else speaks against the guide.
+        """
+        tags = {finding.tag for finding in self.findings}
+        if "good" in tags:
+            return Verdict(self.findings, passes=True)
+        if "undecided" in tags or not tags:
+            return Verdict(self.findings, passes=None)
+        return Verdict(self.findings, passes=False)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The verdict in short, for programs to read.
+
+        Of the guide: "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking",
+        "extra-mode", "correlations", "heavy-tails" (with "good-moments" where nothing else is
+        wrong), "no-density". Of MCMC: "divergences", "not-converged", "stuck-chains",
+        "off-reference". Where nothing speaks against the guide but MCMC is not to be trusted:
+        "undecided".
+        """
+        return self.verdict.tags
+
+    @property
+    def k_hat(self) -> Tensor | None:
+        """Pareto shape of the guide's importance weights, (B,); None where there are none."""
+        if "importance" not in self.evidence:
+            return None
+        return self.evidence["importance"].k_hat
+
+    @property
+    def ess_per_second(self) -> float:
+        """The smallest effective sample size of MCMC over its seconds, warm-up included."""
+        return self.draws.min_ess / self.draws.seconds
+
+    def table(self) -> pandas.DataFrame:
+        """One row for each coordinate of each site.
+
+        The columns are mean and sd of guide, MCMC (with the error of its mean) and exact posterior,
+        the ratio of sds with its error, R̂ and ESS.
+        """
+        import pandas
+
+        sites = shared_sites(self.guide_samples, self.draws.samples)
+        r_hat = [self.draws.r_hat[site].flatten() for site in sites]
+        ess = [self.draws.ess[site].flatten() for site in sites]
+        columns = {
+            "guide mean": self.marginals.guide_mean,
+            "guide sd": self.marginals.guide_sd,
+            "mcmc mean": self.marginals.mcmc_mean,
+            "mcmc sd": self.marginals.mcmc_sd,
+            "mcse": self.marginals.mcse,
+            "exact mean": self.marginals.exact_mean,
+            "exact sd": self.marginals.exact_sd,
+            "sd ratio": self.marginals.sd_ratio,
+            "sd ratio error": self.marginals.sd_ratio_error,
+            "r_hat": torch.cat(r_hat),
+            "ess": torch.cat(ess),
+        }
+        arrays = {name: column.cpu().numpy() for name, column in columns.items()}
+        return pandas.DataFrame(arrays, index=self.marginals.names)
+
+    def arrays(self) -> tuple[list[str], Tensor, Tensor]:
+        """The arguments of the pictures in `ppl_gen.plots.posterior`.
+
+        Returns:
+            The names of all K coordinates, draws of the guide (M, K) and of MCMC (chains, draws,
+            K).
+        """
+        guide, chains = side_by_side(self.guide_samples, self.draws.samples)
+        return self.marginals.names, guide, chains
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.marginals.names)} coordinates: {', '.join(self.tags)}"]
+        lines += [f"- {sentence}" for sentence in self.verdict]
+        estimates = self.evidence | self.divergence
+        if estimates:
+            blocks = self.distance.numel()
+            unit = "nats" if blocks == 1 else f"nats per datum, mean of {blocks}"
+            numbers = [f"{name} {estimate}" for name, estimate in estimates.items()]
+            lines.append(f"{unit}: {', '.join(numbers)}")
+        for name, elpd in self.elpd.items():
+            lines.append(f"expected log predictive density ({name}), nats in all: {elpd}")
+        return "\n".join(lines)
+
+
+def shared_sites(guide: Mapping[str, Tensor], mcmc: Mapping[str, Tensor]) -> list[str]:
+    """The sites that both guide and MCMC have draws of, in the order of all tables.
+
+    Args:
+        guide: Draws of the guide by site.
+        mcmc: Draws of MCMC by site, whose order is kept.
+    """
+    return [site for site in mcmc if site in guide]
+
+
+def side_by_side(guide: Mapping[str, Tensor], mcmc: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Draws of all shared sites as columns: those of the guide (M, K), of MCMC (chains, draws, K).
+
+    Args:
+        guide: Draws of the guide by site, (M, *shape).
+        mcmc: Draws of MCMC by site, (chains, draws, *shape).
+    """
+    sites = shared_sites(guide, mcmc)
+    of_guide = [guide[site].reshape(len(guide[site]), -1) for site in sites]
+    of_mcmc = [mcmc[site].reshape(*mcmc[site].shape[:2], -1) for site in sites]
+    return torch.cat(of_guide, -1), torch.cat(of_mcmc, -1)
