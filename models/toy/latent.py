@@ -146,7 +146,8 @@ class GaussianMixture(nn.Module):
         scales = torch.as_tensor(scales, dtype=locs.dtype, device=locs.device)
         if scales.dim() == 1 and scales.shape == weights.shape:
             scales = scales[:, None]
-        self.register_buffer("weights", (weights / weights.sum()).detach().clone())
+        weights = weights / weights.sum()
+        self.register_buffer("weights", weights.detach().clone())
         self.register_buffer("locs", locs.detach().clone())
         self.register_buffer("scales", scales.expand(locs.shape).detach().clone())
 

@@ -86,7 +86,8 @@ def game_value(generator: Tensor, critic: Tensor, data: Tensor) -> Tensor:
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     h = torch.as_tensor(FAR / 2 * (nodes + 1)).to(generator)
     width = torch.as_tensor(FAR * weights).to(generator)
-    mass = width * (-h.square() / 2).exp() / math.sqrt(2 * math.pi)
+    bell = (-h.square() / 2).exp()
+    mass = width * bell / math.sqrt(2 * math.pi)
     real = (h[:, None] * data).abs() @ critic
     fake = (h[:, None] * generator).abs() @ critic
     return mass @ (F.logsigmoid(real) + F.logsigmoid(-fake))

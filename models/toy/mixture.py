@@ -68,7 +68,8 @@ class OrderedMixture(_NoisyData):
             weights = x.new_ones(2)
         expect_shape("weights", weights, "(2,)", weights.shape == (2,))
         expect_positive("weights", weights)
-        self.register_buffer("weights", (weights / weights.sum()).to(x).detach().clone())
+        weights = weights / weights.sum()
+        self.register_buffer("weights", weights.to(x).detach().clone())
 
     @classmethod
     def simulated(cls, n: int = 60, seed: int = 0) -> OrderedMixture:
@@ -103,9 +104,10 @@ class OrderedMixture(_NoisyData):
 
     def _log_likelihood(self, locs: Tensor) -> Tensor:
         """Σᵢ log Σₖ πₖ N(xᵢ; μₖ, σ²) at each row of locs (M, 2)."""
+        x = self.x.double()[:, None]
         components = dist.Normal(locs[:, None], self.scale.double())
-        given_z = components.log_prob(self.x.double()[:, None])
-        return (given_z + self.weights.double().log()).logsumexp(-1).sum(-1)
+        joint = components.log_prob(x) + self.weights.double().log()
+        return joint.logsumexp(-1).sum(-1)
 
 
 class SignFlip(_NoisyData):
@@ -157,8 +159,8 @@ class SignFlip(_NoisyData):
 
         def log_density(theta: Tensor) -> Tensor:
             both = torch.cat([theta, -theta], -1)[:, None]
-            likelihood = dist.Normal(both, scale).log_prob(x[:, None]).logsumexp(-1).sum(-1)
-            return likelihood - 0.5 * (theta[:, 0] / 3).square()
+            likelihood = dist.Normal(both, scale).log_prob(x[:, None]).logsumexp(-1)
+            return likelihood.sum(-1) - 0.5 * (theta[:, 0] / 3).square()
 
         def conditional(theta: Tensor) -> dict[str, Moments]:
             return plain({"theta": theta[:, 0]})

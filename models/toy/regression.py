@@ -137,7 +137,8 @@ class LinearRegression(_Regression):
             sigma = log_sigma[:, 0].exp()
             return {"coefficients": self._given(sigma), **plain({"sigma": sigma})}
 
-        centre = (self.y.double().square().mean() + 1e-9).sqrt().log()[None]
+        mean_square = self.y.double().square().mean()
+        centre = (mean_square + 1e-9).sqrt().log()[None]
         moments = quadrature(log_density, conditional, centre - 40, centre + 40, points)
         return cast_like(self.y, moments)
 
@@ -146,13 +147,15 @@ class LinearRegression(_Regression):
         p = self.features.shape[1]
         u, values, vt = torch.linalg.svd(self.features.double(), full_matrices=True)
         rank = values.shape[0]
-        along = u[:, :rank].T @ y
+        u = u[:, :rank]
+        along = u.T @ y
+        rest = y - u @ along
         zeros = y.new_zeros(p - rank)
         return _Decomposed(
             v=vt.T,
             values=torch.cat([values, zeros]),
             along=torch.cat([along, zeros]),
-            rest=(y - u[:, :rank] @ along).square().sum(),
+            rest=rest.square().sum(),
         )
 
     def _given(self, sigma: Tensor) -> Moments:
