@@ -1,3 +1,1 @@
-"""The user's surface: the command, its runs and its reports. Only here do parts have names as
-strings.
-"""
+"""The command: its runs, what it judges and what it draws. Only here are parts named by strings."""

@@ -1,6 +1,4 @@
-"""Arguments and options as typer declares them: those that several commands share, and those that
-are made of the options of recipes.
-"""
+"""Arguments and options as typer declares them, for several commands or from the recipes."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ Engine = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
-Seed = Annotated[int, typer.Option(help="Seed of all that is drawn.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Count = Annotated[int, typer.Option(help="How many, at most 1000.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")]
 
@@ -71,9 +69,7 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def _heading(option: Option) -> str | None:
-    """The heading of an option in the help: its models, but for what all of them have, or all but
-    one.
-    """
+    """The heading of an option in the help: its models; None if all have it, or all but one."""
     models = models_with(option.name)
     if len(models) >= len(RECIPES) - 1:
         return None

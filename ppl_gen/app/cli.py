@@ -1,5 +1,6 @@
-"""The command `ppl-gen`. Nothing heavy is imported before a command needs it, so that help answers
-at once.
+"""The command `ppl-gen`.
+
+Torch and Pyro are imported when a command needs them, so that help answers at once.
 """
 
 from __future__ import annotations
@@ -118,24 +119,24 @@ def fit(
 def evaluate(
     ctx: typer.Context,
     run_folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run; or several, to compare.")
+        list[Path], typer.Argument(metavar="RUN...", help="The folder of a run, or of several.")
     ],
     particles: Annotated[int, typer.Option(help="Importance samples per datum.")] = 1000,
     limit: Annotated[
-        int | None, typer.Option(help="Score only the first so many test data.")
+        int | None, typer.Option(help="Score only this many test data, from the first.")
     ] = None,
     ais: Annotated[
-        bool, typer.Option("--ais", help="Annealed importance sampling: a tighter bound.")
+        bool, typer.Option("--ais", help="Also by annealed importance sampling, a tighter bound.")
     ] = False,
     bdmc: Annotated[
         bool, typer.Option("--bdmc", help="Bounds from both sides, on data drawn from the model.")
     ] = False,
     gaps: Annotated[
-        bool, typer.Option("--gaps", help="What the guide's family and its network lose.")
+        bool, typer.Option("--gaps", help="What the guide's family and its network lose, in nats.")
     ] = False,
-    collapse: Annotated[bool, typer.Option("--collapse", help="Which latents are in use.")] = False,
+    collapse: Annotated[bool, typer.Option("--collapse", help="Which latents are used.")] = False,
     moments: Annotated[
-        bool, typer.Option("--moments", help="Which moment of the draws is off, by how much.")
+        bool, typer.Option("--moments", help="Which moments of the draws are off, and how far.")
     ] = False,
     two_sample: Annotated[
         bool, typer.Option("--two-sample", help="Distances of draws from test data, with p-values.")
@@ -143,30 +144,38 @@ def evaluate(
     features: Annotated[
         str | None,
         typer.Option(
-            help="pixels, pca, classifier (of labelled data) or inception (of colour images)."
+            help="What draws and data are compared in: pixels, pca, classifier (needs labels) or "
+            "inception (needs colour images)."
         ),
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Permutations behind a p-value.")] = 500,
+    permutations: Annotated[int, typer.Option(help="Permutations for each p-value.")] = 500,
     epsilon: Annotated[
         float | None,
         typer.Option(
-            help="AIS under Gaussian noise of this size, which any program has; 0.1 for runs."
+            help="Score under Gaussian noise of this size, which gives any model a likelihood; 0.1 "
+            "for several runs."
         ),
     ] = None,
     chains: Annotated[
-        int, typer.Option(help="Chains per datum, for --ais, --bdmc, --gaps and --epsilon.")
+        int, typer.Option(help="AIS chains per datum, for --ais, --bdmc, --gaps and --epsilon.")
     ] = 16,
-    temperatures: Annotated[int, typer.Option(help="Steps to the posterior, for the same.")] = 1000,
-    subset: Annotated[int, typer.Option(help="The first so many test data, for the same.")] = 100,
+    temperatures: Annotated[int, typer.Option(help="Steps of each of these chains.")] = 1000,
+    subset: Annotated[
+        int, typer.Option(help="Run these chains on this many test data, from the first.")
+    ] = 100,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Of several runs: where to; beside the first if left out.")
+        Path | None,
+        typer.Option(
+            help="Folder for the results of several runs; beside the first run if left out."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Score a run on its test data: log evidence with standard error; by its draws if it has none;
-    or compare runs.
+    """Score a run on its test data: by its log evidence, or by its draws if it has no likelihood.
+
+    Several runs on the same data are put into one table.
     """
     with one_line_errors():
         from ppl_gen.app.commands import evaluate as evaluate_command
@@ -208,7 +217,7 @@ def sample(
     label: Annotated[
         int | None,
         typer.Option(
-            help="The label, or an infogan's code, to draw under; ten of each in turn if left out."
+            help="The label, or value of a latent code, to draw under; ten of each if left out."
         ),
     ] = None,
     caption: Annotated[
@@ -245,21 +254,19 @@ def translate(
     images: Annotated[
         str, typer.Argument(metavar="IMAGES", help="A folder, a file, or a data set's test images.")
     ],
-    side: Annotated[
-        str, typer.Option("--from", metavar="a|b", help="The domain that they are of.")
-    ],
-    to: Annotated[Path, typer.Option(help="Where the translations go, a PNG for each.")],
+    side: Annotated[str, typer.Option("--from", metavar="a|b", help="The domain of the images.")],
+    to: Annotated[Path, typer.Option(help="Folder for the translations, a PNG for each.")],
     image_size: Annotated[
         int | None,
         typer.Option(
-            help="Side to bring the images to, after what the run's domain is made by; the run's "
-            "own."
+            help="Resize the images to this many pixels a side, after the suffixes of the run's "
+            "domain; the run's own --image-size if left out."
         ),
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Translate images into the other domain of a cycle-gan."""
+    """Translate images of one domain of a run into its other domain."""
     with one_line_errors():
         from ppl_gen.app.commands import translate as translate_command
         from ppl_gen.app.run.opened import Fitted
@@ -284,21 +291,23 @@ def compare(
         int | None, typer.Option(help="Chains; 64 for hmc (16 on a run), 4 for nuts.")
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 500,
-    warmup: Annotated[int, typer.Option(help="Iterations before them.")] = 500,
+    warmup: Annotated[int, typer.Option(help="Iterations of each chain before its draws.")] = 500,
     steps: Annotated[int, typer.Option(help="SVI steps of a toy's guide.")] = 3000,
-    limit: Annotated[int, typer.Option(help="Of a run, the first so many test data.")] = 20,
+    limit: Annotated[int, typer.Option(help="Test data of a run, from the first.")] = 20,
     engine: Engine = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Where to; runs/compare-NAME, or RUN/compare.")
+        Path | None,
+        typer.Option(
+            help="Folder for the results; runs/compare-NAME, or RUN/compare, if left out."
+        ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over earlier results.")
-    ] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Compare VI with MCMC on a toy posterior or a run's test data: table, verdict, pictures,
-    posterior.nc.
+    """Compare variational inference with MCMC on a toy posterior or on test data of a run.
+
+    The results are a table, a verdict, pictures and posterior.nc.
     """
     with one_line_errors():
         from ppl_gen.app.commands import compare as compare_command
@@ -323,7 +332,7 @@ def compare(
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What is wrong with the input is one line on stderr and exit code 2."""
+    """Prints a ValueError or OSError as one line on stderr, and exits with code 2."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -131,14 +131,17 @@ def _begin(
 
 
 def _reopen(folder: Path, config: Config, given: set[str]) -> Run:
-    """The run to go on with, under its own configuration; only the number of epochs may be given
-    anew.
+    """The run to go on with, under its own configuration but for a new number of epochs.
+
+    Raises:
+        ValueError: If another option was given that is not the run's.
     """
     run = Run.open(folder)
     if config.model != run.config.model:
         raise _another(folder, "model", run.config.model, config.model)
     for name in sorted(given - {"epochs", "model"}):
-        asked, has = getattr(config, name), getattr(run.config, name)
+        asked = getattr(config, name)
+        has = getattr(run.config, name)
         if name == "engine" and asked == "auto":
             continue
         if asked != has:
@@ -184,15 +187,15 @@ def _go_on(run: Run, device: torch.device, download: bool) -> _Training:
 
 def _announce(training: _Training, console: Console) -> None:
     """Prints what is fitted to what, for how long and where; then what the user is to know."""
-    config, fitting = training.config, training.fitting
+    config = training.config
+    an_epoch = len(training.fitting.batches)
     said = (
         f"{config.model} on {progress.describe(training.data)}; {config.passes} epochs of "
-        f"{len(fitting.batches)} steps; {training.device}"
+        f"{an_epoch} steps; {training.device}"
     )
     if training.recipe.explicit:
         said += f", engine {config.engine}"
     console.print(said, soft_wrap=True)
-    an_epoch = len(fitting.batches)
     steps = config.passes * an_epoch
     if steps < _FEW and not training.recipe.explicit:
         enough = math.ceil(configure.ENOUGH / an_epoch)
@@ -201,14 +204,16 @@ def _announce(training: _Training, console: Console) -> None:
             f"{enough}",
             soft_wrap=True,
         )
-    if fitting.remark:
-        console.print(fitting.remark, soft_wrap=True)
+    if training.fitting.remark:
+        console.print(training.fitting.remark, soft_wrap=True)
 
 
 def _train(training: _Training, console: Console) -> None:
     """Runs the epochs that are left, with a checkpoint after each that has gone well."""
-    run, fitting = training.run, training.fitting
-    done, epochs = training.done, run.config.passes
+    run = training.run
+    fitting = training.fitting
+    done = training.done
+    epochs = run.config.passes
     engine: Engine = "auto"
     if training.recipe.explicit:
         engine = run.config.engine

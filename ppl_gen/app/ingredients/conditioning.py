@@ -1,6 +1,4 @@
-"""What a conditional program is given beside x, computed from data: labels, attributes, edges or
-captions.
-"""
+"""What a conditional program is given beside x: labels, attributes, edges or captions of data."""
 
 from __future__ import annotations
 
@@ -95,8 +93,9 @@ def on_labels(config: Config, data: Dataset, instead: str = "gan") -> Conditioni
 
 
 def on_attributes(config: Config, data: Dataset) -> Conditioning:
-    """Thickness and slant, in standard deviations from the training data's mean, and the label in
-    one-hot form, (N, 2 + classes).
+    """Thickness, slant, and the label in one-hot form, (N, 2 + classes).
+
+    Thickness and slant are in standard deviations from the training data's mean.
 
     Raises:
         ValueError: If the data are not images in memory.
@@ -167,8 +166,10 @@ def on_captions(config: Config, data: Dataset) -> Conditioning:
 
 
 def _names_of_classes(config: Config, data: Dataset) -> list[str]:
-    """A word for each class: the names of digits, those of an image folder's folders where they are
-    usable, else class0, class1, ...
+    """A word for each class.
+
+    Digits have their names, and classes of a folder of images the names of its folders where these
+    are words of their own; other classes are class0, class1, ...
     """
     place, _ = parse(config.data)
     if place in _OF_DIGITS:

@@ -34,14 +34,18 @@ def between_domains(start: Start) -> Fitting:
         ValueError: If images are too small, labels are missing for --semantic, or a number is out
             of range.
     """
-    config, program, data = start.config, start.program, start.data
+    config = start.config
+    program = start.program
+    data = start.data
     companions = _critics_and_pools(start).to(start.device)
-    classifier, remark, log_prob = None, "", None
+    remark = ""
+    log_prob = None
     if config.semantic:
         classifier, remark = _classifier(start)
         companions["semantic"] = classifier
         log_prob = classifier.log_prob
-    critic_a, critic_b = companions["critic_a"], companions["critic_b"]
+    critic_a = companions["critic_a"]
+    critic_b = companions["critic_b"]
     of_program = start.adam(program, BETAS)
     of_a = start.adam(critic_a, BETAS)
     of_b = start.adam(critic_b, BETAS)

@@ -46,11 +46,13 @@ def against_critic(
         ValueError: If a batch would have one datum, whose spread is not defined, if a number is out
             of range, or if program and critic do not go together.
     """
-    config, program = start.config, start.program
+    config = start.config
+    program = start.program
     batches = start.batches(at_least=2)
     critic = with_bounded_layers(critic, config).to(start.device)
     companions = nn.ModuleDict({"critic": critic})
-    shown, average = program, None
+    shown = program
+    average = None
     if config.average:
         average = moving_average(program, config.average)
         companions["average"] = average

@@ -48,8 +48,10 @@ def check_support(program: Any, data: Dataset, condition: Conditioning | None) -
     """
     for split in (data.train, data.test):
         shown = _to_check(split)
-        context = [] if condition is None else condition.context(shown)
-        check(program, program.guide, shown.x, *context)
+        if condition is None:
+            check(program, program.guide, shown.x)
+        else:
+            check(program, program.guide, shown.x, *condition.context(shown))
 
 
 def _to_check(split: Split | StreamedSplit) -> Split:

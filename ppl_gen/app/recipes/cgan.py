@@ -1,5 +1,6 @@
-"""`ppl-gen fit cgan`: a generative adversarial network that is given labels, attributes, edges or
-captions.
+"""`ppl-gen fit cgan`: a generative adversarial network with a condition.
+
+The condition is a label, attributes, edges or a caption.
 """
 
 from __future__ import annotations

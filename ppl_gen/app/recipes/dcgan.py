@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
 
 
+_SMALL = 32  # pixels a side below which images are small
+
+
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
 
@@ -31,12 +34,10 @@ def _fitting(start: Start) -> Fitting:
 
 
 def _width(config: Config, shape: tuple[int, ...]) -> int:
-    """The channels of generator and critic: those asked for, else 64, or 32 for images of less than
-    32 pixels a side.
-    """
+    """The channels of generator and critic: those asked for, else 64, or 32 for small images."""
     if config.width is not None:
         return int(config.width)
-    if max(shape[1:], default=0) < 32:
+    if max(shape[1:], default=0) < _SMALL:
         return 32
     return 64
 

@@ -1,6 +1,4 @@
-"""`ppl-gen fit infogan`: a generative adversarial network some of whose latents, the codes, can be
-read off its draws.
-"""
+"""`ppl-gen fit infogan`: a generative adversarial network whose codes can be read off its draws."""
 
 from __future__ import annotations
 

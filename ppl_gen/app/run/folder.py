@@ -1,5 +1,6 @@
-"""A run is a folder: config.json, metrics.jsonl (one line per epoch), checkpoint.pt, pictures,
-evaluation.json.
+"""The folder of a run: configuration, metrics, checkpoint, pictures and evaluation.
+
+Metrics have one line for each epoch.
 """
 
 from __future__ import annotations
@@ -133,8 +134,7 @@ class Run:
         return records
 
     def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
-        """Writes weights, companions, optimisers, random state, epoch and fingerprint of the data,
-        whole or not at all.
+        """Writes all that the run needs to go on as checkpoint.pt, whole or not at all.
 
         Args:
             epoch: The number of epochs that are done.
@@ -317,8 +317,11 @@ def expect_vacant(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file that any reader of JSON takes, whole or not at all: a number that is not finite
-    is null.
+    """Writes strict JSON, whole or not at all.
+
+    Args:
+        path: Of the file.
+        value: What is written; numbers that are not finite become null.
     """
     text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -350,8 +353,13 @@ def _plain(value: Any) -> Any:
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes beside the file, flushes to disk, then renames over it: a reader sees the old file or
-    the new one.
+    """Writes a file so that a reader sees the old one or the new one, whole.
+
+    What is written goes into a file beside it, and to disk, before that is renamed.
+
+    Args:
+        path: Of the file.
+        write: Writes into the open file that it is given.
     """
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:

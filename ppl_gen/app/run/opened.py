@@ -1,6 +1,4 @@
-"""A run that is used: its program with the weights loaded, its data, and what the program is
-conditioned on.
-"""
+"""A run that is used: its program with the weights loaded, and its data."""
 
 from __future__ import annotations
 

@@ -12,24 +12,36 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ppl_gen.app.ingredients.data import Data
-from ppl_gen.data import Batches
-from ppl_gen.data.domains import Domains, UnpairedBatches
+from ppl_gen.data import Batches, Domains, UnpairedBatches
 from ppl_gen.inference import Record
 
-NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}  # in nats
+# The bounds that a fit may ascend, in nats, as they are called on screen.
+NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}
 # What is shown of a model without a likelihood.
 PLAYED = ("critic", "generator", "auxiliary", "cycle", "discrepancy", "spread")
+_DIGITS = {"discrepancy": 4}  # behind the point; 2 for the others
+_LINES = 20  # in all, where there is no terminal
+_MOST_SHOWN = 1000  # data in a picture
 
 
 class Live:
-    """Batches that move a progress bar as they are taken; plain lines, some twenty in all, where
-    there is no terminal.
+    """Batches that move a progress bar as they are taken.
+
+    Where there is no terminal, lines are printed instead, some twenty in all.
+
+    Args:
+        console: Where progress is shown.
+        batches: What an epoch walks through.
+        done: The number of epochs that are done.
+        epochs: The number of epochs in all.
     """
 
     def __init__(
         self, console: Console, batches: Batches | UnpairedBatches, done: int, epochs: int
     ) -> None:
-        self.console, self.batches, self.epochs = console, batches, epochs
+        self.console = console
+        self.batches = batches
+        self.epochs = epochs
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -65,53 +77,55 @@ class Live:
             self.progress.advance(self.task)
 
     def show(self, record: Record) -> None:
-        """Says what an epoch has done."""
-        said = f"{_metrics(record.metrics)}, {record.data / record.seconds:,.0f} data/s"
-        self.progress.update(
-            self.task, epoch=f"{min(record.epoch + 1, self.epochs)}/{self.epochs}", said=said
+        """Shows what the steps of an epoch have come to, and how fast they were."""
+        said = f"{_in_words(record.metrics)}, {record.data / record.seconds:,.0f} data/s"
+        following = min(record.epoch + 1, self.epochs)
+        self.progress.update(self.task, epoch=f"{following}/{self.epochs}", said=said)
+        if self.console.is_terminal or not self._has_a_line(record.epoch):
+            return
+        left = (self.epochs - record.epoch) * record.seconds
+        self.console.print(
+            f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True
         )
-        every = max(1, self.epochs // 20)
-        if not self.console.is_terminal and (
-            record.epoch % every == 0 or record.epoch in (1, self.epochs)
-        ):
-            left = (self.epochs - record.epoch) * record.seconds
-            self.console.print(
-                f"epoch {record.epoch}/{self.epochs}: {said}, {left:.0f} s left", soft_wrap=True
-            )
+
+    def _has_a_line(self, epoch: int) -> bool:
+        every = max(1, self.epochs // _LINES)
+        return epoch % every == 0 or epoch in (1, self.epochs)
 
 
 def ascended(metrics: Mapping[str, float]) -> str | None:
-    """The name of the bound that an epoch's steps have ascended, if there is one."""
-    return next((name for name in NAMES if name in metrics), None)
+    """The name of the bound that the steps of an epoch have ascended; None if there is none."""
+    for name in NAMES:
+        if name in metrics:
+            return name
+    return None
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    if name := ascended(metrics):
-        return f"{NAMES[name]} {metrics[name]:.3f} nats per datum"
-    return ", ".join(
-        f"{name} {metrics[name]:.{4 if name == 'discrepancy' else 2}f}"
-        for name in PLAYED
-        if name in metrics
-    )
+def _in_words(metrics: Mapping[str, float]) -> str:
+    """The metrics of an epoch: "ELBO -41.740 nats per datum", "critic 1.20, generator 0.81"."""
+    bound = ascended(metrics)
+    if bound is not None:
+        return f"{NAMES[bound]} {metrics[bound]:.3f} nats per datum"
+    parts = []
+    for name in PLAYED:
+        if name in metrics:
+            digits = _DIGITS.get(name, 2)
+            parts.append(f"{name} {metrics[name]:.{digits}f}")
+    return ", ".join(parts)
 
 
 def expect_count(count: int) -> None:
-    """Says when a picture of so many is none.
-
-    Raises:
-        ValueError: Then.
-    """
-    if not 1 <= count <= 1000:
-        raise ValueError(f"expected --count from 1 to 1000, got {count}")
+    """Raises ValueError if a picture cannot show so many data."""
+    if not 1 <= count <= _MOST_SHOWN:
+        raise ValueError(f"expected --count from 1 to {_MOST_SHOWN}, got {count}")
 
 
 def describe(data: Data) -> str:
-    """The data in a line, with how they are binarised."""
+    """The data in a line: their number, shape, classes, and how they are binarised."""
     if isinstance(data, Domains):
         return f"{describe(data.a)}; and on {describe(data.b)}"
-    labels = f", {data.classes} classes" if data.classes else ""
     size = " × ".join(map(str, data.shape))
-    return (
-        f"{data.name}: {len(data.train)} to train, {len(data.test)} to test, {size}{labels}, "
-        f"binarisation {data.binarize or 'none'}"
-    )
+    said = f"{data.name}: {len(data.train)} to train, {len(data.test)} to test, {size}"
+    if data.classes:
+        said += f", {data.classes} classes"
+    return f"{said}, binarisation {data.binarize or 'none'}"
