@@ -49,6 +49,7 @@ class Estimate:
         value = self.value.double()
         n = value.numel()
         average = value.mean()
+        summed_variance = self.standard_error.double().square().sum()
         sampling_error = torch.full_like(average, torch.nan)
         if n > 1:
             sampling_error = value.std() / n**0.5
@@ -60,7 +61,7 @@ class Estimate:
             k_hat = k_hat.max()
         return Estimate(
             value=average,
-            standard_error=self.standard_error.double().square().sum().sqrt() / n,
+            standard_error=summed_variance.sqrt() / n,
             ess=ess,
             k_hat=k_hat,
             sampling_error=sampling_error,

@@ -45,7 +45,11 @@ def _cross_entropy(real: Tensor, drawn: Tensor) -> Tensor:
 
 
 def _squares(real: Tensor, drawn: Tensor) -> Tensor:
-    return (real - 1).square().mean() / 2 + drawn.square().mean() / 2
+    return _half_square(real - 1) + _half_square(drawn)
+
+
+def _half_square(scores: Tensor) -> Tensor:
+    return scores.square().mean() / 2
 
 
 def _margins(real: Tensor, drawn: Tensor) -> Tensor:
@@ -70,7 +74,7 @@ non_saturating = AdversarialLoss(
 # ½ E(s(x) − 1)² + ½ E s(x̃)² and ½ E(s(x̃) − 1)²: Mao et al. (2017), Least squares generative
 # adversarial networks, eq. 9.
 least_squares = AdversarialLoss(
-    critic=_squares, generator=lambda drawn: (drawn - 1).square().mean() / 2, perfect=0.0
+    critic=_squares, generator=lambda drawn: _half_square(drawn - 1), perfect=0.0
 )
 
 # E max(0, 1 − s(x)) + E max(0, 1 + s(x̃)) and −E s(x̃): Lim and Ye (2017), Geometric GAN.
@@ -92,7 +96,8 @@ def r1(scores: Tensor, x: Tensor) -> Tensor:
         Mescheder, Geiger and Nowozin (2018), Which training methods for GANs do actually converge?,
         eq. 9.
     """
-    return _gradient(scores, x).square().sum(-1).mean() / 2
+    squared_norm = _gradient(scores, x).square().sum(-1)
+    return squared_norm.mean() / 2
 
 
 def gradient_penalty(

@@ -1,4 +1,4 @@
-"""Can a classifier tell two samples apart on held-out points? The classifier two-sample test, C2ST."""
+"""Can a classifier tell two samples apart on held-out points? The test known as C2ST."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
-from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 from ppl_gen.inference.estimate import Share
+from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,8 @@ def classifier_test(
             One that sees more and needs no scaling: `ExtraTreesClassifier(200,
             min_samples_leaf=3)`.
         permutations: P, at least 19.
-        seed: Seeds halves, permutations and classifier, and leaves the global generator as it was.
+        seed: Seeds the halves, the permutations and the classifier, and leaves the global generator
+            as it was.
 
     Raises:
         ValueError: If there are fewer than 10 points or 19 permutations, shapes differ, values are
@@ -85,30 +86,36 @@ def classifier_test(
         )
     x, y = as_vectors(x, y, features, least=10)
     n = min(len(x), len(y))
+    half = n // 2
     with seeded(x.device, seed):
-        x, y = (t[torch.randperm(len(t), device=t.device)[:n]] for t in (x, y))
-        fitted = _fitted(classifier, torch.cat([x[: n // 2], y[: n // 2]]), n // 2)
-        held = torch.cat([x[n // 2 :], y[n // 2 :]])
-        orders = torch.rand(permutations, len(held)).argsort(1)
-    half = n - n // 2
-    scores = torch.as_tensor(fitted.predict_proba(held.cpu().numpy())[:, 1], dtype=torch.float64)
-    right = (scores > 0.5) == (torch.arange(2 * half) >= half)
+        x = x[torch.randperm(len(x), device=x.device)[:n]]
+        y = y[torch.randperm(len(y), device=y.device)[:n]]
+        fitted = _fitted(classifier, torch.cat([x[:half], y[:half]]), half)
+        held_out = torch.cat([x[half:], y[half:]])
+        orders = torch.rand(permutations, len(held_out)).argsort(1)
+    rest = n - half  # held-out points of each sample
+    probabilities = fitted.predict_proba(held_out.cpu().numpy())
+    scores = torch.as_tensor(probabilities[:, 1], dtype=torch.float64)
+    is_right = (scores > 0.5) == (torch.arange(2 * rest) >= rest)
     # The sum over all held-out points is fixed, so that the sum over one label decides.
-    observed, null = scores[half:].sum(), scores[orders[:, half:]].sum(1)
-    reached = int((null >= observed - 1e-10 * half).sum())
-    differences = (2 * null - scores.sum()) / half
-    return ClassifierTest(Share.of(right), (1 + reached) / (1 + permutations), differences)
+    observed = scores[rest:].sum()
+    null = scores[orders[:, rest:]].sum(1)
+    reached = int((null >= observed - 1e-10 * rest).sum())
+    differences = (2 * null - scores.sum()) / rest
+    return ClassifierTest(Share.of(is_right), (1 + reached) / (1 + permutations), differences)
 
 
 def _fitted(classifier: Any, x: Tensor, half: int) -> Any:
-    """A copy, trained to tell the first `half` from the rest; its random numbers come from torch's
-    generator.
+    """A copy of the classifier, trained to tell the first `half` of the points from the rest.
+
+    Its random numbers come from torch's generator.
     """
     from sklearn.base import clone
 
     model = clone(classifier)
     state = int(torch.randint(2**31 - 1, ()))
-    model.set_params(
-        **{name: state for name in model.get_params() if name.split("__")[-1] == "random_state"}
-    )
-    return model.fit(x.cpu().numpy(), (torch.arange(2 * half) >= half).numpy())
+    for name in model.get_params():
+        if name.split("__")[-1] == "random_state":
+            model.set_params(**{name: state})
+    is_second = torch.arange(2 * half) >= half
+    return model.fit(x.cpu().numpy(), is_second.numpy())

@@ -46,10 +46,11 @@ def squared_mmd(
             f"expected at least 2 points in each sample, got {len(x)} and {len(y)}; give larger "
             "batches"
         )
-    kernel = default_kernel(x, y) if kernel is None else kernel
-    return (
-        _within(kernel(x, x), unbiased) + _within(kernel(y, y), unbiased) - 2 * kernel(x, y).mean()
-    )
+    if kernel is None:
+        kernel = default_kernel(x, y)
+    within_x = _mean_within(kernel(x, x), unbiased)
+    within_y = _mean_within(kernel(y, y), unbiased)
+    return within_x + within_y - 2 * kernel(x, y).mean()
 
 
 def squared_energy(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
@@ -70,11 +71,11 @@ def squared_energy(x: Tensor, y: Tensor, unbiased: bool = True) -> Tensor:
 
 
 def squared_frechet(x: Tensor, y: Tensor) -> Tensor:
-    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½), with the sample means and covariances of n − 1 degrees
-    of freedom.
+    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½), differentiable in x and y.
 
-    tr (S S′)^½ is the sum of the singular values of R R′ᵀ for any S = RᵀR, so that no root of a
-    matrix is taken and covariances may be singular.
+    μ and μ′ are the sample means, S and S′ the covariances of n − 1 degrees of freedom. tr (S S′)^½
+    is the sum of the singular values of R R′ᵀ for any S = RᵀR, so that no root of a matrix is taken
+    and covariances may be singular.
 
     Args:
         x: Points (n, D).
@@ -84,19 +85,26 @@ def squared_frechet(x: Tensor, y: Tensor) -> Tensor:
         Dowson and Landau (1982), The Fréchet distance between multivariate normal distributions,
         eq. 16.
     """
-    mode = (
-        "reduced" if x.requires_grad or y.requires_grad else "r"
-    )  # gradients need Q, which is half the work
-    roots = [torch.linalg.qr((t - t.mean(0)) / (len(t) - 1) ** 0.5, mode).R for t in (x, y)]
-    shared = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
-    return (
-        (x.mean(0) - y.mean(0)).square().sum() + sum(r.square().sum() for r in roots) - 2 * shared
-    )
+    mode = "r"
+    if x.requires_grad or y.requires_grad:
+        mode = "reduced"  # gradients need Q, which is half the work
+    root_x = _covariance_root(x, mode)
+    root_y = _covariance_root(y, mode)
+    shared = torch.linalg.svdvals(root_x @ root_y.T).sum()
+    shift = (x.mean(0) - y.mean(0)).square().sum()
+    variances = root_x.square().sum() + root_y.square().sum()
+    return shift + variances - 2 * shared
+
+
+def _covariance_root(x: Tensor, mode: str) -> Tensor:
+    """R with RᵀR = S, the covariance of points (n, D)."""
+    return torch.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode).R
 
 
 def squared_sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128) -> Tensor:
-    """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du; differentiable
-    in x and y.
+    """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du.
+
+    F⁻¹ and G⁻¹ are the quantile functions of the two. Differentiable in x and y.
 
     Args:
         x: Points (n, D).
@@ -107,22 +115,24 @@ def squared_sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 128) -> 
         Bonneel et al. (2015), Sliced and Radon Wasserstein barycenters of measures, section 3.
     """
     theta = directions(x, projections)
-    return squared_wasserstein((x @ theta).sort(0).values, (y @ theta).sort(0).values).mean()
+    projected_x = (x @ theta).sort(0).values
+    projected_y = (y @ theta).sort(0).values
+    return squared_wasserstein(projected_x, projected_y).mean()
 
 
 def directions(x: Tensor, count: int) -> Tensor:
     """Random unit vectors for points (n, D), of shape (D, count).
 
     Args:
-        x: The points.
-        count: How many.
+        x: The points (n, D), of which the vectors take dtype and device.
+        count: The number of vectors.
     """
     theta = torch.randn(x.shape[-1], count, dtype=x.dtype, device=x.device)
     return theta / theta.norm(dim=0)
 
 
 def squared_wasserstein(x: Tensor, y: Tensor) -> Tensor:
-    """W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du of each column, (L,).
+    """W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du of each column, (L,), F⁻¹ and G⁻¹ being quantile functions.
 
     Args:
         x: Numbers (n, L), in ascending order.
@@ -133,23 +143,27 @@ def squared_wasserstein(x: Tensor, y: Tensor) -> Tensor:
 
 
 def couplings(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pieces of (0, 1) on which two empirical quantile functions are constant: which point of
-    each, and how long.
+    """The pieces of (0, 1) on which two empirical quantile functions are both constant.
 
     Args:
         n: The number of points of the first.
         m: The number of points of the second.
         like: A tensor of the wished dtype and device.
+
+    Returns:
+        For each piece, in order: the index of the point of the first sample, that of the second,
+        and the length of the piece.
     """
     # In units of 1/nm the jumps lie at whole numbers, and nothing is rounded.
-    jumps = (
-        torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).to(like.device).unique()
-    )
+    of_first = torch.arange(1, n + 1) * m
+    of_second = torch.arange(1, m + 1) * n
+    jumps = torch.cat([of_first, of_second]).to(like.device).unique()
     lengths = torch.diff(jumps, prepend=jumps.new_zeros(1))
     return (jumps - 1) // m, (jumps - 1) // n, lengths.to(like.dtype) / (n * m)
 
 
-def _within(pairs: Tensor, unbiased: bool) -> Tensor:
+def _mean_within(pairs: Tensor, unbiased: bool) -> Tensor:
+    """The mean of a kernel's values (n, n) within a sample; without the diagonal if unbiased."""
     if not unbiased:
         return pairs.mean()
     return (pairs.sum() - pairs.diagonal().sum()) / (len(pairs) * (len(pairs) - 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 __all__ = ["energy_distance", "frechet_distance", "mmd", "polynomial_mmd", "sliced_wasserstein"]
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from ppl_gen.inference.samples.kernels import (
     Polynomial,
     blocks,
     default_kernel,
+    off_diagonal,
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors
 
@@ -34,15 +36,14 @@ from ppl_gen.inference.samples.vectors import Features, as_vectors
 def mmd(
     x: Tensor, y: Tensor, kernel: Kernel | None = None, features: Features | None = None
 ) -> Estimate:
-    """MMD² = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y), unbiased; may be below 0 where the
-    distributions are close.
+    """MMD² = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y), unbiased.
 
-    Its variance is 4 V[a(X)]/n + 4 V[b(Y)]/m + 2 ζ_XX/n(n−1) + 2 ζ_YY/m(m−1) + 4 ζ_XY/nm, with a
-    and b the first projections of the kernel and ζ the variances of what these leave of it, all
-    estimated without bias (a negative V[a] taken as 0). Where the distributions are equal the first
-    two vanish and MMD² is a weighted sum of χ²: its error is then too large, by up to √2, and an
-    interval of normal quantiles does not hold; take `two_sample_test` to decide whether they
-    differ.
+    It may be below 0 where the distributions are close. Its variance is 4 V[a(X)]/n + 4 V[b(Y)]/m +
+    2 ζ_XX/n(n−1) + 2 ζ_YY/m(m−1) + 4 ζ_XY/nm, with a and b the first projections of the kernel and
+    ζ the variances of what these leave of it, all estimated without bias (a negative V[a] taken as
+    0). Where the distributions are equal the first two vanish and MMD² is a weighted sum of χ²: its
+    error is then too large, by up to √2, and an interval of normal quantiles does not hold; take
+    `two_sample_test` to decide whether they differ.
 
     Args:
         x: A sample (n, *shape).
@@ -61,7 +62,9 @@ def mmd(
         Rizzo (2014), Partial distance correlation, for ζ.
     """
     x, y = as_vectors(x, y, features, least=4)
-    return _pair_averages(default_kernel(x, y) if kernel is None else kernel, x, y)
+    if kernel is None:
+        kernel = default_kernel(x, y)
+    return _pair_averages(kernel, x, y)
 
 
 def polynomial_mmd(
@@ -72,23 +75,24 @@ def polynomial_mmd(
     subset_size: int = 1000,
     seed: int | None = None,
 ) -> Estimate:
-    """MMD² under k(x, y) = (xᵀy/D + 1)³, unbiased: on Inception features, the kernel inception
-    distance (KID).
+    """MMD² under k(x, y) = (xᵀy/D + 1)³, unbiased.
 
-    The average over subsets has the same expectation and more noise; it is there to be compared
-    with published numbers. Its error here is √(s² + sd²/subsets), with s that of the whole, and not
-    the sd over subsets that is usually printed.
+    On Inception features this is the kernel inception distance (KID). The average over subsets has
+    the same expectation and more noise; it is there to be compared with published numbers. Its
+    error here is √(s² + sd²/subsets), with s that of the whole, and not the sd over subsets that is
+    usually printed.
 
     Args:
         x: A sample (n, *shape).
         y: Another one (m, *shape).
-        features: As in `mmd`.
+        features: From (N, *shape) to (N, D); None takes the flattened data.
         subsets: How many pairs of subsets to average over; None takes all points at once.
         subset_size: The number of points in a subset.
         seed: Seeds the subsets and leaves the global generator as it was.
 
     Raises:
-        ValueError: As `mmd` does, or if subsets is below 2 or a subset larger than a sample.
+        ValueError: If there are fewer than 4 points, shapes differ, values are not finite, subsets
+            is below 2, or a subset of fewer than 4 points or larger than a sample.
 
     Reference:
         Bińkowski et al. (2018), Demystifying MMD GANs, section 4.
@@ -103,29 +107,33 @@ def polynomial_mmd(
             f"{subset_size}; take smaller ones, or none"
         )
     with seeded(x.device, seed):
-        parts = [
-            [t[torch.randperm(len(t), device=t.device)[:subset_size]] for t in (x, y)]
-            for _ in range(subsets)
-        ]
-    values = torch.stack([squared_mmd(a, b, Polynomial()) for a, b in parts])
-    return Estimate(values.mean(), (whole.standard_error.square() + values.var() / subsets).sqrt())
+        pairs = [(_subset(x, subset_size), _subset(y, subset_size)) for _ in range(subsets)]
+    values = torch.stack([squared_mmd(a, b, Polynomial()) for a, b in pairs])
+    variance = whole.standard_error.square() + values.var() / subsets
+    return Estimate(values.mean(), variance.sqrt())
+
+
+def _subset(x: Tensor, size: int) -> Tensor:
+    """As many points of (n, D), drawn at random without replacement."""
+    return x[torch.randperm(len(x), device=x.device)[:size]]
 
 
 def energy_distance(x: Tensor, y: Tensor, features: Features | None = None) -> Estimate:
-    """2 E|X − Y| − E|X − X′| − E|Y − Y′|, unbiased; zero only where the distributions are equal,
-    with nothing to choose.
+    """2 E|X − Y| − E|X − X′| − E|Y − Y′|, unbiased.
+
+    Its expectation is zero only where the distributions are equal, and there is nothing to choose.
 
     Args:
         x: A sample (n, *shape).
         y: Another one (m, *shape).
-        features: As in `mmd`.
+        features: From (N, *shape) to (N, D); None takes the flattened data.
 
     Returns:
-        An estimate, in the units of the data; its error as in `mmd`, of which this is the case k(x,
-        y) = −|x − y|.
+        An estimate, in the units of the data. It is the MMD² under k(x, y) = −|x − y|, and its
+        error is that of `mmd`: where the distributions are equal it is up to √2 times too large.
 
     Raises:
-        ValueError: As `mmd` does.
+        ValueError: If there are fewer than 4 points, shapes differ, or values are not finite.
 
     Reference:
         Székely and Rizzo (2013), Energy statistics, eq. 2.5.
@@ -137,13 +145,13 @@ def energy_distance(x: Tensor, y: Tensor, features: Features | None = None) -> E
 def frechet_distance(
     x: Tensor, y: Tensor, features: Features | None = None, extrapolate: bool = False
 ) -> Estimate:
-    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½): the squared 2-Wasserstein distance between Gaussians
-    with these moments.
+    """|μ − μ′|² + tr(S + S′ − 2 (S S′)^½), with means μ, μ′ and covariances S, S′.
 
-    It is biased upwards by about c/n, with c growing with D², so that values of different sample
-    sizes cannot be compared. `extrapolate` takes that off: 2 d(n) − the mean of d(n/2) over the two
-    halves of each sample, which is right once n is far above D. On Inception features the plain one
-    is the Fréchet inception distance (FID).
+    This is the squared 2-Wasserstein distance between Gaussians with these moments. It is biased
+    upwards by about c/n, with c growing with D², so that values of different sample sizes cannot be
+    compared. `extrapolate` takes that off: 2 d(n) − the mean of d(n/2) over the two halves of each
+    sample, which is right once n is far above D. On Inception features the plain one is the Fréchet
+    inception distance (FID).
 
     Its error is the infinitesimal jackknife's, √(Σ IFᵢ² / n² + …) with the influence IF of each
     point. Where the distributions are equal the influence vanishes, and the error is about √2 times
@@ -152,7 +160,7 @@ def frechet_distance(
     Args:
         x: A sample (n, *shape), in random order.
         y: Another one (m, *shape), in random order.
-        features: As in `mmd`.
+        features: From (N, *shape) to (N, D); None takes the flattened data.
         extrapolate: Whether to take off the bias of order 1/n.
 
     Returns:
@@ -168,16 +176,11 @@ def frechet_distance(
     x, y = as_vectors(x, y, features, least=4)
     value = squared_frechet(x, y)
     if extrapolate:
-        value = (
-            2 * value - (squared_frechet(x[::2], y[::2]) + squared_frechet(x[1::2], y[1::2])) / 2
-        )
-    return Estimate(
-        value,
-        (
-            _variance_of_mean(_frechet_influence(x, y))
-            + _variance_of_mean(_frechet_influence(y, x))
-        ).sqrt(),
-    )
+        of_halves = squared_frechet(x[::2], y[::2]) + squared_frechet(x[1::2], y[1::2])
+        value = 2 * value - of_halves / 2
+    variance_x = _variance_of_mean(_frechet_influence(x, y))
+    variance_y = _variance_of_mean(_frechet_influence(y, x))
+    return Estimate(value, (variance_x + variance_y).sqrt())
 
 
 def sliced_wasserstein(
@@ -190,18 +193,19 @@ def sliced_wasserstein(
 ) -> Estimate:
     """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du.
 
-    Biased upwards by about c/n, as far as the distributions have no gaps; `extrapolate` takes that
-    off, as in `frechet_distance`. Its error is √(V[φ(X)]/n + V[ψ(Y)]/m + V_θ[W₂²]/L), with φ and ψ
+    F⁻¹ and G⁻¹ are the quantile functions of the two. It is biased upwards by about c/n, as far as
+    the distributions have no gaps. `extrapolate` takes that off: 2 d(n) − the mean of d(n/2) over
+    the two halves of each sample. Its error is √(V[φ(X)]/n + V[ψ(Y)]/m + V_θ[W₂²]/L), with φ and ψ
     the mean Kantorovich potentials, which are the influences of the points; where the distributions
-    are equal it is too large, as Fréchet's is.
+    are equal it is about √2 times too large.
 
     Args:
         x: A sample (n, *shape), in random order.
         y: Another one (m, *shape), in random order, m of any size.
-        features: As in `mmd`.
+        features: From (N, *shape) to (N, D); None takes the flattened data.
         projections: L, the number of directions.
         extrapolate: Whether to take off the bias of order 1/n.
-        seed: Seeds them and leaves the global generator as it was.
+        seed: Seeds the directions and leaves the global generator as it was.
 
     Returns:
         An estimate, in the squared units of the data.
@@ -222,42 +226,63 @@ def sliced_wasserstein(
         )
     with seeded(x.device, seed):
         theta = directions(x, projections)
-    x, y = x @ theta, y @ theta
-    (a, order_a), (b, order_b) = x.sort(0), y.sort(0)
-    first, second, weights = couplings(len(x), len(y), x)
-    values = squared_wasserstein(a, b)
+    x = x @ theta
+    y = y @ theta
+    quantiles_x, order_x = x.sort(0)
+    quantiles_y, order_y = y.sort(0)
+    values = squared_wasserstein(quantiles_x, quantiles_y)
     if extrapolate:
-        halves = [
-            squared_wasserstein(x[i::2].sort(0).values, y[i::2].sort(0).values) for i in (0, 1)
-        ]
-        values = 2 * values - sum(halves) / 2
+        of_halves = _sorted_distances(x[::2], y[::2]) + _sorted_distances(x[1::2], y[1::2])
+        values = 2 * values - of_halves / 2
     # Where the points of each sample are carried to: the mean of the other's quantiles over their
     # own piece of (0, 1).
-    to_b = torch.zeros_like(a).index_add(0, first, weights[:, None] * b[second]) * len(x)
-    to_a = torch.zeros_like(b).index_add(0, second, weights[:, None] * a[first]) * len(y)
-    influences = (_potential(a, to_b, order_a), _potential(b, to_a, order_b))
-    return Estimate(
-        values.mean(), (sum(map(_variance_of_mean, influences)) + _variance_of_mean(values)).sqrt()
-    )
+    first, second, lengths = couplings(len(x), len(y), x)
+    weights = lengths[:, None]
+    x_carried = torch.zeros_like(x).index_add(0, first, weights * quantiles_y[second]) * len(x)
+    y_carried = torch.zeros_like(y).index_add(0, second, weights * quantiles_x[first]) * len(y)
+    variance_x = _variance_of_mean(_potential(quantiles_x, x_carried, order_x))
+    variance_y = _variance_of_mean(_potential(quantiles_y, y_carried, order_y))
+    variance = variance_x + variance_y + _variance_of_mean(values)
+    return Estimate(values.mean(), variance.sqrt())
+
+
+def _sorted_distances(x: Tensor, y: Tensor) -> Tensor:
+    """W₂² of each column, (L,), of numbers (n, L) and (m, L) in any order."""
+    return squared_wasserstein(x.sort(0).values, y.sort(0).values)
 
 
 class _Pairs(NamedTuple):
-    """Sums of k(xᵢ, yⱼ) over j, (n,), over i, (m,), and of its squares."""
+    """Sums of a kernel's values k(xᵢ, yⱼ) over pairs of points.
+
+    Attributes:
+        rows: Σⱼ k(xᵢ, yⱼ), (n,).
+        columns: Σᵢ k(xᵢ, yⱼ), (m,).
+        squares: Σᵢⱼ k(xᵢ, yⱼ)², a scalar.
+    """
 
     rows: Tensor
     columns: Tensor
     squares: Tensor
 
     @classmethod
-    def of(cls, kernel: Kernel, x: Tensor, y: Tensor | None = None) -> _Pairs:
-        """Summed up block by block; without y, over the pairs of different points of x."""
-        other = x if y is None else y
-        rows, columns, squares = [], x.new_zeros(len(other)), x.new_zeros(())
-        for part in blocks(len(x), len(other)):
-            block = kernel(x[part], other)
-            if y is None:
-                block = block.clone()
-                block.diagonal(part.start).zero_()
+    def between(cls, kernel: Kernel, x: Tensor, y: Tensor) -> _Pairs:
+        """Over all pairs of a point of x and one of y."""
+        values = (kernel(x[part], y) for part in blocks(len(x), len(y)))
+        return cls._of_blocks(values, y)
+
+    @classmethod
+    def within(cls, kernel: Kernel, x: Tensor) -> _Pairs:
+        """Over all pairs of different points of x."""
+        values = (off_diagonal(kernel, x, part) for part in blocks(len(x), len(x)))
+        return cls._of_blocks(values, x)
+
+    @classmethod
+    def _of_blocks(cls, values: Iterable[Tensor], y: Tensor) -> _Pairs:
+        """Of the kernel's values at rows of points, block by block, with the points y."""
+        rows = []
+        columns = y.new_zeros(len(y))
+        squares = y.new_zeros(())
+        for block in values:
             rows.append(block.sum(1))
             columns = columns + block.sum(0)
             squares = squares + block.square().sum()
@@ -265,40 +290,52 @@ class _Pairs(NamedTuple):
 
 
 def _pair_averages(kernel: Kernel, x: Tensor, y: Tensor) -> Estimate:
-    """The U-statistic E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y) and its standard error, by Hoeffding's
-    decomposition.
+    """E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y), a U-statistic, with its error.
+
+    The variance is that of Hoeffding's decomposition: of the first projections, and of the rest ζ
+    that they leave of the kernel.
     """
-    n, m = len(x), len(y)
+    n = len(x)
+    m = len(y)
     with torch.no_grad():
-        xx, yy, xy = _Pairs.of(kernel, x), _Pairs.of(kernel, y), _Pairs.of(kernel, x, y)
+        xx = _Pairs.within(kernel, x)
+        yy = _Pairs.within(kernel, y)
+        xy = _Pairs.between(kernel, x, y)
     total = xy.rows.sum()
     value = xx.rows.sum() / (n * (n - 1)) + yy.rows.sum() / (m * (m - 1)) - 2 * total / (n * m)
-    rest_x, rest_y = _rest(xx), _rest(yy)
-    rest = (
-        xy.squares
-        - xy.rows.square().sum() / m
-        - xy.columns.square().sum() / n
-        + total.square() / (n * m)
-    )
-    rest = (rest / ((n - 1) * (m - 1))).clamp(min=0)
+    rest_x = _rest_within(xx)
+    rest_y = _rest_within(yy)
+    rest = _rest_between(xy)
     # Row sums hold the projections and the noise of a finite sum; what that noise adds is taken
     # off.
-    first_x = (xx.rows / (n - 2) - xy.rows / m).var() - rest_x / (n - 2) - rest / m
-    first_y = (yy.rows / (m - 2) - xy.columns / n).var() - rest_y / (m - 2) - rest / n
+    noisy_x = (xx.rows / (n - 2) - xy.rows / m).var()
+    noisy_y = (yy.rows / (m - 2) - xy.columns / n).var()
+    first_x = noisy_x - rest_x / (n - 2) - rest / m
+    first_y = noisy_y - rest_y / (m - 2) - rest / n
     first = 4 * first_x.clamp(min=0) / n + 4 * first_y.clamp(min=0) / m
     second = 2 * rest_x / (n * (n - 1)) + 2 * rest_y / (m * (m - 1)) + 4 * rest / (n * m)
     return Estimate(value, (first + second).sqrt())
 
 
-def _rest(pairs: _Pairs) -> Tensor:
+def _rest_within(pairs: _Pairs) -> Tensor:
     """ζ, the variance of k(X, X′) that its projections leave: the U-centred sum of squares."""
-    n, total = len(pairs.rows), pairs.rows.sum()
-    squares = (
-        pairs.squares
-        - 2 * pairs.rows.square().sum() / (n - 2)
-        + total.square() / ((n - 1) * (n - 2))
-    )
-    return (squares / (n * (n - 3))).clamp(min=0)
+    n = len(pairs.rows)
+    total = pairs.rows.sum()
+    of_rows = 2 * pairs.rows.square().sum() / (n - 2)
+    of_total = total.square() / ((n - 1) * (n - 2))
+    rest = pairs.squares - of_rows + of_total
+    return (rest / (n * (n - 3))).clamp(min=0)
+
+
+def _rest_between(pairs: _Pairs) -> Tensor:
+    """ζ, the variance of k(X, Y) that its projections leave: the doubly centred sum of squares."""
+    n = len(pairs.rows)
+    m = len(pairs.columns)
+    of_rows = pairs.rows.square().sum() / m
+    of_columns = pairs.columns.square().sum() / n
+    of_total = pairs.rows.sum().square() / (n * m)
+    rest = pairs.squares - of_rows - of_columns + of_total
+    return (rest / ((n - 1) * (m - 1))).clamp(min=0)
 
 
 def _variance_of_mean(values: Tensor) -> Tensor:
@@ -306,28 +343,36 @@ def _variance_of_mean(values: Tensor) -> Tensor:
 
 
 def _frechet_influence(x: Tensor, y: Tensor) -> Tensor:
-    """How the distance answers to the weight of each point of x, (n,), up to a constant.
+    """2 (μ − μ′)ᵀc + |c|² − 2 ∂ν with c = x − μ: the influence of each point of x, (n,).
 
-    2 (μ − μ′)ᵀc + |c|² − 2 ∂ν, with c = x − μ and ν = |A Bᵀ|_*, the nuclear norm of A = c/√(n−1)
-    and B; by the singular vectors of A Bᵀ = U Σ Vᵀ, ∂ν = n/2 (U Vᵀ B)ᵢ · Aᵢ.
+    How the distance answers to the weight of a point, up to a constant. ν = |A Bᵀ|_* is the nuclear
+    norm, with A = c/√(n−1) and B the same of y; by the singular vectors of A Bᵀ = U Σ Vᵀ, ∂ν = n/2
+    (U Vᵀ B)ᵢ · Aᵢ.
     """
+    n = len(x)
     centred = x - x.mean(0)
-    q, r = torch.linalg.qr(centred / math.sqrt(len(x) - 1))
+    q, r = torch.linalg.qr(centred / math.sqrt(n - 1))
     other = torch.linalg.qr((y - y.mean(0)) / math.sqrt(len(y) - 1)).R
     u, _, v = torch.linalg.svd(r @ other.T, full_matrices=False)
-    carried = q @ (u @ v @ other) * len(x) / math.sqrt(len(x) - 1)
+    carried = q @ (u @ v @ other) * n / math.sqrt(n - 1)
     shift = x.mean(0) - y.mean(0)
     return 2 * centred @ shift + centred.square().sum(-1) - (carried * centred).sum(-1)
 
 
-def _potential(ordered: Tensor, carried: Tensor, order: Tensor) -> Tensor:
-    """The mean over directions of φ with φ′(t) = 2 (t − T(t)), of each point (n,), up to a
-    constant.
+def _potential(quantiles: Tensor, carried: Tensor, order: Tensor) -> Tensor:
+    """The mean over directions of φ with φ′(t) = 2 (t − T(t)), of each point, up to a constant.
+
+    Args:
+        quantiles: The points t along each direction, in ascending order, (n, L).
+        carried: T(t), where they are carried to, (n, L).
+        order: The place that each had before, (n, L).
+
+    Returns:
+        φ of each point, (n,), in the order that they had before.
     """
-    slope = ordered - carried
-    steps = torch.diff(ordered, dim=0) * (slope[1:] + slope[:-1])
+    slope = quantiles - carried
+    steps = torch.diff(quantiles, dim=0) * (slope[1:] + slope[:-1])
     phi = torch.cat([torch.zeros_like(steps[:1]), steps.cumsum(0)])
-    phi = phi - phi.mean(
-        0
-    )  # a constant of each direction, which would otherwise be added to single points
+    # The constant of each direction would otherwise be added to single points.
+    phi = phi - phi.mean(0)
     return torch.zeros_like(phi).scatter(0, order, phi).mean(1)

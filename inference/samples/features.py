@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppl_gen.contexts import evaluating, seeded
-from ppl_gen.inference.samples.vectors import Features
 from ppl_gen.inference.estimate import Share
+from ppl_gen.inference.samples.vectors import Features
 from ppl_gen.nn import conv_features, mlp
 
 _CHUNK = 1024

@@ -14,6 +14,7 @@ __all__ = [
     "blocks",
     "default_kernel",
     "median_heuristic",
+    "off_diagonal",
     "squared_distances",
 ]
 
@@ -23,23 +24,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ppl_gen import memory
+
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 _MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _ENOUGH = 1000  # points, of whose half a million distances the median is taken
-_PAIRS = 2**23  # kernel values held at once
 
 
 def blocks(n: int, m: int) -> Iterator[slice]:
-    """Rows of an (n, m) matrix of pairs, so many at a time as keep a block within some millions of
-    numbers.
+    """The rows of an (n, m) matrix of pairs, block by block, each within `memory.KERNEL_VALUES`.
 
     Args:
         n: The number of rows.
         m: The number of columns.
     """
-    size = max(1, _PAIRS // m)
+    size = memory.rows(memory.KERNEL_VALUES, m)
     return (slice(i, i + size) for i in range(0, n, size))
+
+
+def off_diagonal(kernel: Kernel, x: Tensor, rows: slice) -> Tensor:
+    """k(xᵢ, xⱼ) for the rows of a block, with 0 where i = j, of shape (rows, n).
+
+    Args:
+        kernel: k.
+        x: Points (n, D).
+        rows: A block, as `blocks(n, n)` gives them.
+    """
+    values = kernel(x[rows], x).clone()
+    values.diagonal(rows.start).zero_()
+    return values
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -51,10 +65,12 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """
     # Distances do not change under a shift, and far from the origin |x|² + |y|² − 2xy would cancel.
     centre = y.detach().mean(0)
-    x, y = x - centre, y - centre
+    x = x - centre
+    y = y - centre
     sizes = x.square().sum(-1)[:, None] + y.square().sum(-1)
     squares = sizes - 2 * x @ y.T
-    return torch.where(squares <= 8 * torch.finfo(squares.dtype).eps * sizes.detach(), 0.0, squares)
+    rounding = 8 * torch.finfo(squares.dtype).eps * sizes.detach()
+    return torch.where(squares <= rounding, 0.0, squares)
 
 
 @dataclass(frozen=True)
@@ -83,20 +99,19 @@ class Mixture:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squares = squared_distances(x, y)
-        total = sum(
-            (torch.exp(-squares / (2 * h**2)) for h in self.bandwidths), torch.zeros_like(squares)
-        )
+        total = torch.zeros_like(squares)
+        for bandwidth in self.bandwidths:
+            total = total + torch.exp(-squares / (2 * bandwidth**2))
         return total / len(self.bandwidths)
 
 
 @dataclass(frozen=True)
 class RationalQuadratic:
-    """k(x, y) = (1 + |x − y|² / 2αh²)^(−α): a mixture of Gaussians of all scales, with heavier
-    tails for a smaller α.
+    """k(x, y) = (1 + |x − y|² / 2αh²)^(−α): a mixture of Gaussians of all scales.
 
     Args:
         bandwidth: h, in the units of the data.
-        power: α.
+        power: α; the smaller, the heavier the tails.
 
     Reference:
         Bińkowski et al. (2018), Demystifying MMD GANs, section 2.1.
@@ -127,7 +142,9 @@ class Polynomial:
     offset: float = 1.0
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        scale = 1 / x.shape[-1] if self.scale is None else self.scale
+        scale = self.scale
+        if scale is None:
+            scale = 1 / x.shape[-1]
         return (scale * x @ y.T + self.offset) ** self.degree
 
 
@@ -147,8 +164,7 @@ class NegativeDistance:
 
 
 def median_heuristic(x: Tensor, y: Tensor) -> Tensor:
-    """The median distance between two different points of the pooled sample, a scalar without
-    gradient.
+    """The median distance between two different points of both samples, a scalar without gradient.
 
     Of more than 1000 points, every so many are taken in the order of their coordinate sum: the
     outcome depends on the pooled sample alone, not on which points are x and which y, as a
@@ -167,9 +183,8 @@ def median_heuristic(x: Tensor, y: Tensor) -> Tensor:
     pooled = torch.cat([x, y]).detach()
     if len(pooled) > _ENOUGH:
         order = pooled.sum(-1).argsort()
-        pooled = pooled[
-            order[torch.linspace(0, len(pooled) - 1, _ENOUGH, device=order.device).long()]
-        ]
+        places = torch.linspace(0, len(pooled) - 1, _ENOUGH, device=order.device).long()
+        pooled = pooled[order[places]]
     distances = torch.pdist(pooled)
     distances = distances[distances > 0]
     if not len(distances):

@@ -36,10 +36,14 @@ from ppl_gen.inference.samples.kernels import (
     Polynomial,
     blocks,
     default_kernel,
+    off_diagonal,
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
 Statistic = Callable[..., Estimate | Tensor]
+
+_SLICED = (sliced_wasserstein, squared_sliced_wasserstein)
+_FRECHET = (frechet_distance, squared_frechet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +74,15 @@ def two_sample_test(
     seed: int | None = None,
     progress: bool = False,
 ) -> TwoSample:
-    """p = (1 + #{T_π ≥ T}) / (1 + P) over P random reassignments π of the pooled points to two
-    samples of the same sizes.
+    """p = (1 + #{T_π ≥ T}) / (1 + P) over P random permutations π of the pooled points.
 
-    The level is exact for any statistic and any sample size: if both samples are of one
-    distribution, p ≤ α with a probability of at most α. Averages over pairs (`mmd`,
-    `polynomial_mmd`, `energy_distance`) take one matrix of the pooled sample and one matrix product
-    for all permutations; `sliced_wasserstein` sorts each direction once for all. Other statistics
-    are called once for each, always with the same random numbers of their own. The bandwidth of a
-    kernel that is not given is that of the pooled sample.
+    Each assigns the points anew to two samples of the same sizes. The level is exact for any
+    statistic and any sample size: if both samples are of one distribution, p ≤ α with a probability
+    of at most α. Averages over pairs (`mmd`, `polynomial_mmd`, `energy_distance`) take one matrix
+    of the pooled sample and one matrix product for all permutations; `sliced_wasserstein` sorts
+    each direction once for all. Other statistics are called once for each, always with the same
+    random numbers of their own. The bandwidth of a kernel that is not given is that of the pooled
+    sample.
 
     Args:
         x: A sample (n, *shape).
@@ -105,86 +109,79 @@ def two_sample_test(
     with seeded(x.device, seed), torch.no_grad():
         orders = torch.rand(permutations, count, device=x.device).argsort(1)
         orders = torch.cat([torch.arange(count, device=x.device)[None], orders])
-        values = _drawn(statistic, x, y, orders, progress)
-    observed, null = values[0], values[1:]
+        values = _permuted(statistic, x, y, orders, progress)
+    observed = values[0]
+    null = values[1:]
     # Equal values may differ in their last digits, by the order of summation.
-    reached = null >= observed - 1e-10 * values.abs().max()
-    return TwoSample(float(observed), (1 + int(reached.sum())) / (1 + permutations), null)
+    rounding = 1e-10 * values.abs().max()
+    reached = int((null >= observed - rounding).sum())
+    return TwoSample(float(observed), (1 + reached) / (1 + permutations), null)
 
 
-def _drawn(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:
-    """The statistic after each order of the pooled points, by the quickest way that there is for
-    it.
-    """
-    function, given = _unwrapped(statistic)
-    pooled, n = torch.cat([x, y]), len(x)
-    if (kernel := _kernel(statistic, x, y)) is not None:
-        return _at_once(kernel, pooled, orders, n)
+def _permuted(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:
+    """The statistic after each order of the pooled points, by the quickest way that it has."""
+    function, options = _function_and_options(statistic)
+    pooled = torch.cat([x, y])
+    n = len(x)
 
     def shown(parts: Iterable[Any], count: int) -> Iterable[Any]:
         return track(parts, "permuting", total=count, disable=not progress, transient=True)
 
-    if function in (sliced_wasserstein, squared_sliced_wasserstein) and given.keys() <= {
-        "projections",
-        "seed",
-    }:
-        return _sliced(pooled, shown(orders, len(orders)), n, **given)
-    if function in (frechet_distance, squared_frechet) and not given:
+    kernel = _kernel(function, options, x, y)
+    if kernel is not None:
+        return _pair_averages(kernel, pooled, orders, n)
+    if function in _SLICED and options.keys() <= {"projections", "seed"}:
+        return _sliced(pooled, shown(orders, len(orders)), n, **options)
+    if function in _FRECHET and not options:
         parts = list(blocks(len(orders), pooled.numel()))
-        at_once = torch.vmap(squared_frechet)
-        halves = (
-            (pooled[orders[part, :n]], pooled[orders[part, n:]])
-            for part in shown(parts, len(parts))
-        )
-        return torch.cat([at_once(*pair) for pair in halves])
+        return _frechet(pooled, orders, shown(parts, len(parts)), n)
     return _one_by_one(statistic, pooled, shown(orders, len(orders)), n)
 
 
-def _unwrapped(statistic: Any) -> tuple[Any, dict[str, Any]]:
+def _function_and_options(statistic: Any) -> tuple[Any, dict[str, Any]]:
     """A function and the options that a `functools.partial` gives it."""
     if isinstance(statistic, functools.partial) and not statistic.args:
         return statistic.func, statistic.keywords
     return statistic, {}
 
 
-def _kernel(statistic: Statistic, x: Tensor, y: Tensor) -> Kernel | None:
+def _kernel(function: Any, options: dict[str, Any], x: Tensor, y: Tensor) -> Kernel | None:
     """The kernel of an average over pairs; None of any other statistic."""
-    function, given = _unwrapped(statistic)
-    if function in (mmd, squared_mmd) and given.keys() <= {"kernel"}:
-        kernel = given.get("kernel")
-        return default_kernel(x, y) if kernel is None else kernel
-    if given:
+    if function in (mmd, squared_mmd) and options.keys() <= {"kernel"}:
+        kernel = options.get("kernel")
+        if kernel is None:
+            kernel = default_kernel(x, y)
+        return kernel
+    if options:
         return None
     if function in (energy_distance, squared_energy):
         return NegativeDistance()
-    return Polynomial() if function is polynomial_mmd else None
+    if function is polynomial_mmd:
+        return Polynomial()
+    return None
 
 
-def _at_once(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
-    """All U-statistics from 1ᵀK1 over the first sample, since K without its diagonal has the same
-    total in each.
+def _pair_averages(kernel: Kernel, pooled: Tensor, orders: Tensor, n: int) -> Tensor:
+    """All U-statistics from sums over the pairs that lie within the first sample, 1ᵀK1.
+
+    K, without its diagonal, has the same total in each.
     """
     m = len(pooled) - n
-    member = pooled.new_zeros(len(pooled), len(orders))
-    member.scatter_(0, orders[:, :n].T, 1.0)
-    inside, touched, total = (
-        member.new_zeros(len(orders)),
-        member.new_zeros(len(orders)),
-        pooled.new_zeros(()),
-    )
+    is_first = pooled.new_zeros(len(pooled), len(orders))
+    is_first.scatter_(0, orders[:, :n].T, 1.0)
+    within = pooled.new_zeros(len(orders))  # sums over pairs with both in the first sample
+    touched = pooled.new_zeros(len(orders))  # … over pairs (i, j) with i in the first sample
+    total = pooled.new_zeros(())
     for part in blocks(len(pooled), len(pooled)):
-        block = kernel(pooled[part], pooled).clone()
-        block.diagonal(part.start).zero_()
+        block = off_diagonal(kernel, pooled, part)
         rows = block.sum(1)
-        inside += (member[part] * (block @ member)).sum(0)
-        touched += rows @ member[part]
+        within += (is_first[part] * (block @ is_first)).sum(0)
+        touched += rows @ is_first[part]
         total = total + rows.sum()
-    across = touched - inside
-    return (
-        inside / (n * (n - 1))
-        + (total - 2 * touched + inside) / (m * (m - 1))
-        - 2 * across / (n * m)
-    )
+    across = touched - within
+    mean_within_first = within / (n * (n - 1))
+    mean_within_second = (total - 2 * touched + within) / (m * (m - 1))
+    return mean_within_first + mean_within_second - 2 * across / (n * m)
 
 
 def _sliced(
@@ -194,33 +191,45 @@ def _sliced(
     projections: int = 128,
     seed: int | None = None,
 ) -> Tensor:
-    """All from one sorting of the pooled points, of which those of either sample are in order as
-    well.
-    """
+    """All from one sorting of the pooled points: those of either sample are in order as well."""
     with seeded(pooled.device, seed):
         theta = directions(pooled, projections)
-    values, places = (t.T.contiguous() for t in (pooled @ theta).sort(0))
+    ascending = (pooled @ theta).sort(0)
+    values = ascending.values.T.contiguous()
+    places = ascending.indices.T.contiguous()
     found = []
     for order in orders:
-        member = torch.zeros_like(order, dtype=torch.bool).index_fill(0, order[:n], True)[places]
-        x, y = (values[chosen].view(projections, -1).T for chosen in (member, ~member))
+        is_first = torch.zeros_like(order, dtype=torch.bool)
+        is_first[order[:n]] = True
+        is_first = is_first[places]
+        x = values[is_first].view(projections, -1).T
+        y = values[~is_first].view(projections, -1).T
         found.append(squared_wasserstein(x, y).mean())
     return torch.stack(found)
 
 
+def _frechet(pooled: Tensor, orders: Tensor, parts: Iterable[slice], n: int) -> Tensor:
+    """All by vmap, as many permutations at a time as a block of `orders` holds."""
+    at_once = torch.vmap(squared_frechet)
+    found = []
+    for part in parts:
+        x = pooled[orders[part, :n]]
+        y = pooled[orders[part, n:]]
+        found.append(at_once(x, y))
+    return torch.cat(found)
+
+
 def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Iterable[Tensor], n: int) -> Tensor:
-    """Each with the same random numbers of its own, so that all are one function of the permuted
-    points.
-    """
+    """Each with the same random numbers of its own: one function of the permuted points."""
     seed = int(torch.randint(2**31, ()))
     values = []
     with forked(pooled.device, None):
         for order in orders:
             torch.manual_seed(seed)
-            value = statistic(pooled[order[:n]], pooled[order[n:]])
-            values.append(
-                torch.as_tensor(value.value if isinstance(value, Estimate) else value).double()
-            )
+            found = statistic(pooled[order[:n]], pooled[order[n:]])
+            if isinstance(found, Estimate):
+                found = found.value
+            values.append(torch.as_tensor(found).double())
     if any(v.numel() != 1 or not bool(torch.isfinite(v).all()) for v in values):
         raise ValueError(
             f"expected a statistic that is a finite number, got {values[0]}; see that it is defined"

@@ -19,11 +19,10 @@ from ppl_gen.inference.samples.vectors import Features, as_vectors
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Shares of points inside the balls of the other sample, with errors of points and balls, and
-    Wilson's intervals.
+    """Shares of points inside the balls of the other sample, with Wilson's intervals.
 
-    Intervals hold the expectation at these sizes: in larger samples balls are smaller, so that
-    numbers are comparable at equal sizes only.
+    Errors are those of points and balls. Intervals hold the expectation at these sizes: in larger
+    samples balls are smaller, so that numbers are comparable at equal sizes only.
 
     Attributes:
         precision: The share of the sample within a ball of the data: fidelity.
@@ -51,9 +50,9 @@ def precision_recall(
     splits: int = 30,
     seed: int | None = None,
 ) -> PrecisionRecall:
-    """Precision, recall, density and coverage under balls B_k(xᵢ) that reach to the k-th nearest
-    point of their own sample.
+    """Precision, recall, density and coverage of a sample, by its neighbours among the data.
 
+    Around each point lies a ball B_k that reaches to the k-th nearest point of its own sample:
     precision = (1/M) Σⱼ 1[yⱼ ∈ ∪ᵢ B_k(xᵢ)] and recall the other way round, density = (1/kM) Σⱼ Σᵢ
     1[yⱼ ∈ B_k(xᵢ)], and coverage = (1/N) Σᵢ 1[∃j: yⱼ ∈ B_k(xᵢ)], for data xᵢ and sample yⱼ. Where
     both are of one distribution the expected density is 1, the expected coverage 1 − Πₗ₌₁ᵏ (N − l)
@@ -69,7 +68,7 @@ def precision_recall(
         k: Which neighbour a ball reaches to.
         features: From (N, *shape) to (N, D); None takes the flattened data.
         splits: How many splits; the error has a relative error of about 1 / √(2 splits).
-        seed: Seeds them and leaves the global generator as it was.
+        seed: Seeds the splits and leaves the global generator as it was.
 
     Raises:
         ValueError: If k or splits is below 1, there are fewer than 2k + 2 points, shapes differ, or
@@ -83,38 +82,48 @@ def precision_recall(
     if min(k, splits) < 1:
         raise ValueError(f"expected k and splits of at least 1, got {k} and {splits}")
     y, x = as_vectors(sample, data, features, least=2 * k + 2)
-    values, halves = _counted(y, x, k), []
+    values = _counted(y, x, k)
+    halves = []
     with seeded(x.device, seed):
         for _ in range(splits):
-            ys, xs = (t[torch.randperm(len(t), device=t.device)].tensor_split(2) for t in (y, x))
-            halves.append(torch.stack([_counted(*pair, k) for pair in zip(ys, xs, strict=True)]))
-    errors = torch.stack(halves).diff(dim=1).square().mean((0, 1)).sqrt() / 2
-    (precision, recall, density, coverage), n = zip(values, errors, strict=True), len(x)
+            first_y, second_y = _split(y)
+            first_x, second_x = _split(x)
+            pair = [_counted(first_y, first_x, k), _counted(second_y, second_x, k)]
+            halves.append(torch.stack(pair))
+    differences = torch.stack(halves).diff(dim=1)
+    errors = differences.square().mean((0, 1)).sqrt() / 2
+    precision, recall, density, coverage = zip(values, errors, strict=True)
     return PrecisionRecall(
         Share(*precision, count=len(y)),
-        Share(*recall, count=n),
+        Share(*recall, count=len(x)),
         Estimate(*density),
-        Share(*coverage, count=n),
+        Share(*coverage, count=len(x)),
     )
+
+
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    """Two halves of points (n, D), at random."""
+    return x[torch.randperm(len(x), device=x.device)].tensor_split(2)
 
 
 def _counted(y: Tensor, x: Tensor, k: int) -> Tensor:
-    """The four numbers, (4,)."""
-    reach_x, reach_y = _reach(x, k), _reach(y, k)
-    around, inside, covered = x.new_zeros(len(y)), [], []
+    """Precision, recall, density and coverage of a sample y of data x, (4,)."""
+    reach_x = _reach(x, k)
+    reach_y = _reach(y, k)
+    balls_around_y = x.new_zeros(len(y))
+    is_x_near_y = []
+    is_ball_filled = []
     for part in blocks(len(x), len(y)):
         squares = squared_distances(x[part], y)
-        in_x = squares <= reach_x[part, None]
-        around += in_x.sum(0)
-        covered.append(in_x.any(1))
-        inside.append((squares <= reach_y).any(1))
-    counts = (
-        (around > 0).double(),
-        torch.cat(inside).double(),
-        around / k,
-        torch.cat(covered).double(),
-    )
-    return torch.stack([c.mean() for c in counts])
+        is_in_ball = squares <= reach_x[part, None]
+        balls_around_y += is_in_ball.sum(0)
+        is_ball_filled.append(is_in_ball.any(1))
+        is_x_near_y.append((squares <= reach_y).any(1))
+    precision = (balls_around_y > 0).double().mean()
+    recall = torch.cat(is_x_near_y).double().mean()
+    density = (balls_around_y / k).mean()
+    coverage = torch.cat(is_ball_filled).double().mean()
+    return torch.stack([precision, recall, density, coverage])
 
 
 def _reach(x: Tensor, k: int) -> Tensor:

@@ -40,28 +40,27 @@ def as_vectors(
         raise ValueError(
             f"expected at least {least} points in each sample, got {len(x)} and {len(y)}; draw more"
         )
-    _expect_finite("samples", x, y)
-    with evaluating(features):
-        vectors = [t if features is None else features(t) for t in (x, y)]
-    for sample, v in zip((x, y), vectors, strict=True):
-        if v.shape[:1] != sample.shape[:1]:
-            raise ValueError(
-                f"expected features of shape ({len(sample)}, D), one row for each point, got "
-                f"{tuple(v.shape)}"
-            )
-    _expect_finite("features", *vectors)
-    first, second = (v.detach().reshape(len(v), -1).double() for v in vectors)
-    return first, second
+    _expect_finite_points("samples", x, y)
+    if features is not None:
+        with evaluating(features):
+            of_x = features(x)
+            of_y = features(y)
+        _expect_row_for_each(of_x, x)
+        _expect_row_for_each(of_y, y)
+        _expect_finite_points("features", of_x, of_y)
+        return _flattened(of_x), _flattened(of_y)
+    return _flattened(x), _flattened(y)
+
+
+def _flattened(x: Tensor) -> Tensor:
+    return x.detach().reshape(len(x), -1).double()
 
 
 def expect_permutations(count: int) -> None:
-    """Says when there are too few permutations for a p-value of 0.05.
+    """Raises ValueError if there are too few permutations for a p-value of 0.05.
 
     Args:
-        count: Their number.
-
-    Raises:
-        ValueError: If it is below 19.
+        count: Their number; the least is 19.
     """
     if count < _FEWEST:
         raise ValueError(
@@ -69,8 +68,21 @@ def expect_permutations(count: int) -> None:
         )
 
 
-def _expect_finite(what: str, *tensors: Tensor) -> None:
-    if bad := sum(int((~torch.isfinite(t)).reshape(len(t), -1).any(1).sum()) for t in tensors):
+def _expect_row_for_each(vectors: Tensor, sample: Tensor) -> None:
+    if vectors.shape[:1] != sample.shape[:1]:
+        raise ValueError(
+            f"expected features of shape ({len(sample)}, D), one row for each point, got "
+            f"{tuple(vectors.shape)}"
+        )
+
+
+def _expect_finite_points(what: str, *samples: Tensor) -> None:
+    """Raises ValueError, with the number of points to remove, if any is not finite."""
+    bad = 0
+    for sample in samples:
+        is_bad = ~torch.isfinite(sample).reshape(len(sample), -1)
+        bad += int(is_bad.any(1).sum())
+    if bad:
         raise ValueError(
             f"expected finite {what}, got NaN or infinite values in {bad} points; remove them"
         )

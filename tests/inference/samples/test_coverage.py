@@ -49,7 +49,7 @@ class TestKnown:
     def test_blocks_do_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         y, x = torch.randn(30, 2), torch.randn(40, 2)
         whole = precision_recall(y, x, seed=0)
-        monkeypatch.setattr("ppl_gen.inference.samples.kernels._PAIRS", 200)
+        monkeypatch.setattr("ppl_gen.memory.KERNEL_VALUES", 200)
         assert str(precision_recall(y, x, seed=0)) == str(whole)
 
 

@@ -271,7 +271,7 @@ class TestErrors:
     def test_blocks_do_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         x, y = torch.randn(50, 3), torch.randn(41, 3)
         whole = mmd(x, y)
-        monkeypatch.setattr("ppl_gen.inference.samples.kernels._PAIRS", 300)
+        monkeypatch.setattr("ppl_gen.memory.KERNEL_VALUES", 300)
         cut = mmd(x, y)
         torch.testing.assert_close(
             [cut.value, cut.standard_error], [whole.value, whole.standard_error]

@@ -93,7 +93,7 @@ class TestPermutations:
         self, fast: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         x, y = torch.randn(12, 3), torch.randn(9, 3) + 0.3
-        monkeypatch.setattr("ppl_gen.inference.samples.kernels._PAIRS", 100)
+        monkeypatch.setattr("ppl_gen.memory.KERNEL_VALUES", 100)
         first, second = (two_sample_test(x, y, s, permutations=30, seed=4) for s in (fast, slow))
         torch.testing.assert_close(first.null, second.null)
         assert first.statistic == pytest.approx(second.statistic)
