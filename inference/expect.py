@@ -40,11 +40,11 @@ def expect_level(level: float) -> None:
         raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
 
 
-def expect_target_accept(target_accept: float) -> None:
+def expect_target_accept(target_accept: float, usual: float = 0.8) -> None:
     """Raises ValueError unless the acceptance probability to adapt to lies between 0 and 1."""
     if not 0 < target_accept < 1:
         raise ValueError(
-            f"expected target_accept between 0 and 1, got {target_accept}; 0.8 is usual"
+            f"expected target_accept between 0 and 1, got {target_accept}; {usual} is usual"
         )
 
 

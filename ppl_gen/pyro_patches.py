@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "blend",
     "drawing",
+    "energy_at_draw",
     "forget_unconstrained",
     "global_norm",
     "held_tensors",
@@ -17,6 +18,7 @@ __all__ = [
     "make_fx",
     "mark_as_stepped",
     "masks_out",
+    "mean_acceptance",
     "set_up",
     "step_hooks",
     "tracing",
@@ -31,6 +33,7 @@ from unittest.mock import patch
 
 import pyro
 import torch
+from pyro.infer import NUTS
 from pyro.infer.autoguide import AutoGuide, AutoNormal
 from pyro.infer.util import torch_item
 from pyro.poutine.enum_messenger import EnumMessenger
@@ -59,6 +62,17 @@ def set_up(guide: AutoGuide, *args: Any) -> None:
 def location_and_scale(guide: AutoNormal, name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a site, unconstrained, under an AutoNormal."""
     return guide._get_loc_and_scale(name)
+
+
+def mean_acceptance(kernel: NUTS) -> float:
+    """The mean acceptance probability of a kernel's transitions, begun anew after warm-up."""
+    return kernel._mean_accept_prob
+
+
+def energy_at_draw(kernel: NUTS) -> Tensor:
+    """The potential at the latest draw of a kernel, which it keeps for the next transition."""
+    _, energy, _ = kernel._fetch_from_cache()
+    return energy
 
 
 def masks_out(fn: Any) -> bool:

@@ -11,36 +11,28 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from rich import progress as bars
+from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.inference.mcmc.diagnostics import (
-    Statistic,
-    by_coordinate,
-    constant,
-    one_by_one,
-    quantile,
-)
+from ppl_gen.inference.mcmc import diagnostics
 
 if TYPE_CHECKING:
     import pandas
 
-# Numbers that are held as float64 at once while coordinates are gone through.
 _TAILS = (0.05, 0.95)
 
 
 class Progress(NamedTuple):
-    """Where a sampler is, said about every twentieth of the way.
+    """Where a sampler is, reported about every twentieth of the way.
 
     Attributes:
         phase: What the last transition was for.
         done: Transitions so far, those of warm-up included.
         total: All that were asked for. A sampler that runs chain after chain counts those of all
             chains.
-        acceptance: Mean acceptance probability of the present phase.
+        acceptance: Mean acceptance probability of the present phase, 0 to 1.
         divergences: Divergent transitions so far, without those of warm-up.
         r_hat: The largest R̂ so far, where it is cheap to have.
     """
@@ -57,16 +49,20 @@ class Progress(NamedTuple):
 def reporting(
     on_draw: Callable[[Progress], Any] | None, progress: bool
 ) -> Iterator[Callable[[Progress], None]]:
-    """What a sampler calls with its progress: the user's callback, after a bar if one is asked for."""
-    with bars.Progress(transient=True, disable=not progress) as bar:
+    """Gives the function that a sampler calls with its progress.
+
+    Args:
+        on_draw: The user's callback, called after the bar has moved.
+        progress: Whether to show a bar.
+    """
+    with ProgressBar(transient=True, disable=not progress) as bar:
         task = bar.add_task("preparing", total=None)
 
         def report(now: Progress) -> None:
-            quality = f"acceptance {now.acceptance:.2f}, {now.divergences} divergences"
-            quality += "" if now.r_hat is None else f", R̂ {now.r_hat:.2f}"
-            bar.update(
-                task, completed=now.done, total=now.total, description=f"{now.phase}: {quality}"
-            )
+            words = f"{now.phase}: acceptance {now.acceptance:.2f}, {now.divergences} divergences"
+            if now.r_hat is not None:
+                words += f", R̂ {now.r_hat:.2f}"
+            bar.update(task, completed=now.done, total=now.total, description=words)
             if on_draw is not None:
                 on_draw(now)
 
@@ -130,78 +126,80 @@ class Draws:
         """The number of divergent transitions."""
         return int(self.divergent.sum())
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was stopped before its end; a remark says how far it came."""
+        return any(remark.startswith("interrupted") for remark in self.remarks)
+
     @cached_property
     def mean(self) -> dict[str, Tensor]:
         """(1/S) Σₛ zₛ over all chains and draws."""
-        return self._every(lambda z: z.mean((1, 2)))
+        return self._by_site(diagnostics.mean)
 
     @cached_property
     def sd(self) -> dict[str, Tensor]:
         """√(Σₛ (zₛ − z̄)² / (S − 1)) over all chains and draws; NaN for a single draw."""
-        return self._every(
-            lambda z: z.std((1, 2), ddof=1) if z[0].size > 1 else np.full(len(z), np.nan)
-        )
+        return self._by_site(diagnostics.sd)
 
     @cached_property
     def r_hat(self) -> dict[str, Tensor]:
-        """R̂ = √(variance of all draws / variance within half chains), of their normal scores: the
-        larger of bulk and tails.
-        """
-        import arviz
+        """R̂ = √(variance of all draws / variance within half chains), of their normal scores.
 
-        return self._every(one_by_one(arviz.rhat, least=4 if self.chains > 1 else math.inf))
+        The larger of those of bulk and tails; see `diagnostics.r_hat`.
+        """
+        return self._by_site(diagnostics.r_hat)
 
     @cached_property
     def ess(self) -> dict[str, Tensor]:
-        """The effective sample size of the bulk: how many independent draws would place the middle
-        as well.
-        """
-        import arviz
+        """The effective sample size of the bulk.
 
-        return self._every(one_by_one(arviz.ess, method="bulk"))
+        So many independent draws would place the middle of the posterior as well.
+        """
+        return self._by_site(diagnostics.ess_bulk)
 
     @cached_property
     def ess_tail(self) -> dict[str, Tensor]:
-        """The effective sample size of the tails: the smaller of those of the 5 % and the 95 %
-        quantile.
-        """
-        import arviz
-
-        return self._every(one_by_one(arviz.ess, method="tail", prob=_TAILS))
+        """The effective sample size of the tails, the smaller one of the 5 % and 95 % quantiles."""
+        return self._by_site(partial(diagnostics.ess_tail, tails=_TAILS))
 
     @cached_property
     def mcse(self) -> dict[str, Tensor]:
         """The Monte Carlo standard error of the mean, sd / √ESS."""
-        import arviz
-
-        return self._every(one_by_one(arviz.mcse, method="mean"))
+        return self._by_site(diagnostics.mcse_mean)
 
     @cached_property
     def mcse_sd(self) -> dict[str, Tensor]:
         """The Monte Carlo standard error of the standard deviation."""
-        import arviz
-
-        return self._every(one_by_one(arviz.mcse, method="sd"))
+        return self._by_site(diagnostics.mcse_sd)
 
     @cached_property
     def max_r_hat(self) -> float:
-        """The largest R̂. Constant coordinates are left out, others without an R̂ are not: NaN if
-        there is one, or none left.
+        """The largest R̂.
+
+        Constant coordinates are left out, others without an R̂ are not: NaN if there is one, or if
+        no coordinate is left.
         """
-        values = self._moving(self.r_hat)
-        return float(values.max()) if values.numel() else math.nan
+        values = self._of_moving_coordinates(self.r_hat)
+        if not values.numel():
+            return math.nan
+        return float(values.max())
 
     @cached_property
     def min_ess(self) -> float:
-        """The smallest effective sample size of the bulk, of the coordinates that `max_r_hat` looks
-        at.
+        """The smallest effective sample size of the bulk.
+
+        Constant coordinates are left out, others without a size are not: NaN if there is one, or if
+        no coordinate is left.
         """
-        values = self._moving(self.ess)
-        return float(values.min()) if values.numel() else math.nan
+        values = self._of_moving_coordinates(self.ess)
+        if not values.numel():
+            return math.nan
+        return float(values.min())
 
     def summary(self) -> pandas.DataFrame:
-        """A row for each coordinate, named like "theta[0]", with the same columns under every
-        version of ArviZ.
+        """A row for each coordinate, named like "theta[0]".
+
+        The columns are the same under every version of ArviZ.
 
         Returns:
             mean and sd; the central 90 % interval, eti_5% to eti_95%; their Monte Carlo errors
@@ -209,41 +207,42 @@ class Draws:
         """
         import pandas
 
-        ends = [self._every(partial(quantile, p)) for p in _TAILS]
+        low, high = _TAILS
         columns = {
             "mean": self.mean,
             "sd": self.sd,
-            "eti_5%": ends[0],
-            "eti_95%": ends[1],
+            "eti_5%": self._by_site(partial(diagnostics.quantile, p=low)),
+            "eti_95%": self._by_site(partial(diagnostics.quantile, p=high)),
             "mcse_mean": self.mcse,
             "mcse_sd": self.mcse_sd,
             "ess_bulk": self.ess,
             "ess_tail": self.ess_tail,
             "r_hat": self.r_hat,
         }
-        rows = [
-            row
-            for name, value in self.samples.items()
-            for row in coordinates(name, value.shape[2:])
-        ]
-        flat = {
-            label: torch.cat([by_site[n].flatten() for n in self.samples]).numpy()
-            for label, by_site in columns.items()
-        }
-        return pandas.DataFrame(flat, index=rows)
+        rows: list[str] = []
+        for name, value in self.samples.items():
+            rows.extend(coordinates(name, value.shape[2:]))
+        table = pandas.DataFrame(index=rows)
+        for label, by_site in columns.items():
+            table[label] = torch.cat([value.flatten() for value in by_site.values()]).numpy()
+        return table
 
     def __repr__(self) -> str:
-        sites = ", ".join(
-            f"{name} {tuple(value.shape[2:])}" for name, value in self.samples.items()
+        sites = ", ".join([f"{n} {tuple(z.shape[2:])}" for n, z in self.samples.items()])
+        words = (
+            f"{self.chains} × {self.draws} draws of {sites}; {self.divergences} divergences, "
+            f"{self.seconds:.1f} s"
         )
-        count = f"{self.chains} × {self.draws} draws of {sites}; {self.divergences} divergences, {self.seconds:.1f} s"
-        return f"Draws({': '.join(filter(None, (self.sampler, count)))}{''.join(f'; {r}' for r in self.remarks)})"
+        if self.sampler:
+            words = f"{self.sampler}: {words}"
+        return f"Draws({'; '.join([words, *self.remarks])})"
 
-    def _every(self, statistic: Statistic) -> dict[str, Tensor]:
-        """A statistic of each coordinate, given draws of shape (coordinates, chains, draws)."""
-        return {name: by_coordinate(value, statistic) for name, value in self.samples.items()}
+    def _by_site(self, diagnostic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        return {name: diagnostic(value) for name, value in self.samples.items()}
 
-    def _moving(self, by_site: dict[str, Tensor]) -> Tensor:
-        """The values of all coordinates that are not constant."""
-        constants = self._every(constant)
-        return torch.cat([by_site[name][constants[name] == 0] for name in self.samples])
+    def _of_moving_coordinates(self, by_site: dict[str, Tensor]) -> Tensor:
+        """The values of all coordinates that are not constant, one after the other."""
+        moving = []
+        for name, value in self.samples.items():
+            moving.append(by_site[name][diagnostics.constant(value) == 0])
+        return torch.cat(moving)

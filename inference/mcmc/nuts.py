@@ -15,9 +15,11 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, seeded, store_kept
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc.diagnostics import stuck_chains
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
+from ppl_gen.pyro_patches import energy_at_draw, mean_acceptance
 
 
 def nuts(
@@ -32,12 +34,12 @@ def nuts(
     max_tree_depth: int = 10,
     on_draw: Callable[[Progress], Any] | None = None,
 ) -> Draws:
-    """z ~ p(z | x) by the no-U-turn sampler of `pyro.infer.NUTS`, on the unconstrained scale, with
-    a diagonal mass matrix.
+    """z ~ p(z | x) by the no-U-turn sampler of `pyro.infer.NUTS`, with a diagonal mass matrix.
 
-    Chains run one after the other in this process, each from a start of its own, uniform on [−2, 2]
-    and warmed up by itself. Ctrl-C ends the run and returns the draws so far: of the chains that
-    have been begun as many, cut to one length, as leave the most draws.
+    It moves on the unconstrained scale. Chains run one after the other in this process, each from a
+    start of its own, uniform on [−2, 2], and warmed up by itself. Ctrl-C ends the run and returns
+    the draws so far: of the chains that were begun as many, cut to one length, as leave the most
+    draws.
 
     Args:
         model: Any Pyro program with continuous latents; discrete ones of finite support are summed
@@ -59,8 +61,8 @@ def nuts(
         target_accept and max_tree_depth. The global param store is left as it was found.
 
     Raises:
-        ValueError: If a number is out of range, or as
-            `ppl_gen.inference.latents.potential.Potential` says.
+        ValueError: If a number is out of range, an argument is not finite, or the program has no
+            continuous latents, discrete ones that cannot be summed out, or sites that come and go.
         KeyboardInterrupt: If there was no draw yet.
 
     Reference:
@@ -68,43 +70,47 @@ def nuts(
         introduction to HMC, appendix A.
     """
     expect_counts(draws=draws, warmup=warmup, chains=chains, max_tree_depth=max_tree_depth)
-    if not 0 < target_accept < 1:
-        raise ValueError(
-            f"expected target_accept between 0 and 1, got {target_accept}; 0.8 is usual"
-        )
+    expect_target_accept(target_accept)
     device = device_of(None, args)
+    begun: list[_Chain] = []
+    remarks: list[str] = []
     with store_kept(), seeded(device, seed), evaluating(model):
         began = perf_counter()
         potential = Potential(model, args)
         starts = potential.starts(chains)
         prepared = perf_counter()
-        begun: list[_Chain] = []
-        remarks: list[str] = []
         try:
-            with torch.enable_grad(), reporting(on_draw, progress) as report:
-                schedule = _Schedule(warmup, draws, chains, report)
+            with torch.enable_grad(), reporting(on_draw, progress) as tell:
+                run = _Run(warmup, draws, chains, tell)
                 for start in starts:
-                    begun.append(_Chain(potential, start[0], warmup, target_accept, max_tree_depth))
-                    schedule.run(begun)
+                    chain = _Chain(potential, start[0], warmup, target_accept, max_tree_depth)
+                    begun.append(chain)
+                    run.whole(chain)
         except KeyboardInterrupt:
             if not any(chain.draws for chain in begun):
                 raise
             begun, remark = _cut(begun, draws, chains)
             remarks.append(remark)
-        seconds = perf_counter() - prepared
-        settings = {
-            "warmup": warmup,
-            "target_accept": target_accept,
-            "max_tree_depth": max_tree_depth,
-        }
-        result = _collected(potential, begun, settings, remarks, seconds, prepared - began)
+        sampled = perf_counter()
+        result = _collected(
+            potential,
+            begun,
+            asked={
+                "warmup": warmup,
+                "target_accept": target_accept,
+                "max_tree_depth": max_tree_depth,
+            },
+            remarks=remarks,
+            seconds=sampled - prepared,
+            preparation_seconds=prepared - began,
+        )
     for remark in result.remarks:
         warnings.warn(remark, RuntimeWarning, stacklevel=2)
     return result
 
 
 class _Draw(NamedTuple):
-    """One transition: where to, what the potential is there, and how it went."""
+    """One transition: where it led to, the potential there, and how it went."""
 
     q: Tensor
     energy: Tensor
@@ -125,11 +131,14 @@ class _Chain:
         max_tree_depth: int,
     ) -> None:
         self.draws: list[_Draw] = []
-        self.steps, self.warmup, self.leapfrogs = 0, warmup, 0
+        self.divergences = 0
+        self._warmup = warmup
+        self._transitions = 0
+        self._leapfrogs = 0
         tensors = potential.tensors
 
         def energy(at: dict[str, Tensor]) -> Tensor:
-            self.leapfrogs += 1
+            self._leapfrogs += 1
             return potential.energy(at["q"][None], *tensors)[0]
 
         self.kernel = NUTS(
@@ -137,113 +146,154 @@ class _Chain:
         )
         self.kernel.initial_params = {"q": start}
         self.kernel.setup(warmup)
-        self.at = self.kernel.initial_params
+        self._at = self.kernel.initial_params
 
     def step(self) -> float:
         """One transition, its draw kept after warm-up; returns its acceptance probability."""
-        kernel, before, mean = self.kernel, self.leapfrogs, self.kernel._mean_accept_prob
-        self.at = kernel.sample(self.at)
-        self.steps += 1
-        count = self.steps - self.warmup if self.steps > self.warmup else self.steps
-        # The kernel only keeps a running mean, begun anew after warm-up; the newest term of it is
-        # what it changed by.
-        previous = 0.0 if count == 1 else mean
-        acceptance = previous + count * (kernel._mean_accept_prob - previous)
-        if self.steps > self.warmup:
-            divergent = self.steps - self.warmup - 1 in kernel.diagnostics()["divergences"][-1:]
-            _, energy, _ = kernel._fetch_from_cache()
-            self.draws.append(
-                _Draw(
-                    self.at["q"].detach(),
-                    energy.detach(),
-                    divergent,
-                    acceptance,
-                    self.leapfrogs - before,
-                )
-            )
+        leapfrogs_before = self._leapfrogs
+        mean_before = mean_acceptance(self.kernel)
+        self._at = self.kernel.sample(self._at)
+        self._transitions += 1
+        drawn = self._transitions - self._warmup
+        if drawn <= 0:
+            return self._newest_acceptance(mean_before, self._transitions)
+        acceptance = self._newest_acceptance(mean_before, drawn)
+        divergent = drawn - 1 in self.kernel.diagnostics()["divergences"][-1:]
+        self.divergences += divergent
+        draw = _Draw(
+            q=self._at["q"].detach(),
+            energy=energy_at_draw(self.kernel).detach(),
+            divergent=divergent,
+            acceptance=acceptance,
+            leapfrogs=self._leapfrogs - leapfrogs_before,
+        )
+        self.draws.append(draw)
         return acceptance
 
+    def _newest_acceptance(self, mean_before: float, count: int) -> float:
+        """The newest term of the kernel's running mean, the only thing that it keeps of them.
 
-class _Schedule:
-    """The order of warm-up and draws, and the reports about every twentieth of the whole."""
+        Args:
+            mean_before: The running mean before the transition.
+            count: How many terms the mean has now; it begins anew after warm-up.
+        """
+        if count == 1:
+            mean_before = 0.0
+        return mean_before + count * (mean_acceptance(self.kernel) - mean_before)
+
+
+class _Run:
+    """One chain after the other, with reports about every twentieth of the whole."""
 
     def __init__(
-        self, warmup: int, draws: int, chains: int, report: Callable[[Progress], None]
+        self, warmup: int, draws: int, chains: int, tell: Callable[[Progress], None]
     ) -> None:
-        self.warmup, self.each, self.report = warmup, warmup + draws, report
-        self.total = chains * self.each
-        self.done = 0
+        self._warmup = warmup
+        self._draws = draws
+        self._total = chains * (warmup + draws)
+        self._tell = tell
+        self._done = 0
+        self._earlier_divergences = 0
 
-    def run(self, chains: list[_Chain]) -> None:
-        """The whole of the last chain."""
-        sums = {"warmup": 0.0, "draws": 0.0}
-        for i in range(self.each):
-            phase: Literal["warmup", "draws"] = "warmup" if i < self.warmup else "draws"
-            first = 0 if i < self.warmup else self.warmup
-            sums[phase] += chains[-1].step()
-            self.done += 1
-            if self.done % max(1, self.total // 20) == 0 or self.done == self.total:
-                divergences = sum(d.divergent for chain in chains for d in chain.draws)
-                self.report(
-                    Progress(
-                        phase, self.done, self.total, sums[phase] / (i + 1 - first), divergences
-                    )
-                )
+    def whole(self, chain: _Chain) -> None:
+        """Warm-up and draws of a chain."""
+        total = 0.0
+        for count in range(1, self._warmup + 1):
+            total += chain.step()
+            self._report("warmup", total / count, chain)
+        total = 0.0
+        for count in range(1, self._draws + 1):
+            total += chain.step()
+            self._report("draws", total / count, chain)
+        self._earlier_divergences += chain.divergences
+
+    def _report(self, phase: Literal["warmup", "draws"], acceptance: float, chain: _Chain) -> None:
+        self._done += 1
+        if self._done % max(1, self._total // 20) != 0 and self._done != self._total:
+            return
+        now = Progress(
+            phase=phase,
+            done=self._done,
+            total=self._total,
+            acceptance=acceptance,
+            divergences=self._earlier_divergences + chain.divergences,
+        )
+        self._tell(now)
 
 
 def _cut(begun: list[_Chain], draws: int, chains: int) -> tuple[list[_Chain], str]:
-    """As many of the longest chains, all cut to the shortest of them, as leave the most draws; and
-    what to say of it.
+    """Cuts chains to one length: as many of the longest as leave the most draws.
+
+    Args:
+        begun: The chains that were begun before an interrupt.
+        draws: The number of draws of each chain that were asked for.
+        chains: The number of chains that was asked for.
+
+    Returns:
+        The chains that are kept, in their order, and what to say of it.
     """
-    longest = sorted(begun, key=lambda chain: -len(chain.draws))
-    count = max(range(1, len(begun) + 1), key=lambda n: (n * len(longest[n - 1].draws), n))
-    length = len(longest[count - 1].draws)
+    lengths = sorted([len(chain.draws) for chain in begun], reverse=True)
+    count = max(range(1, len(begun) + 1), key=lambda n: (n * lengths[n - 1], n))
+    length = lengths[count - 1]
     kept = [chain for chain in begun if len(chain.draws) >= length][:count]
-    lost = sum(len(chain.draws) for chain in begun) - count * length
+    remark = f"interrupted: {count} × {length} draws of {chains} × {draws}"
+    lost = sum(lengths) - count * length
+    if lost:
+        remark += f", {lost} cut off"
     for chain in kept:
         del chain.draws[length:]
-    return kept, f"interrupted: {count} × {length} draws of {chains} × {draws}" + (
-        f", {lost} cut off" if lost else ""
-    )
+    return kept, remark
 
 
 def _collected(
     potential: Potential,
     chains: list[_Chain],
-    settings: dict[str, float],
+    *,
+    asked: dict[str, float],
     remarks: list[str],
     seconds: float,
     preparation_seconds: float,
 ) -> Draws:
-    def gather(read: Callable[[_Draw], Any]) -> Tensor:
-        return torch.stack(
-            [torch.stack([torch.as_tensor(read(d)) for d in chain.draws]) for chain in chains]
-        )
+    """The draws of each site, in its support.
 
-    q = gather(lambda d: d.q)
+    Args:
+        potential: What was sampled.
+        chains: The chains, all of one length.
+        asked: Settings that were asked for.
+        remarks: What went wrong so far.
+        seconds: Wall time of warm-up and draws.
+        preparation_seconds: Wall time of tracing.
+    """
+    q = _gathered(chains, lambda draw: draw.q)
     values = potential.constrain(q.reshape(-1, 1, q.shape[-1]))
-    still = [i for i, chain in enumerate(q) if len(chain) > 1 and bool((chain == chain[0]).all())]
-    if still:
+    if stuck := stuck_chains(q[:, :, None]):
+        plural = "s" * (len(stuck) > 1)
         remarks.append(
-            f"chain{'s' * (len(still) > 1)} {', '.join(map(str, still))} never moved: every "
-            "proposal was refused; warm up longer, or rescale the model"
+            f"chain{plural} {', '.join(map(str, stuck))} never moved: every proposal was refused; "
+            "warm up longer, or rescale the model"
         )
     steps = [float(chain.kernel.step_size) for chain in chains]
-    found = {
-        "step_size": math.fsum(steps) / len(steps),
-        "leapfrogs": float(gather(lambda d: float(d.leapfrogs)).mean()),
-    }
+    leapfrogs = _gathered(chains, lambda draw: float(draw.leapfrogs))
+    found = {"step_size": math.fsum(steps) / len(steps), "leapfrogs": float(leapfrogs.mean())}
     return Draws(
         samples={
             name: value.reshape(*q.shape[:2], *value.shape[1:]) for name, value in values.items()
         },
-        log_density=-gather(lambda d: d.energy),
-        divergent=gather(lambda d: d.divergent).to(q.device),
-        acceptance=gather(lambda d: d.acceptance).to(q.device),
+        log_density=-_gathered(chains, lambda draw: draw.energy),
+        divergent=_gathered(chains, lambda draw: draw.divergent).to(q.device),
+        acceptance=_gathered(chains, lambda draw: draw.acceptance).to(q.device),
         seconds=seconds,
         preparation_seconds=preparation_seconds,
         dims=potential.dims,
         sampler="nuts",
-        settings=found | settings,
+        settings=found | asked,
         remarks=tuple(remarks),
     )
+
+
+def _gathered(chains: list[_Chain], read: Callable[[_Draw], Any]) -> Tensor:
+    """What is read off each draw, a tensor or a number: (chains, draws, *shape)."""
+    rows = []
+    for chain in chains:
+        rows.append(torch.stack([torch.as_tensor(read(draw)) for draw in chain.draws]))
+    return torch.stack(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +15,11 @@ from torch import Tensor
 
 from ppl_gen.inference import Draws, hmc
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc import moves
 from ppl_gen.inference.mcmc.draws import Progress
+from ppl_gen.inference.mcmc.leapfrog import accept_step
 from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
-
-hmc_module = importlib.import_module(
-    "ppl_gen.inference.mcmc.hmc"
-)  # the package has the function under this name
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -38,7 +35,7 @@ def test_moments_agree_with_the_reference(name: str) -> None:
 
 def always(*inputs: Tensor) -> tuple[Tensor, ...]:
     """An accept step that takes every proposal that is finite."""
-    rest = finish(*inputs)[3:]
+    rest = accept_step(*inputs)[3:]
     return (torch.where(inputs[4].isfinite(), inputs[4], inputs[0]), *inputs[5:7], *rest)
 
 
@@ -46,10 +43,7 @@ def without_kinetic_energy(*inputs: Tensor) -> tuple[Tensor, ...]:
     """An accept step that forgets the momenta."""
     rest = list(inputs)
     rest[3], rest[7] = torch.zeros_like(rest[3]), torch.zeros_like(rest[7])
-    return finish(*rest)
-
-
-finish = hmc_module.finish
+    return accept_step(*rest)
 
 
 @pytest.mark.parametrize("broken", [always, without_kinetic_energy])
@@ -59,8 +53,8 @@ def test_a_broken_accept_step_fails_the_law(
     posterior = toy.LinearRegression.simulated(60, 3)
     options = {"draws": 300, "warmup": 200, "trajectory": 2.0, "engine": "fx", "seed": 1}
     check_draws("linear regression", posterior, hmc(posterior.model, *posterior.data, **options))
-    monkeypatch.setattr(hmc_module, "finish", broken)
-    monkeypatch.setattr(hmc_module, "LONGEST", 4)  # step sizes may shrink to nothing
+    monkeypatch.setattr(moves, "accept_step", broken)
+    monkeypatch.setattr(moves, "LONGEST", 4)  # step sizes may shrink to nothing
     posterior = toy.LinearRegression.simulated(60, 3)
     draws = hmc(posterior.model, *posterior.data, **options)
     with pytest.raises(AssertionError, match=r"standard errors off|R̂"):
@@ -320,9 +314,9 @@ def test_chains_that_never_move_are_reported(monkeypatch: pytest.MonkeyPatch) ->
     def freezing(*inputs: Tensor) -> tuple[Tensor, ...]:
         log_u = inputs[8].clone()
         log_u[2] = torch.inf
-        return finish(*inputs[:8], log_u, inputs[9])
+        return accept_step(*inputs[:8], log_u, inputs[9])
 
-    monkeypatch.setattr(hmc_module, "finish", freezing)
+    monkeypatch.setattr(moves, "accept_step", freezing)
     draws = hmc(toy.Banana().model, draws=20, warmup=20, chains=4, seed=0, engine="eager")
     assert any("chains that never moved: 2;" in remark for remark in draws.remarks)
 
@@ -350,7 +344,7 @@ def test_a_failing_decomposition_is_a_divergence_of_its_chain(
         covariance = torch.eye(2) + off * torch.tensor([[0.0, 1.0], [1.0, 0.0]])
         pyro.sample("y", dist.MultivariateNormal(torch.zeros(2), covariance), obs=y)
 
-    monkeypatch.setattr(hmc_module, "LONGEST", 8)
+    monkeypatch.setattr(moves, "LONGEST", 8)
     draws = hmc(
         model, torch.tensor([0.5, 0.5]), draws=200, warmup=50, chains=8, seed=0, engine="fx"
     )

@@ -1,0 +1,215 @@
+"""HMC transitions of all chains at once: a trajectory of leapfrog steps, and the accept step.
+
+Where the latents are local to data, each datum is a block with a step size and an accept step of
+its own; else all latents are one block. Shapes: C chains, B blocks, D coordinates of a block.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST", "Moves", "State", "Transition", "leapfrogs_for"]
+
+import warnings
+from collections.abc import Hashable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ppl_gen.contexts import owner
+from ppl_gen.inference.engine.graphs import shapes
+from ppl_gen.inference.engine.replay import Engine, Replay, plan
+from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc.leapfrog import accept_step, leapfrog, log_uniform
+
+# The most leapfrog steps of a trajectory.
+LONGEST = 512
+
+
+class State(NamedTuple):
+    """Where the chains are.
+
+    Attributes:
+        q: Unconstrained coordinates, (C, B, D).
+        energy: U(q), (C, B), in nats.
+        gradient: ∂U/∂q, (C, B, D).
+    """
+
+    q: Tensor
+    energy: Tensor
+    gradient: Tensor
+
+
+class Transition(NamedTuple):
+    """What came of one transition.
+
+    Attributes:
+        state: Where it led to.
+        acceptance: α, the acceptance probability, (C, B).
+        divergent: Whether the trajectory diverged, (C, B).
+        chees_gradient: What the length of trajectories is learned from, a scalar.
+        leapfrogs: The number of leapfrog steps.
+    """
+
+    state: State
+    acceptance: Tensor
+    divergent: Tensor
+    chees_gradient: Tensor
+    leapfrogs: int
+
+
+def leapfrogs_for(time: float, step: float) -> int:
+    """How many leapfrog steps of a size make up a travelling time: at least 1, at most LONGEST."""
+    return min(max(round(time / step + 0.5), 1), LONGEST)
+
+
+class Moves:
+    """The transitions of one program's chains.
+
+    Args:
+        potential: The program's energy.
+        chains: C.
+        engine: How steps are computed; chain by chain, without a graph, where vmap cannot follow
+            the program.
+        calls: About how many transitions are to come, by which "auto" chooses.
+
+    Attributes:
+        start: Dispersed starts of all chains.
+
+    Raises:
+        ValueError: If no start has a finite density, or if the density itself is random.
+    """
+
+    def __init__(self, potential: Potential, chains: int, engine: Engine, calls: int) -> None:
+        self._tensors = potential.tensors
+        q = potential.starts(chains)
+        energies = potential.energies
+        try:
+            energy, gradient = energies(q, *self._tensors)
+        except Exception as error:  # whatever keeps vmap from following
+            _warn_of_turns(error)
+            potential.expect_no_noise(q)
+            energies = potential.energies_in_turn
+            engine = "eager"
+            energy, gradient = energies(q, *self._tensors)
+        self.start = State(q, energy, gradient)
+        self._graphs = _graphs_of(potential, chains, engine, calls)
+        self._one_step = partial(leapfrog, energies, 1)
+        self._four_steps = partial(leapfrog, energies, 4)
+        self._verify()
+
+    def transition(self, state: State, step: Tensor, scale: Tensor, leapfrogs: int) -> Transition:
+        """One transition of all chains, with fresh momenta p ~ N(0, I).
+
+        Args:
+            state: Where the chains are.
+            step: Step sizes ε, (C, B, 1).
+            scale: Scales s of the coordinates, (B, D).
+            leapfrogs: The number of leapfrog steps.
+        """
+        p = torch.randn_like(state.q)
+        moved = self._travel(state, p, step, scale, leapfrogs)
+        q, energy, gradient, acceptance, divergent, chees_gradient = self._accept(
+            state, p, moved, scale
+        )
+        return Transition(
+            state=State(q, energy, gradient),
+            acceptance=acceptance,
+            divergent=divergent,
+            chees_gradient=chees_gradient,
+            leapfrogs=leapfrogs,
+        )
+
+    def _travel(
+        self, state: State, p: Tensor, step: Tensor, scale: Tensor, leapfrogs: int
+    ) -> tuple[Tensor, ...]:
+        """(q, p, U, g) at the end of a trajectory, four steps to a graph while four are left."""
+        q, energy, gradient = state
+        for _ in range(leapfrogs // 4):
+            q, p, energy, gradient = self._graphs.four_steps(
+                self._four_steps, q, p, gradient, step, scale, *self._tensors
+            )
+        for _ in range(leapfrogs % 4):
+            q, p, energy, gradient = self._graphs.one_step(
+                self._one_step, q, p, gradient, step, scale, *self._tensors
+            )
+        return q, p, energy, gradient
+
+    def _accept(
+        self,
+        state: State,
+        p: Tensor,
+        moved: tuple[Tensor, ...],
+        scale: Tensor,
+        verify: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """What `accept_step` gives, with a fresh u."""
+        q1, p1, energy1, gradient1 = moved
+        before = (*state, p)
+        after = (q1, energy1, gradient1, p1)
+        log_u = log_uniform(state.energy)
+        return self._graphs.accept(accept_step, *before, *after, log_u, scale, verify=verify)
+
+    def _verify(self) -> None:
+        """Makes every graph by a small step from the start, and compares it with its function."""
+        q, _, gradient = self.start
+        p = torch.randn_like(q)
+        step = torch.full_like(q[..., :1], 1e-3)
+        scale = torch.ones_like(q[0])
+        inputs = (q, p, gradient, step, scale, *self._tensors)
+        self._graphs.one_step(self._one_step, *inputs, verify=True)
+        moved = self._graphs.four_steps(self._four_steps, *inputs, verify=True)
+        self._accept(self.start, p, moved, scale, verify=True)
+
+
+class _Graphs(NamedTuple):
+    """The engines of one program's transitions."""
+
+    one_step: Replay
+    four_steps: Replay
+    accept: Replay
+
+
+# By the object that a model belongs to, and for as long as it lives: its graphs by what they take
+# for granted.
+_known_graphs: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _graphs_of(potential: Potential, chains: int, engine: Engine, calls: int) -> _Graphs:
+    """The graphs of an earlier run of the same program, if they serve; else new ones."""
+    known = _graphs_of_owner(potential.model)
+    key = (
+        getattr(potential.model, "__name__", ""),
+        potential.words,
+        potential.local,
+        engine,
+        plan(calls, engine),
+        chains,
+        shapes(potential.tensors),
+    )
+    graphs = known.get(key)
+    if graphs is None or any(replay.highest == "eager" for replay in graphs):
+        graphs = _Graphs(
+            one_step=Replay(engine, calls, watch=False, what="leapfrog step"),
+            four_steps=Replay(engine, calls, watch=False, what="leapfrog"),
+            accept=Replay(engine, calls, watch=False, what="accept step"),
+        )
+        known[key] = graphs
+    return graphs
+
+
+def _graphs_of_owner(model: object) -> dict[Hashable, _Graphs]:
+    try:
+        return _known_graphs.setdefault(owner(model), {})
+    except TypeError:  # an object that cannot be referred to weakly
+        return {}
+
+
+def _warn_of_turns(error: Exception) -> None:
+    lines = str(error).splitlines() or [type(error).__name__]
+    warnings.warn(
+        f"the chains cannot be moved at once and take turns: {lines[0]}",
+        RuntimeWarning,
+        stacklevel=5,
+    )
