@@ -24,7 +24,7 @@ from ppl_gen.inference.evidence.path import Anneal, Path
 from ppl_gen.inference.evidence.temperatures import Schedule
 from ppl_gen.inference.evidence.weights import summarised
 from ppl_gen.inference.expect import expect_counts
-from ppl_gen.inference.mcmc.by_datum import rows_at_once
+from ppl_gen.inference.mcmc.by_datum import data_at_once
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.pyro_patches import tracing
 
@@ -155,7 +155,7 @@ def annealed_log_weights(
             "samples its latents from distributions"
         )
     whole = guide is not None and needs_all_data(guide)
-    parts = _chunks(x, len(x) if whole else settings.chunk or rows_at_once(x, chains))
+    parts = _chunks(x, len(x) if whole else settings.chunk or data_at_once(x, chains))
     replays = settings.replays(len(parts))
     path_of = partial(
         Path,
