@@ -6,28 +6,34 @@ from __future__ import annotations
 
 __all__ = ["PCA", "Classifier", "classifier_features", "inception_features"]
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppl_gen import memory
 from ppl_gen.contexts import evaluating, seeded
 from ppl_gen.inference.estimate import Share
+from ppl_gen.inference.expect import expect_finite
 from ppl_gen.inference.samples.vectors import Features
 from ppl_gen.nn import conv_features, mlp
 
-_CHUNK = 1024
 _STEPS = 1500  # of training, where epochs are left out
 _HELD_OUT = 10  # one in so many
+_ENLARGED = 64  # images that Inception, which enlarges them to 299 × 299, reads in one go
 
 
 class PCA:
     """f(x) = Wᵀ (x − μ), with W the leading eigenvectors of the data's covariance.
 
+    Not scikit-learn's, to which it is equal up to signs: it stays on the device of the data, and
+    gradients go through it.
+
     Args:
         data: What it is fitted on, (N, *shape): the training set, not what is compared.
-        components: K, the number of features.
+        components: K, the number of features, from 1 to the smaller of N and D.
 
     Attributes:
         mean: μ, (D,).
@@ -60,48 +66,64 @@ class PCA:
         self.explained = (variances.flip(0) / variances.sum())[:components]
 
     def __call__(self, x: Tensor) -> Tensor:
-        mean, weight = self.mean.to(x.dtype), self.weight.to(x.dtype)
-        return (x.flatten(1) - mean) @ weight
+        """f(x), (N, K), of data (N, *shape)."""
+        centred = x.flatten(1) - self.mean.to(x.dtype)
+        return centred @ self.weight.to(x.dtype)
 
 
 class Classifier(nn.Module):
-    """p(y | x) = softmax(A h(x) + b); calling it gives f(x) = (h(x) − μ)/σ, its last hidden layer
-    in standard deviations.
+    """p(y | x) = softmax(A h(x) + b), whose features f(x) = (h(x) − μ)/σ are its last hidden layer.
+
+    Calling it gives f(x).
 
     Args:
         body: h, from (N, *shape) to (N, K).
-        head: From (N, K) to (N, classes).
+        head: A and b, from (N, K) to (N, classes).
         x: The data that μ and σ are of, (N, *shape). Hidden units that are constant on them are
             left out of f.
+        held_out: Data (M, *shape) and labels, Long (M,), that it was not trained on; None if there
+            are none.
 
     Attributes:
         mean: μ, (D,).
         deviation: σ, (D,).
-        held_out: Its accuracy on data that it was not trained on: how far its features are to be
-            trusted.
+        held_out: Its accuracy on these data: how far its features are to be trusted. None if there
+            are none.
     """
 
-    held_out: Share
+    held_out: Share | None
     mean: Tensor
     deviation: Tensor
     _alive: Tensor
 
-    def __init__(self, body: nn.Module, head: nn.Module, x: Tensor) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Module,
+        x: Tensor,
+        held_out: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        self.body, self.head = body, head
+        self.body = body
+        self.head = head
         with evaluating(body):
             hidden = self._hidden(x).double()
         alive = (hidden != hidden[0]).any(0).nonzero()[:, 0]
         self.register_buffer("_alive", alive)
         self.register_buffer("mean", hidden[:, alive].mean(0).to(x.dtype))
         self.register_buffer("deviation", hidden[:, alive].std(0).to(x.dtype))
+        self.held_out = None
+        if held_out is not None:
+            with evaluating(self):
+                self.held_out = self.accuracy(*held_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """f(x), (N, D) with D at most K; differentiable in x."""
         return (self._hidden(x)[:, self._alive] - self.mean) / self.deviation
 
     def _hidden(self, x: Tensor) -> Tensor:
-        return torch.cat([self.body(part) for part in x.split(_CHUNK)])
+        size = memory.rows(memory.FEATURES, x.shape[1:].numel())
+        return torch.cat([self.body(part) for part in x.split(size)])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(y | x) of each class, (N, classes)."""
@@ -113,8 +135,11 @@ class Classifier(nn.Module):
             return self.log_prob(x).argmax(-1)
 
     def accuracy(self, x: Tensor, y: Tensor) -> Share:
-        """The share of data (N, *shape) whose label, Long (N,), is the likeliest class, with the
-        error of counting.
+        """The share of data whose label is the likeliest class, with the error of counting.
+
+        Args:
+            x: Data (N, *shape).
+            y: Their labels, Long (N,).
         """
         return Share.of(self.predict(x) == y)
 
@@ -133,11 +158,11 @@ def classifier_features(
     rate: float = 2e-3,
     seed: int | None = None,
 ) -> Classifier:
-    """Trains a classifier of labelled data for some seconds: convolutional on images of 8 to 64
-    pixels a side, or an MLP.
+    """A classifier of labelled data, which it takes some seconds to train.
 
-    One datum in ten is held out, for its accuracy. Features of digits come from a classifier of
-    digits: a network trained on photographs says little about them.
+    It is convolutional on images of 8 to 64 pixels a side, and an MLP on anything else. One datum
+    in ten is held out, for its accuracy. Features of digits come from a classifier of digits: a
+    network trained on photographs says little about them.
 
     Args:
         x: The training set, (N, *shape); images as (N, C, H, W).
@@ -157,32 +182,37 @@ def classifier_features(
         ValueError: If x and y differ in length, labels are out of range or of fewer than two
             classes, there are fewer than 20 labelled data, or values are not finite.
     """
-    _check_labels(x, y, classes)
-    x, y = x[y >= 0].detach(), y[y >= 0]
-    outputs = int(y.max()) + 1 if classes is None else classes
+    _expect_labelled(x, y, classes)
+    is_labelled = y >= 0
+    x = x[is_labelled].detach()
+    y = y[is_labelled]
+    if classes is None:
+        classes = int(y.max()) + 1
     with seeded(x.device, seed):
         order = torch.randperm(len(x), device=x.device)
-        held, kept = order[: len(x) // _HELD_OUT], order[len(x) // _HELD_OUT :]
-        image = x.dim() == 4 and all(8 <= side <= 64 for side in x.shape[2:])
-        size = x[0].numel()
-        body = (
-            conv_features(x.shape[1:], width)
-            if image
-            else nn.Sequential(nn.Flatten(), mlp([size, 128, width]), nn.ReLU())
-        )
-        network = nn.Sequential(body, nn.Linear(width, outputs)).to(x.device, x.dtype)
-        epochs = max(1, round(_STEPS / -(-len(kept) // batch))) if epochs is None else epochs
+        held = order[: len(x) // _HELD_OUT]
+        kept = order[len(x) // _HELD_OUT :]
+        body = _body(x.shape[1:], width)
+        network = nn.Sequential(body, nn.Linear(width, classes)).to(x.device, x.dtype)
+        if epochs is None:
+            epochs = max(1, round(_STEPS / math.ceil(len(kept) / batch)))
         _train(network, x[kept], y[kept], epochs, batch, rate)
-    model = Classifier(network[0], network[1], x[kept]).eval().requires_grad_(False)
-    model.held_out = model.accuracy(x[held], y[held])
-    return model
+    model = Classifier(network[0], network[1], x[kept], (x[held], y[held]))
+    return model.eval().requires_grad_(False)
+
+
+def _body(shape: torch.Size, width: int) -> nn.Module:
+    """A network from data of a shape to vectors (N, width)."""
+    if len(shape) == 3 and all(8 <= side <= 64 for side in shape[1:]):
+        return conv_features(shape, width)
+    return nn.Sequential(nn.Flatten(), mlp([shape.numel(), 128, width]), nn.ReLU())
 
 
 def _train(network: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, rate: float) -> None:
+    """Descends the cross-entropy by Adam, with a learning rate that falls to 0 along a cosine."""
     optimizer = torch.optim.Adam(network.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, max(1, epochs * -(-len(x) // batch))
-    )
+    steps = epochs * math.ceil(len(x) / batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     with torch.enable_grad():
         for _ in range(epochs):
             for rows in torch.randperm(len(x), device=x.device).split(batch):
@@ -193,10 +223,10 @@ def _train(network: nn.Module, x: Tensor, y: Tensor, epochs: int, batch: int, ra
 
 
 def inception_features() -> Features:
-    """The 2048 features of Inception-v3 that FID and KID are defined by, of colour images (N, 3, H,
-    W) in [0, 1].
+    """The 2048 features of Inception-v3 that FID and KID are defined by.
 
-    The weights are loaded by torch-fidelity, which downloads them once.
+    They are features of colour images (N, 3, H, W) in [0, 1]. The weights are loaded by
+    torch-fidelity, which downloads them once.
 
     Raises:
         ImportError: If torch-fidelity is not installed.
@@ -217,33 +247,35 @@ def inception_features() -> Features:
                 "classifier_features"
             )
         network.to(x.device)
-        parts = [
-            network((255 * part.clamp(0, 1)).round().to(torch.uint8))[0] for part in x.split(64)
-        ]
-        return torch.cat(parts)
+        found = []
+        for part in x.split(_ENLARGED):
+            as_bytes = (255 * part.clamp(0, 1)).round().to(torch.uint8)
+            found.append(network(as_bytes)[0])
+        return torch.cat(found)
 
     return features
 
 
-def _check_labels(x: Tensor, y: Tensor, classes: int | None) -> None:
+def _expect_labelled(x: Tensor, y: Tensor, classes: int | None) -> None:
+    """Raises ValueError unless there are data and labels that a classifier can learn from."""
     if y.dim() != 1 or y.is_floating_point() or len(x) != len(y):
         raise ValueError(
             f"expected labels, Long ({len(x)},), one for each datum, got {y.dtype} {tuple(y.shape)}"
         )
-    if int((y >= 0).sum()) < 2 * _HELD_OUT:
-        raise ValueError(
-            f"expected at least {2 * _HELD_OUT} labelled data, got {int((y >= 0).sum())}; label "
-            "more"
-        )
-    if len(y[y >= 0].unique()) < 2:
+    labels = y[y >= 0]
+    least = 2 * _HELD_OUT
+    if len(labels) < least:
+        raise ValueError(f"expected at least {least} labelled data, got {len(labels)}; label more")
+    if len(labels.unique()) < 2:
         raise ValueError(
             "expected at least two classes, got one label; a classifier has nothing to learn"
         )
+    top = ""
+    if classes is not None:
+        top = f" up to {classes - 1}"
     if int(y.min()) < -1 or (classes is not None and int(y.max()) >= classes):
-        top = "" if classes is None else f" up to {classes - 1}"
         raise ValueError(
             f"expected labels from 0{top}, or −1 where missing, got {int(y.min())} to "
             f"{int(y.max())}"
         )
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("expected finite data, got NaN or infinite values; remove them")
+    expect_finite([x])

@@ -15,26 +15,29 @@ import torch
 from torch import Tensor
 
 from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.expect import expect_level
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.samples.vectors import Features, as_vectors
 
 if TYPE_CHECKING:
     import pandas
 
 _LEAST = 8  # points, below which a kurtosis has no error to speak of
+_NAMED = 10  # features that an error names
 
 
 def moments(
     sample: Tensor, data: Tensor, features: Features | None = None, level: float = 0.95
 ) -> Moments:
-    """Means, covariances, skewness E z³ and excess kurtosis E z⁴ − 3 (z standardised), of the
-    sample minus of the data.
+    """Means, covariances, skewness E z³ and kurtosis E z⁴ − 3, of the sample minus of the data.
 
-    Each difference has the standard error of the delta method, √(V[IF(sample)]/M + V[IF(data)]/N)
-    with the influences c for a mean, z³ − g − 3z − 3g(z² − 1)/2 for a skewness g, and z⁴ − k − 4gz
-    − 2k(z² − 1) for a kurtosis k = E z⁴. That of a covariance s is exact, V = (E c²c′² − s²)/N + (v
-    v′ + s²)/(N(N − 1)) with the variances v: the first term vanishes where c c′ is constant. The
-    z-scores are normal for large samples; with heavy tails, or features that are seldom other than
-    0, hundreds of points are not enough for the covariances and kurtoses.
+    z is the standardised feature. Each difference has the standard error of the delta method,
+    √(V[IF(sample)]/M + V[IF(data)]/N) with the influences c for a mean, z³ − g − 3z − 3g(z² − 1)/2
+    for a skewness g, and z⁴ − k − 4gz − 2k(z² − 1) for a kurtosis k = E z⁴. That of a covariance s
+    is exact, V = (E c²c′² − s²)/N + (v v′ + s²)/(N(N − 1)) with the variances v: the first term
+    vanishes where c c′ is constant. The z-scores are normal for large samples; with heavy tails, or
+    features that are seldom other than 0, hundreds of points are not enough for the covariances and
+    kurtoses.
 
     A feature that is constant in both samples, at one value, is equal and not counted (the border
     pixels of images). One that is constant in the sample or in the data alone has a mean and
@@ -53,25 +56,54 @@ def moments(
             not between 0 and 1, all features are constant, or some have zero variance in both
             samples at different values.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
+    expect_level(level)
     y, x = as_vectors(sample, data, features, least=_LEAST)
-    shape = tuple(data.shape[1:]) if features is None else (x.shape[1],)
-    still = torch.stack([(t == t[0]).all(0) for t in (y, x)])
-    _expect_variance(y, x, still, shape)
-    own, other = _Side.of(y, still[0]), _Side.of(x, still[1])
-    seen = ~still.all(0)
-    binary = _two_valued(torch.cat([y, x]))
-    pairs = (seen[:, None] & seen).triu() & ~binary.diag()
-    varies = ~(still.any(0) | binary)
-    counted = {"mean": seen, "covariance": pairs, "skewness": varies, "kurtosis": varies}
-    parts = [
-        Moment(name, a[0], b[0], (a[1] / len(y) + b[1] / len(x)).sqrt(), counted[name])
-        for name, a, b in zip(counted, own, other, strict=True)
-    ]
-    frozen = {where: int((still[i] & seen).sum()) for i, where in enumerate(("sample", "data"))}
-    mean, covariance, skewness, kurtosis = parts
-    return Moments(mean, covariance, skewness, kurtosis, shape, level, frozen)
+    shape = (x.shape[1],)
+    if features is None:
+        shape = tuple(data.shape[1:])
+    is_still_y = (y == y[0]).all(0)
+    is_still_x = (x == x[0]).all(0)
+    _expect_variance(y, x, is_still_y & is_still_x, shape)
+
+    # What is compared: the moments of features that vary somewhere, less those that others fix.
+    is_seen = ~(is_still_y & is_still_x)
+    is_binary = _two_valued(torch.cat([y, x]))
+    pairs = (is_seen[:, None] & is_seen).triu() & ~is_binary.diag()
+    is_shaped = ~(is_still_y | is_still_x | is_binary)
+    counted = {
+        "mean": is_seen,
+        "covariance": pairs,
+        "skewness": is_shaped,
+        "kurtosis": is_shaped,
+    }
+
+    of_sample = _sampled_moments(y, is_still_y)
+    of_data = _sampled_moments(x, is_still_x)
+    kinds = {}
+    for name, entries in counted.items():
+        own = of_sample[name]
+        other = of_data[name]
+        variance = own.spread / len(y) + other.spread / len(x)
+        kinds[name] = Moment(
+            name=name,
+            sample=own.value,
+            data=other.value,
+            standard_error=variance.sqrt(),
+            counted=entries,
+        )
+    frozen = {
+        "sample": int((is_still_y & is_seen).sum()),
+        "data": int((is_still_x & is_seen).sum()),
+    }
+    return Moments(
+        mean=kinds["mean"],
+        covariance=kinds["covariance"],
+        skewness=kinds["skewness"],
+        kurtosis=kinds["kurtosis"],
+        shape=shape,
+        level=level,
+        frozen=frozen,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,18 +189,14 @@ class Moments:
 
     @property
     def limit(self) -> float:
-        """How many standard errors are off: at the level, divided by the number of all moments
-        (Bonferroni).
-        """
+        """The |z| above which a moment is off: at the level over all moments, by Bonferroni."""
         return NormalDist().inv_cdf(1 - (1 - self.level) / (2 * self.count))
 
     @cached_property
     def worst(self) -> Worst:
         """The moment with the largest |z|."""
-        return max(
-            (self._worst_of(kind) for kind in self.kinds if bool(kind.counted.any())),
-            key=lambda w: abs(w.z),
-        )
+        candidates = [self._worst_of(kind) for kind in self.kinds if bool(kind.counted.any())]
+        return max(candidates, key=lambda candidate: abs(candidate.z))
 
     @property
     def matched(self) -> bool:
@@ -176,28 +204,46 @@ class Moments:
         return self.worst.p_value > 1 - self.level
 
     @property
-    def verdict(self) -> str:
-        """Which moment is off and by how much, in words."""
-        worst, many = self.worst, f"{self.count} moments"
-        what = f"{worst.name}, {worst.sample:.3g} in the sample, {worst.data:.3g} in the data ({worst.z:+.1f} standard errors)"
-        chance = "p < 1e-6" if worst.p_value < 1e-6 else f"p = {worst.p_value:.2g}"
-        if self.matched:
-            text = (
-                f"No moment is off: of {many} the farthest is {what}, as chance has it ({chance})."
-            )
-        else:
-            off = sum(self._off(kind) for kind in self.kinds)
-            text = f"{off} of {many} {'is' if off == 1 else 'are'} off; the farthest is {what}, {chance}."
+    def verdict(self) -> Verdict:
+        """Which moment is off and by how much: tagged "matched" or "off", and "constant"."""
+        findings = [self._finding()]
         for where, number in self.frozen.items():
-            text += (
-                f" Constant in the {where} alone: {number} of {math.prod(self.shape)} features."
-                * (number > 0)
+            if number > 0:
+                of_all = f"{number} of {math.prod(self.shape)} features"
+                findings.append(Finding("constant", f"Constant in the {where} alone: {of_all}."))
+        return Verdict(tuple(findings), passes=self.matched)
+
+    def _finding(self) -> Finding:
+        worst = self.worst
+        farthest = (
+            f"{worst.name}, {worst.sample:.3g} in the sample, {worst.data:.3g} in the data "
+            f"({worst.z:+.1f} standard errors)"
+        )
+        chance = f"p = {worst.p_value:.2g}"
+        if worst.p_value < 1e-6:
+            chance = "p < 1e-6"
+        if self.matched:
+            sentence = (
+                f"No moment is off: of {self.count} moments the farthest is {farthest}, as chance "
+                f"has it ({chance})."
             )
-        return text
+            return Finding("matched", sentence)
+        off = sum(self._off(kind) for kind in self.kinds)
+        verb = "are"
+        if off == 1:
+            verb = "is"
+        sentence = (
+            f"{off} of {self.count} moments {verb} off; the farthest is {farthest}, {chance}."
+        )
+        return Finding("off", sentence)
 
     def table(self) -> pandas.DataFrame:
-        """A row for each kind: how many moments, how many are off, and the farthest with its
-        interval at the level.
+        """A row for each kind of moment, with the one that is farthest off.
+
+        Returns:
+            Indexed by "moment", its name; "compared" and "off", numbers of moments; "farthest", a
+            name, with its value in "sample" and "data", the interval of the difference at the level
+            from "low" to "high", and "z".
         """
         import pandas
 
@@ -206,22 +252,18 @@ class Moments:
             if not bool(kind.counted.any()):
                 continue
             worst = self._worst_of(kind)
-            place = int(kind.z.nan_to_num(0.0).abs().argmax())
-            low, high = (
-                float(end.flatten()[place]) for end in kind.difference.interval(self.level)
-            )
+            place = int(_comparable(kind).abs().argmax())
+            low, high = kind.difference.interval(self.level)
             rows.append(
                 {
                     "moment": kind.name,
                     "compared": int(kind.counted.sum()),
                     "off": self._off(kind),
                     "farthest": worst.name,
-                }
-                | {
                     "sample": worst.sample,
                     "data": worst.data,
-                    "low": low,
-                    "high": high,
+                    "low": float(low.flatten()[place]),
+                    "high": float(high.flatten()[place]),
                     "z": worst.z,
                 }
             )
@@ -234,57 +276,70 @@ class Moments:
         return int((kind.z.abs() > self.limit).sum())
 
     def _worst_of(self, kind: Moment) -> Worst:
-        z = kind.z.nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).flatten()
+        z = _comparable(kind)
         place = int(z.abs().argmax())
         tail = 2 * float(torch.special.ndtr(-z[place].abs()))
-        ours, theirs = (float(t.flatten()[place]) for t in (kind.sample, kind.data))
         return Worst(
-            self._name(kind, place), ours, theirs, float(z[place]), min(1.0, self.count * tail)
+            name=self._name(kind, place),
+            sample=float(kind.sample.flatten()[place]),
+            data=float(kind.data.flatten()[place]),
+            z=float(z[place]),
+            p_value=min(1.0, self.count * tail),
         )
 
     def _name(self, kind: Moment, place: int) -> str:
+        """Of the entry at a place, counted through the flattened moments: "mean[3]"."""
         if kind.counted.dim() == 1:
             return f"{kind.name}{_index(place, self.shape)}"
         first, second = divmod(place, len(kind.counted))
         if first == second:
             return f"variance{_index(first, self.shape)}"
-        ends = _index(first, self.shape), _index(second, self.shape)
         if len(self.shape) > 1:
-            return f"covariance of {ends[0]} and {ends[1]}"
+            return f"covariance of {_index(first, self.shape)} and {_index(second, self.shape)}"
         return f"covariance[{first}, {second}]"
 
 
-class _Side(NamedTuple):
-    """Of one sample: each kind of moment, with N times its sampling variance."""
+def _comparable(kind: Moment) -> Tensor:
+    """Its z-scores in a row, 0 where they are not counted."""
+    return kind.z.nan_to_num(0.0, posinf=math.inf, neginf=-math.inf).flatten()
 
-    mean: tuple[Tensor, Tensor]
-    covariance: tuple[Tensor, Tensor]
-    skewness: tuple[Tensor, Tensor]
-    kurtosis: tuple[Tensor, Tensor]
 
-    @classmethod
-    def of(cls, x: Tensor, still: Tensor) -> _Side:
-        """With moments of constants that are exactly 0, and skewness and kurtosis NaN."""
-        n = len(x)
-        mean = torch.where(still, x[0], x.mean(0))
-        centred = x - mean
-        covariance = centred.T @ centred / (n - 1)
-        squares = centred.square()
-        variance, biased = covariance.diagonal(), covariance * (n - 1) / n
-        # With the biased covariance, since the other would make it negative where c c' is nearly
-        # constant.
-        first = (squares.T @ squares / n - biased.square()).clamp(min=0)
-        spread = first + (variance[:, None] * variance + covariance.square()) / (n - 1)
-        z = centred / (squares.mean(0).sqrt())
-        skewness, fourth = z.pow(3).mean(0), z.pow(4).mean(0)
-        of_skewness = z.pow(3) - 3 * z - 1.5 * skewness * (z.square() - 1)
-        of_kurtosis = z.pow(4) - 4 * skewness * z - 2 * fourth * (z.square() - 1)
-        return cls(
-            (mean, variance),
-            (covariance, spread),
-            (skewness, of_skewness.var(0)),
-            (fourth - 3, of_kurtosis.var(0)),
-        )
+class _Sampled(NamedTuple):
+    """One kind of moment of one sample.
+
+    Attributes:
+        value: Of each feature (D,), or of each pair (D, D).
+        spread: N times its sampling variance.
+    """
+
+    value: Tensor
+    spread: Tensor
+
+
+def _sampled_moments(x: Tensor, is_still: Tensor) -> dict[str, _Sampled]:
+    """All kinds by their names; exactly 0, or NaN for skewness and kurtosis, of constants."""
+    n = len(x)
+    mean = torch.where(is_still, x[0], x.mean(0))
+    centred = x - mean
+    covariance = centred.T @ centred / (n - 1)
+    variance = covariance.diagonal()
+    squares = centred.square()
+    # With the biased covariance, since the other would make it negative where c c' is nearly
+    # constant.
+    biased = covariance * (n - 1) / n
+    first = (squares.T @ squares / n - biased.square()).clamp(min=0)
+    second = (variance[:, None] * variance + covariance.square()) / (n - 1)
+    z = centred / squares.mean(0).sqrt()
+    skewness = z.pow(3).mean(0)
+    fourth = z.pow(4).mean(0)
+    influence_on_skewness = z.pow(3) - 3 * z - 1.5 * skewness * (z.square() - 1)
+    influence_on_kurtosis = z.pow(4) - 4 * skewness * z - 2 * fourth * (z.square() - 1)
+    return {
+        "mean": _Sampled(mean, variance),
+        "covariance": _Sampled(covariance, first + second),
+        "skewness": _Sampled(skewness, influence_on_skewness.var(0)),
+        "kurtosis": _Sampled(fourth - 3, influence_on_kurtosis.var(0)),
+    }
 
 
 def _two_valued(x: Tensor) -> Tensor:
@@ -294,25 +349,30 @@ def _two_valued(x: Tensor) -> Tensor:
 
 
 def _index(place: int, shape: Sequence[int]) -> str:
-    return (
-        str([int(i) for i in torch.unravel_index(torch.tensor(place), tuple(shape))])
-        if shape
-        else ""
-    )
+    """A place in a flattened tensor as its index, "[0, 2, 3]"; "" for data of shape ()."""
+    if not shape:
+        return ""
+    indices = torch.unravel_index(torch.tensor(place), tuple(shape))
+    return str([int(i) for i in indices])
 
 
-def _expect_variance(sample: Tensor, data: Tensor, still: Tensor, shape: Sequence[int]) -> None:
-    constant = still.all(0)
+def _expect_variance(
+    sample: Tensor, data: Tensor, is_constant: Tensor, shape: Sequence[int]
+) -> None:
+    """Raises ValueError if all features are constant, or one at different values in both."""
     remedy = "drop them, or compare features that vary (features=PCA(data, 10))"
-    if bool((constant & (sample[0] != data[0])).any()):
-        which = (constant & (sample[0] != data[0])).nonzero()[:, 0].tolist()
-        names = ", ".join(_index(i, shape) for i in which[:10]) + ", …" * (len(which) > 10)
+    differs = is_constant & (sample[0] != data[0])
+    differing = differs.nonzero()[:, 0].tolist()
+    if differing:
+        names = ", ".join(_index(i, shape) for i in differing[:_NAMED])
+        if len(differing) > _NAMED:
+            names += ", …"
         raise ValueError(
             "expected features that vary, got zero variance in both samples, at different "
-            f"values, in {len(which)} of {len(constant)}: {names}; {remedy}"
+            f"values, in {len(differing)} of {len(is_constant)}: {names}; {remedy}"
         )
-    if bool(constant.all()):
+    if bool(is_constant.all()):
         raise ValueError(
-            f"expected features that vary, got zero variance in all {len(constant)} features; "
+            f"expected features that vary, got zero variance in all {len(is_constant)} features; "
             f"{remedy}"
         )

@@ -230,8 +230,12 @@ def _one_by_one(statistic: Statistic, pooled: Tensor, orders: Iterable[Tensor], 
             if isinstance(found, Estimate):
                 found = found.value
             values.append(torch.as_tensor(found).double())
-    if any(v.numel() != 1 or not bool(torch.isfinite(v).all()) for v in values):
+    if not all(_is_finite_number(value) for value in values):
         raise ValueError(
             f"expected a statistic that is a finite number, got {values[0]}; see that it is defined"
         )
     return torch.stack([v.reshape(()).to(pooled.device) for v in values])
+
+
+def _is_finite_number(value: Tensor) -> bool:
+    return value.numel() == 1 and bool(torch.isfinite(value).all())

@@ -188,7 +188,7 @@ class TestWhichIsOff:
         assert table.loc["mean", "off"] == 1
         assert table.loc["mean", "low"] < 0.5 < table.loc["mean", "high"]
         assert "mean[1]" in str(found)
-        assert found.verdict in str(found)
+        assert str(found.verdict) in str(found)
 
 
 class TestConstants:
