@@ -32,9 +32,9 @@ def unwrapped(fn: Any, *, masks: bool = False) -> Any:
         fn: Any distribution.
         masks: Whether to look inside `.expand` and `.mask` too.
     """
-    wrappers: tuple[type, ...] = (torch.distributions.Independent,)
+    wrappers: Any = torch.distributions.Independent
     if masks:
-        wrappers = (*wrappers, dist.MaskedDistribution, dist.ExpandedDistribution)
+        wrappers = (wrappers, dist.MaskedDistribution, dist.ExpandedDistribution)
     while isinstance(fn, wrappers):
         fn = fn.base_dist
     return fn

@@ -140,9 +140,9 @@ def _gradients_reach_every_parameter(case: _Case) -> None:
 
 
 def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
-    program: Any = case.program
-    if not isinstance(program, nn.Module):
+    if not isinstance(case.program, nn.Module):
         return
+    program: Any = case.program
     twin: Any = copy.deepcopy(program)
     for parameter in twin.parameters():
         parameter.data.add_(1.0)

@@ -21,14 +21,14 @@ Made = tuple[nn.Module, Tensor, list[Tensor]]
 
 
 class TwoLayers(nn.Module):
-    """A hierarchical program: z2 ~ N(0, I), z1 ~ N(f(z2), I), x ~ Bernoulli(g(z1)); the guide goes
-    from x up.
-    """
+    """z2 ~ N(0, I), z1 ~ N(f(z2), I), x ~ Bernoulli(g(z1)): the guide goes from x up."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down, self.decoder = mlp([2, 8, 3]), mlp([3, 8, 64])
-        self.up1, self.up2 = DiagonalGaussian(mlp([64, 8, 6])), DiagonalGaussian(mlp([3, 8, 4]))
+        self.down = mlp([2, 8, 3])
+        self.decoder = mlp([3, 8, 64])
+        self.up1 = DiagonalGaussian(mlp([64, 8, 6]))
+        self.up2 = DiagonalGaussian(mlp([3, 8, 4]))
         self.prior = StandardNormal(2)
 
     def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
@@ -46,21 +46,25 @@ class TwoLayers(nn.Module):
 
 
 class PixelPlate(nn.Module):
-    """A program whose pixels stand in a plate of their own, left of the data plate: nothing is in
-    an event axis.
+    """A program whose pixels are in a plate of their own, right of the data plate.
+
+    No axis of x is an event axis.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.decoder, self.encoder = mlp([2, 8, 64]), DiagonalGaussian(mlp([64, 8, 4]))
+        self.decoder = mlp([2, 8, 64])
+        self.encoder = DiagonalGaussian(mlp([64, 8, 4]))
         self.prior = StandardNormal(2)
 
     def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
         register(self)
         n = n if x is None else x.shape[0]
-        pixels, rows = pyro.plate("pixels", 64, dim=-1), pyro.plate("data", n, dim=-2)
+        prior = dist.Normal(torch.zeros(2), 1.0).expand([n, 1, 2])
+        pixels = pyro.plate("pixels", 64, dim=-1)
+        rows = pyro.plate("data", n, dim=-2)
         with rows:
-            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).expand([n, 1, 2]).to_event(1))
+            z = pyro.sample("z", prior.to_event(1))
             with pixels:
                 return pyro.sample("x", dist.Bernoulli(logits=self.decoder(z).squeeze(-2)), obs=x)
 

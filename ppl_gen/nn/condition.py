@@ -76,16 +76,18 @@ class Condition(nn.Module):
         if self.classes is None:
             return y.to(dtype)
         if is_validation_enabled():
-            self._check_labels(y)
+            _check_labels(y, self.classes)
         return (y[..., None] == torch.arange(self.classes, device=y.device)).to(dtype)
 
-    def _check_labels(self, y: Tensor) -> None:
-        known = (y >= -1) & (y < self.classes)
-        if not bool(known.all()):
-            raise ValueError(
-                f"expected labels in 0, …, {self.classes - 1}, or −1 where missing, got "
-                f"{int(y.min())} to {int(y.max())}"
-            )
+
+def _check_labels(y: Tensor, classes: int) -> None:
+    """Raises ValueError unless every label is in −1, …, classes − 1."""
+    known = (y >= -1) & (y < classes)
+    if not bool(known.all()):
+        raise ValueError(
+            f"expected labels in 0, …, {classes - 1}, or −1 where missing, got "
+            f"{int(y.min())} to {int(y.max())}"
+        )
 
 
 @overload
