@@ -18,6 +18,7 @@ __all__ = [
     "STREAMED",
     "VECTORISED",
     "Budget",
+    "pairs",
     "rows",
 ]
 
@@ -59,6 +60,20 @@ MIXTURE_VALUES = 2**22
 FEATURES = 2**20
 # Pixels of a data set that are held in memory; a larger one is streamed.
 STREAMED = 2**29
+
+
+# Entries of a pass for a pair of a draw and a datum, for data that are smaller.
+_LEAST_WIDTH = 256
+
+
+def pairs(width: int, device: torch.device) -> int:
+    """How many (draw, datum) pairs are scored at once: the default of `chunk` where it counts them.
+
+    Args:
+        width: How many numbers the scoring of one datum takes.
+        device: Where it is done.
+    """
+    return rows(SCORED.on(device), max(width, _LEAST_WIDTH))
 
 
 def rows(budget: int, width: int) -> int:

@@ -91,7 +91,7 @@ def collapse(
     _check_amortised(guide)
     nesting, width, _ = check(program, guide, x, *context)
     if chunk is None:
-        chunk = memory.rows(memory.SCORED.on(x.device), max(width, 256))
+        chunk = memory.pairs(width, x.device)
     data = (x, *context)
     with evaluating(program, guide), seeded(x.device, seed):
         latents = _Latents.of(program, guide, nesting, data)

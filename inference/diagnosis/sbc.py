@@ -105,7 +105,7 @@ def sbc(
         nesting, width, _ = check(program, proposes, pairs.x, *context)
         size = chunk
         if size is None:
-            size = memory.rows(memory.SCORED.on(device), max(width, 256) * (draws + 1))
+            size = memory.rows(memory.pairs(width, device), draws + 1)
         sampled: dict[str, Tensor] = {}
         remarks: tuple[str, ...] = ()
         if sampler is not None:
