@@ -64,7 +64,8 @@ class TestRightPosteriors:
     def test_an_exact_guide_passes(self, ppca: toy.PPCA) -> None:
         found = sbc(ppca, 300, seed=1)
         assert found.passes()
-        assert found.tags == ("calibrated",)
+        assert found.tags == found.verdict.tags == ("calibrated",)
+        assert found.verdict.passes
         assert str(found).startswith("calibrated as far as 300 simulations show")
         assert {name: ranks.shape for name, ranks in found.ranks.items()} == {
             "z": (300, 2),
@@ -123,6 +124,7 @@ class TestWrongPosteriors:
     ) -> None:
         found = sbc(ppca, 300, guide=altered(ppca, **change), seed=1)
         assert not found.passes()
+        assert found.verdict.passes is False
         assert tag in found.tags
         assert said in str(found)
 
@@ -295,6 +297,7 @@ class TestPromises:
         with pytest.warns(RuntimeWarning, match="effective sample size.*is below the 99 draws"):
             found = sbc(ppca, 40, sampler=sampler, seed=0)
         assert "ask the sampler for" in str(found)
+        assert found.verdict.tags == (*found.tags, "dependent-draws")
 
     def test_pictures(self, ppca: toy.PPCA) -> None:
         found = sbc(ppca, 40, seed=0)

@@ -140,6 +140,8 @@ class TestAgainstClosedForms:
             found.mutual_information.value, torch.full((30,), math.log(30)).double()
         )
         assert "near its ceiling, log 30 = 3.4 nats" in str(found)
+        assert found.verdict.tags == ("in-use", "near-ceiling")
+        assert found.verdict.passes
 
     def test_a_guide_without_moments_of_its_own(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         """The same posterior as a transformed distribution, whose mean Pyro does not know: moments
@@ -156,15 +158,12 @@ class TestAgainstClosedForms:
             with pyro.plate("data", x.shape[0]):
                 return pyro.sample("z", dist.TransformedDistribution(unit, [shift]))
 
-        found, exact, draws, n = (
-            collapse(program, guide, x, particles=200),
-            collapse(program, None, x),
-            200,
-            len(x),
-        )
-        scaled = (
-            (found.means - exact.means) / exact.sds
-        ).square() * draws  # each is χ² with one degree of freedom
+        draws = 200
+        n = len(x)
+        found = collapse(program, guide, x, particles=draws)
+        exact = collapse(program, None, x)
+        # Each is χ² with one degree of freedom.
+        scaled = ((found.means - exact.means) / exact.sds).square() * draws
         assert float(scaled.mean()) == pytest.approx(1, abs=4 * (2 / scaled.numel()) ** 0.5)
         # What the draws' noise adds is taken off again: the dead unit stays dead.
         variance = exact.sds.square().mean(0)
@@ -218,6 +217,8 @@ class TestCollapsed:
         assert float(found.mutual_information.value.abs().max()) < 1e-5
         assert "collapsed: 0 of 3 latents are active" in found.verdict[0]
         assert "annealed" in found.verdict[0]
+        assert found.verdict.tags == ("collapsed",)
+        assert found.verdict.passes is False
 
     def test_a_digits_vae_under_a_heavy_weight(self) -> None:
         heavy, plain = fitted(10, beta=20.0), fitted(10, beta=1.0)
@@ -234,6 +235,7 @@ class TestCollapsed:
         assert found.dead >= 8
         assert found.nats > 2
         assert found.verdict[0].startswith("partly unused")
+        assert found.verdict.tags == ("partly-unused",)
 
     def test_unequal_variances_tell_of_the_data_too(self) -> None:
         """No mean moves, so that no latent is active, and yet there is information."""
@@ -327,7 +329,9 @@ class TestPromises:
     def test_a_seed_repeats_and_leaves_the_generator(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
         state = torch.get_rng_state()
-        assert torch.equal(*(collapse(program, None, x[:20], seed=3).rate.value for _ in range(2)))
+        one = collapse(program, None, x[:20], seed=3)
+        two = collapse(program, None, x[:20], seed=3)
+        assert torch.equal(one.rate.value, two.rate.value)
         assert torch.equal(torch.get_rng_state(), state)
 
     def test_modes_and_statistics_stay(self, binary: Tensor) -> None:
