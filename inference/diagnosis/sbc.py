@@ -1,6 +1,6 @@
 """Simulation-based calibration: whether a guide or a sampler gives the posterior of the program.
 
-It needs no data, for it judges on simulated ones.
+It needs no data but those that it simulates.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas
 
 LIKELIHOOD = "log p(x | z)"
-_LEVEL = 0.01
+_LEVEL = 0.01  # of the tests, all coordinates together
 _MOST_BINS = 20  # of a histogram of ranks
 _LISTED = 4  # coordinates that a sentence names
 _SOME = 400  # coordinates whose effective sample size is looked at: enough for a median
@@ -99,10 +99,10 @@ def sbc(
     device = device_of(program.model, context)
     with seeded(device, seed):
         pairs = _Pairs.simulated(program, n, context)
-        proposes = guide
-        if proposes is None:
-            proposes = poutine.block(program.model, hide=["x"])
-        nesting, width, _ = check(program, proposes, pairs.x, *context)
+        checked = guide
+        if checked is None:  # of a sampler, which has no sites of its own: the prior
+            checked = poutine.block(program.model, hide=["x"])
+        nesting, width, _ = check(program, checked, pairs.x, *context)
         size = chunk
         if size is None:
             size = memory.rows(memory.pairs(width, device), draws + 1)
