@@ -7,7 +7,7 @@ from __future__ import annotations
 __all__ = ["confusion", "line_game_animation", "line_game_frame", "losses", "translations"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,19 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid
+from ppl_gen.plots.style import one_axes
 
-DATA, GENERATOR = "#222222", "#d95f02"
+DATA = "#222222"
+GENERATOR = "#d95f02"
+CRITIC = "#3f2b96"
 _FAR = 2.5  # the picture's half side, in standard deviations of h
 _SIDE = 121  # points along each axis of the heat map
+_COLOURS = 20  # of the heat map: few enough for a GIF, which has 256
+_FEW_RECORDS = 30  # below which each is marked by a dot
 
 
 def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str = "") -> Figure:
-    """Where D(x) = σ(|x₁| w₁ + |x₂| w₂) says data (blue) or made (red), with the lines of the data
-    and of the generator.
+    """D(x) = σ(|x₁| w₁ + |x₂| w₂), from "made" (red) to "data" (blue), and the lines of both.
 
     Args:
         generator: v, of shape (2,); its line is hv.
@@ -38,9 +42,9 @@ def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str 
     Raises:
         ValueError: If a direction is not of shape (2,).
     """
-    figure, draw = _line_game(data)
-    draw(generator, critic, title)
-    return figure
+    game = _LineGame(data)
+    game.move(generator, critic, title)
+    return game.figure
 
 
 def line_game_animation(
@@ -50,14 +54,14 @@ def line_game_animation(
     *,
     frames_per_second: int = 5,
 ) -> Path:
-    """A GIF with one frame for the beginning and one after each turn.
+    """Writes a GIF with one frame for the beginning and one after each turn.
 
     Args:
         history: (v, w) after each turn, the beginning first, as `ppl_gen.models.toy.line_game`
             returns them.
         data: u, of shape (2,).
         path: The file that is written, .gif.
-        frames_per_second: Frames per second.
+        frames_per_second: The number of turns shown in a second.
 
     Returns:
         The path.
@@ -72,26 +76,93 @@ def line_game_animation(
             "expected at least one turn, a .gif and one frame per second or more, got "
             f"{len(history)} turns, {path.name!r} and {frames_per_second}"
         )
-    figure, draw = _line_game(data)
-    figure.set_dpi(80)
+    game = _LineGame(data)
+    game.figure.set_dpi(80)
 
-    def frame(turn: int) -> list[Any]:
+    def show(turn: int) -> list[Any]:
         generator, critic = history[turn]
-        draw(
-            generator, critic, f"turn {turn}: {_angle_between(generator, data):.1f}° from the data"
-        )
+        angle = _angle_between(generator, data)
+        game.move(generator, critic, f"turn {turn}: {angle:.1f}° from the data")
         return []
 
     animation = FuncAnimation(
-        figure, frame, frames=len(history), init_func=lambda: [], repeat=False
+        game.figure, show, frames=len(history), init_func=lambda: [], repeat=False
     )
     animation.save(str(path), writer=PillowWriter(fps=frames_per_second))
     return path
 
 
+class _LineGame:
+    """A picture of the game of two lines: everything is drawn once, and the players are moved.
+
+    Args:
+        data: u, of shape (2,).
+
+    Attributes:
+        figure: The picture.
+    """
+
+    def __init__(self, data: Tensor) -> None:
+        self.figure, axes = one_axes(4.2, 3.7)
+        ticks = torch.linspace(-_FAR, _FAR, _SIDE, dtype=torch.float64)
+        points = torch.cartesian_prod(ticks, ticks).reshape(_SIDE, _SIDE, 2)
+        self._points = points.transpose(0, 1).abs()  # rows are x₂
+        self._axes = axes
+        self._heat = axes.imshow(
+            self._points[..., 0].numpy(),
+            cmap=matplotlib.colormaps["RdBu"].resampled(_COLOURS),
+            vmin=0,
+            vmax=1,
+            origin="lower",
+            extent=(-_FAR, _FAR, -_FAR, _FAR),
+            alpha=0.75,
+        )
+        axes.plot(*_ends(data), color=DATA, linewidth=2, label="data, hu")
+        (self._line,) = axes.plot(
+            [], [], color=GENERATOR, linewidth=2, linestyle="--", label="generator, hv"
+        )
+        self._arrow = axes.quiver(
+            0, 0, 1, 0, color=CRITIC, angles="xy", scale_units="xy", scale=1, width=0.01, zorder=3
+        )
+        self._arrow.set_label("critic's w")
+        limits = (-_FAR, _FAR)
+        axes.set(xlim=limits, ylim=limits, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        axes.legend(fontsize=7, loc="upper left", framealpha=0.9)
+        bar = self.figure.colorbar(self._heat, ax=axes, shrink=0.8)
+        bar.set_label("D(x): held for data", fontsize=8)
+
+    def move(self, generator: Tensor, critic: Tensor, title: str) -> None:
+        """Shows other players: v and w, each of shape (2,)."""
+        self._line.set_data(*_ends(generator))
+        w = _direction(critic)
+        self._heat.set_data(torch.sigmoid(self._points @ w).numpy())
+        self._arrow.set_UVC(float(w[0]), float(w[1]))
+        self._axes.set_title(title, fontsize=9)
+
+
+def _direction(vector: Tensor) -> Tensor:
+    if vector.shape != (2,):
+        raise ValueError(f"expected a direction of shape (2,), got {tuple(vector.shape)}")
+    return vector.detach().cpu().double()
+
+
+def _ends(vector: Tensor) -> tuple[list[float], list[float]]:
+    """A line through the origin, beyond the picture on both sides."""
+    a, b = (2 * _FAR * _direction(vector)).tolist()
+    return [-a, a], [-b, b]
+
+
+def _angle_between(one: Tensor, other: Tensor) -> float:
+    """The angle of two lines through the origin, in degrees, from 0 to 90."""
+    a = _direction(one)
+    b = _direction(other)
+    across = float((a[0] * b[1] - a[1] * b[0]).abs())
+    along = float((a @ b).abs())
+    return math.degrees(math.atan2(across, along))
+
+
 def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Figure:
-    """Metrics against the epoch in one picture: the generator's and the critic's losses, which no
-    one curve sums up.
+    """Metrics against the epoch in one picture, such as the losses of generator and critic.
 
     Args:
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.
@@ -104,16 +175,12 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
     known = list(records[0].metrics) if records else []
     if not names or not set(names) <= set(known):
         raise ValueError(f"expected names of metrics among {known}, got {list(names)}")
-    figure = Figure(figsize=(5, 3), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
+    figure, axes = one_axes(5, 3)
+    marker = "." if len(records) < _FEW_RECORDS else ""
+    epochs = [record.epoch for record in records]
     for name in names:
-        marker = "." if len(records) < 30 else ""
-        axes.plot(
-            [r.epoch for r in records],
-            [float(r.metrics[name]) for r in records],
-            marker=marker,
-            label=name,
-        )
+        values = [float(record.metrics[name]) for record in records]
+        axes.plot(epochs, values, marker=marker, label=name)
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -124,8 +191,9 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
 
 
 def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "") -> Figure:
-    """Counts of (true class, class read), coloured by the share of their row; the diagonal is what
-    is right.
+    """Counts of (true class, class read), coloured by the share of their row.
+
+    The diagonal is what is right.
 
     Args:
         matrix: (K, K), rows by true class; counts, or shares.
@@ -136,39 +204,27 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
         ValueError: If the matrix is not square, has a negative or no entry, or not one name for
             each class.
     """
-    if (
-        matrix.dim() != 2
-        or matrix.shape[0] != matrix.shape[1]
-        or not matrix.numel()
-        or bool((matrix < 0).any())
-    ):
+    square = matrix.dim() == 2 and matrix.shape[0] == matrix.shape[1]
+    if not square or not matrix.numel() or bool((matrix < 0).any()):
         raise ValueError(
             f"expected a square matrix of counts (K, K), got one of shape {tuple(matrix.shape)}"
         )
-    names = [str(k) for k in range(len(matrix))] if names is None else list(names)
-    if len(names) != len(matrix):
-        raise ValueError(f"expected {len(matrix)} names, one for each class, got {len(names)}")
+    classes = [str(k) for k in range(len(matrix))]
+    if names is not None:
+        classes = list(names)
+    if len(classes) != len(matrix):
+        raise ValueError(f"expected {len(matrix)} names, one for each class, got {len(classes)}")
     counts = matrix.detach().cpu().double()
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1e-12)
-    side = 0.32 * len(names) + 1.2
-    figure = Figure(figsize=(max(3.0, side + 0.6), max(2.6, side)), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
+    side = 0.32 * len(classes) + 1.2
+    figure, axes = one_axes(max(3.0, side + 0.6), max(2.6, side))
     picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    written = f"{{:{'.0f' if bool((counts == counts.round()).all()) else '.2f'}}}"
-    for i, j in counts.nonzero().tolist():
-        colour = "white" if shares[i, j] > 0.55 else "black"
-        axes.text(
-            j,
-            i,
-            written.format(float(counts[i, j])),
-            ha="center",
-            va="center",
-            fontsize=6,
-            color=colour,
-        )
-    turned = 90 if max(map(len, names)) > 3 else 0
-    axes.set_xticks(range(len(names)), names, fontsize=7, rotation=turned)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
+    _write_counts(axes, counts, shares)
+    ticks = range(len(classes))
+    longest = max(len(name) for name in classes)
+    turned = 90 if longest > 3 else 0
+    axes.set_xticks(ticks, classes, fontsize=7, rotation=turned)
+    axes.set_yticks(ticks, classes, fontsize=7)
     axes.set_xlabel("read as", fontsize=8)
     axes.set_ylabel("is", fontsize=8)
     axes.set_title(title, fontsize=9)
@@ -176,6 +232,16 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
     bar.set_label("share of the row", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _write_counts(axes: Any, counts: Tensor, shares: Tensor) -> None:
+    """Writes each count that is not zero into its cell, white where the cell is dark."""
+    whole = bool((counts == counts.round()).all())
+    decimals = 0 if whole else 2
+    for row, column in counts.nonzero().tolist():
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{float(counts[row, column]):.{decimals}f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
 
 
 def translations(
@@ -197,68 +263,12 @@ def translations(
         shapes = ", ".join(str(tuple(t.shape)) for t in (original, translated, cycled))
         raise ValueError(f"expected images (N, C, H, W) of one shape, got {shapes}")
     columns = min(columns, len(original))
-    if surplus := -len(original) % columns:
-        blank = original.new_ones(surplus, *original.shape[1:])
-        original, translated, cycled = (
-            torch.cat([t, blank]) for t in (original, translated, cycled)
-        )
-    groups = zip(*(t.split(columns) for t in (original, translated, cycled)), strict=True)
-    rows = [row for group in groups for row in group]
-    labels = ["original", "translated", "back"] * (len(rows) // 3)
+    blank = original.new_ones(-len(original) % columns, *original.shape[1:])
+    firsts = torch.cat([original, blank]).split(columns)
+    seconds = torch.cat([translated, blank]).split(columns)
+    thirds = torch.cat([cycled, blank]).split(columns)
+    rows: list[Tensor] = []
+    for triple in zip(firsts, seconds, thirds, strict=True):
+        rows += triple
+    labels = ["original", "translated", "back"] * len(firsts)
     return image_grid(torch.cat(rows), columns, title, labels)
-
-
-def _line_game(data: Tensor) -> tuple[Figure, Callable[[Tensor, Tensor, str], None]]:
-    """A figure with the data's line, and what draws the players into it: the artists are made once
-    and moved.
-    """
-    figure = Figure(figsize=(4.2, 3.7), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
-    ticks = torch.linspace(-_FAR, _FAR, _SIDE, dtype=torch.float64)
-    grid = (
-        torch.cartesian_prod(ticks, ticks).reshape(_SIDE, _SIDE, 2).transpose(0, 1).abs()
-    )  # rows are x₂
-    extent = (-_FAR, _FAR, -_FAR, _FAR)
-    levels = matplotlib.colormaps["RdBu"].resampled(
-        20
-    )  # few enough colours for a GIF, which has 256
-    heat = axes.imshow(
-        grid[..., 0].numpy(), cmap=levels, vmin=0, vmax=1, origin="lower", extent=extent, alpha=0.75
-    )
-    axes.plot(*_ends(data), color=DATA, linewidth=2, label="data, hu")
-    (made,) = axes.plot([], [], color=GENERATOR, linewidth=2, linestyle="--", label="generator, hv")
-    arrow = axes.quiver(
-        0, 0, 1, 0, color="#3f2b96", angles="xy", scale_units="xy", scale=1, width=0.01, zorder=3
-    )
-    arrow.set_label("critic's w")
-    axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
-    axes.legend(fontsize=7, loc="upper left", framealpha=0.9)
-    figure.colorbar(heat, ax=axes, shrink=0.8).set_label("D(x): held for data", fontsize=8)
-
-    def draw(generator: Tensor, critic: Tensor, title: str) -> None:
-        made.set_data(*_ends(generator))
-        w = _direction(critic)
-        heat.set_data(torch.sigmoid(grid @ w).numpy())
-        arrow.set_UVC(float(w[0]), float(w[1]))
-        axes.set_title(title, fontsize=9)
-
-    return figure, draw
-
-
-def _direction(vector: Tensor) -> Tensor:
-    if vector.shape != (2,):
-        raise ValueError(f"expected a direction of shape (2,), got {tuple(vector.shape)}")
-    return vector.detach().cpu().double()
-
-
-def _ends(vector: Tensor) -> tuple[list[float], list[float]]:
-    """A line through the origin, beyond the picture on both sides."""
-    a, b = (2 * _FAR * _direction(vector)).tolist()
-    return [-a, a], [-b, b]
-
-
-def _angle_between(one: Tensor, other: Tensor) -> float:
-    """Of two lines through the origin, in degrees, from 0 to 90."""
-    a, b = _direction(one), _direction(other)
-    across = float((a[0] * b[1] - a[1] * b[0]).abs())
-    return math.degrees(math.atan2(across, float((a @ b).abs())))

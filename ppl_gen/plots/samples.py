@@ -12,52 +12,75 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid, points
+from ppl_gen.plots.style import panels
+
+_OFF = "#c0392b"
+_FINE = "#4c72b0"
+_NULL = "#9aa7b8"
+_AGREEMENT = "#888888"
+_MOST_COLUMNS = 12
 
 
 def moments(found: Any, title: str = "") -> Figure:
-    """Each kind of moment in the data (across) and in the sample (up), those that are off at the
-    level in red.
+    """Each kind of moment in the data (across) and in the sample (up); what is off in red.
+
+    Args:
+        found: What `ppl_gen.inference.moments` returns.
+        title: Stands above.
     """
     kinds = [kind for kind in found.kinds if bool(kind.counted.any())]
-    figure = Figure(figsize=(2.6 * len(kinds), 2.9), layout="constrained", dpi=150)
-    for i, kind in enumerate(kinds):
-        axes = figure.add_subplot(1, len(kinds), i + 1)
-        data, sample, z = (t[kind.counted].cpu() for t in (kind.data, kind.sample, kind.z))
-        colours = ["#c0392b" if off else "#4c72b0" for off in (z.abs() > found.limit).tolist()]
-        axes.scatter(data.numpy(), sample.numpy(), s=6, c=colours, alpha=0.6, linewidths=0)
-        ends = torch.cat([data, sample]).aminmax()
-        axes.axline((float(ends.min), float(ends.min)), slope=1, color="#888888", linewidth=0.8)
-        axes.set_title(
-            f"{kind.name}: {int((z.abs() > found.limit).sum())} of {len(z)} off", fontsize=8
-        )
-        axes.set_xlabel("data", fontsize=8)
-        axes.set_ylabel("sample" if i == 0 else "", fontsize=8)
-        axes.tick_params(labelsize=7)
+    figure, axes = panels(len(kinds), width=2.6, height=2.9, most_across=len(kinds))
+    for panel, kind in zip(axes, kinds, strict=True):
+        _scatter_moments(panel, kind, found.limit)
+        if panel is axes[0]:
+            panel.set_ylabel("sample", fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure
 
 
+def _scatter_moments(axes: Any, kind: Any, limit: float) -> None:
+    """One kind of moment; those whose z is beyond the limit in red."""
+    data = kind.data[kind.counted].cpu()
+    sample = kind.sample[kind.counted].cpu()
+    off = kind.z[kind.counted].cpu().abs() > limit
+    colours = [_OFF if one else _FINE for one in off.tolist()]
+    axes.scatter(data.numpy(), sample.numpy(), s=6, c=colours, alpha=0.6, linewidths=0)
+    lowest = float(torch.cat([data, sample]).min())
+    axes.axline((lowest, lowest), slope=1, color=_AGREEMENT, linewidth=0.8)
+    axes.set_title(f"{kind.name}: {int(off.sum())} of {len(off)} off", fontsize=8)
+    axes.set_xlabel("data", fontsize=8)
+    axes.tick_params(labelsize=7)
+
+
 def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
-    """For each statistic its values after permutations, and its value on the samples as they are,
-    as a line.
+    """Each statistic after permutations, and on the samples as they are, as a line.
+
+    Args:
+        tests: What `ppl_gen.inference.two_sample_test` returns, by the name of the statistic.
+        title: Stands above.
     """
-    figure = Figure(figsize=(2.6 * len(tests), 2.4), layout="constrained", dpi=150)
-    for i, (name, test) in enumerate(tests.items()):
-        axes = figure.add_subplot(1, len(tests), i + 1)
-        axes.hist(test.null.cpu().numpy(), bins=30, color="#9aa7b8")
-        axes.axvline(test.statistic, color="#c0392b")
-        axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=6)
-        axes.set_yticks([])
+    figure, axes = panels(len(tests), width=2.6, height=2.4, most_across=len(tests))
+    for panel, (name, test) in zip(axes, tests.items(), strict=True):
+        panel.hist(test.null.cpu().numpy(), bins=30, color=_NULL)
+        panel.axvline(test.statistic, color=_OFF)
+        panel.set_title(name, fontsize=8)
+        panel.tick_params(labelsize=6)
+        panel.set_yticks([])
     figure.suptitle(f"{title}: statistic (red) and its permutations", fontsize=9)
     return figure
 
 
 def runs(drawn: Mapping[str, Tensor], title: str = "") -> Figure:
-    """The data and each run's draws: rows of images, or points in colours."""
+    """The data and each run's draws: rows of images, or points in colours.
+
+    Args:
+        drawn: Images (N, C, H, W), or vectors of any other shape, by the name of the run.
+        title: Stands above.
+    """
     first = next(iter(drawn.values()))
     if first.dim() != 4:
         return points(drawn, title)
-    columns = min(min(map(len, drawn.values())), 12)
+    fewest = min(len(images) for images in drawn.values())
+    columns = min(fewest, _MOST_COLUMNS)
     rows = torch.cat([images[:columns].cpu() for images in drawn.values()])
     return image_grid(rows, columns, title, list(drawn))

@@ -1,0 +1,109 @@
+"""What all pictures share: colours, figures and panels of one look, which panels to draw."""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXACT",
+    "GUIDE",
+    "MCMC",
+    "array",
+    "describe_axes",
+    "few_ticks",
+    "figure_of",
+    "largest",
+    "legend_below",
+    "one_axes",
+    "panels",
+]
+
+import math
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+GUIDE = "#d95f02"
+MCMC = "#1b6ca8"
+EXACT = "#222222"
+
+
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, whose parts make room for each other."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def one_axes(width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of so many inches with one pair of axes."""
+    figure = figure_of(width, height)
+    return figure, figure.add_subplot()
+
+
+def panels(
+    count: int,
+    *,
+    width: float,
+    height: float,
+    margins: tuple[float, float] = (0.0, 0.0),
+    most_across: int = 4,
+) -> tuple[Figure, list[Any]]:
+    """A figure with so many panels, row by row.
+
+    Args:
+        count: The number of panels.
+        width: Of a panel, in inches.
+        height: Of a panel, in inches.
+        margins: What is added to the width and the height of the whole, in inches.
+        most_across: The largest number of panels in a row.
+
+    Returns:
+        The figure and the axes of each panel.
+    """
+    across = max(1, min(most_across, count))
+    down = math.ceil(count / across)
+    figure = figure_of(width * across + margins[0], height * down + margins[1])
+    return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
+
+
+def describe_axes(axes: Any, x: str, y: str) -> None:
+    """Writes beside both axes what they show, in small letters."""
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=7)
+
+
+def few_ticks(axes: Any, *, whole: bool = False) -> None:
+    """At most four intervals along both axes, for a small panel.
+
+    Args:
+        axes: Of the panel.
+        whole: Whether x takes whole numbers only.
+    """
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def legend_below(
+    figure: Figure, *entries: Any, columns: int, size: float = 8, **style: Any
+) -> None:
+    """A legend without a frame under the whole figure.
+
+    Args:
+        figure: The figure.
+        *entries: Handles and labels; those of all axes if there are none.
+        columns: The number of entries in a row.
+        size: Of the letters, in points.
+        **style: Anything else that matplotlib's `legend` takes.
+    """
+    place = "outside lower center"
+    figure.legend(*entries, loc=place, ncols=columns, fontsize=size, frameon=False, **style)
+
+
+def largest(badness: Tensor, most: int) -> list[int]:
+    """The numbers of the largest entries (K,), at most so many, in ascending order."""
+    return sorted(badness.argsort(descending=True)[:most].tolist())
+
+
+def array(values: Tensor) -> Any:
+    """Numbers as matplotlib takes them: a NumPy array."""
+    return values.detach().cpu().numpy()
