@@ -65,13 +65,8 @@ class Conditioning:
         return [self.of(split.x, split.y)]
 
 
-def on_labels(config: Config, data: Dataset, instead: str = "gan") -> Conditioning:
+def on_labels(config: Config, data: Dataset) -> Conditioning:
     """The labels (N,) of the data; their attribute vectors (N, A) if they have these instead.
-
-    Args:
-        config: What was asked for.
-        data: Its data.
-        instead: The model to fit to data without labels, for the message.
 
     Raises:
         ValueError: If the data have neither.
@@ -79,7 +74,8 @@ def on_labels(config: Config, data: Dataset, instead: str = "gan") -> Conditioni
     if data.classes is None and data.attributes is None:
         raise ValueError(
             f"expected labels for a {config.model.upper()}, got none with {data.name}: sort the "
-            f"images into one folder per class, store an array y beside x, or fit a {instead}"
+            "images into one folder per class, store an array y beside x, or fit a model without "
+            "a condition, such as a vae or a gan"
         )
 
     def given(x: Tensor, y: Tensor | None) -> Tensor:

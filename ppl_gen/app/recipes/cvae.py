@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _condition(config: Config, data: Any) -> Conditioning:
     from ppl_gen.app.ingredients.conditioning import on_labels
 
-    return on_labels(config, data, instead="vae")
+    return on_labels(config, data)
 
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
