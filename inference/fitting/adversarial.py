@@ -1,5 +1,6 @@
-"""Adversarial fitting of implicit models: one update of a critic, then one of the generator, on one
-batch.
+"""Adversarial fitting of implicit models.
+
+On each batch a critic is updated, then the generator.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Translation between unpaired domains: one update of two translators and two critics on a batch of
-each domain.
+"""Translation between unpaired domains.
+
+On a batch of each domain two translators are updated, then two critics.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What every adversarial game is made of: an opponent that moves while the other side stands still,
-and a watch that says when the game is lost.
+"""What every adversarial game is made of.
+
+An opponent moves while the other side stands still, and a watch says when the game is lost.
 """
 
 from __future__ import annotations

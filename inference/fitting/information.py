@@ -1,6 +1,4 @@
-"""What the codes of an InfoGAN tell of its draws: the bound that is ascended in training, and its
-measurement.
-"""
+"""What the codes of an InfoGAN tell of its draws: a bound to train by, and its measurement."""
 
 from __future__ import annotations
 

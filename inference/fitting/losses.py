@@ -1,5 +1,6 @@
-"""What critic and generator descend: pairs of functions of scores, and penalties on the critic's
-gradient.
+"""What critic and generator descend.
+
+Losses are pairs of functions of the critic's scores; penalties are of the critic's gradient.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Moment matching: a generator trained by a distance between its draws and the batch, without a
-critic.
-"""
+"""Moment matching: a generator trained by a distance of its draws from the batch, without critic."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Squared distances between two samples as bare numbers: to descend in, or to permute. Points are
-rows of (n, D).
+"""Squared distances between two samples as bare numbers: to descend in, or to permute.
+
+Points are rows of (n, D).
 """
 
 from __future__ import annotations

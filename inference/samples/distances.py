@@ -1,5 +1,6 @@
-"""Squared distances between two samples with their standard errors: MMD, energy, Fréchet, sliced
-Wasserstein.
+"""Squared distances between two samples with their standard errors.
+
+They are MMD, energy, Fréchet and sliced Wasserstein.
 """
 
 from __future__ import annotations

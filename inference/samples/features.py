@@ -1,6 +1,4 @@
-"""Features to compare samples by: principal components, and a small classifier trained on the data
-set in question.
-"""
+"""Features to compare samples by: principal components, and a classifier of the data in question."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Kernels: any callable from (n, D) and (m, D) to (n, m), with gradients that are finite where
-points coincide.
+"""Kernels: any callable from (n, D) and (m, D) to (n, m).
+
+Gradients of those here are finite where points coincide.
 """
 
 from __future__ import annotations

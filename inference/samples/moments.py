@@ -58,7 +58,7 @@ def moments(
     """
     expect_level(level)
     y, x = as_vectors(sample, data, features, least=_LEAST)
-    shape = (x.shape[1],)
+    shape: tuple[int, ...] = (x.shape[1],)
     if features is None:
         shape = tuple(data.shape[1:])
     is_still_y = (y == y[0]).all(0)

@@ -1,5 +1,6 @@
-"""Fidelity and diversity apart: precision, recall, density and coverage of a sample, by nearest
-neighbours.
+"""Fidelity and diversity of a sample apart, by nearest neighbours.
+
+Precision and density say how faithful it is, recall and coverage how diverse.
 """
 
 from __future__ import annotations
