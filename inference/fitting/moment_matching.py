@@ -1,4 +1,4 @@
-"""Moment matching: a generator trained by a distance of its draws from the batch, without critic."""
+"""Moment matching: a generator trained by a distance of its draws from the data, without critic."""
 
 from __future__ import annotations
 

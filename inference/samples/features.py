@@ -1,4 +1,4 @@
-"""Features to compare samples by: principal components, and a classifier of the data in question."""
+"""Features to compare samples by: principal components, and a classifier of the same data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features: principal components are scikit-learn's, classifiers learn in seconds and say how well."""
+"""Features: principal components are scikit-learn's, classifiers learn fast and say how well."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestClassifier:
         assert torch.equal(trained.predict(x), log_prob.argmax(1))
 
     def test_its_features_are_standardised_by_the_data(self, digits: data.Dataset) -> None:
-        """Mean 0 and variance 1 of each on what it was trained on, and none that is constant there."""
+        """Mean 0 and variance 1 of each on its training data; none is constant there."""
         body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.ReLU())
         torch.nn.init.constant_(body[1].bias[2:3], -1e3)  # a unit that never fires
         found = Classifier(body, torch.nn.Linear(5, 3), digits.train.x)
