@@ -39,11 +39,11 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
     check_given(recipe, values, given)
     if not values["data"]:
         raise ValueError("expected a name or a path with --data, got nothing")
-    values["data"] = _absolute(values["data"])
+    for option in recipe.options:
+        if option.names_data and values[option.name]:
+            values[option.name] = _absolute(values[option.name])
     if values["root"]:
         values["root"] = str(Path(values["root"]).resolve())
-    if values.get("data_b"):
-        values["data_b"] = _absolute(values["data_b"])
     if "binarize" in values:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
     if values.get("loss") == "auto":
@@ -105,13 +105,13 @@ def folder_of(model: str, words: Mapping[str, Any]) -> Path:
     """The folder of a run for which none was named: runs/MODEL-DATA.
 
     Args:
-        model: The name of the model.
-        words: Values by the names of options.
+        model: The name of the model, which is known.
+        words: Values by the names of options, as they were typed.
     """
     parts = [model]
-    for name in ("data", "data_b"):
-        if words.get(name):
-            place, suffixes = parse(words[name])
+    for option in RECIPES[model].options:
+        if option.names_data and words.get(option.name):
+            place, suffixes = parse(words[option.name])
             parts += [Path(place).stem, *suffixes]
     return Path("runs") / "-".join(parts)
 

@@ -50,6 +50,7 @@ class Option:
         flags: How it is typed, if not as `--latent-dim` for `latent_dim`.
         check: Raises ValueError if a value is out of range or an unknown name.
         only_with: The name and the value of another option without which it has no effect.
+        names_data: Whether it names data: a path, which is kept as an absolute one, or a data set.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Option:
     flags: tuple[str, ...] = ()
     check: Check | None = None
     only_with: tuple[str, str] | None = None
+    names_data: bool = False
 
     @property
     def flag(self) -> str:
@@ -162,6 +164,7 @@ DATA = Option(
         ":8x8, ..."
     ),
     flags=("--data", "--data-a"),
+    names_data=True,
 )
 ROOT = Option(
     name="root",

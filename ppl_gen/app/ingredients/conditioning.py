@@ -74,8 +74,7 @@ def on_labels(config: Config, data: Dataset) -> Conditioning:
     if data.classes is None and data.attributes is None:
         raise ValueError(
             f"expected labels for a {config.model.upper()}, got none with {data.name}: sort the "
-            "images into one folder per class, store an array y beside x, or fit a model without "
-            "a condition, such as a vae or a gan"
+            "images into one folder per class, store an array y beside x, or fit a vae or a gan"
         )
 
     def given(x: Tensor, y: Tensor | None) -> Tensor:

@@ -37,7 +37,7 @@ class Recipe:
     """Everything that the command knows about one model.
 
     How a model is judged, and what is drawn of it, follows from `explicit`, `translates` and
-    `code_site`. A field left out is as it suits a model that draws data and has no likelihood.
+    `code_site`. The defaults are those of a model that draws data and has no likelihood.
 
     Attributes:
         name: What the user calls the model.

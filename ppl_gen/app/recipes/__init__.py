@@ -25,7 +25,7 @@ from ppl_gen.app.options import Option
 from ppl_gen.names import resolve
 
 
-def _discovered() -> dict[str, Recipe]:
+def _discover() -> dict[str, Recipe]:
     """The recipe of each module in this folder, by the name of its model, in order."""
     found: list[Recipe] = []
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
@@ -34,7 +34,7 @@ def _discovered() -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in found}
 
 
-RECIPES = _discovered()
+RECIPES = _discover()
 
 
 def recipe_of(config: Config) -> Recipe:

@@ -27,7 +27,13 @@ from ppl_gen.app.options import (
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
 
-DATA_B = Option(name="data_b", kind=str, default=None, help="The other domain, named as --data is.")
+DATA_B = Option(
+    name="data_b",
+    kind=str,
+    default=None,
+    help="The other domain, named as --data is.",
+    names_data=True,
+)
 CYCLE = Option(
     name="cycle",
     kind=float,
