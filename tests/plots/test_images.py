@@ -1,0 +1,100 @@
+"""Images, points, curves and samples in pictures: what is shown is what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ppl_gen import plots
+from ppl_gen.inference import mmd, moments, two_sample_test
+
+
+def shown(figure: Figure) -> Tensor:
+    """The image in the only axes of a picture."""
+    (image,) = figure.axes[0].get_images()
+    return torch.as_tensor(image.get_array().data)
+
+
+class TestImageGrid:
+    @pytest.mark.parametrize(("channels", "colours"), [(1, 1), (2, 1), (3, 3), (4, 3)])
+    def test_each_image_has_its_place(self, channels: int, colours: int) -> None:
+        images = torch.rand(5, channels, 4, 6)
+        sheet = shown(plots.image_grid(images, columns=3))
+        assert sheet.shape[:2] == (2 * 5, 3 * 7)
+        last = sheet.reshape(10, 21, colours)[5:9, 7:13].permute(2, 0, 1)
+        assert torch.equal(last, images[4, :colours])
+        assert bool((sheet[5:, 14:] == 1).all())
+
+    def test_values_are_clipped(self) -> None:
+        sheet = shown(plots.image_grid(torch.tensor([-1.0, 2.0]).reshape(2, 1, 1, 1)))
+        assert sheet[0, [0, 2]].tolist() == [0.0, 1.0]
+
+    def test_rows_are_labelled(self) -> None:
+        axes = plots.image_grid(torch.rand(4, 1, 3, 3), 2, "title", ["a", "b"]).axes[0]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+        assert axes.get_yticks().tolist() == [2, 6]
+
+    def test_vectors_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"got \(4, 3\); for vectors there is points"):
+            plots.image_grid(torch.rand(4, 3))
+
+
+def test_reconstructions_stand_below_their_data() -> None:
+    data, reconstructed = torch.rand(2, 3, 1, 4, 4)
+    sheet = shown(plots.reconstructions(data, reconstructed, columns=2))
+    assert sheet.shape == (4 * 5, 2 * 5)
+    assert torch.equal(sheet[10:14, :4], data[2, 0])
+    assert torch.equal(sheet[15:19, :4], reconstructed[2, 0])
+
+
+def test_the_manifold_goes_up_and_to_the_right() -> None:
+    seen: list[Tensor] = []
+
+    def decode(z: Tensor) -> Tensor:
+        seen.append(z)
+        return torch.zeros(len(z), 1, 2, 2)
+
+    plots.latent_manifold(decode, side=3)
+    across, up = seen[0].reshape(3, 3, 2).unbind(-1)
+    assert bool((across.diff(dim=1) > 0).all())
+    assert bool((up.diff(dim=0) < 0).all())
+
+
+def records(count: int) -> list[Any]:
+    return [SimpleNamespace(epoch=i, metrics={"elbo": -100.0 / (i + 1)}) for i in range(count)]
+
+
+def test_the_first_tenth_of_a_run_is_out_of_view() -> None:
+    low, high = plots.training_curve(records(20)).axes[0].get_ylim()
+    assert -100 / 2 < low < -100 / 3
+    assert -5 < high < 0
+
+
+def pictures() -> dict[str, Callable[[], Figure]]:
+    data, sample = torch.randn(2, 60, 2)
+    return {
+        "points on a line": lambda: plots.points({"a": data[:, :1], "b": sample[:, :1]}),
+        "points in a plane": lambda: plots.points({"a": data, "b": sample}, "both"),
+        "points in space": lambda: plots.points({"a": torch.randn(9, 3)}),
+        "reconstructed points": lambda: plots.reconstructions(data, sample),
+        "curve": lambda: plots.training_curve(records(2)),
+        "moments": lambda: plots.samples.moments(moments(sample, data), "moments"),
+        "nulls": lambda: plots.samples.nulls(
+            {"mmd": two_sample_test(sample, data, statistic=mmd, permutations=100)}
+        ),
+        "runs of points": lambda: plots.samples.runs({"a": data, "b": sample}),
+        "runs of images": lambda: plots.samples.runs({"a": torch.rand(4, 1, 3, 3)}, "images"),
+    }
+
+
+@pytest.mark.parametrize("name", pictures())
+def test_it_can_be_drawn(name: str) -> None:
+    picture = pictures()[name]()
+    picture.canvas.draw()
+    assert picture.axes
