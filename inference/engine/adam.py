@@ -73,9 +73,11 @@ class Adam:
     @property
     def settings(self) -> Hashable:
         """The options that a graph takes as constants, of each group."""
-        names = ("betas", "eps", "weight_decay", "decoupled_weight_decay")
-        groups = self._optimizer.param_groups
-        return tuple([tuple([group.get(name) for name in names]) for group in groups])
+        found = []
+        for group in self._optimizer.param_groups:
+            decoupled = group.get("decoupled_weight_decay")
+            found.append((group["betas"], group["eps"], group["weight_decay"], decoupled))
+        return tuple(found)
 
     def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
         """Step, m, v and learning rate of each parameter, one after the other, as a graph's inputs.
@@ -91,10 +93,10 @@ class Adam:
         if known != self._known or self._is_replaced():
             self._known = known
             self._inputs = []
+            self._means = []
             for p, group in zip(self._parameters, self._groups, strict=True):
                 self._inputs.extend(self._state_of(p, group))
-            state = self._optimizer.state
-            self._means = [state[p].get("exp_avg") for p in self._parameters]
+                self._means.append(self._optimizer.state[p].get("exp_avg"))
         return self._inputs
 
     def _is_replaced(self) -> bool:

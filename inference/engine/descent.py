@@ -195,7 +195,7 @@ class Descent:
             weighted=weight is not None,
             adam=options,
         )
-        if constants not in self._seen:
+        if self._gradient.highest != "eager" and constants not in self._seen:
             self._remember(constants)
         key = (constants, shapes(batch))
 
@@ -208,9 +208,12 @@ class Descent:
 
     def _expect_same_parameters(self, held: Sequence[Tensor]) -> None:
         """Raises ValueError if optimiser or modules hold other parameters than at construction."""
-        same = _are_same(_parameters_of(self._optimizer), self.parameters)
-        if same and self._traceable:
-            same = _are_same([held[i] for i in self._places], self.parameters)
+        now = _parameters_of(self._optimizer)
+        same = len(now) == len(self.parameters) and all(map(operator.is_, now, self.parameters))
+        if self._traceable:
+            for p, place in zip(self.parameters, self._places, strict=True):
+                if held[place] is not p:
+                    same = False
         if not same:
             raise ValueError(
                 "expected the parameters that the step was built with, got others, in the "
@@ -230,7 +233,7 @@ class Descent:
     def _remember(self, constants: _Constants) -> None:
         """Notes new constants; if they keep changing, as a temperature may, steps run eagerly."""
         self._seen.add(constants)
-        if len(self._seen) > _MOST_CONSTANTS and self._gradient.highest != "eager":
+        if len(self._seen) > _MOST_CONSTANTS:
             self._gradient.lower("eager")
             warnings.warn(
                 "numbers of the program or the optimiser change all the time, and each would "
@@ -302,7 +305,7 @@ class Descent:
             if need:
                 gradient = next(found)
             gradients.append(gradient)
-        norms = [torch.linalg.vector_norm(g) for g in _expect_some(gradients)]
+        norms = list(map(torch.linalg.vector_norm, _expect_some(gradients)))
         return loss.detach(), torch.stack(norms).norm(), *gradients
 
     def _descend(
@@ -348,11 +351,6 @@ def _parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     for group in optimizer.param_groups:
         parameters.extend(group["params"])
     return parameters
-
-
-def _are_same(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether these are the very same tensors, in the same order."""
-    return len(tensors) == len(others) and all(map(operator.is_, tensors, others))
 
 
 def _expect_some(gradients: Sequence[Tensor | None]) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Function", "Functional", "shapes", "trace"]
+__all__ = ["Function", "Functional", "copies_of", "shapes", "trace"]
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
@@ -27,8 +27,8 @@ def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()
         rows: The indices of the inputs whose first axis is the data. With any, the graph serves
             every number of data, provided that the function reads that number as `x.shape[0]`.
     """
-    # Copies, since one tensor given for two inputs would be merged into one.
-    distinct = [t.detach().clone() for t in inputs]
+    # One tensor given for two inputs would be merged into one.
+    distinct = copies_of(inputs)
     options: dict[str, Any] = {}
     if rows:
         _resize(distinct, rows)
@@ -42,8 +42,12 @@ def _resize(tensors: list[Tensor], rows: Sequence[int]) -> None:
 
     A symbolic trace takes sizes that happen to agree for one size.
     """
-    taken = {size for t in tensors for size in t.shape}
-    count = next(n for n in range(5, 10_000, 2) if n not in taken)
+    taken: set[int] = set()
+    for t in tensors:
+        taken.update(t.shape)
+    count = 5
+    while count in taken:
+        count += 2
     for i in rows:
         data = tensors[i]
         repeated = torch.arange(count, device=data.device) % data.shape[0]
@@ -75,7 +79,9 @@ class Functional:
                         index[id(tensor)] = len(self._firsts)
                         self._firsts.append((held, name))
                     self._places.append((held, name, index[id(tensor)]))
-        self._numbers = [place for module in modules for place in _numbers_of(module)]
+        self._numbers: list[tuple[dict[str, Any], str]] = []
+        for module in modules:
+            self._numbers.extend(_numbers_of(module))
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -127,11 +133,20 @@ def _modules_of(parts: Iterable[Any]) -> list[nn.Module]:
 def _numbers_of(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
     """The attributes of a module that are numbers and may change, as (dict, name)."""
     attributes = vars(module)
-    names = [name for name, value in attributes.items() if type(value) in (bool, int, float)]
-    if type(module).__module__.startswith("torch.nn."):
-        # Sizes of torch's own modules never change.
-        names = [name for name in names if name in ("training", "p")]
-    return [(attributes, name) for name in names]
+    from_torch = type(module).__module__.startswith("torch.nn.")
+    found = []
+    for name, value in attributes.items():
+        if type(value) not in (bool, int, float):
+            continue
+        if from_torch and name not in ("training", "p"):
+            continue  # as the sizes of a Linear, which never change
+        found.append((attributes, name))
+    return found
+
+
+def copies_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """A copy of each tensor, detached from autograd."""
+    return [t.detach().clone() for t in tensors]
 
 
 def shapes(tensors: Sequence[Tensor]) -> Hashable:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from ppl_gen.contexts import forked
-from ppl_gen.inference.engine.graphs import Function, shapes, trace
+from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
 from ppl_gen.pyro_patches import tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
@@ -312,7 +312,7 @@ def _run_apart(function: Function, inputs: Sequence[Tensor]) -> list[Tensor | No
 
     It is given copies; the random state is left as found.
     """
-    copies = [t.detach().clone() for t in inputs]
+    copies = copies_of(inputs)
     with forked(inputs[0].device, None), tracing(), torch.no_grad():
         return [*function(*copies), *copies]
 
@@ -324,7 +324,7 @@ def _agrees(graph: Function, function: Function, inputs: Sequence[Tensor]) -> bo
         got = _run_apart(graph, inputs)
     except Exception:  # a graph for any number of data that is none
         return False
-    return all(_is_close(a, b) for a, b in zip(expected, got, strict=True))
+    return len(expected) == len(got) and all(map(_is_close, expected, got))
 
 
 def _is_close(a: Tensor | None, b: Tensor | None) -> bool:

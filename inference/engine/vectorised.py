@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.func import vmap
 
 from ppl_gen import memory
@@ -27,54 +28,46 @@ def at_each(
         *draws: Its arguments, tensors or dicts of tensors, with the draws on the first axis.
         width: How many numbers one call computes, which bounds how many are made at once; found
             by a first call if None.
-        randomness: "different" or "same" random numbers at each draw, as in `torch.func.vmap`.
+        randomness: "different" or "same" random numbers at each draw, as `torch.func.vmap` has it.
 
     Returns:
         What the function returns, with the draws on the first axis.
     """
     if width is None:
-        width = _size(function(*_draw(draws, 0)))
+        result = function(*_draw(draws, 0))
+        width = sum(map(torch.numel, _tensors(result)))
     chunk = memory.rows(memory.VECTORISED, width)
     try:
         with drawing():
             return vmap(function, randomness=randomness, chunk_size=chunk)(*draws)
     except Exception:  # whatever keeps vmap from following
-        count = len(_first(draws))
-        return _stacked([function(*_draw(draws, i)) for i in range(count)])
+        count = len(_tensors(draws)[0])
+        results = [function(*_draw(draws, i)) for i in range(count)]
+        return _mapped(lambda *values: torch.stack(values), *results)
 
 
 def _draw(draws: Any, i: int) -> Any:
-    """The i-th draw of a tensor, of each in a dict, or of each in a tuple."""
-    if isinstance(draws, dict):
-        return {name: value[i] for name, value in draws.items()}
-    if isinstance(draws, tuple):
-        return tuple([_draw(value, i) for value in draws])
-    return draws[i]
+    """The i-th draw."""
+    return _mapped(lambda value: value[i], draws)
 
 
-def _first(value: Any) -> torch.Tensor:
-    """The first tensor in a dict or tuple."""
-    if isinstance(value, dict):
-        return next(iter(value.values()))
-    if isinstance(value, tuple):
-        return _first(value[0])
-    return value
-
-
-def _size(value: Any) -> int:
-    """How many numbers a tensor, a dict or a tuple holds."""
-    if isinstance(value, dict):
-        return sum(v.numel() for v in value.values())
-    if isinstance(value, tuple):
-        return sum(_size(v) for v in value)
-    return value.numel()
-
-
-def _stacked(values: list[Any]) -> Any:
-    """Results of one form, stacked."""
+def _mapped(function: Callable[..., Tensor], *values: Any) -> Any:
+    """The function of tensors, of the entries of dicts, or of those of tuples, in the same form."""
     first = values[0]
     if isinstance(first, dict):
-        return {name: torch.stack([value[name] for value in values]) for name in first}
+        return {name: _mapped(function, *[value[name] for value in values]) for name in first}
     if isinstance(first, tuple):
-        return tuple([_stacked(list(part)) for part in zip(*values, strict=True)])
-    return torch.stack(values)
+        return tuple([_mapped(function, *parts) for parts in zip(*values, strict=True)])
+    return function(*values)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors in a dict or tuple, or the tensor itself."""
+    if isinstance(value, dict):
+        return _tensors(tuple(value.values()))
+    if not isinstance(value, tuple):
+        return [value]
+    found = []
+    for part in value:
+        found += _tensors(part)
+    return found

@@ -1,6 +1,4 @@
-"""What objectives have in common that bound the evidence datum by datum: particles, scales, and the
-interface of Pyro's.
-"""
+"""Bounds of the evidence datum by datum: particles, scales, and the interface of Pyro's ELBOs."""
 
 from __future__ import annotations
 
@@ -18,9 +16,8 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, forked
-from ppl_gen.program import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
-
-Sites = dict[str, Any]
+from ppl_gen.inference.latents.prototype import Sites, latent_sites
+from ppl_gen.sites import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
 
 
 class Draw(NamedTuple):
@@ -41,17 +38,20 @@ class Draw(NamedTuple):
     nesting: int
 
     def log_prob(self, sites: Sites) -> Tensor:
-        """The log density of latent sites, (K, N), each weighed by β: its scale, in units of that
-        of the data.
+        """The log density of latent sites, each weighed by its β, of shape (K, N).
+
+        Args:
+            sites: By name, sites of guide or model.
         """
-        return sum(
-            (self.beta(site) * log_prob_per_datum(site, self.nesting) for site in sites.values()),
-            torch.zeros_like(self.log_likelihood),
-        )
+        total = torch.zeros_like(self.log_likelihood)
+        for site in sites.values():
+            total = total + self.beta(site) * log_prob_per_datum(site, self.nesting)
+        return total
 
     def beta(self, site: Any) -> Any:
-        """1, but for latents that a `poutine.scale` or `svi_step(beta=...)` weighs otherwise than
-        the data.
+        """β of a latent site: its scale, in units of that of the data.
+
+        1, but where a `poutine.scale` or `svi_step(beta=...)` weighs it otherwise than the data.
         """
         return _ratio(site["scale"], self.scale)
 
@@ -62,8 +62,9 @@ class Draw(NamedTuple):
 
 
 class PerDatum(ELBO):
-    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data"; the scale sᵢ of its
-    subsampling stays outside of Lᵢ.
+    """−Σᵢ sᵢ Lᵢ with one bound Lᵢ for each datum of the plate "data".
+
+    The scale sᵢ, of the plate's subsampling, stays outside of Lᵢ.
 
     Args:
         num_particles: K, the number of draws z ~ q(z | x) per datum, all at once on an axis on the
@@ -86,32 +87,44 @@ class PerDatum(ELBO):
 
     @abstractmethod
     def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
-        """Lᵢ of each datum, (N,); `rerun` gives the guide's sites at other values of its latents."""
+        """Lᵢ of each datum, of shape (N,).
+
+        Args:
+            draw: Draws from the guide, and the sites of guide and model there.
+            rerun: From other values of the guide's latents, by name, to the guide's sites there.
+        """
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The loss, for autograd; a sum over data, as Pyro's are."""
+        """The loss, for autograd; a sum over data, as Pyro's are.
+
+        Args:
+            model: The model, or another callable of Pyro primitives.
+            guide: The guide, likewise.
+            *args: What both are called with.
+            **kwargs: The same.
+        """
         self._find_nesting(model, guide, args, kwargs)
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         self._expect_fit(model_trace, guide_trace)
         draw = self._draw(model_trace, guide_trace)
 
         def rerun(values: Mapping[str, Tensor]) -> Sites:
-            moved = self._in_particles(
-                poutine.replay(guide, trace=with_values(guide_trace, values)), args, kwargs
-            )
-            return {
-                name: site for name, site in stochastic_sites(moved).items() if name in draw.guide
-            }
+            moved = poutine.replay(guide, trace=with_values(guide_trace, values))
+            sites = stochastic_sites(self._in_particles(moved, args, kwargs))
+            return {name: sites[name] for name in sites if name in draw.guide}
 
         return -(draw.scale * self.bound(draw, rerun)).sum()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss as a number."""
+        """The loss as a number; the arguments are those of `differentiable_loss`."""
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        """The loss as a number, its gradient left in the parameters."""
+        """The loss as a number; its gradient is added to those in the parameters.
+
+        The arguments are those of `differentiable_loss`.
+        """
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward(retain_graph=self.retain_graph)
@@ -121,9 +134,9 @@ class PerDatum(ELBO):
         self, model: Any, guide: Any, args: Any, kwargs: Any
     ) -> tuple[poutine.Trace, poutine.Trace]:
         guide_trace = self._guide_trace(guide, args, kwargs)
-        return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(
-            *args, **kwargs
-        ), guide_trace
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+        return model_trace, guide_trace
 
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
         """The guide's trace, as the model is to see it."""
@@ -134,23 +147,22 @@ class PerDatum(ELBO):
             return poutine.trace(guide).get_trace(*args, **kwargs)
 
     def _find_nesting(self, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
-        """Runs both once, leaving no trace of it."""
+        """Counts the axes that plates take by running both once, unless it is known."""
         if self.max_plate_nesting < math.inf:
             return
         device = device_of(None, args)
         with evaluating(model, guide), forked(device, None), poutine.block():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(
-                *args, **kwargs
-            )
+            replayed = poutine.replay(model, trace=guide_trace)
+            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
         self._expect_fit(model_trace, guide_trace)
         self.max_plate_nesting = max(plate_nesting(model_trace), plate_nesting(guide_trace))
 
     def _expect_fit(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> None:
+        """Raises ValueError unless the guide has reparameterised draws of the model's latents."""
         latents = set(latent_sites(model_trace))
-        proposed = {
-            name for name, site in latent_sites(guide_trace).items() if not is_auxiliary(site)
-        }
+        guided = latent_sites(guide_trace)
+        proposed = {name for name, site in guided.items() if not is_auxiliary(site)}
         if not latents:
             raise ValueError(
                 "expected a program with latents, got none; its log density is its evidence"
@@ -161,7 +173,7 @@ class PerDatum(ELBO):
                 f"{sorted(proposed)}; give the sites the same names in both (sites to be "
                 "enumerated need TraceEnum_ELBO)"
             )
-        for name, site in latent_sites(guide_trace).items():
+        for name, site in guided.items():
             if not site["fn"].has_rsample:
                 raise ValueError(
                     f"expected reparameterised draws of {name!r} for {type(self).__name__}, got "
@@ -171,24 +183,39 @@ class PerDatum(ELBO):
 
     def _draw(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Draw:
         nesting = int(self.max_plate_nesting)
-        sites, latents = stochastic_sites(model_trace), latent_sites(model_trace)
-        observed = [site for name, site in sites.items() if name not in latents]
-        scale = sites["x"]["scale"] if "x" in sites else observed[0]["scale"] if observed else 1.0
-        first = next(iter(latent_sites(guide_trace).values()))
-        zero = first["value"].new_zeros(self.num_particles, 1)
-        likelihood = sum(
-            (log_prob_per_datum(s, nesting) * _ratio(s["scale"], scale) for s in observed), zero
+        guided = latent_sites(guide_trace)
+        sites = stochastic_sites(model_trace)
+        observed = {name: site for name, site in sites.items() if site["is_observed"]}
+        scale = _scale_of_data(observed)
+        some = next(iter(guided.values()))["value"]
+        log_likelihood = some.new_zeros(self.num_particles, 1)
+        for site in observed.values():
+            weight = _ratio(site["scale"], scale)
+            log_likelihood = log_likelihood + log_prob_per_datum(site, nesting) * weight
+        return Draw(
+            guide=guided,
+            model=latent_sites(model_trace),
+            log_likelihood=log_likelihood,
+            scale=scale,
+            nesting=nesting,
         )
-        return Draw(latent_sites(guide_trace), latents, likelihood, scale, nesting)
 
 
-def latent_sites(trace: poutine.Trace) -> Sites:
-    """The latent sites of a trace, by name."""
-    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+def _scale_of_data(observed: Sites) -> Any:
+    """The scale of the site "x", or else of the first observed one; 1 if there is none."""
+    if not observed:
+        return 1.0
+    first = next(iter(observed.values()))
+    return observed.get("x", first)["scale"]
 
 
 def with_values(trace: poutine.Trace, values: Mapping[str, Tensor]) -> poutine.Trace:
-    """A copy of a trace with other values at some sites."""
+    """A copy of a trace with other values at some sites.
+
+    Args:
+        trace: Any trace.
+        values: The new values, by the name of the site.
+    """
     moved = trace.copy()
     for name, value in values.items():
         moved.nodes[name] = {**moved.nodes[name], "value": value}
@@ -196,4 +223,7 @@ def with_values(trace: poutine.Trace, values: Mapping[str, Tensor]) -> poutine.T
 
 
 def _ratio(scale: Any, unit: Any) -> Any:
-    return 1.0 if scale is unit else scale / unit
+    """scale / unit; the number 1 where both are the same object."""
+    if scale is unit:
+        return 1.0
+    return scale / unit

@@ -1,5 +1,6 @@
-"""The only loop: a step, batches, epochs. Logging, checkpoints and early stopping are plain Python
-around `iterate`.
+"""The only loop: a step, batches, epochs.
+
+Logging, checkpoints and early stopping are plain Python around `iterate`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from ppl_gen.protocols import Step
 
 
 class NotFinite(FloatingPointError):
-    """A loss or gradient that is NaN or infinite; raised before the update, so that the parameters
-    are still good.
+    """A loss or gradient is NaN or infinite.
+
+    Raised before the update, so that the parameters are still good.
     """
 
 
@@ -31,7 +33,7 @@ class Record:
         epoch: Counted from 1.
         metrics: The step's metrics, averaged over the data of the epoch.
         data: The number of data seen in it.
-        seconds: How long it took.
+        seconds: How long it took, in seconds.
     """
 
     epoch: int
@@ -46,14 +48,14 @@ def iterate(
     """Runs `step` over all batches, epoch after epoch, and yields a record after each.
 
     Args:
-        step: One update on one batch.
+        step: One update on one batch, which returns metrics: scalar tensors by name.
         batches: Any re-iterable of tuples (x, *context).
         epochs: The number of the last epoch.
         first_epoch: The number of the first epoch, above 1 where a run goes on.
 
     Raises:
         ValueError: At once, if epochs is below 1 or the batches can only be walked through once;
-            and if there are none.
+            in the first epoch, if there are none.
     """
     if epochs < 1:
         raise ValueError(f"expected at least 1 epoch, got {epochs}")
@@ -76,12 +78,13 @@ def _epochs(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: range) ->
                 history.setdefault(name, []).append(value)
         if not sizes:
             raise ValueError("expected at least one batch, got none")
-        weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-        metrics = {
-            name: float(torch.stack(values).double().cpu() @ weights)
-            for name, values in history.items()
-        }
-        yield Record(epoch, metrics, sum(sizes), time.perf_counter() - start)
+        count = sum(sizes)
+        weights = torch.tensor(sizes, dtype=torch.float64) / count
+        metrics = {}
+        for name, values in history.items():
+            by_batch = torch.stack(values).double().cpu()
+            metrics[name] = float(by_batch @ weights)
+        yield Record(epoch, metrics, count, time.perf_counter() - start)
 
 
 def fit(
@@ -90,13 +93,14 @@ def fit(
     """Runs `iterate` to its end with a progress bar, and returns all records.
 
     Args:
-        step: One update on one batch.
+        step: One update on one batch, which returns metrics: scalar tensors by name.
         batches: Any re-iterable of tuples (x, *context).
         epochs: The number of epochs.
         progress: Whether to show the bar.
 
     Raises:
-        ValueError: As `iterate` does.
+        ValueError: If epochs is below 1, or the batches can only be walked through once or are
+            none.
     """
     records = iterate(step, batches, epochs)
     return list(track(records, "fitting", total=epochs, disable=not progress))

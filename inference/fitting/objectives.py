@@ -1,6 +1,4 @@
-"""Objectives beside Trace_ELBO, datum by datum, with the interface of Pyro's: any of them goes into
-`svi_step` or `SVI`.
-"""
+"""Objectives beside Trace_ELBO, datum by datum: any goes into `svi_step` or Pyro's `SVI`."""
 
 from __future__ import annotations
 
@@ -8,26 +6,30 @@ __all__ = ["IWAE", "DReG", "FreeBits", "StickingTheLanding", "annealed"]
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
+from torch.distributions import kl_divergence
 
-from ppl_gen.inference.fitting.bound import Draw, PerDatum, Sites, latent_sites, with_values
-from ppl_gen.program import is_auxiliary
+from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
+from ppl_gen.inference.latents.prototype import Sites, latent_sites
+from ppl_gen.sites import is_auxiliary, unwrapped
+
+Rerun = Callable[[Mapping[str, Tensor]], Sites]
 
 
 class IWAE(PerDatum):
-    """L = E[log (1/K) Σₖ wₖ] with wₖ = p(x, zₖ) / q(zₖ | x) and zₖ ~ q(z | x); ELBO = L₁ ≤ L_K ≤
-    log p(x), in nats per datum.
+    """L = E[log (1/K) Σₖ wₖ] with wₖ = p(x, zₖ) / q(zₖ | x) and zₖ ~ q(z | x), in nats per datum.
 
-    A bound under any subsampling of the plate "data", whose scale multiplies L and not log w. With
-    β other than 1, log w is log p(x | z) + β (log p(z) − log q(z | x)), and L is no bound.
+    ELBO = L₁ ≤ L_K ≤ log p(x). It is a bound under any subsampling of the plate "data", whose scale
+    multiplies L and not log w. With β other than 1, log w is log p(x | z) + β (log p(z) −
+    log q(z | x)), and L is no bound.
 
     Args:
-        num_particles: K.
+        num_particles: K, the number of draws z ~ q(z | x) per datum.
         max_plate_nesting: How many axes the plates take; found by running model and guide once if
             left out.
 
@@ -49,24 +51,26 @@ class IWAE(PerDatum):
 
     metric = "iwae"
 
-    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
         """log (1/K) Σₖ wₖ, (N,)."""
         return draw.log_weight.logsumexp(0) - math.log(self.num_particles)
 
 
 class DReG(PerDatum):
-    """The bound of `IWAE`, with the doubly reparameterised gradient: Σₖ w̃ₖ² ∂log wₖ/∂zₖ ∂zₖ/∂φ for
-    the guide's parameters φ.
+    """L = E[log (1/K) Σₖ wₖ] as `IWAE`, with gradient Σₖ w̃ₖ² ∂log wₖ/∂zₖ ∂zₖ/∂φ in the guide's φ.
 
-    w̃ₖ = wₖ / Σⱼ wⱼ. The expectation of the gradient is that of IWAE, and its signal-to-noise ratio
-    does not fall with K. The model's parameters have the gradient Σₖ w̃ₖ ∂log wₖ/∂θ, as with IWAE.
+    The gradient is doubly reparameterised: w̃ₖ = wₖ / Σⱼ wⱼ, with wₖ = p(x, zₖ) / q(zₖ | x). The
+    expectation of the gradient is that of IWAE, and its signal-to-noise ratio does not fall with K.
+    The model's parameters have the gradient Σₖ w̃ₖ ∂log wₖ/∂θ, as with IWAE.
 
     Args:
-        num_particles: As in `IWAE`.
-        max_plate_nesting: As in `IWAE`.
+        num_particles: K, the number of draws z ~ q(z | x) per datum.
+        max_plate_nesting: How many axes the plates take; found by running model and guide once if
+            left out.
 
     Raises:
-        ValueError: As `IWAE` does.
+        ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
+            no reparameterised draws, or is in one of model and guide only.
 
     Reference:
         Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte
@@ -75,71 +79,74 @@ class DReG(PerDatum):
 
     metric = "iwae"
 
-    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
         """log (1/K) Σₖ wₖ, (N,)."""
         log_weight = draw.log_weight - _score(draw, rerun)
         normalised = log_weight.detach().softmax(0)
         for site in draw.guide.values():
             if site["value"].requires_grad:
                 weight = _aligned(normalised, site, draw.nesting)
-                site["value"].register_hook(lambda gradient, weight=weight: gradient * weight)
+                site["value"].register_hook(partial(torch.mul, weight))
         return log_weight.logsumexp(0) - math.log(self.num_particles)
 
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
-        """With tensors of their own in the place of the draws, whose hooks weigh all that comes
-        back from log w.
+        """The guide's trace with a view of each draw in its place.
 
-        What one latent's path through another brings back is not weighed again; so densities of a
-        guide of several sites are those at the new tensors too (Bauer and Mnih 2021, Generalized
-        doubly reparameterized gradient estimators).
+        Hooks on the views weigh the gradient that comes back from log w, and not what one latent's
+        path through another brings back. A guide of several sites is run again on the views, so
+        that its densities are those there too (Bauer and Mnih 2021, Generalized doubly
+        reparameterized gradient estimators).
         """
         trace = super()._guide_trace(guide, args, kwargs)
         sites = latent_sites(trace)
-        seen = with_values(
-            trace, {name: site["value"].view_as(site["value"]) for name, site in sites.items()}
-        )
-        return (
-            seen
-            if len(sites) == 1
-            else self._in_particles(poutine.replay(guide, trace=seen), args, kwargs)
-        )
+        views = {name: site["value"].view_as(site["value"]) for name, site in sites.items()}
+        seen = with_values(trace, views)
+        if len(sites) == 1:
+            return seen
+        return self._in_particles(poutine.replay(guide, trace=seen), args, kwargs)
 
 
 class StickingTheLanding(PerDatum):
-    """The ELBO, its gradient without the term E_q[∂log q/∂φ] = 0: where q is the posterior, the
-    gradient has no variance.
+    """The ELBO E_q[log p(x, z) − log q(z | x)], its gradient without the term E_q[∂log q/∂φ] = 0.
+
+    Where q is the posterior, that gradient has no variance.
 
     Args:
-        num_particles: K, over which the ELBO is averaged.
-        max_plate_nesting: As in `IWAE`.
+        num_particles: K, the number of draws z ~ q(z | x) per datum, over which the ELBO is
+            averaged.
+        max_plate_nesting: How many axes the plates take; found by running model and guide once if
+            left out.
 
     Raises:
-        ValueError: As `IWAE` does.
+        ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
+            no reparameterised draws, or is in one of model and guide only.
 
     Reference:
         Roeder, Wu and Duvenaud (2017), Sticking the landing.
     """
 
-    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
         """(1/K) Σₖ log wₖ, (N,)."""
         return (draw.log_weight - _score(draw, rerun)).mean(0)
 
 
 class FreeBits(PerDatum):
-    """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)), j a
-    coordinate of the latents.
+    """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)).
 
-    No coordinate gains from a KL below λ, so none is driven to collapse. KLⱼ is closed where both
-    are of factorised families that torch knows, else the average of log q − log p; a density that
-    does not factorise, as a flow's, is taken in one piece.
+    j is a coordinate of the latents. No coordinate gains from a KL below λ, so none is driven to
+    collapse. KLⱼ is closed where both are of factorised families that torch knows, else the average
+    of log q − log p; a density that does not factorise, as a flow's, is taken in one piece.
 
     Args:
         nats: λ, in nats per coordinate.
-        num_particles: K, over which the expectations are averaged.
-        max_plate_nesting: As in `IWAE`.
+        num_particles: K, the number of draws z ~ q(z | x) per datum, over which the expectations
+            are averaged.
+        max_plate_nesting: How many axes the plates take; found by running model and guide once if
+            left out.
 
     Raises:
-        ValueError: If λ is negative, or as `IWAE` does.
+        ValueError: If λ is negative or K below 1; at the first call, if a site lies outside the
+            plate "data", has no reparameterised draws, or is in one of model and guide only.
 
     Reference:
         Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling (2016), Improved variational
@@ -156,30 +163,32 @@ class FreeBits(PerDatum):
         super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
         self.nats = nats
 
-    def bound(self, draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
+    def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
         """(1/K) Σₖ log p(x | zₖ) − Σⱼ max(λ, KLⱼ), (N,)."""
-        latents = [site for site in draw.guide.values() if not is_auxiliary(site)]
-        kl = [
-            (draw.beta(site), _divergence(site, draw.model[site["name"]], draw.nesting))
-            for site in latents
-        ]
-        return draw.log_likelihood.mean(0) - sum(
-            beta * part.clamp(min=self.nats).sum() for beta, part in kl
-        )
+        cost: Tensor | float = 0
+        for name, site in draw.guide.items():
+            if not is_auxiliary(site):
+                divergence = _divergence(site, draw.model[name], draw.nesting)
+                cost = cost + draw.beta(site) * divergence.clamp(min=self.nats).sum()
+        return draw.log_likelihood.mean(0) - cost
 
 
 def annealed(
     steps: int, start: float = 0.0, stop: float = 1.0, *, cycles: int = 1, rise: float = 1.0
 ) -> Callable[[int], float]:
-    """β(t) for `svi_step(beta=...)`: from `start` to `stop` in a straight line, then level; over
-    and over with several cycles.
+    """β(t) for `svi_step(beta=...)`: a straight line from `start` to `stop`, then level.
+
+    With several cycles, it begins again at `start` in each.
 
     Args:
         steps: The number of steps of all cycles together; `stop` from then on.
         start: β at the beginning of a cycle.
-        stop: β at the end.
+        stop: β at the end of a cycle.
         cycles: The number of cycles.
-        rise: The part of a cycle in which β rises; it is level for the rest.
+        rise: The part of a cycle in which β rises, in (0, 1]; it is level for the rest.
+
+    Returns:
+        The function from the index of a step, from 0 on, to β.
 
     Raises:
         ValueError: If steps or cycles is below 1, a β is negative, or rise is not in (0, 1].
@@ -209,56 +218,73 @@ def annealed(
     return schedule
 
 
-def _score(draw: Draw, rerun: Callable[[Mapping[str, Tensor]], Sites]) -> Tensor:
-    """Zero, with the gradient −∂log q(z; φ)/∂φ at fixed z: taken from log w, it leaves the path
-    through z alone.
+def _score(draw: Draw, rerun: Rerun) -> Tensor:
+    """0, with the gradient −∂log q(z; φ)/∂φ at fixed z.
+
+    Taken from log w, it leaves the gradient on the path through z alone.
     """
     values = {name: site["value"].detach() for name, site in draw.guide.items()}
-    # One site alone depends on no other: its density is at hand. Of several, the later ones hang on
-    # the earlier ones' paths.
-    at_hand = {name: {**site, "value": values[name]} for name, site in draw.guide.items()}
-    sites = at_hand if len(values) == 1 else rerun(values)
+    if len(values) == 1:
+        # The density of a single site is known already; with several, later ones depend on the
+        # values of earlier ones.
+        sites = {name: {**draw.guide[name], "value": value} for name, value in values.items()}
+    else:
+        sites = rerun(values)
     log_q = draw.log_prob(sites)
     return log_q.detach() - log_q
 
 
 def _aligned(weight: Tensor, site: Any, nesting: int) -> Tensor:
     """A weight (K, N) in the shape of a site's value: particles left, data on its plate's axis."""
-    axis = next(f.dim for f in site["cond_indep_stack"] if f.name == "data")
-    shape = [weight.shape[0], *[1] * nesting]
-    shape[axis] = weight.shape[1]
-    return weight.reshape(*shape, *[1] * site["fn"].event_dim)
+    shape = [1] * (1 + nesting)
+    shape[0] = weight.shape[0]
+    shape[_data_dim(site)] = weight.shape[1]
+    events = [1] * site["fn"].event_dim
+    return weight.reshape(*shape, *events)
+
+
+def _data_dim(site: Any) -> int:
+    """The axis of the plate "data" among those of a site's plates, counted from the right."""
+    return next(frame.dim for frame in site["cond_indep_stack"] if frame.name == "data")
 
 
 def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
-    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data; whole where a
-    density does not factorise.
+    """KL(q ‖ p) of each coordinate of a site, averaged over particles and data.
 
-    Data that are masked count with a divergence of zero.
+    A density that does not factorise is taken whole. Data that are masked count with a divergence
+    of zero.
+
+    Args:
+        q: The site of the guide.
+        p: The site of the model.
+        nesting: The number of axes that plates take.
     """
-    ours, theirs = _factors(q["fn"]), _factors(p["fn"])
     try:
-        apart = kl_divergence(ours, theirs)
+        divergence = kl_divergence(unwrapped(q["fn"]), unwrapped(p["fn"]))
     except NotImplementedError:
-        log_q, log_p = ours.log_prob(q["value"]), theirs.log_prob(p["value"])
-        event = q["fn"].event_dim
-        kept = min(event - ours.event_dim, event - theirs.event_dim)
-        log_q, log_p = (
-            t.sum(list(range(-surplus, 0))) if (surplus := event - d.event_dim - kept) else t
-            for t, d in ((log_q, ours), (log_p, theirs))
-        )
-        apart = log_q - log_p
-    kept = apart.dim() - len(q["fn"].batch_shape)
-    mask = q["mask"] if torch.is_tensor(q["mask"]) else None
-    if mask is not None:
-        apart = torch.where(mask.reshape(mask.shape + (1,) * kept), apart, 0.0)
-    data_axis = next(f.dim for f in q["cond_indep_stack"] if f.name == "data") - kept
-    over = [a for a in range(-apart.dim(), 0) if a == data_axis or a < -nesting - kept]
-    return apart.mean(over)
+        divergence = _log_ratio(q, p)
+    coordinates = divergence.dim() - len(q["fn"].batch_shape)
+    mask = q["mask"]
+    if torch.is_tensor(mask):
+        mask = mask.reshape(mask.shape + (1,) * coordinates)
+        divergence = torch.where(mask, divergence, 0.0)
+    data = _data_dim(q) - coordinates
+    particles = range(-divergence.dim(), -nesting - coordinates)
+    return divergence.mean([*particles, data])
 
 
-def _factors(fn: Any) -> Any:
-    """The distribution of single coordinates inside one of whole events."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
+def _log_ratio(q: Any, p: Any) -> Tensor:
+    """log q − log p at the draws of a guide's site, by coordinate where both factorise."""
+    ours = unwrapped(q["fn"])
+    theirs = unwrapped(p["fn"])
+    event = max(ours.event_dim, theirs.event_dim)
+    log_q = _summed(ours.log_prob(q["value"]), event - ours.event_dim)
+    log_p = _summed(theirs.log_prob(p["value"]), event - theirs.event_dim)
+    return log_q - log_p
+
+
+def _summed(log_prob: Tensor, axes: int) -> Tensor:
+    """The sum over so many of the last axes."""
+    if axes == 0:
+        return log_prob
+    return log_prob.sum(list(range(-axes, 0)))

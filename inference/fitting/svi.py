@@ -263,7 +263,8 @@ def _bad_parameters(program: Program, guide: Guide, parameters: Sequence[Tensor]
     names = {id(p): f"number {i} of the optimiser" for i, p in enumerate(parameters)}
     for module in (owner(guide), program):
         if isinstance(module, torch.nn.Module):
-            names.update({id(p): name for name, p in module.named_parameters()})
+            for name, p in module.named_parameters():
+                names[id(p)] = name
     bad = []
     for p in parameters:
         if p.grad is not None and not _is_finite(p.grad):

@@ -16,7 +16,14 @@ from ppl_gen.sites import plates
 
 
 class _Place(NamedTuple):
-    """A site in the flat vector: its slice, its shape there, and the transform from its support."""
+    """Where a site is in the flat vector.
+
+    Attributes:
+        start: Its first coordinate.
+        stop: The coordinate after its last.
+        shape: Its shape there; that of one datum where latents are local.
+        transform: From its support to the whole line.
+    """
 
     start: int
     stop: int
@@ -34,7 +41,12 @@ class Layout:
         sites: The latent sites of a trace, by name.
         transforms: By name, from the support to the whole line.
         rows: N where the latents are local; None where they are taken jointly.
-        remedy: What to do where a latent lies outside the plate "data".
+        remedy: What to do where a latent lies outside the plate "data", as the error says it.
+
+    Attributes:
+        local: Whether there is one row for each datum.
+        places: By name, where each site is in the flat vector.
+        shape: (B, D).
 
     Raises:
         ValueError: If the latents are to be local and one lies outside the plate "data".
@@ -52,51 +64,86 @@ class Layout:
         start = 0
         for name, site in sites.items():
             shape = transforms[name](site["value"]).shape
-            if self.local and (plates(site)[:1] != ("data",) or shape[0] != rows):
-                raise ValueError(
-                    "expected every latent inside the plate 'data', on its first axis, got the "
-                    f"site {name!r} outside it, of shape {tuple(shape)}; "
-                    f"{remedy or 'sample it jointly, with local=False'}"
-                )
-            shape = shape[1:] if self.local else shape
-            self.places[name] = _Place(start, start + math.prod(shape), shape, transforms[name])
-            start += math.prod(shape)
-        self.shape = (1 if rows is None else rows, start)
+            if self.local:
+                if plates(site)[:1] != ("data",) or shape[0] != rows:
+                    raise ValueError(
+                        "expected every latent inside the plate 'data', on its first axis, got "
+                        f"the site {name!r} outside it, of shape {tuple(shape)}; "
+                        f"{remedy or 'sample it jointly, with local=False'}"
+                    )
+                shape = shape[1:]
+            stop = start + math.prod(shape)
+            self.places[name] = _Place(start, stop, shape, transforms[name])
+            start = stop
+        self.shape = (1, start)
+        if rows is not None:
+            self.shape = (rows, start)
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
-        """The value of each site at q (*batch, B, D), in its support."""
-        return {
-            name: place.transform.inv(self._free(q, place)) for name, place in self.places.items()
-        }
+        """The value of each site, in its support.
+
+        Args:
+            q: The flat vector, of shape (*batch, B, D).
+
+        Returns:
+            By name, tensors of shape (*batch, *shape of the site).
+        """
+        free = self.unconstrained(q)
+        return {name: place.transform.inv(free[name]) for name, place in self.places.items()}
+
+    def unconstrained(self, q: Tensor) -> dict[str, Tensor]:
+        """The coordinates of each site, in the shape of the site but on the whole line.
+
+        Args:
+            q: The flat vector, of shape (*batch, B, D).
+        """
+        if not self.local:
+            q = q[..., 0, :]
+        free = {}
+        for name, place in self.places.items():
+            flat = q[..., place.start : place.stop]
+            free[name] = flat.reshape((*flat.shape[:-1], *place.shape))
+        return free
 
     def flatten(self, values: Mapping[str, Tensor]) -> Tensor:
-        """q (*batch, B, D), of the values of all sites: the inverse of `sites`."""
+        """The flat vector q of shape (*batch, B, D), from the values of all sites.
+
+        Args:
+            values: By name, values in the support of each site: what `sites` returns.
+        """
         parts = []
-        for name, (start, stop, shape, transform) in self.places.items():
-            free = transform(values[name])
-            parts.append(free.reshape((*free.shape[: free.dim() - len(shape)], stop - start)))
+        for name, place in self.places.items():
+            free = place.transform(values[name])
+            batch = free.shape[: free.dim() - len(place.shape)]
+            parts.append(free.reshape((*batch, place.stop - place.start)))
         q = torch.cat(parts, -1)
-        return q if self.local else q[..., None, :]
+        if self.local:
+            return q
+        return q[..., None, :]
 
     def log_jacobian(self, q: Tensor) -> Tensor:
-        """log |∂z/∂q| at q (*batch, B, D), of shape (*batch, B)."""
-        total = q.new_zeros(q.shape[:-1])
-        for place in self.places.values():
-            free = self._free(q, place)
-            term = -place.transform.log_abs_det_jacobian(place.transform.inv(free), free)
-            total = total + term.reshape((*q.shape[:-1], -1)).sum(-1)
-        return total
+        """log |∂z/∂q|, of shape (*batch, B).
 
-    def _free(self, q: Tensor, place: _Place) -> Tensor:
-        flat = (
-            q[..., place.start : place.stop] if self.local else q[..., 0, place.start : place.stop]
-        )
-        return flat.reshape((*flat.shape[:-1], *place.shape))
+        Args:
+            q: The flat vector, of shape (*batch, B, D).
+        """
+        total = q.new_zeros(q.shape[:-1])
+        for name, free in self.unconstrained(q).items():
+            transform = self.places[name].transform
+            term = -transform.log_abs_det_jacobian(transform.inv(free), free)
+            term = term.reshape((*q.shape[:-1], -1))
+            total = total + term.sum(-1)
+        return total
 
 
 def coordinates(name: str, shape: Sequence[int]) -> list[str]:
-    """The names of the entries of a site: "z[0]", "z[1]", …; the name itself for a scalar."""
-    return [
-        f"{name}[{', '.join(map(str, i))}]" if i else name
-        for i in itertools.product(*map(range, shape))
-    ]
+    """The names of the entries of a site: "z[0]", "z[1]", …; the name itself for a scalar.
+
+    Args:
+        name: The name of the site.
+        shape: The shape of its value; () for a scalar.
+    """
+    if not shape:
+        return [name]
+    indices = itertools.product(*map(range, shape))
+    return [f"{name}[{', '.join(map(str, index))}]" for index in indices]

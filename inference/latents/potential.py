@@ -22,24 +22,31 @@ from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.expect import expect_finite
 from ppl_gen.inference.latents.layout import Layout
 from ppl_gen.inference.latents.prototype import anywhere, continuous_sites, prototype_of
-from ppl_gen.program import log_density, stochastic_sites
+from ppl_gen.program import log_density
 from ppl_gen.pyro_patches import tracing
-from ppl_gen.sites import deterministic_sites, plate_nesting, plates
+from ppl_gen.sites import deterministic_sites, plate_nesting, plates, stochastic_sites
 
 
 class Potential:
-    """U(q) = −log p(x, z(q)) − log |∂z/∂q|, on unconstrained q of shape (B, D).
+    """U(q) = −log p(x, z(q)) − log |∂z/∂q|, on unconstrained q of shape (B, D), in nats.
 
     Jointly, B = 1 and q holds all latents of the program. Where the latents are local to the plate
     "data", B = N, one row for each datum, and U is a vector: the posteriors are independent and may
     be sampled as such.
 
     Args:
-        model: Any Pyro program; discrete latents of finite support are summed out (not where
-            `local`).
-        args: What it is called with. Its tensors, and those of its module, are inputs of `energy`;
-            nothing is baked in.
+        model: Any Pyro program. Where the latents are taken jointly, discrete ones of finite
+            support are summed out.
+        args: What it is called with. Its tensors, and those of its module, are inputs of `energy`,
+            so that a graph of it serves others as well.
         local: Whether to take the latents datum by datum.
+
+    Attributes:
+        layout: Where each site is in q.
+        shape: (B, D).
+        dtype: The type of q.
+        device: Where q is.
+        dims: By site, latent or deterministic, the name of the plate of each axis; "" for none.
 
     Raises:
         ValueError: If an argument is not finite, if the program has no continuous latents, discrete
@@ -51,52 +58,54 @@ class Potential:
         self, model: Callable[..., Any], args: Sequence[Any], *, local: bool = False
     ) -> None:
         expect_finite(args)
-        self.model, self.local = model, local
+        if local:
+            _expect_data(args)
+        self.model = model
+        self.local = local
         self._args = list(args)
-        self._places = [i for i, a in enumerate(args) if torch.is_tensor(a)]
-        if local and not (args and torch.is_tensor(args[0]) and args[0].dim() > 0):
-            raise ValueError(
-                "expected data of shape (N, *shape) as the first argument for local=True; else "
-                "say local=False"
-            )
+        self._places = [i for i, argument in enumerate(args) if torch.is_tensor(argument)]
         with evaluating(model), tracing(), store_kept(), forked(device_of(model, args), None):
             prototype = prototype_of(model, args)
             latents = continuous_sites(model, args, prototype, local)
+            transforms = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
+            rows = None
             if local:
-                self._transforms = {
-                    name: biject_to(site["fn"].support).inv for name, site in latents.items()
-                }
+                rows = args[0].shape[0]
             else:
-                values = {n: biject_to(s["fn"].support).inv(s["value"]) for n, s in latents.items()}
-                with warnings.catch_warnings(action="ignore"):
-                    _, self._energy_of, self._transforms, _ = initialize_model(
-                        self._bound,
-                        init_strategy=anywhere,
-                        initial_params=values,
-                        max_plate_nesting=plate_nesting(prototype, least=0),
-                    )
-            self.layout = Layout(latents, self._transforms, args[0].shape[0] if local else None)
+                transforms = self._prepare_joint(latents, transforms, prototype)
+            self.layout = Layout(latents, transforms, rows)
         self.shape = self.layout.shape
-        points = [site["value"] for site in latents.values()]
-        self.dtype, self.device = (
-            functools.reduce(torch.promote_types, [v.dtype for v in points]),
-            points[0].device,
-        )
+        values = [site["value"] for site in latents.values()]
+        self.dtype = functools.reduce(torch.promote_types, [value.dtype for value in values])
+        self.device = values[0].device
         self._deterministic = deterministic_sites(prototype)
         self._pure = Functional(self._energies, model)
-        self.dims = {
-            name: plates(prototype.nodes[name]) for name in (*latents, *self._deterministic)
-        }
+        named = (*latents, *self._deterministic)
+        self.dims = {name: plates(prototype.nodes[name]) for name in named}
+
+    def _prepare_joint(
+        self, latents: dict[str, Any], transforms: dict[str, Any], prototype: poutine.Trace
+    ) -> dict[str, Any]:
+        """Lets Pyro make the joint density, discrete latents summed out; returns its transforms."""
+        start = {name: transforms[name](site["value"]) for name, site in latents.items()}
+        with warnings.catch_warnings(action="ignore"):
+            _, self._joint_energy, transforms, _ = initialize_model(
+                lambda: self.model(*self._args),
+                init_strategy=anywhere,
+                initial_params=start,
+                max_plate_nesting=plate_nesting(prototype, least=0),
+            )
+        return transforms
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Parameters and buffers of the program's module, and the tensors among its arguments."""
-        return (*self._pure.tensors, *(self._args[i] for i in self._places))
+        return (*self._pure.tensors, *[self._args[i] for i in self._places])
 
     @property
     def words(self) -> tuple[str, ...]:
         """The arguments that are no tensors, which a graph takes for granted."""
-        return tuple(repr(a)[:200] for i, a in enumerate(self._args) if i not in self._places)
+        return tuple([repr(word)[:200] for word in self._args if not torch.is_tensor(word)])
 
     @property
     def names(self) -> list[str]:
@@ -104,12 +113,22 @@ class Potential:
         return list(self.layout.places)
 
     def energy(self, q: Tensor, *tensors: Tensor) -> Tensor:
-        """U of shape (B,) at q (B, D); a pure function of q and `self.tensors`."""
+        """U, of shape (B,), a pure function of its arguments.
+
+        Args:
+            q: The flat vector, of shape (B, D).
+            *tensors: `self.tensors`, or others in their place.
+        """
         count = len(self._pure.tensors)
         return self._pure(tensors[:count], q, tensors[count:])
 
     def energies(self, q: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """U (C, B) and ∂U/∂q (C, B, D) of C chains at once, q (C, B, D)."""
+        """U (C, B) and ∂U/∂q (C, B, D) of C chains at once.
+
+        Args:
+            q: One flat vector for each chain, of shape (C, B, D).
+            *tensors: `self.tensors`, or others in their place.
+        """
 
         def one(q: Tensor) -> tuple[Tensor, Tensor]:
             energy = self.energy(q, *tensors)
@@ -120,8 +139,14 @@ class Potential:
         return energy, gradient
 
     def energies_in_turn(self, q: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, chain by chain, for programs that vmap cannot follow."""
-        energies, gradients = [], []
+        """U (C, B) and ∂U/∂q (C, B, D), chain by chain, for programs that vmap cannot follow.
+
+        Args:
+            q: One flat vector for each chain, of shape (C, B, D).
+            *tensors: `self.tensors`, or others in their place.
+        """
+        energies = []
+        gradients = []
         for one in q:
             point = one.detach().requires_grad_()
             with tracing(), torch.enable_grad():
@@ -132,13 +157,13 @@ class Potential:
         return torch.stack(energies), torch.stack(gradients)
 
     def expect_no_noise(self, q: Tensor) -> None:
-        """Says when the density itself is random: a sampler would draw from nothing that has a
-        name.
+        """Raises ValueError if the density is random: two evaluations at the same points differ.
 
-        Raises:
-            ValueError: If the energies of q (C, B, D) differ between two evaluations.
+        Args:
+            q: The points, of shape (C, B, D).
         """
-        first, second = (self.energies_in_turn(q, *self.tensors)[0] for _ in range(2))
+        first, _ = self.energies_in_turn(q, *self.tensors)
+        second, _ = self.energies_in_turn(q, *self.tensors)
         if not torch.equal(first.nan_to_num(), second.nan_to_num()):
             raise ValueError(
                 "expected the same log density at the same latents, got two: the model draws "
@@ -147,8 +172,10 @@ class Potential:
             )
 
     def starts(self, chains: int) -> Tensor:
-        """Dispersed starts (C, B, D), uniform on [−2, 2], drawn again where the density is zero or
-        infinite.
+        """Dispersed starts (C, B, D), uniform on [−2, 2]; drawn again where the density is 0 or ∞.
+
+        Args:
+            chains: C, the number of chains.
 
         Raises:
             ValueError: If it is so at a hundred starts; names the site.
@@ -164,77 +191,101 @@ class Potential:
             bad = ~(energy.isfinite() & gradient.isfinite().all(-1))
             if not bool(bad.any()):
                 return q
+        chain = bad.nonzero()[0, 0]
         raise ValueError(
             "expected a finite log density at some start in [−2, 2] (unconstrained), got none in "
-            f"100 tries, from {self._bad_sites(q[bad.nonzero()[0, 0]])}; rescale the data, or "
-            "give the latents proper priors"
+            f"100 tries, from {self._bad_sites(q[chain])}; rescale the data, or give the latents "
+            "proper priors"
         )
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
-        """The value of each latent site at q (*batch, B, D), in its support."""
+        """The value of each latent site, in its support, by name.
+
+        Args:
+            q: The flat vector, of shape (*batch, B, D).
+        """
         return self.layout.sites(q)
 
     def flatten(self, values: dict[str, Tensor]) -> Tensor:
-        """q (*batch, B, D), of the values of all latent sites: the inverse of `sites`."""
+        """The flat vector q of shape (*batch, B, D): the inverse of `sites`.
+
+        Args:
+            values: By name, the value of each latent site, in its support.
+        """
         return self.layout.flatten(values)
 
     def log_jacobian(self, q: Tensor) -> Tensor:
-        """log |∂z/∂q| at q (*batch, B, D), of shape (*batch, B)."""
+        """log |∂z/∂q|, of shape (*batch, B).
+
+        Args:
+            q: The flat vector, of shape (*batch, B, D).
+        """
         return self.layout.log_jacobian(q)
 
     def constrain(self, q: Tensor) -> dict[str, Tensor]:
-        """The value of each latent and each deterministic site at q (S, B, D): S on the first axis."""
+        """The value of each latent and each deterministic site, by name, with S on the first axis.
+
+        Args:
+            q: S flat vectors, of shape (S, B, D).
+        """
         with evaluating(self.model), torch.no_grad():
             values = self.sites(q)
             if not self._deterministic:
                 return values
+            width = sum([value[0].numel() for value in values.values()])
+            return values | at_each(self._follow, values, width=width, randomness="same")
 
-            def follow(latents: dict[str, Tensor]) -> dict[str, Tensor]:
-                trace = poutine.trace(poutine.condition(self.model, data=latents)).get_trace(
-                    *self._args
-                )
-                return {name: trace.nodes[name]["value"] for name in self._deterministic}
+    def _follow(self, latents: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The deterministic sites at one value of the latents."""
+        trace = self._trace_at(latents)
+        return {name: trace.nodes[name]["value"] for name in self._deterministic}
 
-            width = sum(value[0].numel() for value in values.values())
-            return values | at_each(follow, values, width=width, randomness="same")
-
-    def _bound(self) -> Any:
-        return self.model(*self._args)
+    def _trace_at(self, latents: dict[str, Tensor]) -> poutine.Trace:
+        return poutine.trace(poutine.condition(self.model, data=latents)).get_trace(*self._args)
 
     def _energies(self, q: Tensor, given: Sequence[Tensor]) -> Tensor:
-        """U (B,), the arguments replaced by what is given."""
+        """U (B,), the tensors among the arguments replaced by those given."""
         own = self._args
         self._args = list(own)
         for i, tensor in zip(self._places, given, strict=True):
             self._args[i] = tensor
         try:
             if self.local:
-                return -log_density(
-                    self.model, self.sites(q), *self._args
-                ).joint - self.log_jacobian(q)
-            free = {k: q[0, a:b].reshape(s) for k, (a, b, s, _) in self.layout.places.items()}
-            return self._energy_of(free).reshape(1)
+                density = log_density(self.model, self.sites(q), *self._args)
+                return -density.joint - self.log_jacobian(q)
+            return self._joint_energy(self.layout.unconstrained(q)).reshape(1)
         finally:
             self._args = own
 
     def _bad_sites(self, q: Tensor) -> str:
         """The sites whose log density is not finite at q (B, D)."""
-        values = self.sites(q)
-        trace = poutine.trace(poutine.condition(self.model, data=values)).get_trace(*self._args)
-        bad = [
-            repr(name)
-            for name, site in stochastic_sites(trace).items()
-            if not bool(torch.isfinite(site["fn"].log_prob(site["value"])).all())
-        ]
-        return (
-            "site " + ", ".join(bad)
-            if bad
-            else "the gradient of the log density, though every site is finite"
+        bad = []
+        for name, site in stochastic_sites(self._trace_at(self.sites(q))).items():
+            log_prob = site["fn"].log_prob(site["value"])
+            if not bool(torch.isfinite(log_prob).all()):
+                bad.append(repr(name))
+        if not bad:
+            return "the gradient of the log density, though every site is finite"
+        return "site " + ", ".join(bad)
+
+
+def _expect_data(args: Sequence[Any]) -> None:
+    """Raises ValueError unless the first argument has an axis of data."""
+    if not (args and torch.is_tensor(args[0]) and args[0].dim() > 0):
+        raise ValueError(
+            "expected data of shape (N, *shape) as the first argument for local=True; else "
+            "say local=False"
         )
 
 
 def log_joint(potential: Potential, q: Tensor) -> Tensor:
-    """log p(x, z(q)) + log |∂z/∂q| at many points q (M, B, D), of shape (M, B), in nats."""
+    """log p(x, z(q)) + log |∂z/∂q| at many points, of shape (M, B), in nats.
+
+    Args:
+        potential: Of the posterior p(z | x).
+        q: The points, M flat vectors, of shape (M, B, D).
+    """
     tensors = potential.tensors
-    width = max(sum(t.numel() for t in tensors), q[0].numel(), 1)
+    given = sum(map(torch.numel, tensors))
+    width = max(given, q[0].numel(), 1)
     return -at_each(lambda point: potential.energy(point, *tensors), q, width=width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["anywhere", "continuous_sites", "prototype_of"]
+__all__ = ["anywhere", "continuous_sites", "latent_sites", "prototype_of"]
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,51 +15,82 @@ from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
 from ppl_gen.contexts import forked
-from ppl_gen.program import stochastic_sites
+from ppl_gen.sites import stochastic_sites
+
+Sites = dict[str, Any]
+
+# How often a program is run to see whether its latents are the same at every call.
+_RUNS = 3
 
 
 def anywhere(site: Any) -> Tensor:
-    """The point at the origin of unconstrained space, for any distribution, improper ones included."""
+    """The origin of unconstrained space in the support of a site; its prior may be improper."""
     fn = site["fn"]
     transform = biject_to(fn.support)
     shape = transform.inverse_shape(fn.shape())
-    return transform(_held(fn).new_zeros(shape))
+    return transform(_tensor_of(fn).new_zeros(shape))
 
 
-def _held(fn: Any) -> Tensor:
-    """A tensor of the distribution, or of those inside it: what tells device and type."""
+def _tensor_of(fn: Any) -> Tensor:
+    """A tensor that a distribution holds, or one inside it: it tells device and type."""
     for value in vars(fn).values():
         if torch.is_tensor(value) and value.is_floating_point():
             return value
     inner = getattr(fn, "base_dist", None)
-    return torch.zeros(()) if inner is None else _held(inner)
+    if inner is None:
+        return torch.zeros(())
+    return _tensor_of(inner)
 
 
 def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:
-    """A trace at the origin of unconstrained space, without the random state being touched."""
+    """A trace at the origin of unconstrained space; the random state is left as found.
+
+    Args:
+        model: Any Pyro program.
+        args: What it is called with.
+    """
 
     def start(site: Any) -> Tensor | None:
-        return None if site["fn"].support.is_discrete else anywhere(site)
+        if site["fn"].support.is_discrete:
+            return None
+        return anywhere(site)
 
     with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
         return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
 
 
+def latent_sites(trace: poutine.Trace) -> Sites:
+    """The latent sites of a trace, by name."""
+    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
+
+
 def continuous_sites(
     model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace, local: bool
-) -> dict[str, Any]:
-    """The continuous latent sites, once nothing is wrong with any."""
-    hidden = {
-        name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]
-    }
+) -> Sites:
+    """The continuous latent sites of a program, once they are known to be fit for a sampler.
+
+    Args:
+        model: Any Pyro program.
+        args: What it is called with.
+        trace: Its trace, as `prototype_of` makes it.
+        local: Whether the latents are to be sampled datum by datum.
+
+    Raises:
+        ValueError: If there are no continuous latents, or discrete ones that cannot be summed out
+            or, where `local`, any; if sites, shapes or supports differ between two calls.
+    """
+    hidden = latent_sites(trace)
+    latents = {}
     for name, site in hidden.items():
-        if site["fn"].support.is_discrete and not site["fn"].has_enumerate_support:
+        fn = site["fn"]
+        if not fn.support.is_discrete:
+            latents[name] = site
+        elif not fn.has_enumerate_support:
             raise ValueError(
                 "expected continuous latents, or discrete ones of finite support that can be "
-                f"summed out, got the site {name!r} from {type(site['fn']).__name__}; sum it out "
+                f"summed out, got the site {name!r} from {type(fn).__name__}; sum it out "
                 "by hand, or replace it by a continuous latent"
             )
-    latents = {name: site for name, site in hidden.items() if not site["fn"].support.is_discrete}
     if local and len(latents) < len(hidden):
         names = sorted(hidden.keys() - latents.keys())
         raise ValueError(
@@ -71,57 +102,62 @@ def continuous_sites(
             "expected a program with continuous latents to sample, got the sites "
             f"{sorted(hidden) or 'none'}"
         )
-    with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
-        again = (
-            [stochastic_sites(poutine.trace(model).get_trace(*args)) for _ in range(3)]
-            if _drawable(hidden)
-            else []
+    if not any(_is_improper(site["fn"]) for site in hidden.values()):
+        with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
+            others = [latent_sites(poutine.trace(model).get_trace(*args)) for _ in range(_RUNS)]
+        for other in others:
+            _expect_same_shapes(hidden, other)
+            _expect_same_supports(latents, other)
+    return latents
+
+
+def _expect_same_shapes(sites: Sites, others: Sites) -> None:
+    """Raises ValueError unless two calls have sites of the same names and shapes."""
+    shapes = _shapes(sites)
+    other_shapes = _shapes(others)
+    if shapes != other_shapes:
+        raise ValueError(
+            f"expected the same latents at every call of the model, got {_described(shapes)} at "
+            f"one and {_described(other_shapes)} at another; give it a fixed number of latents"
         )
-    for other in again:
-        shapes = [
-            {n: s["value"].shape for n, s in t.items() if not s["is_observed"]}
-            for t in (hidden, other)
-        ]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                "expected the same latents at every call of the model, got "
-                f"{_described(shapes[0])} at one and {_described(shapes[1])} at another; give it "
-                "a fixed number of latents"
-            )
-        for name, site in latents.items():
-            bounds = [_bounds(s["fn"].support) for s in (site, other[name])]
-            if any(not torch.equal(a, b) for a, b in zip(*bounds, strict=True)):
+
+
+def _expect_same_supports(sites: Sites, others: Sites) -> None:
+    """Raises ValueError unless two calls have sites of the same supports."""
+    for name, site in sites.items():
+        bounds = _bounds(site["fn"].support)
+        other_bounds = _bounds(others[name]["fn"].support)
+        for bound, other_bound in zip(bounds, other_bounds, strict=True):
+            if not torch.equal(bound, other_bound):
                 raise ValueError(
                     "expected a support that is the same for all latents, got that of the site "
                     f"{name!r}, which depends on another latent; sample it on a fixed interval "
                     "and scale it by pyro.deterministic"
                 )
-    return latents
-
-
-def _drawable(sites: dict[str, Any]) -> bool:
-    """Whether every prior can be sampled; improper ones cannot."""
-    return not any(_is_improper(site["fn"]) for site in sites.values())
 
 
 def _is_improper(fn: Any) -> bool:
-    return type(fn).__name__ == "ImproperUniform" or (
-        hasattr(fn, "base_dist") and _is_improper(fn.base_dist)
-    )
+    """Whether nothing can be drawn from a prior, or from the one inside it."""
+    if type(fn).__name__ == "ImproperUniform":
+        return True
+    return hasattr(fn, "base_dist") and _is_improper(fn.base_dist)
 
 
 def _bounds(support: Any) -> list[Tensor]:
-    """The numbers of a constraint: those of an interval, also inside others."""
+    """The numbers of a constraint, as those of an interval, also inside others."""
     found = []
     for value in vars(support).values():
-        if torch.is_tensor(value) or (
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-        ):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number or torch.is_tensor(value):
             found.append(torch.as_tensor(value, dtype=torch.float64))
         elif hasattr(value, "check"):
             found += _bounds(value)
     return found
 
 
+def _shapes(sites: Sites) -> dict[str, torch.Size]:
+    return {name: site["value"].shape for name, site in sites.items()}
+
+
 def _described(shapes: dict[str, torch.Size]) -> str:
-    return ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+    return ", ".join([f"{name} {tuple(shape)}" for name, shape in shapes.items()])

@@ -393,6 +393,33 @@ def test_a_frozen_parameter_gets_no_gradient() -> None:
     assert all(torch.equal(p, q) for p, q in zip(frozen.parameters(), before, strict=True))
 
 
+def test_each_graph_has_the_gradients_of_its_own_parameters() -> None:
+    """Parameters that are frozen and thawed again and again are trained when they are thawed."""
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    step = svi_step(program, sgd(program.parameters()), engine="fx")
+    for i in range(8):
+        thawed = i % 2 == 0
+        program.decoder.requires_grad_(thawed)
+        before = [p.detach().clone() for p in program.decoder.parameters()]
+        step(*batch())
+        moved = [
+            not torch.equal(p, q) for p, q in zip(program.decoder.parameters(), before, strict=True)
+        ]
+        assert set(moved) == {thawed}
+
+
+@pytest.mark.parametrize("engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)])
+def test_a_parameter_that_does_not_matter_is_left_alone(engine: Engine) -> None:
+    """No gradient, so that weight decay does not shrink it either."""
+    program = vae((1, 8, 8), 2, hidden=(8,))
+    program.register_parameter("spare", nn.Parameter(torch.ones(3)))
+    step = svi_step(program, torch.optim.AdamW(program.parameters(), 0.1), engine=engine)
+    for _ in range(2):
+        step(*batch())
+    assert program.spare.grad is None
+    assert torch.equal(program.spare.detach(), torch.ones(3))
+
+
 class TestTheLadder:
     def test_auto_climbs_as_calls_pay(self) -> None:
         assert [plan(n) for n in (1, 100, 3999, 4000)] == ["eager", "fx", "fx", "inductor"]
@@ -436,6 +463,64 @@ class TestTheLadder:
             for _ in range(4):
                 step(*batch())
         assert len([w for w in told if w.category is RuntimeWarning]) == 1
+
+    def test_a_warning_of_the_compiler_is_no_failure_to_compile(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Even where warnings are errors, as torch's of Python 3.13.0 would be."""
+
+        def warns(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+            told = False
+
+            def run(*inputs: Tensor) -> Any:
+                nonlocal told
+                if not told:
+                    told = True
+                    warnings.warn("Guards may run slower", RuntimeWarning, stacklevel=1)
+                return function(*inputs)
+
+            warnings.warn("a deprecated import", FutureWarning, stacklevel=1)
+            return run
+
+        monkeypatch.setattr(torch, "compile", warns)
+        replay = Replay("inductor")
+        with warnings.catch_warnings(action="error"):
+            for _ in range(2):
+                (result,) = replay(lambda x: (x + 1,), torch.ones(2))
+                assert torch.equal(result, torch.full((2,), 2.0))
+        assert replay.rung == replay.highest == "inductor"
+
+    def test_it_may_be_lowered_and_never_climbs_again(self) -> None:
+        replay = Replay("inductor")
+        for rung in ("fx", "inductor"):
+            replay.lower(rung)
+            assert replay.highest == "fx"
+        replay(lambda x: (x + 1,), torch.ones(2))
+        assert replay.rung == "fx"
+        for rung in ("eager", "fx"):
+            replay.lower(rung)
+            assert replay.highest == "eager"
+        replay(lambda x: (x + 1,), torch.ones(2))
+        assert replay.rung == "eager"
+
+    def test_one_graph_for_every_number_of_rows(self) -> None:
+        """From the second shape on, whether the rows are named at construction or at the call."""
+        for replay, options in (
+            (Replay("fx", watch=False, rows=[1]), {}),
+            (Replay("fx", watch=False), {"rows": [1]}),
+        ):
+            calls = []
+
+            def function(weight: Tensor, x: Tensor, calls: list[int] = calls) -> tuple[Tensor]:
+                calls.append(len(x))
+                return (x @ weight,)
+
+            weight = torch.ones(3)
+            for count in (4, 6, 7, 8):
+                (result,) = replay(function, weight, torch.ones(count, 3), **options)
+                assert torch.equal(result, torch.full((count,), 3.0))
+            # A warm-up, the trace and a comparison for the first two; a comparison for the others.
+            assert [calls.count(n) for n in (7, 8)] == [1, 1]
 
     def test_an_objective_without_a_differentiable_loss_runs_eagerly(self) -> None:
         program = vae((1, 8, 8), 2, hidden=(8,))
