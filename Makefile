@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Two OpenMP threads on two busy cores can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow notebooks benchmarks lint format clean
+.PHONY: demo test test-slow notebooks benchmarks readability lint format clean
 
 demo: $(READY)
 	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
@@ -27,6 +27,9 @@ benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/sampler_speed.py
 	$(BIN)/python tests/benchmarks/evidence_speed.py
 	$(BIN)/python tests/benchmarks/adversarial_speed.py
+
+readability: $(READY)
+	$(BIN)/python tests/readability.py
 
 # mypy reads the package as it is installed: it cannot see through the import hook of an editable install.
 lint: $(READY)
