@@ -19,21 +19,15 @@ LOC = torch.tensor([-2.0, -0.3, 0.0, 0.4, 1.0, 3.0])
 @pytest.mark.parametrize("scale", [1e-3, 0.05, 2.0])
 def test_the_discretised_logistic_is_a_mass_on_its_grid(levels: int, scale: float) -> None:
     grid = torch.linspace(0, 1, levels, dtype=torch.float64)
-    mass = (
-        likelihoods.DiscretizedLogistic(scale, levels)(LOC.double())
-        .log_prob(grid[:, None])
-        .exp()
-        .sum(0)
-    )
+    logistic = likelihoods.DiscretizedLogistic(scale, levels)(LOC.double())
+    mass = logistic.log_prob(grid[:, None]).exp().sum(0)
     torch.testing.assert_close(mass, torch.ones_like(mass))
 
 
 def test_the_discretised_logistic_is_finite_far_out_in_float32() -> None:
     grid = torch.linspace(0, 1, 256)
-    log_prob = likelihoods.DiscretizedLogistic(1e-3)(torch.tensor([-20.0, 0.5, 20.0])).log_prob(
-        grid[:, None]
-    )
-    assert torch.isfinite(log_prob).all()
+    logistic = likelihoods.DiscretizedLogistic(1e-3)(torch.tensor([-20.0, 0.5, 20.0]))
+    assert torch.isfinite(logistic.log_prob(grid[:, None])).all()
 
 
 def test_the_categorical_is_a_mass_on_its_grid_with_a_mean() -> None:
@@ -56,11 +50,8 @@ def test_the_categorical_is_a_mass_on_its_grid_with_a_mean() -> None:
 def test_densities_integrate_to_one(likelihood: torch.nn.Module, low: float, high: float) -> None:
     grid = torch.linspace(low, high, 200_001, dtype=torch.float64)
     parameters = LOC.double() / 3
-    parameters = (
-        parameters
-        if parameters_per_value(likelihood) == 1
-        else torch.stack([parameters, parameters - 1], -1)
-    )
+    if parameters_per_value(likelihood) == 2:
+        parameters = torch.stack([parameters, parameters - 1], -1)
     mass = torch.trapezoid(likelihood(parameters).log_prob(grid[:, None]).exp(), grid, dim=0)
     torch.testing.assert_close(mass.detach(), torch.ones_like(mass), rtol=1e-5, atol=1e-5)
 
@@ -75,14 +66,16 @@ def test_densities_integrate_to_one(likelihood: torch.nn.Module, low: float, hig
     ids=["categorical", "discretised logistic", "a wide one"],
 )
 def test_draws_have_the_frequencies_of_the_mass(d: dist.TorchDistribution) -> None:
-    n, grid = 20_000, torch.linspace(0, 1, 17)
+    n = 20_000
+    grid = torch.linspace(0, 1, 17)
     drawn = d.sample((n,))
     frequency = (drawn == grid[:, None, None]).double().mean(1)
     mass = d.log_prob(grid[:, None]).double().exp()
     error = (mass * (1 - mass) / n).sqrt() + 1 / n
     assert ((frequency - mass).abs() < 4.5 * error).all()  # 102 frequencies at once
     exact = (mass * grid[:, None]).sum(0)
-    assert ((drawn.mean(0) - exact).abs() < 4.5 * drawn.std(0) / n**0.5).all()
+    mean_error = drawn.std(0) / n**0.5
+    assert ((drawn.mean(0) - exact).abs() < 4.5 * mean_error).all()
     torch.testing.assert_close(d.mean, exact.to(d.mean), rtol=1e-4, atol=1e-5)
 
 
@@ -106,7 +99,8 @@ def test_the_normal_by_log_scale_is_pyro_s() -> None:
 @pytest.mark.parametrize("parameters", [1, 3])
 def test_convolutions_fit_any_image(shape: tuple[int, ...], parameters: int) -> None:
     decoded: Tensor = conv_decoder(5, shape, parameters=parameters)(torch.randn(2, 3, 5))
-    assert decoded.shape == (2, 3, *shape, *([parameters] if parameters > 1 else []))
+    per_value = (parameters,) if parameters > 1 else ()
+    assert decoded.shape == (2, 3, *shape, *per_value)
     assert conv_features(shape, 7)(torch.rand(2, 3, *shape)).shape == (2, 3, 7)
 
 

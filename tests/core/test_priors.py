@@ -1,6 +1,4 @@
-"""Stored data as a prior: draws by row, in plates of any size, with no density unless they are
-smoothed.
-"""
+"""Stored data as a prior: draws by row, in plates of any size; smoothed they have a density."""
 
 from __future__ import annotations
 
@@ -36,11 +34,11 @@ class TestEmpirical:
         variance = x.var(0, correction=0) + 0.25
         assert torch.allclose(prior.mean, x.mean(0))
         assert torch.allclose(prior.variance, variance)
-        assert ((z.mean(0) - prior.mean).abs() < 4 * (variance / 20_000).sqrt()).all()
+        mean_error = (variance / 20_000).sqrt()
+        assert ((z.mean(0) - prior.mean).abs() < 4 * mean_error).all()
         fourth = (z - z.mean(0)).pow(4).mean(0)
-        assert (
-            (z.var(0) - variance).abs() < 4 * ((fourth - variance.square()) / 20_000).sqrt()
-        ).all()
+        variance_error = ((fourth - variance.square()) / 20_000).sqrt()
+        assert ((z.var(0) - variance).abs() < 4 * variance_error).all()
 
     def test_in_plates(self) -> None:
         prior = Empirical(torch.rand(5, 1, 4, 4))()

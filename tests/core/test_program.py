@@ -220,9 +220,8 @@ class TestPropose:
 def test_reconstruct_follows_the_data() -> None:
     x = digits().x[:5]
     program = toy.PPCA.maximum_likelihood(digits().x.flatten(1), 30)
-    assert (reconstruct(program, x.flatten(1)) - x.flatten(1)).square().mean() < 2 * float(
-        program.scale
-    ) ** 2
+    error = reconstruct(program, x.flatten(1)) - x.flatten(1)
+    assert error.square().mean() < 2 * float(program.scale) ** 2
 
 
 def test_takes_counts_data_and_context() -> None:

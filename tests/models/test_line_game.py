@@ -30,8 +30,11 @@ def apart(v: Tensor, u: Tensor = U, mirrored: bool = False) -> float:
     """The angle between two lines in degrees; between their mirror images in the first quadrant if
     mirrored.
     """
-    v, u = (v.abs(), u.abs()) if mirrored else (v, u)
-    return math.degrees(math.atan2(abs(float(v[0] * u[1] - v[1] * u[0])), abs(float(v @ u.to(v)))))
+    if mirrored:
+        v, u = v.abs(), u.abs()
+    sine = float(v[0] * u[1] - v[1] * u[0])
+    cosine = float(v @ u.to(v))
+    return math.degrees(math.atan2(abs(sine), abs(cosine)))
 
 
 class TestGame:
@@ -41,11 +44,13 @@ class TestGame:
         assert first.critic.tolist() == pytest.approx([0.672, -0.740], abs=5e-4)
 
     def test_its_gradients_are_those_of_one_number(self) -> None:
-        """With s = Σ |vᵢ| wᵢ, ∂V/∂vᵢ = −c(s) sign(vᵢ) wᵢ and c(s) = E |h| σ(|h| s), here by the
-        midpoint rule.
+        """With s = Σ |vᵢ| wᵢ, ∂V/∂vᵢ = −c(s) sign(vᵢ) wᵢ and c(s) = E |h| σ(|h| s).
+
+        The expectation is taken here by the midpoint rule.
         """
         h = (torch.arange(200_000, dtype=torch.float64) + 0.5) * 1e-4
-        density = 2 * 1e-4 * (-h.square() / 2).exp() / math.sqrt(2 * math.pi)
+        bell = (-h.square() / 2).exp()
+        density = 2 * 1e-4 * bell / math.sqrt(2 * math.pi)
         v, w, u = (t.double() for t in (V, W, U))
         c = density @ (h * torch.sigmoid(h * (v.abs() @ w)))
         at = v.clone().requires_grad_()
@@ -57,9 +62,8 @@ class TestGame:
         assert all(apart(turn.generator) < 1 for turn in history[37:])
         assert apart(history[-1].generator) < 1e-3
         assert apart(history[36].generator) > 1  # as the docstring counts
-        assert float(history[-1].critic @ U.double()) == pytest.approx(
-            -float(history[-2].critic @ U.double()), abs=1e-3
-        )
+        last, before = (float(turn.critic @ U.double()) for turn in (history[-1], history[-2]))
+        assert last == pytest.approx(-before, abs=1e-3)
 
     @pytest.mark.parametrize(
         ("generator_step", "turns"),
@@ -109,21 +113,24 @@ class TestProgram:
         assert torch.allclose(x @ torch.tensor([0.98, -0.2]), torch.zeros(500), atol=1e-6)
 
     def test_expectations_over_draws_are_those_of_the_game(self) -> None:
-        critic, n = LineCritic(W), 40_000
+        critic = LineCritic(W)
+        n = 40_000
         with torch.no_grad():
-            terms = F.logsigmoid(critic(simulate(line(U), n))) + F.logsigmoid(
-                -critic(simulate(line(V), n))
-            )
+            real = critic(simulate(line(U), n))
+            fake = critic(simulate(line(V), n))
+        terms = F.logsigmoid(real) + F.logsigmoid(-fake)
         exact = game_value(V.double(), W.double(), U.double())
         assert abs(float(terms.mean() - exact)) < 4 * float(terms.std()) / n**0.5
 
     def test_under_a_gaussian_it_has_the_density_of_a_gaussian(self) -> None:
         """x = vz + ε: N(0, vvᵀ + ε²I)."""
-        program, n = Observed(line(V), Gaussian(0.5)), 40_000
+        program = Observed(line(V), Gaussian(0.5))
+        n = 40_000
         x = program.model(n=n).detach()
         covariance = torch.outer(V, V) + 0.25 * torch.eye(2)
         errors = (x[:, :, None] * x[:, None]).std(0) / n**0.5
-        assert ((torch.cov(x.T) - covariance).abs() < 4 * errors).all()
+        off = (torch.cov(x.T) - covariance).abs()
+        assert (off < 4 * errors).all()
 
 
 def pictures() -> dict[str, Callable[[], Figure]]:
@@ -156,10 +163,9 @@ class TestPictures:
         values = torch.as_tensor(heat.get_array().data)
         low, high, _, _ = heat.get_extent()
         ticks = torch.linspace(low, high, len(values), dtype=torch.float64)
+        column = torch.stack([ticks[100].expand(len(ticks)), ticks], -1)
         with torch.no_grad():
-            expected = LineCritic(W.double())(
-                torch.stack([ticks[100].expand(len(ticks)), ticks], -1)
-            ).sigmoid()
+            expected = LineCritic(W.double())(column).sigmoid()
         assert torch.allclose(values[:, 100], expected)
 
     def test_confusion_writes_its_counts(self) -> None:

@@ -232,7 +232,10 @@ def test_it_traces_and_maps(make: Callable[[], Any]) -> None:
     start, potential, *_ = initialize_model(posterior.model, posterior.data, max_plate_nesting=1)
     chains = [{k: v + 0.1 * torch.randn_like(v) for k, v in start.items()} for _ in range(3)]
     stacked = {k: torch.stack([c[k] for c in chains]) for k in start}
-    gradient_and_value = torch.func.grad_and_value(potential)
+
+    def gradient_and_value(q: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        return torch.func.grad_and_value(potential)(q)
+
     with pyro.validation_enabled(False):
         graph = make_fx(torch.func.vmap(gradient_and_value))(stacked)
         moved = {k: v + 0.2 for k, v in stacked.items()}

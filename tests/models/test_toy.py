@@ -38,10 +38,10 @@ def _mixture() -> toy.GaussianMixture:
 def test_ppca_reaches_the_known_likelihood_of_the_digits(latent_dim: int) -> None:
     digits = data.load("digits")
     program = toy.PPCA.maximum_likelihood(digits.train.x.flatten(1), latent_dim)
-    got = [
-        float(program.exact_log_evidence(s.x.flatten(1)).mean())
-        for s in (digits.train, digits.test)
-    ]
+    got = []
+    for split in (digits.train, digits.test):
+        evidence = program.exact_log_evidence(split.x.flatten(1))
+        got.append(float(evidence.mean()))
     np.testing.assert_allclose(got, PPCA_DIGITS[latent_dim], atol=1e-4)
 
 
@@ -59,10 +59,8 @@ def test_bayes_rule_holds_at_any_latent() -> None:
 
 def test_the_quadrature_is_exact_on_a_line() -> None:
     """f(z) = az + b makes the curve a PPCA, whose evidence and posterior are closed."""
-    a, b = (
-        torch.tensor([1.0, -2.0], dtype=torch.float64),
-        torch.tensor([0.3, 0.1], dtype=torch.float64),
-    )
+    a = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    b = torch.tensor([0.3, 0.1], dtype=torch.float64)
     curve = toy.Curve(lambda z: z * a + b, 0.1).double()
     line = toy.PPCA(a[:, None], b, curve.scale)
     x = simulate(line, 50)
@@ -73,7 +71,8 @@ def test_the_quadrature_is_exact_on_a_line() -> None:
 
 
 def test_the_quadrature_has_converged() -> None:
-    coarse, fine = _curve(), toy.Curve(_curve().feature_map, 0.2, points=16_001).double()
+    coarse = _curve()
+    fine = toy.Curve(coarse.feature_map, 0.2, points=16_001).double()
     x = simulate(coarse, 50)
     torch.testing.assert_close(
         coarse.exact_log_evidence(x), fine.exact_log_evidence(x), rtol=1e-9, atol=1e-9
@@ -85,7 +84,8 @@ def test_the_evidence_is_a_density(make: object) -> None:
     program = make()
     side = torch.linspace(-9, 9, 161, dtype=next(program.buffers()).dtype)
     grid = torch.cartesian_prod(side, side)
-    mass = program.exact_log_evidence(grid).double().exp().sum() * float(side[1] - side[0]) ** 2
+    area = float(side[1] - side[0]) ** 2
+    mass = program.exact_log_evidence(grid).double().exp().sum() * area
     assert float(mass) == pytest.approx(1, abs=2e-3)
 
 
@@ -93,7 +93,8 @@ def test_the_mean_of_simulated_data_is_that_of_the_program() -> None:
     program = _mixture()
     x: Tensor = simulate(program, 40_000)
     mean = program.weights @ program.locs
-    assert ((x.mean(0) - mean).abs() < 4 * x.std(0) / math.sqrt(len(x))).all()
+    error = x.std(0) / math.sqrt(len(x))
+    assert ((x.mean(0) - mean).abs() < 4 * error).all()
 
 
 @pytest.mark.parametrize("kind", [toy.PPCA, toy.Curve, toy.GaussianMixture])
@@ -105,13 +106,11 @@ def test_one_dimensional_conjugate_pair() -> None:
     """z ~ N(0, 1), x | z ~ N(z, 1) gives x ~ N(0, 2) and z | x ~ N(x/2, 1/2)."""
     program = toy.PPCA(torch.ones(1, 1), torch.zeros(1), 1.0)
     x = torch.linspace(-3, 3, 7)[:, None]
-    torch.testing.assert_close(
-        program.exact_log_evidence(x), dist.Normal(0.0, 2**0.5).log_prob(x[:, 0])
-    )
-    torch.testing.assert_close(program.exact_posterior(x).mean, x / 2)
-    assert program.exact_posterior(x).covariance_matrix.flatten().tolist() == pytest.approx(
-        [0.5] * 7
-    )
+    evidence = dist.Normal(0.0, 2**0.5).log_prob(x[:, 0])
+    posterior = program.exact_posterior(x)
+    torch.testing.assert_close(program.exact_log_evidence(x), evidence)
+    torch.testing.assert_close(posterior.mean, x / 2)
+    assert posterior.covariance_matrix.flatten().tolist() == pytest.approx([0.5] * 7)
 
 
 @pytest.mark.parametrize(
