@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text(encoding="utf8")
 
 
 def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,9 +23,18 @@ def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_file_it_speaks_of_exists() -> None:
-    top = Path(__file__).parents[1]
     named = re.findall(r"[`(]((?:notebooks|tests|ppl_gen|models|inference)/[\w/.]*)", README)
     assert named
-    assert all((top / name).exists() for name in named), [
-        name for name in named if not (top / name).exists()
+    assert all((TOP / name).exists() for name in named), [
+        name for name in named if not (TOP / name).exists()
     ]
+
+
+def test_every_file_of_the_map_exists() -> None:
+    """Contributing names files by their ends, `app/cli.py` or `replay.py`."""
+    said = (TOP / "CONTRIBUTING.md").read_text(encoding="utf8")
+    named = set(re.findall(r"`([\w/]+\.py)`", said))
+    files = [path.relative_to(TOP).as_posix() for path in TOP.glob("*/**/*.py")]
+    assert len(named) > 40
+    for name in named:
+        assert any(f"/{file}".endswith(f"/{name}") for file in files), name
