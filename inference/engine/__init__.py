@@ -1,4 +1,4 @@
-"""A program traced once and replayed, compiled."""
+"""Programs traced once and replayed as graphs, compiled where that pays."""
 
 from ppl_gen.inference.engine.replay import (
     COMPILE_AFTER,

@@ -16,6 +16,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, forked
+from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.prototype import Sites, latent_sites
 from ppl_gen.sites import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
 
@@ -27,7 +28,7 @@ class Draw(NamedTuple):
         guide: By name, the guide's sites.
         model: By name, the model's latent sites.
         log_likelihood: log p(x | z), (K, N).
-        scale: What the observed data are weighed with: N/n for a subsample of n in a plate of N.
+        scale: The weight of the observed data: N/n for a subsample of n in a plate of N.
         nesting: The number of axes that the plates take, without that of the particles.
     """
 
@@ -38,7 +39,7 @@ class Draw(NamedTuple):
     nesting: int
 
     def log_prob(self, sites: Sites) -> Tensor:
-        """The log density of latent sites, each weighed by its β, of shape (K, N).
+        """The log density of latent sites, each multiplied by its β, of shape (K, N).
 
         Args:
             sites: By name, sites of guide or model.
@@ -51,7 +52,7 @@ class Draw(NamedTuple):
     def beta(self, site: Any) -> Any:
         """β of a latent site: its scale, in units of that of the data.
 
-        1, but where a `poutine.scale` or `svi_step(beta=...)` weighs it otherwise than the data.
+        1, unless a `poutine.scale` or `svi_step(beta=...)` gives it another weight than the data.
         """
         return _ratio(site["scale"], self.scale)
 
@@ -81,8 +82,7 @@ class PerDatum(ELBO):
     max_plate_nesting: float
 
     def __init__(self, num_particles: int = 1, *, max_plate_nesting: float = math.inf) -> None:
-        if num_particles < 1:
-            raise ValueError(f"expected num_particles of at least 1, got {num_particles}")
+        expect_counts(num_particles=num_particles)
         super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
 
     @abstractmethod
@@ -98,10 +98,10 @@ class PerDatum(ELBO):
         """The loss, for autograd; a sum over data, as Pyro's are.
 
         Args:
-            model: The model, or another callable of Pyro primitives.
-            guide: The guide, likewise.
-            *args: What both are called with.
-            **kwargs: The same.
+            model: The model, a callable of Pyro primitives.
+            guide: The guide, a callable of Pyro primitives.
+            *args: The positional arguments that both are called with.
+            **kwargs: The keyword arguments that both are called with.
         """
         self._find_nesting(model, guide, args, kwargs)
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)

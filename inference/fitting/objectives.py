@@ -92,7 +92,7 @@ class DReG(PerDatum):
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
         """The guide's trace with a view of each draw in its place.
 
-        Hooks on the views weigh the gradient that comes back from log w, and not what one latent's
+        Hooks on the views multiply the gradient that comes back from log w, and not what one latent's
         path through another brings back. A guide of several sites is run again on the views, so
         that its densities are those there too (Bauer and Mnih 2021, Generalized doubly
         reparameterized gradient estimators).

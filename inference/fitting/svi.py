@@ -56,17 +56,17 @@ def svi_step(
         optimizer: A torch optimiser of the parameters to train, of program and guide.
         elbo: The objective: any Pyro ELBO; Trace_ELBO() if left out.
         guide: q(z | x); `program.guide` if left out.
-        beta: β, a number or a function of the step's index. It weighs the log densities of latent
-            sites only.
+        beta: β, a number or a function of the step's index. It multiplies the log densities of
+            latent sites only.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
         first_step: The index of the first step, for a schedule that goes on where it stopped.
         engine: How loss and gradient are computed; all engines draw the same random numbers.
             "eager" runs the program, as objectives without a `differentiable_loss` always do. "fx"
             replays a graph of tensor operations, traced from the program once. "inductor" compiles
             that graph, together with the update of an Adam or AdamW: then no gradient is left in
-            the parameters. "auto" takes what pays for the number of steps. What the program holds
-            outside its tensors and its modules' numbers is part of the graph: that it was replaced
-            is seen at steps 2, 4, 8, … and at every thousandth.
+            the parameters. "auto" takes what pays: "fx" from 100 steps on, "inductor" from 4000 on.
+            What the program holds besides its tensors and its modules' numbers becomes part of the
+            graph; a change of it is noticed at steps 2, 4, 8, … and at every thousandth.
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
 
     Returns:
@@ -133,7 +133,7 @@ def svi_step(
 
 
 def _metric(elbo: ELBO, beta: Weight) -> str:
-    """What the objective is called among the metrics: "objective" where it is no bound."""
+    """The name of the objective among the metrics: "objective" where it is no bound."""
     if callable(beta) or beta != 1:
         return "objective"
     return getattr(elbo, "metric", "elbo")
@@ -171,8 +171,8 @@ class _Objective:
         self._optimizer = optimizer
 
     def loss(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
-        """The loss, differentiable, with the latent sites weighed by β if there is a weight."""
-        with _weighed(weight):
+        """The loss, differentiable, latent sites weighted by β if it is given."""
+        with _weighted(weight):
             loss = self._elbo.differentiable_loss(self._model, self._guide, *batch)
         return loss / self._count(batch)
 
@@ -180,7 +180,7 @@ class _Objective:
         """Adds the gradient of the loss to those in the parameters, and returns the loss."""
         with pyro.validation_enabled(False):
             if not hasattr(self._elbo, "differentiable_loss"):
-                with _weighed(weight):
+                with _weighted(weight):
                     return self._backward_by_itself(batch)
             loss = self.loss(batch, weight)
             loss.backward()
@@ -217,7 +217,7 @@ class _Objective:
 
 
 class _LatentScale(Messenger):
-    """Weighs the log densities of latent sites, in model and guide alike, by β."""
+    """Multiplies the log densities of latent sites, in model and guide alike, by β."""
 
     def __init__(self, beta: float | Tensor) -> None:
         super().__init__()
@@ -228,8 +228,8 @@ class _LatentScale(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def _weighed(weight: Tensor | float | None) -> AbstractContextManager[Any]:
-    """Weighs latent sites by β; does nothing if it is None."""
+def _weighted(weight: Tensor | float | None) -> AbstractContextManager[Any]:
+    """A context in which latent sites are weighted by β; one that does nothing if it is None."""
     if weight is None:
         return nullcontext()
     return _LatentScale(weight)
@@ -263,8 +263,8 @@ def _bad_parameters(program: Program, guide: Guide, parameters: Sequence[Tensor]
     names = {id(p): f"number {i} of the optimiser" for i, p in enumerate(parameters)}
     for module in (owner(guide), program):
         if isinstance(module, torch.nn.Module):
-            for name, p in module.named_parameters():
-                names[id(p)] = name
+            for name, parameter in module.named_parameters():
+                names[id(parameter)] = name
     bad = []
     for p in parameters:
         if p.grad is not None and not _is_finite(p.grad):
