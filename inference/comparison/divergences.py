@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_gen.inference.comparison.exact import Exact
 from ppl_gen.inference.comparison.guide_density import Approximation
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.evidence.weights import summarised
+from ppl_gen.inference.evidence.weights import elbo_of, evidence_of
 from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.loo import Elpd, Predictive
@@ -82,7 +82,8 @@ def densities_of(
         )
 
     weights = (log_p - log_q.double())[:particles]
-    evidence["importance"], evidence["elbo"] = summarised(weights)
+    evidence["importance"] = evidence_of(weights)
+    evidence["elbo"] = elbo_of(weights)
     divergence = {"KL(q‖p)": _kl_from_guide(evidence, weights)}
     if approximation.reason:
         return Densities(

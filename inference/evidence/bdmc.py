@@ -1,6 +1,4 @@
-"""Bidirectional Monte Carlo: on data that the program itself has drawn, its evidence from below and
-from above.
-"""
+"""Bidirectional Monte Carlo: the evidence of simulated data from below and from above."""
 
 from __future__ import annotations
 
@@ -13,22 +11,21 @@ from torch import Tensor
 from ppl_gen.contexts import device_of, seeded, store_kept
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights
+from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights, expect_settings
 from ppl_gen.inference.evidence.temperatures import Schedule
-from ppl_gen.inference.evidence.weights import summarised
+from ppl_gen.inference.evidence.weights import evidence_of
 from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Guide, Program
 
 
 @dataclass(frozen=True)
 class Sandwich:
-    """Stochastic bounds of log p(x) on simulated data, in nats per datum: E[lower] ≤ log p(x) ≤
-    E[upper].
+    """E[lower] ≤ log p(x) ≤ E[upper], in nats per datum, on simulated data.
 
     Attributes:
         lower: By forward AIS, (N,).
         upper: By reverse AIS from the latents that the data were drawn with, (N,).
-        x: The data.
+        x: The data, (N, *shape).
     """
 
     lower: Estimate
@@ -46,8 +43,10 @@ class Sandwich:
 
     @property
     def mean_gap(self) -> Estimate:
-        """The average gap. Its standard error is the spread over data, which has the chance of
-        those latents in it.
+        """The average gap.
+
+        Its standard error is the spread over data, sd / √N, which has the chance of those latents
+        in it.
         """
         gap = self.gap.mean()
         assert gap.sampling_error is not None
@@ -72,50 +71,76 @@ def bdmc(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Sandwich:
-    """log (1/C) Σ w_c ≤ log p(x) ≤ −log (1/C) Σ 1/w′_c in expectation, with w of AIS and w′ of AIS
-    run backwards.
+    """log (1/C) Σ w_c ≤ log p(x) ≤ −log (1/C) Σ 1/w′_c in expectation, w and w′ of two AIS runs.
 
-    (z, x) are drawn from the program, so that z is an exact draw of p(z | x): from there the chains
-    of w′ first part under the posterior, and then follow the path of `ais` back to its base. A
-    small gap says that AIS may be trusted on data like these, with as many temperatures. Chains of
-    one datum begin at one z, whose chance the upper bound's standard error leaves out; the spread
-    of the gap over data (`mean_gap`) has it.
+    (z, x) are drawn from the program, so that z is an exact draw of p(z | x). Those of w are the
+    runs of `ais`. Those of w′ go backwards: from z the chains first part under the posterior, and
+    then follow the path back to its base. A small gap says that AIS may be trusted on data like
+    these, with as many temperatures. Chains of one datum begin at one z, whose chance the upper
+    bound's standard error leaves out; the spread of the gap over data (`mean_gap`) has it.
 
     Args:
-        program: As in `ais`.
+        program: Any program with a density, hierarchical latents included; evaluated in evaluation
+            mode.
         n: N, the number of data to draw; with a context, its length.
-        *context: As in `ais`.
-        guide: As in `ais`.
-        chains: As in `ais`.
-        temperatures: As in `ais`.
-        leapfrogs: As in `ais`.
-        schedule: As in `ais`.
-        target_accept: As in `ais`.
-        chunk: As in `ais`.
-        seed: As in `ais`.
-        progress: As in `ais`.
-        engine: As in `ais`.
+        *context: What the program is conditioned on, each of length N.
+        guide: π₀ = q(z | x, c), from which the path begins, and which must leave no part of the
+            posterior out; the prior p(z | c) if left out.
+        chains: C, the number of chains of each datum.
+        temperatures: T, the number of steps from π₀ to the posterior.
+        leapfrogs: The number of leapfrog steps of a transition.
+        schedule: From T to β₀ = 0, …, β_T = 1, as `linear` and `sigmoid` of
+            `ppl_gen.inference.evidence.temperatures`; learned in a pilot run if left out.
+        target_accept: The acceptance probability that step sizes are learned for, between 0 and 1.
+        chunk: How many data are annealed at once, with all their chains; chosen by their size and
+            the device if left out.
+        seed: Seeds data and draws and leaves the global generator as it was; None draws from the
+            global generator.
+        progress: Whether to show a progress bar for each of the two runs.
+        engine: How the leapfrog steps are computed: "eager" calls the program, "fx" replays its
+            graph, "inductor" compiles the graph, "auto" chooses by the number of steps.
+
+    Returns:
+        A `Sandwich`: both bounds with their errors, and the data.
 
     Raises:
-        ValueError: If n is below 1 or not the length of the context, or as `ais` does.
+        ValueError: If n or a count is below 1, n is not the length of the context, the program
+            observes anything but x, the schedule does not rise from 0 to 1, a latent is shared by
+            all data, the guide has auxiliary sites, or program and guide do not fit together.
 
     Reference:
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional
-        Monte Carlo; Wu et al. (2017), for decoders of images.
+        Monte Carlo; Wu et al. (2017), On the quantitative analysis of decoder-based generative
+        models, for decoders of images.
     """
-    device = device_of(program.model, context)
-    with store_kept(), seeded(device, seed):
-        latents = {
-            name: site["value"] for name, site in simulate_sites(program, n, *context).items()
-        }
-    x = latents.pop("x")
     settings = Settings(
-        chains, temperatures, leapfrogs, schedule, target_accept, chunk, seed, progress, engine
+        chains=chains,
+        temperatures=temperatures,
+        leapfrogs=leapfrogs,
+        schedule=schedule,
+        target_accept=target_accept,
+        chunk=chunk,
+        seed=seed,
+        progress=progress,
+        engine=engine,
     )
+    expect_settings(settings)
+    with store_kept(), seeded(device_of(program.model, context), seed):
+        sites = simulate_sites(program, n, *context)
+    latents = {name: site["value"] for name, site in sites.items()}
+    x = latents.pop("x")
+    data = (x, *context)
     # Other seeds than that of the data, or the chains would begin at the latents that the data were
     # drawn with.
-    forth, back = (settings._replace(seed=None if seed is None else seed + i) for i in (1, 2))
-    lower = annealed_log_weights(program, guide, (x, *context), forth)
-    upper = annealed_log_weights(program, guide, (x, *context), back, latents)
-    above = summarised(-upper)[0]
-    return Sandwich(summarised(lower)[0], replace(above, value=-above.value), x)
+    forwards = annealed_log_weights(program, guide, data, _reseeded(settings, 1))
+    backwards = annealed_log_weights(program, guide, data, _reseeded(settings, 2), latents)
+    above = evidence_of(-backwards)
+    upper = replace(above, value=-above.value)
+    return Sandwich(evidence_of(forwards), upper, x)
+
+
+def _reseeded(settings: Settings, by: int) -> Settings:
+    """The same settings with another seed, if there is one."""
+    if settings.seed is None:
+        return settings
+    return settings._replace(seed=settings.seed + by)

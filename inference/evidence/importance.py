@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["elbo", "log_evidence"]
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.progress import track
 from torch import Tensor
@@ -31,12 +34,11 @@ def log_evidence(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Estimate:
-    """log p̂(x | c) = log (1/K) Σₖ wₖ with wₖ = p(x, zₖ | c) / q(zₖ | x, c) and zₖ ~ q(z | x, c),
-    for every datum.
+    """log p̂(x | c) = log (1/K) Σₖ wₖ with wₖ = p(x, zₖ | c) / q(zₖ | x, c), zₖ ~ q(z | x, c).
 
-    p̂ is unbiased, so its logarithm is biased low, by about s²/2 with s the standard error. That
-    error is √((K/ESS − 1) / (K − 1)), the delta method on the mean of the weights. Weights, ESS and
-    k̂ are those of each datum, never joint over the batch.
+    Datum by datum: weights, ESS and k̂ are never joint over the batch. p̂ is unbiased, so its
+    logarithm is biased low, by about s²/2 with s the standard error. That error is
+    √((K/ESS − 1) / (K − 1)), the delta method on the mean of the weights.
 
     Args:
         program: Any program with a density, hierarchical latents included; evaluated in evaluation
@@ -50,20 +52,25 @@ def log_evidence(
         seed: Seeds the draws and leaves the global generator as it was; None draws from the global
             generator.
         progress: Whether to show a progress bar.
-        engine: How the weights are computed, see `ppl_gen.inference.engine.Replay`; all draw the
-            same random numbers.
+        engine: How the weights are computed: "eager" calls the program, "fx" replays its graph,
+            "inductor" compiles the graph, "auto" chooses by the number of calls. All draw the same
+            random numbers.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle),
         ESS and Pareto k̂ (from 21 particles on).
 
     Raises:
-        ValueError: If particles or chunk are below 1, or as `ppl_gen.inference.checks.check` says.
+        ValueError: If particles or chunk are below 1, there is no guide, or program, guide and data
+            do not fit together.
 
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
     """
-    return _estimate(Weights, program, guide, x, context, particles, chunk, seed, progress, engine)
+    options = _Options(
+        particles=particles, chunk=chunk, seed=seed, progress=progress, engine=engine
+    )
+    return _estimate(Weights, program, guide, (x, *context), options)
 
 
 def elbo(
@@ -77,105 +84,163 @@ def elbo(
     progress: bool = False,
     engine: Engine = "auto",
 ) -> Estimate:
-    """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, the bound that SVI ascends, for every datum;
-    unbiased.
+    """ELBO(x | c) = E_q[log w] ≈ (1/K) Σₖ log wₖ, unbiased: the bound that SVI ascends.
 
-    Its standard error is the standard deviation of log w over √K. The distance to `log_evidence` is
-    KL(q(z | x) ‖ p(z | x)).
+    Datum by datum. Its standard error is the standard deviation of log w over √K. The distance to
+    `log_evidence` is KL(q(z | x) ‖ p(z | x)).
 
     Args:
-        program: As in `log_evidence`.
-        guide: As in `log_evidence`.
-        x: As in `log_evidence`.
-        *context: As in `log_evidence`.
+        program: Any program with a density, hierarchical latents included; evaluated in evaluation
+            mode.
+        guide: The approximation q of the posterior; None takes `program.guide`.
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on, each of length N.
         particles: K, the number of draws per datum.
-        chunk: As in `log_evidence`.
-        seed: As in `log_evidence`; the same seed and chunk give the same draws.
-        progress: As in `log_evidence`.
-        engine: As in `log_evidence`.
+        chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x
+            and the device.
+        seed: Seeds the draws and leaves the global generator as it was; None draws from the global
+            generator. The same seed and chunk give the same draws as in `log_evidence`.
+        progress: Whether to show a progress bar.
+        engine: How the weights are computed: "eager" calls the program, "fx" replays its graph,
+            "inductor" compiles the graph, "auto" chooses by the number of calls. All draw the same
+            random numbers.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle).
 
     Raises:
-        ValueError: As `log_evidence` does.
+        ValueError: If particles or chunk are below 1, there is no guide, or program, guide and data
+            do not fit together.
 
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
     """
-    return _estimate(
-        LogWeights, program, guide, x, context, particles, chunk, seed, progress, engine
+    options = _Options(
+        particles=particles, chunk=chunk, seed=seed, progress=progress, engine=engine
     )
+    return _estimate(LogWeights, program, guide, (x, *context), options)
+
+
+class _Options(NamedTuple):
+    """What `log_evidence` and `elbo` are asked for, beside programs and data."""
+
+    particles: int
+    chunk: int | None
+    seed: int | None
+    progress: bool
+    engine: Engine
+
+
+class _Cut(NamedTuple):
+    """How (particle, datum) pairs are cut into pieces that are computed at once.
+
+    Attributes:
+        rows: Data of a piece.
+        particles: Particles of a piece.
+    """
+
+    rows: int
+    particles: int
+
+    @classmethod
+    def of(cls, pairs: int, particles: int, n: int, whole: bool) -> _Cut:
+        """As many particles of a datum as there may be pairs; then as many data.
+
+        Args:
+            pairs: The most pairs of a piece.
+            particles: K, the particles of each datum.
+            n: N, the number of data.
+            whole: Whether the data must stay together; then pieces are of fewer particles.
+        """
+        if whole:
+            return cls(rows=n, particles=min(particles, max(1, pairs // n)))
+        at_once = min(particles, pairs)
+        return cls(rows=max(1, pairs // at_once), particles=at_once)
 
 
 def _estimate(
     kind: type[Weights] | type[LogWeights],
     program: Program,
     guide: Guide | None,
-    x: Tensor,
-    context: tuple[Tensor, ...],
-    particles: int,
-    chunk: int | None,
-    seed: int | None,
-    progress: bool,
-    engine: Engine,
+    data: Sequence[Tensor],
+    options: _Options,
 ) -> Estimate:
-    """Feeds log weights, a chunk of data and particles at a time, to what sums them up."""
-    expect_counts(particles=particles, chunk=chunk)
+    """Feeds log weights, some data and particles at a time, to what sums them up."""
+    expect_counts(particles=options.particles, chunk=options.chunk)
     guide = guide_of(program, guide)
-    nesting, width, _ = check(program, guide, x, *context)
-    pairs = chunk or memory.rows(memory.SCORED.on(x.device), max(width, 256))
-    whole = needs_all_data(guide)
-    per_draw = min(particles, max(1, pairs // x.shape[0]) if whole else pairs)
-    rows = x.shape[0] if whole else max(1, pairs // per_draw)
+    nesting, width, _ = check(program, guide, *data)
+    x = data[0]
+    n = x.shape[0]
+    particles = options.particles
+    pairs = options.chunk or memory.pairs(width, x.device)
+    cut = _Cut.of(pairs, particles, n, whole=needs_all_data(guide))
+    starts = range(0, n, cut.rows)
+    calls = len(starts) * math.ceil(particles / cut.particles)
+    weigher = _Weigher(program, guide, nesting, options.engine, calls)
     # Filled in place: small results kept from each chunk would pin the heap, and the process would
     # grow with the data.
     columns: dict[str, Tensor] = {}
-    starts = range(0, x.shape[0], rows)
-    draw = _Draw(program, guide, nesting, engine, len(starts) * -(-particles // per_draw))
-    with evaluating(program, guide), seeded(x.device, seed):
-        for start in track(starts, "importance weighting", disable=not progress, transient=True):
-            data = [t[start : start + rows] for t in (x, *context)]
-            seen: Weights | LogWeights = kind.empty(data[0].shape[0], particles, x.device)
-            for done in range(0, particles, per_draw):
-                seen = seen.add(draw.log_weights(min(per_draw, particles - done), data).double())
+    with evaluating(program, guide), seeded(x.device, options.seed):
+        for start in track(
+            starts, "importance weighting", disable=not options.progress, transient=True
+        ):
+            rows = slice(start, start + cut.rows)
+            some = [t[rows] for t in data]
+            seen: Weights | LogWeights = kind.empty(len(some[0]), particles, x.device)
+            for done in range(0, particles, cut.particles):
+                count = min(cut.particles, particles - done)
+                seen = seen.add(weigher.log_weights(count, some).double())
             for name, part in vars(seen.estimate(particles)).items():
                 if part is not None:
-                    columns.setdefault(name, part.new_empty(x.shape[0]))[start : start + rows] = (
-                        part
-                    )
+                    column = columns.setdefault(name, part.new_empty(n))
+                    column[rows] = part
     return Estimate(**columns)
 
 
-class _Draw:
-    """log p(x, z) − log q(z | x) at fresh z, by an engine."""
+class _Weigher:
+    """log w = log p(x, z | c) − log q(z | x, c) at fresh z ~ q, computed by an engine.
+
+    Args:
+        program: p.
+        guide: q.
+        nesting: The number of axes that the plates take.
+        engine: How the weights are computed.
+        calls: How many calls are to come.
+    """
 
     def __init__(
         self, program: Program, guide: Guide, nesting: int, engine: Engine, calls: int
     ) -> None:
-        self.program, self.guide, self.nesting = program, guide, nesting
-        self.pure = Functional(self._weigh, program, guide)
-        self.replay = Replay(engine, calls, watch=False, what="importance weights")
+        self._program = program
+        self._guide = guide
+        self._nesting = nesting
+        self._pure = Functional(self._weigh, program, guide)
+        self._replay = Replay(engine, calls, watch=False, what="importance weights")
 
-    def log_weights(self, particles: int, data: list[Tensor]) -> Tensor:
-        """Of shape (particles, N)."""
-        count = len(self.pure.tensors)
+    def log_weights(self, particles: int, data: Sequence[Tensor]) -> Tensor:
+        """log w, (particles, N), at (x, *context) of length N."""
+        tensors = self._pure.tensors
+        count = len(tensors)
 
         def pure(*inputs: Tensor) -> tuple[Tensor]:
-            return (self.pure(inputs[:count], particles, *inputs[count:]),)
+            return (self._pure(inputs[:count], particles, *inputs[count:]),)
 
-        return self.replay(
+        def eager(*_: Tensor) -> tuple[Tensor]:
+            return (self._weigh(particles, *data),)
+
+        (log_weights,) = self._replay(
             pure,
-            *self.pure.tensors,
+            *tensors,
             *data,
-            eager=lambda *_: (self._weigh(particles, *data),),
+            eager=eager,
             key=(particles, shapes(data)),
             rows=range(count, count + len(data)),
-        )[0]
+        )
+        return log_weights
 
     def _weigh(self, particles: int, *data: Tensor) -> Tensor:
-        proposal = propose(self.guide, particles, self.nesting, *data)
-        joint = log_density(self.program.model, proposal.latents, *data).joint
+        proposal = propose(self._guide, particles, self._nesting, *data)
+        joint = log_density(self._program.model, proposal.latents, *data).joint
         # A guide with more plates than the model leaves axes of size one between particles and
         # data.
         return joint.reshape(-1, joint.shape[-1]) - proposal.log_prob

@@ -1,5 +1,6 @@
-"""The path from a base to the posterior, and chains that are moved along it: what AIS and BDMC have
-in common.
+"""The path from a base to the posterior, and chains that move along it: shared by AIS and BDMC.
+
+Shapes: C chains of each of N data, D unconstrained coordinates of a datum's latents.
 """
 
 from __future__ import annotations
@@ -19,24 +20,36 @@ from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Replay
 from ppl_gen.inference.evidence.temperatures import (
     Schedule,
-    evened,
-    joined,
-    rising,
+    betas_of,
+    equalised_times,
+    interpolated,
+    moving_average,
     sigmoid,
-    smoothed,
 )
 from ppl_gen.inference.latents.layout import Layout
-from ppl_gen.inference.latents.prototype import continuous_sites, prototype_of
+from ppl_gen.inference.latents.prototype import continuous_sites, latent_sites, prototype_of
 from ppl_gen.inference.mcmc.leapfrog import log_uniform
-from ppl_gen.program import log_density, propose, stochastic_sites
+from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 
-_SCALE_DRAWS = 64  # of the base, for the scales of the coordinates
+# Draws of the base that the scales of the coordinates are taken from.
+_SCALE_DRAWS = 64
+_REMEDY = (
+    "only what each datum has by itself can be annealed: keep it as a parameter, or sample it by "
+    "MCMC"
+)
 
 
 class _State(NamedTuple):
-    """Chains at q (C, N, D) and discrete values, with log π₀ and log p(x, z) (C, N) there, and
-    their gradients in q.
+    """Where the chains are.
+
+    Attributes:
+        q: Unconstrained coordinates, (C, N, D).
+        base: log π₀ there, (C, N).
+        target: log p(x, z) there, (C, N).
+        base_gradient: ∂ log π₀ / ∂q, (C, N, D).
+        target_gradient: ∂ log p(x, z) / ∂q, (C, N, D).
+        discrete: The values of the discrete latents, each (C, N, *event).
     """
 
     q: Tensor
@@ -45,6 +58,11 @@ class _State(NamedTuple):
     base_gradient: Tensor
     target_gradient: Tensor
     discrete: tuple[Tensor, ...]
+
+    @property
+    def continuous(self) -> tuple[Tensor, ...]:
+        """q, the densities there, and their gradients: what an HMC transition changes."""
+        return self[:5]
 
     @property
     def log_weight(self) -> Tensor:
@@ -67,11 +85,11 @@ class Path:
         nesting: The number of axes that the plates take.
         chains: C.
         leapfrogs: The number of leapfrog steps of a transition.
-        replays: The engine of steps and accept steps.
+        replays: The engines of leapfrog steps and of accept steps.
 
     Raises:
         ValueError: If there are no latents, or one is outside of the plate "data" or has a support
-            that hangs on others.
+            that depends on others.
     """
 
     def __init__(
@@ -84,15 +102,18 @@ class Path:
         leapfrogs: int,
         replays: tuple[Replay, Replay],
     ) -> None:
-        self.program, self.guide, self.data = program, guide, tuple(data)
-        self.nesting, self.chains, self.leapfrogs = nesting, chains, leapfrogs
-        self._base = from_prior(program) if guide is None else guide
+        self.program = program
+        self.guide = guide
+        self.data = tuple(data)
+        self.nesting = nesting
+        self.chains = chains
+        self.leapfrogs = leapfrogs
+        if guide is None:
+            self._base = from_prior(program)
+        else:
+            self._base = guide
         prototype = prototype_of(program.model, data)
-        hidden = {
-            name: site
-            for name, site in stochastic_sites(prototype).items()
-            if not site["is_observed"]
-        }
+        hidden = latent_sites(prototype)
         if not hidden:
             raise ValueError(
                 "expected a program with latents to anneal, got none; its evidence is its log "
@@ -103,24 +124,20 @@ class Path:
         if len(self._discrete) < len(hidden):
             continuous = continuous_sites(program.model, data, prototype, local=False)
         transforms = {name: biject_to(site["fn"].support).inv for name, site in continuous.items()}
-        remedy = "only what each datum has by itself can be annealed: keep it as a parameter, or sample it by MCMC"
-        self.layout = Layout(continuous, transforms, data[0].shape[0], remedy)
+        self.layout = Layout(continuous, transforms, data[0].shape[0], _REMEDY)
         self._step, self._accept = replays
         self._pure = Functional(self._evaluate, program, guide)
-        self._fresh = (
-            True  # at the first transition the engine compares its graphs with these functions
-        )
-        self.scale = self._scale()
+        # At its first step the engine compares its graphs with the functions.
+        self._verify = True
+        self.scale = self._base_scale()
 
     def draw(self) -> _State:
         """z ~ π₀."""
-        return self._at(propose(self._base, self.chains, self.nesting, *self.data).latents)
+        return self._at(self._propose(self.chains))
 
     def posterior(self, latents: Mapping[str, Tensor]) -> _State:
         """All chains of a datum at its latents, each of shape (N, *event)."""
-        return self._at(
-            {name: value.expand(self.chains, *value.shape) for name, value in latents.items()}
-        )
+        return self._at({n: z.expand(self.chains, *z.shape) for n, z in latents.items()})
 
     def transition(self, state: _State, beta: Tensor, step: Tensor) -> tuple[_State, Tensor]:
         """The state after a transition under f_β, and the acceptance probability of its HMC (C, N).
@@ -131,14 +148,15 @@ class Path:
             step: Step sizes ε, (N,).
         """
         if self._discrete:
-            state = self._independent(state, beta)
+            state = self._offer_draw(state, beta)
         if not self.layout.shape[1]:
             return state, torch.ones_like(state.base)
-        q, *rest = state[:5]
+        q = state.q
         # A random step for each chain, so that no trajectory has the length of a period.
         size = step.to(q)[:, None] * torch.empty_like(q[..., :1]).uniform_(0.6, 1.2)
-        weight, momentum = beta.to(q), torch.randn_like(q)
-        moved = (q, momentum, *rest)
+        weight = beta.to(q)
+        momentum = torch.randn_like(q)
+        moved = (q, momentum, *state.continuous[1:])
         given = (*state.discrete, *self._pure.tensors, *self.data)
         key = (len(state.discrete), self.leapfrogs, shapes((q, *given)))
         for _ in range(self.leapfrogs):
@@ -150,43 +168,44 @@ class Path:
                 weight,
                 *given,
                 key=key,
-                verify=self._fresh,
+                verify=self._verify,
             )
-            self._fresh = False
+            self._verify = False
         log_u = log_uniform(state.base)
-        *new, acceptance = self._accept(_accepted, *state[:5], momentum, *moved, log_u, weight)
-        return _State._make((*new, state.discrete)), acceptance
+        *new, acceptance = self._accept(
+            _accept_step, *state.continuous, momentum, *moved, log_u, weight
+        )
+        return _State(*new, discrete=state.discrete), acceptance
+
+    def _propose(self, particles: int) -> dict[str, Tensor]:
+        """Draws of all latents from the base, each (particles, N, *event)."""
+        return propose(self._base, particles, self.nesting, *self.data).latents
 
     def _at(self, latents: Mapping[str, Tensor]) -> _State:
-        n, size = self.layout.shape
-        some = next(iter(latents.values()))
-        q = (
-            self.layout.flatten(latents)
-            if size
-            else torch.zeros(some.shape[0], n, 0, device=some.device)
-        )
+        """The state with the latents at these values, each (C, N, *event)."""
+        if self.layout.shape[1]:
+            q = self.layout.flatten(latents)
+        else:
+            value = next(iter(latents.values()))
+            q = torch.zeros(value.shape[0], self.layout.shape[0], 0, device=value.device)
         discrete = tuple([latents[name] for name in self._discrete])
-        return _State._make((q, *self._evaluate(q, discrete, self.data), discrete))
+        return _State(q, *self._evaluate(q, discrete, self.data), discrete=discrete)
 
-    def _scale(self) -> Tensor:
-        """The standard deviation of each coordinate under the base, (N, D)."""
+    def _base_scale(self) -> Tensor:
+        """The standard deviation of each coordinate under the base, (N, D); 1 where it has none."""
         if not self.layout.shape[1]:
             return torch.ones(self.layout.shape)
-        q = self.layout.flatten(propose(self._base, _SCALE_DRAWS, self.nesting, *self.data).latents)
-        scale = q.std(0)
+        scale = self.layout.flatten(self._propose(_SCALE_DRAWS)).std(0)
         return torch.where((scale > 0) & scale.isfinite(), scale, 1.0)
 
-    def _independent(self, state: _State, beta: Tensor) -> _State:
+    def _offer_draw(self, state: _State, beta: Tensor) -> _State:
+        """Offers a fresh draw from the base, taken with probability min(1, (w′/w)^β)."""
         new = self.draw()
         change = beta * (new.log_weight - state.log_weight)
         accepted = log_uniform(change) < change
-
-        def chosen(now: Tensor, old: Tensor) -> Tensor:
-            return torch.where(accepted.reshape(accepted.shape + (1,) * (now.dim() - 2)), now, old)
-
-        kept = [chosen(a, b) for a, b in zip(new[:5], state[:5], strict=True)]
-        discrete = tuple([chosen(a, b) for a, b in zip(new.discrete, state.discrete, strict=True)])
-        return _State._make((*kept, discrete))
+        continuous = _taken_where(accepted, new.continuous, state.continuous)
+        discrete = _taken_where(accepted, new.discrete, state.discrete)
+        return _State(*continuous, discrete=discrete)
 
     def _evaluate(
         self, q: Tensor, discrete: Sequence[Tensor], data: Sequence[Tensor]
@@ -194,58 +213,74 @@ class Path:
         """log π₀ and log p(x, z) at q, both with log |∂z/∂q|, and their gradients."""
         with torch.enable_grad():
             point = q.detach().requires_grad_()
-            latents = {
-                **self.layout.sites(point),
-                **dict(zip(self._discrete, discrete, strict=True)),
-            }
+            latents = self.layout.sites(point)
+            latents.update(zip(self._discrete, discrete, strict=True))
             density = log_density(self.program.model, latents, *data)
-            base = (
-                density.prior
-                if self.guide is None
-                else log_density(self.guide, latents, *data).prior
-            )
+            base = density.prior
+            if self.guide is not None:
+                base = log_density(self.guide, latents, *data).prior
             jacobian = self.layout.log_jacobian(point)
             # A guide with more plates than the model leaves axes of size one between chains and
             # data.
-            parts = [part.reshape(q.shape[:2]) + jacobian for part in (base, density.joint)]
+            base = base.reshape(q.shape[:2]) + jacobian
+            target = density.joint.reshape(q.shape[:2]) + jacobian
             if not q.shape[-1]:
-                return (*[part.detach() for part in parts], q, q)
-            gradients = [
-                torch.autograd.grad(part.sum(), point, retain_graph=True)[0] for part in parts
-            ]
-        return (*[part.detach() for part in parts], *gradients)
+                return base.detach(), target.detach(), q, q
+            (base_gradient,) = torch.autograd.grad(base.sum(), point, retain_graph=True)
+            (target_gradient,) = torch.autograd.grad(target.sum(), point)
+        return base.detach(), target.detach(), base_gradient, target_gradient
 
     def _leapfrog(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """One step: (q, p, log π₀, log p, their gradients, ε, s, β, *discrete, *tensors, *data) →
-        the first six, moved.
+        """p ← p + ε s g / 2, q ← q + ε s p, p ← p + ε s g / 2, with g = ∂ log f_β / ∂q.
+
+        Args:
+            *inputs: q, the momentum p, log π₀, log p(x, z), their gradients; ε (C, N, 1), the
+                scales s (N, D), β; the discrete latents, the modules' tensors, and the data.
+
+        Returns:
+            The first six, after one step.
         """
         q, p, _, _, base_gradient, target_gradient, step, scale, beta, *given = inputs
-        discrete, given = given[: len(self._discrete)], given[len(self._discrete) :]
-        count = len(self._pure.tensors)
+        parameters_at = len(self._discrete)
+        data_at = parameters_at + len(self._pure.tensors)
+        discrete = given[:parameters_at]
+        parameters = given[parameters_at:data_at]
+        data = given[data_at:]
         p = p + 0.5 * step * scale * torch.lerp(base_gradient, target_gradient, beta)
         q = q + step * scale * p
-        base, target, base_gradient, target_gradient = self._pure(
-            given[:count], q, discrete, given[count:]
-        )
+        base, target, base_gradient, target_gradient = self._pure(parameters, q, discrete, data)
         p = p + 0.5 * step * scale * torch.lerp(base_gradient, target_gradient, beta)
         return q, p, base, target, base_gradient, target_gradient
 
 
-def _accepted(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """min(1, exp(H − H′)) of H = −log f_β + ½ |p|²: from both states, momenta, log u and β to the
-    state after.
+def _accept_step(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """α = min(1, exp(H − H′)) with H = −log f_β + ½ |p|²: accepts where u < α, else stays.
+
+    Args:
+        *inputs: q, log π₀, log p(x, z), their gradients, and the momentum, before the trajectory;
+            q, the momentum, log π₀, log p(x, z) and their gradients after it; log u (C, N) and β.
+
+    Returns:
+        q, log π₀, log p(x, z) and their gradients in the new state, and α (C, N).
     """
-    (q0, *rest0), p0 = inputs[:5], inputs[5]
-    (q1, p1, *rest1), (log_u, beta) = inputs[6:12], inputs[12:]
-    before, after = (torch.lerp(rest[0], rest[1], beta) for rest in (rest0, rest1))
-    change = after - before + 0.5 * (p0.square().sum(-1) - p1.square().sum(-1))
+    *before, p0, q1, p1, base1, target1, base_gradient1, target_gradient1, log_u, beta = inputs
+    _, base0, target0, *_ = before
+    after = (q1, base1, target1, base_gradient1, target_gradient1)
+    change = torch.lerp(base1, target1, beta) - torch.lerp(base0, target0, beta)
+    change = change + 0.5 * (p0.square().sum(-1) - p1.square().sum(-1))
     change = torch.where(change.isnan(), -torch.inf, change)
-    accepted = log_u < change
-    new = [
-        torch.where(accepted.reshape(accepted.shape + (1,) * (b.dim() - 2)), b, a)
-        for a, b in zip((q0, *rest0), (q1, *rest1), strict=True)
-    ]
-    return (*new, change.clamp(max=0).exp())
+    return (*_taken_where(log_u < change, after, before), change.clamp(max=0).exp())
+
+
+def _taken_where(
+    accepted: Tensor, new: Sequence[Tensor], old: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The new tensors (C, N, *) where a chain accepted (C, N), else the old ones."""
+    taken = []
+    for now, before in zip(new, old, strict=True):
+        wide = accepted.reshape(accepted.shape + (1,) * (now.dim() - 2))
+        taken.append(torch.where(wide, now, before))
+    return tuple(taken)
 
 
 class Anneal:
@@ -263,6 +298,10 @@ class Anneal:
         target_accept: The acceptance probability that step sizes are learned for.
         tick: Called after every transition.
 
+    Attributes:
+        pilot: The number of transitions of the pilot run.
+        acceptance: The mean acceptance probability of every transition so far but the pilot's.
+
     Raises:
         ValueError: If the schedule does not rise from 0 to 1.
     """
@@ -275,35 +314,50 @@ class Anneal:
         target_accept: float,
         tick: Callable[[], None],
     ) -> None:
-        self.path_of, self.target_accept, self.tick = path_of, target_accept, tick
-        self.learns = schedule is None
-        self.betas = rising(sigmoid if schedule is None else schedule, temperatures)
         self.pilot = min(max(temperatures // 10, 50), 200)
         self.acceptance: list[Tensor] = []
+        self._path_of = path_of
+        self._target_accept = target_accept
+        self._tick = tick
+        self._learns_schedule = schedule is None
+        self._betas = betas_of(schedule or sigmoid, temperatures)
 
     def log_weights(
         self, data: Sequence[Tensor], posterior: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """log w (C, N) in float64: E[w] = p(x); backwards, from latents of p(z | x), E[1/w] =
-        1/p(x).
+        """log w (C, N) in float64: E[w] = p(x) forwards, E[1/w] = 1/p(x) backwards.
+
+        Args:
+            data: (x, *context), N of them.
+            posterior: Exact draws of p(z | x), each (N, *event), to go backwards from; forwards
+                from the base if None.
         """
-        path = self.path_of(data)
-        betas, steps = self._learned(path)
-        gaps = betas.diff()
+        path = self._path_of(data)
+        betas, steps = self._learn(path)
         if posterior is None:
-            state = path.draw()
-            total = torch.zeros_like(state.log_weight)
-            for gap, beta, step in zip(gaps, betas[1:], steps[1:], strict=True):
-                total = total + gap * state.log_weight
-                state = self._moved(path, state, beta, step)
-            return total
+            return self._forwards(path, betas, steps)
+        return self._backwards(path, betas, steps, posterior)
+
+    def _forwards(self, path: Path, betas: Tensor, steps: Tensor) -> Tensor:
+        """Σₜ (βₜ − βₜ₋₁) (log p(x, zₜ₋₁) − log π₀(zₜ₋₁)), from a draw of the base."""
+        state = path.draw()
+        total = torch.zeros_like(state.log_weight)
+        for gap, beta, step in zip(betas.diff(), betas[1:], steps[1:], strict=True):
+            total = total + gap * state.log_weight
+            state = self._moved(path, state, beta, step)
+        return total
+
+    def _backwards(
+        self, path: Path, betas: Tensor, steps: Tensor, posterior: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The same sum, over chains that go from the posterior back to the base."""
         state = path.posterior(posterior)
-        for _ in range(
-            self.pilot
-        ):  # so that the chains, which begin at one point, are draws of their own
+        # So that the chains, which begin at one point, are draws of their own.
+        for _ in range(self.pilot):
             state = self._moved(path, state, betas[-1], steps[-1])
         total = torch.zeros_like(state.log_weight)
-        for gap, beta, step in zip(gaps.flip(0), betas[1:].flip(0), steps[1:].flip(0), strict=True):
+        gaps = betas.diff().flip(0)
+        for gap, beta, step in zip(gaps, betas[1:].flip(0), steps[1:].flip(0), strict=True):
             state = self._moved(path, state, beta, step)
             total = total + gap * state.log_weight
         return total
@@ -311,37 +365,44 @@ class Anneal:
     def _moved(self, path: Path, state: _State, beta: Tensor, step: Tensor) -> _State:
         state, acceptance = path.transition(state, beta, step)
         self.acceptance.append(acceptance.mean())
-        self.tick()
+        self._tick()
         return state
 
-    def _learned(self, path: Path) -> tuple[Tensor, Tensor]:
-        """βₜ (T + 1,), and εₜ for each datum (T + 1, N), in units of the base's standard
-        deviations.
+    def _learn(self, path: Path) -> tuple[Tensor, Tensor]:
+        """A pilot run along the path.
+
+        Returns:
+            βₜ (T + 1,), and step sizes εₜ for each datum (T + 1, N), in units of the base's
+            standard deviations.
         """
         n, size = path.layout.shape
-        last = len(self.betas) - 1
+        last = len(self._betas) - 1
         at = torch.linspace(0, last, self.pilot, dtype=torch.float64)
-        betas = joined(at.clamp(min=0.5), self.betas)
+        betas = interpolated(at.clamp(min=0.5), self._betas)
         state = path.draw()
-        log_step = torch.full(
-            (n,), math.log(0.5 * max(size, 1) ** -0.25), dtype=torch.float64, device=state.q.device
-        )
-        known, spread = [], []
+        first = math.log(0.5 * max(size, 1) ** -0.25)
+        log_step = torch.full((n,), first, dtype=torch.float64, device=state.q.device)
+        log_steps = []
+        spread = []
         for beta in betas:
             state, acceptance = path.transition(state, beta, log_step.exp())
-            error = acceptance.double().mean(0) - self.target_accept
+            error = acceptance.double().mean(0) - self._target_accept
             # What all data have in common, the narrowing of the path, is followed closely; what
             # differs is averaged over time.
             log_step = log_step + 0.5 * error + (1 - 1 / n) * error.mean()
-            known.append(log_step)
-            spread.append(
-                state.log_weight.std(0).nan_to_num(0.0, 0.0, 0.0).mean()
-                if path.chains > 1
-                else beta * 0
-            )
-            self.tick()
+            log_steps.append(log_step)
+            spread.append(_spread(state.log_weight))
+            self._tick()
         time = torch.linspace(0, last, last + 1, dtype=torch.float64)
-        if self.learns:
-            time = evened(torch.stack(spread).cpu(), betas, last)
-        share = time / last * (self.pilot - 1)
-        return joined(time, self.betas), joined(share, smoothed(torch.stack(known))).exp()
+        if self._learns_schedule:
+            time = equalised_times(torch.stack(spread).cpu(), betas, last)
+        pilot_time = time / last * (self.pilot - 1)
+        steps = interpolated(pilot_time, moving_average(torch.stack(log_steps))).exp()
+        return interpolated(time, self._betas), steps
+
+
+def _spread(log_weight: Tensor) -> Tensor:
+    """sd[log w] over chains, of log weights (C, N), averaged over data; 0 for a single chain."""
+    if log_weight.shape[0] == 1:
+        return log_weight.new_zeros(())
+    return log_weight.std(0).nan_to_num(0.0, 0.0, 0.0).mean()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["LogWeights", "Weights", "k_hat_limit", "summarised"]
+__all__ = ["LogWeights", "Weights", "elbo_of", "evidence_of", "k_hat_limit"]
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from ppl_gen.inference.estimate import Estimate
 
+# A tail of fewer weights has no shape to speak of: k̂ exists from 21 weights on.
+_SHORTEST_TAIL = 5
+
 
 def k_hat_limit(particles: int) -> float:
     """min(1 − 1/log₁₀ K, 0.7): the k̂ above which the average of K weights is not to be trusted.
+
+    Args:
+        particles: K, the number of weights of each datum.
 
     Reference:
         Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling,
@@ -25,9 +31,23 @@ def k_hat_limit(particles: int) -> float:
     return min(1 - 1 / math.log10(particles), 0.7)
 
 
+def evidence_of(log_weights: Tensor) -> Estimate:
+    """log (1/K) Σₖ wₖ of log weights (K, N) that are at hand, with its error, ESS and k̂."""
+    return Weights.of(log_weights.double()).estimate(log_weights.shape[0])
+
+
+def elbo_of(log_weights: Tensor) -> Estimate:
+    """(1/K) Σₖ log wₖ of log weights (K, N) that are at hand, with its error."""
+    return LogWeights.of(log_weights.double()).estimate(log_weights.shape[0])
+
+
 class Weights(NamedTuple):
-    """Of all log weights (K, n) seen so far: log Σw and log Σw², and the largest ones, for the
-    tail.
+    """What the evidence needs of all log weights (K, N) seen so far.
+
+    Attributes:
+        log_sum: log Σₖ wₖ, (N,), float64.
+        log_sum_square: log Σₖ wₖ², (N,), float64.
+        tail: The largest log weights, in descending order, one more than the Pareto tail is long.
     """
 
     log_sum: Tensor
@@ -35,31 +55,49 @@ class Weights(NamedTuple):
     tail: Tensor
 
     @classmethod
-    def empty(cls, n: int, particles: int, device: torch.device) -> Weights:
+    def empty(cls, n: int, particles: int, device: torch.device) -> Self:
+        """No weights yet, of `particles` to come for each of n data."""
         nothing = torch.full((n,), -math.inf, dtype=torch.float64, device=device)
         return cls(nothing, nothing, nothing.expand(_tail_length(particles) + 1, n))
 
-    def add(self, new: Tensor) -> Weights:
-        return Weights(
+    @classmethod
+    def of(cls, log_weights: Tensor) -> Self:
+        """All weights at once, (K, N) in float64."""
+        particles, n = log_weights.shape
+        return cls.empty(n, particles, log_weights.device).add(log_weights)
+
+    def add(self, new: Tensor) -> Self:
+        """Takes in more log weights, (k, N) in float64."""
+        return type(self)(
             torch.logaddexp(self.log_sum, new.logsumexp(0)),
             torch.logaddexp(self.log_sum_square, (2 * new).logsumexp(0)),
             torch.cat([self.tail, new]).topk(self.tail.shape[0], dim=0).values,
         )
 
     def estimate(self, particles: int) -> Estimate:
+        """log (1/K) Σₖ wₖ, once all K = `particles` weights are in; no error for a single one."""
         ess = (2 * self.log_sum - self.log_sum_square).exp()
-        variance = (
-            (particles / ess - 1).clamp(min=0) / (particles - 1)
-            if particles > 1
-            else ess * torch.nan
+        variance = ess * torch.nan
+        if particles > 1:
+            variance = (particles / ess - 1).clamp(min=0) / (particles - 1)
+        k_hat = None
+        if _tail_length(particles) >= _SHORTEST_TAIL:
+            k_hat = _pareto_shape(self.tail)
+        return Estimate(
+            value=self.log_sum - math.log(particles),
+            standard_error=variance.sqrt(),
+            ess=ess,
+            k_hat=k_hat,
         )
-        k_hat = _pareto_shape(self.tail) if _tail_length(particles) > 4 else None
-        return Estimate(self.log_sum - math.log(particles), variance.sqrt(), ess, k_hat)
 
 
 class LogWeights(NamedTuple):
-    """Of all log weights (K, n) seen so far: their number, mean and sum of squared deviations,
-    merged pairwise.
+    """What the ELBO needs of all log weights (K, N) seen so far, merged pairwise.
+
+    Attributes:
+        seen: How many weights of each datum.
+        mean: Their mean, (N,), float64.
+        squares: The sum of their squared deviations from it, (N,), float64.
     """
 
     seen: int
@@ -67,32 +105,34 @@ class LogWeights(NamedTuple):
     squares: Tensor
 
     @classmethod
-    def empty(cls, n: int, particles: int, device: torch.device) -> LogWeights:
+    def empty(cls, n: int, particles: int, device: torch.device) -> Self:
+        """No weights yet, of `particles` to come for each of n data."""
         nothing = torch.zeros(n, dtype=torch.float64, device=device)
         return cls(0, nothing, nothing)
 
-    def add(self, new: Tensor) -> LogWeights:
+    @classmethod
+    def of(cls, log_weights: Tensor) -> Self:
+        """All weights at once, (K, N) in float64."""
+        particles, n = log_weights.shape
+        return cls.empty(n, particles, log_weights.device).add(log_weights)
+
+    def add(self, new: Tensor) -> Self:
+        """Takes in more log weights, (k, N) in float64."""
         seen = self.seen + len(new)
-        shift = new.mean(0) - self.mean
-        within = (new - new.mean(0)).square().sum(0)
+        mean = new.mean(0)
+        shift = mean - self.mean
+        within = (new - mean).square().sum(0)
         between = shift.square() * self.seen * len(new) / seen
-        return LogWeights(
+        return type(self)(
             seen, self.mean + shift * len(new) / seen, self.squares + within + between
         )
 
     def estimate(self, particles: int) -> Estimate:
-        variance = self.squares / (particles - 1) if particles > 1 else self.squares * torch.nan
+        """(1/K) Σₖ log wₖ, once all K = `particles` weights are in; no error for a single one."""
+        variance = self.squares * torch.nan
+        if particles > 1:
+            variance = self.squares / (particles - 1)
         return Estimate(self.mean, (variance / particles).sqrt())
-
-
-def summarised(log_weights: Tensor) -> tuple[Estimate, Estimate]:
-    """What `log_evidence` and `elbo` return, of log weights (K, N) that are at hand."""
-    particles, n = log_weights.shape
-    log_weights = log_weights.double()
-    weights = Weights.empty(n, particles, log_weights.device).add(log_weights)
-    return weights.estimate(particles), LogWeights.empty(n, particles, log_weights.device).add(
-        log_weights
-    ).estimate(particles)
 
 
 def _tail_length(particles: int) -> int:
@@ -101,30 +141,44 @@ def _tail_length(particles: int) -> int:
 
 
 def _pareto_shape(tail: Tensor) -> Tensor:
-    """k̂ of a generalised Pareto fitted to the excess of the largest weights (M, n) over the (M +
-    1)-th, column by column.
+    """k̂ of a generalised Pareto fitted to the excess of the largest weights over the next one.
 
     The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method
     for the generalized Pareto distribution, shrunk towards 1/2 with the weight of ten observations
-    (Vehtari et al. 2024, Pareto smoothed importance sampling). Minus infinity where a quarter of
-    the tail's weights are equal, infinity where the largest dwarfs them.
+    (Vehtari et al. 2024, Pareto smoothed importance sampling).
+
+    Args:
+        tail: The M + 1 largest log weights of each datum in descending order, (M + 1, N).
+
+    Returns:
+        k̂, (N,). Minus infinity where a quarter of the tail's weights are equal, infinity where the
+        largest dwarfs them.
     """
     ordered = (tail - tail[0]).exp().flip(0)
     excess = (ordered[1:] - ordered[0]).T
     count = excess.shape[1]
-    grid = 30 + int(math.sqrt(count))
-    quartile, largest = excess[:, [int(count / 4 + 0.5) - 1]], excess[:, [-1]]
-    steps = torch.arange(1, grid + 1, dtype=tail.dtype, device=tail.device) - 0.5
-    theta = 1 / largest + (1 - (grid / steps).sqrt()) / (3 * quartile)
-    shape = torch.log1p(-theta[:, :, None] * excess[:, None]).mean(-1)
-    likelihood = count * (torch.log(-theta / shape) - shape - 1)
-    theta = (theta * likelihood.softmax(-1)).sum(-1, keepdim=True)
+    at_quartile = int(count / 4 + 0.5)
+    quartile = excess[:, [at_quartile - 1]]
+    largest = excess[:, [-1]]
+    theta = _profile_mean(excess, quartile, largest)
     shape = torch.log1p(-theta * excess).mean(-1)
     shrunk = (count * shape + 10 * 0.5) / (count + 10)
     # No quartile to fit: either the tail is of a few equal weights, as discrete latents give, and
     # bounded; or the smaller weights are lost beside the largest, by some 10³⁰⁰, and no tail is
     # heavier.
     ascending = tail.flip(0)
-    bounded = (ascending[int(count / 4 + 0.5)] == ascending[0]) | (largest[:, 0] == 0)
+    bounded = (ascending[at_quartile] == ascending[0]) | (largest[:, 0] == 0)
     lost = (quartile[:, 0] == 0) | shrunk.isnan()
-    return torch.where(bounded, -math.inf, torch.where(lost, math.inf, shrunk))
+    k_hat = torch.where(lost, math.inf, shrunk)
+    return torch.where(bounded, -math.inf, k_hat)
+
+
+def _profile_mean(excess: Tensor, quartile: Tensor, largest: Tensor) -> Tensor:
+    """The posterior mean of θ = −k/σ on Zhang and Stephens' grid, (N, 1), of an excess (N, M)."""
+    count = excess.shape[1]
+    grid = 30 + int(math.sqrt(count))
+    steps = torch.arange(1, grid + 1, dtype=excess.dtype, device=excess.device) - 0.5
+    theta = 1 / largest + (1 - (grid / steps).sqrt()) / (3 * quartile)
+    shape = torch.log1p(-theta[:, :, None] * excess[:, None]).mean(-1)
+    log_likelihood = count * (torch.log(-theta / shape) - shape - 1)
+    return (theta * log_likelihood.softmax(-1)).sum(-1, keepdim=True)

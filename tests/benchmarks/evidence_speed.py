@@ -67,7 +67,17 @@ def by_hand(program: VAE, x: Tensor) -> Tensor:
 
 def by_engine(program: VAE, x: Tensor, engine: str) -> Tensor:
     """The library's."""
-    settings = Settings(CHAINS, TEMPERATURES, LEAPFROGS, None, 0.65, None, 0, False, engine)  # type: ignore[arg-type]
+    settings = Settings(
+        chains=CHAINS,
+        temperatures=TEMPERATURES,
+        leapfrogs=LEAPFROGS,
+        schedule=None,
+        target_accept=0.65,
+        chunk=None,
+        seed=0,
+        progress=False,
+        engine=engine,  # type: ignore[arg-type]
+    )
     return annealed_log_weights(program, None, (x,), settings)
 
 

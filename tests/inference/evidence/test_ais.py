@@ -193,8 +193,8 @@ class TestSampler:
         made: list[Anneal] = []
         original = Anneal.__init__
 
-        def remember(self: Anneal, *args: Any) -> None:
-            original(self, *args)
+        def remember(self: Anneal, **options: Any) -> None:
+            original(self, **options)
             made.append(self)
 
         monkeypatch.setattr(path_module.Anneal, "__init__", remember)

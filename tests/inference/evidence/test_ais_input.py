@@ -15,16 +15,15 @@ from torch import Tensor
 
 from ppl_gen.guides import automatic
 from ppl_gen.inference import ais, bdmc
-from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.models import cvae, vae
 from ppl_gen.program import Observed
 
 
-def _log_weights(**changed: Any) -> Any:
+def _annealed(**changed: Any) -> Any:
     program, x, _ = PROGRAMS["vae"]()
-    settings = Settings(2, 2, 1, None, 0.65, None, 0, False, "auto")
-    return annealed_log_weights(program, None, (x,), settings._replace(**changed))
+    options = {"chains": 2, "temperatures": 2, "leapfrogs": 1, "seed": 0}
+    return ais(program, x, **(options | changed))
 
 
 def _from(guide: Callable[[Any, Tensor], Any]) -> Any:
@@ -86,22 +85,22 @@ def _normal(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: _log_weights(chains=0), "chains of at least 1, got 0"),
-        (lambda: _log_weights(temperatures=0), "temperatures of at least 1, got 0"),
-        (lambda: _log_weights(leapfrogs=0), "leapfrogs of at least 1, got 0"),
-        (lambda: _log_weights(chunk=0), "chunk of at least 1, got 0"),
-        (lambda: _log_weights(target_accept=1.0), "target_accept between 0 and 1, got 1.0"),
-        (lambda: _log_weights(engine="quick"), "expected an engine of"),
+        (lambda: _annealed(chains=0), "chains of at least 1, got 0"),
+        (lambda: _annealed(temperatures=0), "temperatures of at least 1, got 0"),
+        (lambda: _annealed(leapfrogs=0), "leapfrogs of at least 1, got 0"),
+        (lambda: _annealed(chunk=0), "chunk of at least 1, got 0"),
+        (lambda: _annealed(target_accept=1.0), "target_accept between 0 and 1, got 1.0"),
+        (lambda: _annealed(engine="quick"), "expected an engine of"),
         (
-            lambda: _log_weights(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
+            lambda: _annealed(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
             "rises from 0 to 1 at every step, got one from 0.1 to 1",
         ),
         (
-            lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
+            lambda: _annealed(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
             "rises from 0 to 1 at every step",
         ),
         (
-            lambda: _log_weights(schedule=lambda t: torch.tensor([0.0, 1.0])),
+            lambda: _annealed(schedule=lambda t: torch.tensor([0.0, 1.0])),
             r"3 values β₀, …, β_T, got shape \(2,\)",
         ),
         (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
