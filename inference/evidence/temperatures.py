@@ -63,7 +63,8 @@ def betas_of(schedule: Schedule, temperatures: int) -> Tensor:
             f"expected a schedule of {temperatures + 1} values β₀, …, β_T, got shape "
             f"{tuple(betas.shape)}"
         )
-    if betas[0] != 0 or betas[-1] != 1 or not bool((betas.diff() > 0).all()):
+    rise = bool((betas.diff() > 0).all())
+    if betas[0] != 0 or betas[-1] != 1 or not rise:
         raise ValueError(
             "expected a schedule that rises from 0 to 1 at every step, got one from "
             f"{betas[0]:.3g} to {betas[-1]:.3g}"

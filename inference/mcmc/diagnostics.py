@@ -51,8 +51,8 @@ def r_hat(draws: Tensor) -> Tensor:
         draws: The draws of a site, (chains, draws, *shape).
 
     Returns:
-        R̂ of each coordinate, (*shape,), float64. NaN for a single chain, fewer than four draws, and
-        coordinates that are constant or not finite.
+        R̂ of each coordinate, (*shape,), float64. NaN for a single chain, for fewer than four
+        draws, and for coordinates that are constant or not finite.
 
     Reference:
         Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and
@@ -83,8 +83,8 @@ def split_r_hat(chains: Tensor) -> Tensor:
     half = chains.shape[1] // 2
     if half < 2:
         return chains.new_full(chains.shape[2:], torch.nan, dtype=torch.float64)
-    by_draw = chains[:, -2 * half :].transpose(0, 1).double()
-    halves = torch.cat([by_draw[:half], by_draw[half:]], 1)
+    draws = chains.transpose(0, 1)[-2 * half :]
+    halves = torch.cat([draws[:half], draws[half:]], 1).double()
     within = halves.var(0).mean(0)
     between = halves.mean(0).var(0)
     return ((half - 1) / half + between / within).sqrt()
@@ -177,7 +177,8 @@ def stuck_chains(q: Tensor) -> list[int]:
     """
     if q.shape[1] == 1:
         return []
-    stuck = (q == q[:, :1]).all(1).all(-1).any(-1)
+    stays = (q == q[:, :1]).all(1)
+    stuck = stays.all(-1).any(-1)
     return stuck.nonzero().flatten().tolist()
 
 
@@ -213,7 +214,8 @@ def _effective_size(chains: Tensor, half: int) -> Tensor:
     total = within * ((half - 1) / half) + split.mean(1).var(0)
     rho = 1 - (within - covariances) / total
     rho[0] = 1.0
-    pairs = rho[: half // 2 * 2].unflatten(0, (-1, 2)).sum(1)
+    even = half // 2 * 2
+    pairs = rho[0:even:2] + rho[1:even:2]
     positive = (pairs > 0).cumprod(0)
     monotone = torch.where(positive.bool(), pairs, 0.0).cummin(0).values
     # Half of the pair that ends the sequence, which matters where draws are antithetic.
@@ -221,7 +223,8 @@ def _effective_size(chains: Tensor, half: int) -> Tensor:
     last = rho.gather(0, end)[0].clamp(min=0)
     shortest = 1 / torch.tensor(float(count)).log10().item()
     length = (2 * monotone.sum(0) - 1 + last).clamp(min=shortest)
-    equal = (chains == chains[:1, :1]).all(0).all(0)
+    first = chains[:1, :1]
+    equal = (chains == first).flatten(0, 1).all(0)
     return torch.where(equal | ~(total > 0), torch.nan, count / length)
 
 
@@ -256,8 +259,8 @@ def _by_coordinate(draws: Tensor, statistic: _Statistic) -> Tensor:
     width = memory.rows(memory.DIAGNOSED, flat.shape[0] * flat.shape[1])
     found = []
     for part in flat.split(width, dim=-1):
-        z = part.permute(2, 0, 1).double().cpu().contiguous().numpy()
-        found.append(torch.as_tensor(np.asarray(statistic(z), dtype=float)))
+        z = part.permute(2, 0, 1).to("cpu", torch.float64).contiguous()
+        found.append(torch.as_tensor(np.asarray(statistic(z.numpy()), dtype=float)))
     return torch.cat(found).reshape(draws.shape[2:])
 
 

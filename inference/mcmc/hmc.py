@@ -254,12 +254,15 @@ class _Chains:
             preparation: Wall time of tracing and compilation.
         """
         q, energy, acceptance, divergent = _stacked(self.kept)
-        if not potential.local:
-            energy, acceptance, divergent = energy[..., 0], acceptance[..., 0], divergent[..., 0]
+        if not potential.local:  # a single block
+            energy = energy.squeeze(-1)
+            acceptance = acceptance.squeeze(-1)
+            divergent = divergent.squeeze(-1)
         if stuck := stuck_chains(q):
             numbers = ", ".join(map(str, stuck))
             self.remarks.append(f"chains that never moved: {numbers}; their draws tell nothing")
         values = potential.constrain(q.flatten(0, 1))
+        step = self._step(self._step_sizes())
         return Draws(
             samples={name: value.unflatten(0, q.shape[:2]) for name, value in values.items()},
             log_density=-energy,
@@ -270,7 +273,7 @@ class _Chains:
             dims=potential.dims,
             sampler="hmc",
             settings={
-                "step_size": float(self._step(self._step_sizes()).mean()),
+                "step_size": float(step.mean()),
                 "trajectory": self.trajectory.average,
                 "leapfrogs": self.leapfrogs / len(self.kept),
                 "warmup": float(self.options.warmup),
@@ -336,7 +339,8 @@ class _Chains:
         if seen.count < _ENOUGH_STATES:
             return
         scale = seen.deviation().to(self.scale)
-        self.steps.restart(self.steps.step * (self.scale.log() - scale.log()).mean(-1).exp())
+        log_ratio = (self.scale.log() - scale.log()).mean(-1)
+        self.steps.restart(self.steps.step * log_ratio.exp())
         self.scale = scale
         self.trajectory.restart()
 

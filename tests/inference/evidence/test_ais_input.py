@@ -82,55 +82,55 @@ def _normal(x: Tensor) -> None:
         pyro.sample("z", dist.Normal(torch.zeros(len(x)), 3.0))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (lambda: _annealed(chains=0), "chains of at least 1, got 0"),
-        (lambda: _annealed(temperatures=0), "temperatures of at least 1, got 0"),
-        (lambda: _annealed(leapfrogs=0), "leapfrogs of at least 1, got 0"),
-        (lambda: _annealed(chunk=0), "chunk of at least 1, got 0"),
-        (lambda: _annealed(target_accept=1.0), "target_accept between 0 and 1, got 1.0"),
-        (lambda: _annealed(engine="quick"), "expected an engine of"),
-        (
-            lambda: _annealed(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
-            "rises from 0 to 1 at every step, got one from 0.1 to 1",
-        ),
-        (
-            lambda: _annealed(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
-            "rises from 0 to 1 at every step",
-        ),
-        (
-            lambda: _annealed(schedule=lambda t: torch.tensor([0.0, 1.0])),
-            r"3 values β₀, …, β_T, got shape \(2,\)",
-        ),
-        (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
-        (
-            lambda: ais(_Shared(), torch.zeros(4)),
-            "inside the plate 'data', on its first axis, got the site 'z'",
-        ),
-        (lambda: ais(_Positive(), torch.ones(4), guide=_normal), "'z' in the support of its prior"),
-        (lambda: bdmc(_TwiceObserved(), 4), r"observed sites \['y'\] without data"),
-        (lambda: ais(vae((1, 8, 8), 2), torch.zeros(4, 64)), "expected data of shape"),
-        (
-            lambda: ais(Observed(vae((1, 8, 8), 2), Dirac()), torch.zeros(4, 1, 8, 8)),
-            r"Observed\(program, Gaussian\(ε\)\)",
-        ),
-        (lambda: _from(_named("w")), r"model's latent sites \['z'\], got \['w'\]"),
-        (
-            lambda: _from(lambda program, x: automatic(AutoNormal, program.model, x)),
-            "auxiliary sites .* begin from the prior",
-        ),
-        (lambda: bdmc(vae((1, 8, 8), 2), 0), "n of at least 1, got 0"),
-        (
-            lambda: bdmc(cvae((1, 8, 8), 2, classes=10), 3, torch.zeros(2).long()),
-            "context of length n = 3, got 2",
-        ),
-        (
-            lambda: bdmc(Observed(vae((1, 8, 8), 2), Dirac()), 3),
-            r"Observed\(program, Gaussian\(ε\)\)",
-        ),
-    ],
-)
+BAD_INPUT: list[tuple[Callable[[], Any], str]] = [
+    (lambda: _annealed(chains=0), "chains of at least 1, got 0"),
+    (lambda: _annealed(temperatures=0), "temperatures of at least 1, got 0"),
+    (lambda: _annealed(leapfrogs=0), "leapfrogs of at least 1, got 0"),
+    (lambda: _annealed(chunk=0), "chunk of at least 1, got 0"),
+    (lambda: _annealed(target_accept=1.0), "target_accept between 0 and 1, got 1.0"),
+    (lambda: _annealed(engine="quick"), "expected an engine of"),
+    (
+        lambda: _annealed(schedule=lambda t: torch.linspace(0.1, 1, t + 1)),
+        "rises from 0 to 1 at every step, got one from 0.1 to 1",
+    ),
+    (
+        lambda: _annealed(schedule=lambda t: torch.tensor([0.0, torch.nan, 1.0])),
+        "rises from 0 to 1 at every step",
+    ),
+    (
+        lambda: _annealed(schedule=lambda t: torch.tensor([0.0, 1.0])),
+        r"3 values β₀, …, β_T, got shape \(2,\)",
+    ),
+    (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
+    (
+        lambda: ais(_Shared(), torch.zeros(4)),
+        "inside the plate 'data', on its first axis, got the site 'z'",
+    ),
+    (lambda: ais(_Positive(), torch.ones(4), guide=_normal), "'z' in the support of its prior"),
+    (lambda: bdmc(_TwiceObserved(), 4), r"observed sites \['y'\] without data"),
+    (lambda: ais(vae((1, 8, 8), 2), torch.zeros(4, 64)), "expected data of shape"),
+    (
+        lambda: ais(Observed(vae((1, 8, 8), 2), Dirac()), torch.zeros(4, 1, 8, 8)),
+        r"Observed\(program, Gaussian\(ε\)\)",
+    ),
+    (lambda: _from(_named("w")), r"model's latent sites \['z'\], got \['w'\]"),
+    (
+        lambda: _from(lambda program, x: automatic(AutoNormal, program.model, x)),
+        "auxiliary sites .* begin from the prior",
+    ),
+    (lambda: bdmc(vae((1, 8, 8), 2), 0), "n of at least 1, got 0"),
+    (
+        lambda: bdmc(cvae((1, 8, 8), 2, classes=10), 3, torch.zeros(2).long()),
+        "context of length n = 3, got 2",
+    ),
+    (
+        lambda: bdmc(Observed(vae((1, 8, 8), 2), Dirac()), 3),
+        r"Observed\(program, Gaussian\(ε\)\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD_INPUT)
 def test_bad_input(wrong: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()

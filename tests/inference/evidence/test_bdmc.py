@@ -19,7 +19,9 @@ class TestSandwich:
         program = ppca()
         sandwich = bdmc(program, 200, temperatures=1000, seed=0)
         exact = float(program.exact_log_evidence(sandwich.x).double().mean())
-        lower, upper, gap = sandwich.lower.mean(), sandwich.upper.mean(), sandwich.mean_gap
+        lower = sandwich.lower.mean()
+        upper = sandwich.upper.mean()
+        gap = sandwich.mean_gap
         assert float(gap.value) < 0.05
         assert float(gap.standard_error) < 0.02
         assert float(lower.value) <= exact + 4 * float(lower.standard_error)
@@ -29,7 +31,8 @@ class TestSandwich:
         program = ppca()
         sandwich = bdmc(program, 200, temperatures=20, seed=0)
         exact = float(program.exact_log_evidence(sandwich.x).double().mean())
-        lower, upper = sandwich.lower.mean(), sandwich.upper.mean()
+        lower = sandwich.lower.mean()
+        upper = sandwich.upper.mean()
         assert float(lower.value) + 4 * float(lower.standard_error) < exact
         assert exact < float(upper.value) - 4 * float(upper.standard_error)
         assert "≤ log p(x) ≤" in str(sandwich)

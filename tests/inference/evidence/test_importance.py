@@ -46,9 +46,9 @@ def agrees(estimate: Estimate, exact: Tensor) -> bool:
     """
 
     def close(e: Estimate, truth: Tensor, bias: Tensor) -> bool:
-        return bool(
-            ((e.value - truth).abs() <= 4 * e.standard_error + bias + 1e-5 * truth.abs()).all()
-        )
+        off = (e.value - truth).abs()
+        allowed = 4 * e.standard_error + bias + 1e-5 * truth.abs()
+        return bool((off <= allowed).all())
 
     bias = estimate.standard_error.square() / 2
     return close(estimate, exact.double(), bias) and close(
@@ -120,7 +120,8 @@ class TestAgainstExactAnswers:
             def forward(self, z: Tensor, y: Tensor) -> Tensor:
                 return z @ weight.T + y
 
-        weight, y = torch.randn(4, 2), torch.randn(30, 4)
+        weight = torch.randn(4, 2)
+        y = torch.randn(30, 4)
         wider = toy.PPCA(weight, torch.zeros(4), 0.6)
         program = CVAE(
             StandardNormal(2), Shifted(), Gaussian(0.5), lambda x, y: wider.exact_posterior(x - y)
@@ -131,7 +132,8 @@ class TestAgainstExactAnswers:
 
     def test_two_latent_layers_are_a_ppca_when_linear(self) -> None:
         """z2 ~ N(0, I), z1 ~ N(Az2, I), x ~ N(Bz1, s²): x ~ N(0, B(AAᵀ + I)Bᵀ + s²I)."""
-        a, b = torch.randn(3, 2), torch.randn(5, 3) / 2
+        a = torch.randn(3, 2)
+        b = torch.randn(5, 3) / 2
         root = torch.linalg.cholesky(a @ a.T + torch.eye(3))
         flat = toy.PPCA(b @ root, torch.zeros(5), 0.7)
         upper = torch.linalg.inv(torch.eye(2) + a.T @ a)
@@ -207,9 +209,8 @@ class TestElbo:
         )
         assert torch.equal(one.value, two.value)
         draws = torch.randn(50, 3, dtype=torch.float64)
-        merged = (
-            LogWeights.empty(3, 50, torch.device("cpu")).add(draws[:7]).add(draws[7:]).estimate(50)
-        )
+        nothing = LogWeights.empty(3, 50, draws.device)
+        merged = nothing.add(draws[:7]).add(draws[7:]).estimate(50)
         torch.testing.assert_close(merged.value, draws.mean(0))
         torch.testing.assert_close(merged.standard_error, draws.std(0) / 50**0.5)
 
@@ -223,7 +224,8 @@ class TestEstimate:
         program, x = ppca
         runs = [log_evidence(program, wide(program), x, particles=200, seed=i) for i in range(100)]
         spread = torch.stack([r.value for r in runs]).std(0)
-        claimed = torch.stack([r.standard_error for r in runs]).square().mean(0).sqrt()
+        variance = torch.stack([r.standard_error.square() for r in runs]).mean(0)
+        claimed = variance.sqrt()
         # A standard deviation of 100 draws has a relative error of 7 %; the average over 40 data
         # far less.
         assert float((claimed / spread).mean()) == pytest.approx(1, abs=0.05)
@@ -258,18 +260,20 @@ class TestEstimate:
         rows = log_weights(shape).T.numpy()
         if hasattr(arviz, "psislw"):
             reference = [float(arviz.psislw(row)[1]) for row in rows]
-        else:  # from 1.0 on it takes the negative
+            length = _tail_length(2000)
+        else:
             from arviz_stats.base import array_stats
 
+            # From 1.0 on it takes the negative, and rounds the length of the tail down; the paper
+            # rounds it up.
             reference = [float(array_stats.psislw(-row)[1]) for row in rows]
-        # The paper rounds the length of the tail up, as arviz did before 1.0; since then it rounds
-        # down.
-        length = _tail_length(2000) if hasattr(arviz, "psislw") else int(3 * 2000**0.5)
+            length = int(3 * 2000**0.5)
         tail = log_weights(shape).topk(length + 1, dim=0).values
         np.testing.assert_allclose(_pareto_shape(tail).numpy(), reference, atol=1e-6)
 
     def test_k_hat_of_equal_weights_of_a_few_values_and_of_a_single_one_that_counts(self) -> None:
-        equal, single = torch.zeros(100), torch.linspace(0, -1e5, 100)
+        equal = torch.zeros(100)
+        single = torch.linspace(0, -1e5, 100)
         few = torch.tensor([0.0, -2.0, -9.0])[torch.arange(100) // 34]
         tails = torch.stack([equal, few, single], -1).double()
         assert _pareto_shape(tails).tolist() == [-math.inf, -math.inf, math.inf]

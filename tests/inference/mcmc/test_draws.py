@@ -1,6 +1,4 @@
-"""Diagnostics of draws: ArviZ's numbers under either version, and what is said where there is
-nothing to say.
-"""
+"""Diagnostics of draws: ArviZ's numbers under either version, and NaN where there are none."""
 
 from __future__ import annotations
 
@@ -80,9 +78,8 @@ class TestDiagnostics:
         for index in np.ndindex(2, 3):
             z = draws.samples["z"][(..., *index)].numpy()
             assert float(got["z"][index]) == pytest.approx(float(reference(z)))
-        assert float(got["on"][0]) == pytest.approx(
-            float(reference(draws.samples["on"][..., 0].double().numpy()))
-        )
+        on = draws.samples["on"][..., 0].double()
+        assert float(got["on"][0]) == pytest.approx(float(reference(on.numpy())))
 
     def test_the_effective_sample_size_of_an_autoregression(self) -> None:
         """(1 − ρ) / (1 + ρ) of the draws for the mean."""

@@ -1,4 +1,4 @@
-"""Pyro's NUTS under our roof: exact posteriors, what is promised of a run, and runs that go wrong."""
+"""Pyro's NUTS: exact posteriors, what is promised of a run, and runs that go wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def expect_moments(draws: Draws, name: str, mean: Tensor, sd: Tensor, error: flo
 
 class TestExactness:
     def test_the_conjugate_normal(self, run: Draws) -> None:
-        mean, sd = Y.double().sum(0) / 3.25, torch.full((2,), 3.25**-0.5, dtype=torch.float64)
+        mean = Y.double().sum(0) / 3.25
+        sd = torch.full((2,), 3.25**-0.5, dtype=torch.float64)
         expect_moments(run, "mu", mean, sd)
         expect_moments(run, "twice", 2 * mean, 2 * sd)
         assert run.max_r_hat < 1.05
@@ -79,10 +80,9 @@ class TestTheRecord:
 
     def test_the_log_density_is_that_of_the_program(self, run: Draws) -> None:
         mu = run.samples["mu"]
-        wanted = dist.Normal(0.0, 2.0).log_prob(mu).sum(-1) + dist.Normal(
-            mu[:, :, None], 1.0
-        ).log_prob(Y).sum((-1, -2))
-        torch.testing.assert_close(run.log_density, wanted, rtol=1e-4, atol=1e-4)
+        prior = dist.Normal(0.0, 2.0).log_prob(mu).sum(-1)
+        likelihood = dist.Normal(mu[:, :, None], 1.0).log_prob(Y).sum((-1, -2))
+        torch.testing.assert_close(run.log_density, prior + likelihood, rtol=1e-4, atol=1e-4)
 
     def test_acceptance_and_settings(self, run: Draws) -> None:
         assert ((run.acceptance >= -1e-6) & (run.acceptance <= 1 + 1e-6)).all()
@@ -234,11 +234,11 @@ class TestGoingWrong:
             nuts(conjugate, Y * math.nan)
 
     def test_nothing_to_sample(self) -> None:
+        def observed(y: Tensor) -> None:
+            pyro.sample("y", dist.Normal(torch.zeros(3, 2), 1.0).to_event(2), obs=y)
+
         with pytest.raises(ValueError, match="expected a program with continuous latents"):
-            nuts(
-                lambda y: pyro.sample("y", dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2), obs=y),
-                Y,
-            )
+            nuts(observed, Y)
 
     def test_counts_cannot_be_summed_out(self) -> None:
         with pytest.raises(ValueError, match="the site 'k' from Poisson"):
