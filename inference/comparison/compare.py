@@ -86,9 +86,10 @@ def compare(
         All numbers, with a verdict in words.
 
     Raises:
-        ValueError: If a count is below 1, if data are not finite, if the guide's latent sites are
-            not the model's, or if the model has no posterior of continuous latents (see
-            `Potential`); all before sampling starts.
+        ValueError: Before sampling starts, if a count is below 1, data are not finite, the guide's
+            latent sites are not the model's, the model has no continuous latents, discrete ones
+            that cannot be summed out, or sites that come and go, or, where `local`, a latent lies
+            outside the plate "data".
 
     Reference:
         Yao, Vehtari, Simpson and Gelman (2018), Yes, but did it work? Evaluating variational
@@ -119,12 +120,13 @@ def compare(
         understood = _options_of(sampler, options)
         mcmc = sampler(model, *data, draws=draws, chains=chains, warmup=warmup, **understood)
         with seeded(potential.device, guide_seed):
-            return _held_together(potential, approximation, known, mcmc, guide_draws, particles)
+            return _compare_draws(potential, approximation, known, mcmc, guide_draws, particles)
 
 
 def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:
-    """Whether all latents of model and guide lie in the plate "data", whose axis is the first of
-    the first argument.
+    """Whether all latents of model and guide lie in the plate "data".
+
+    Its size is the length of the first argument.
     """
     if not data or not torch.is_tensor(data[0]) or data[0].dim() == 0:
         return False
@@ -152,7 +154,7 @@ def _options_of(function: Callable[..., Any], options: Mapping[str, Any]) -> dic
     return {name: value for name, value in options.items() if name in parameters}
 
 
-def _held_together(
+def _compare_draws(
     potential: Potential,
     approximation: Approximation,
     known: Exact,
@@ -160,7 +162,7 @@ def _held_together(
     guide_draws: int,
     particles: int,
 ) -> Comparison:
-    """Draws of the guide beside those of MCMC, all numbers on the two, and the verdict."""
+    """Draws from the guide, computes all numbers on its draws and those of MCMC, judges them."""
     began = time.perf_counter()
     q, log_q = approximation.draw(max(guide_draws, particles))
     guide_seconds = time.perf_counter() - began
@@ -243,8 +245,12 @@ def _datum_of_each_entry(shape: torch.Size, local: bool) -> Tensor:
 
 
 def _unconstrained_marginals(potential: Potential, q: Tensor, p: Tensor) -> Marginals:
-    """Moments and intervals of the coordinates that samplers see, block by block, from draws of the
-    guide (M, B, D) and of MCMC (C, S, B, D).
+    """Moments and intervals of the flat latents, block by block.
+
+    Args:
+        potential: −log p(x, z) of the model.
+        q: Draws of the guide, (M, B, D).
+        p: Draws of MCMC, (C, S, B, D).
     """
     blocks, width = potential.shape
     block = torch.arange(blocks).repeat_interleave(width)
@@ -273,8 +279,16 @@ def _unconstrained_names(potential: Potential) -> list[str]:
 def _correlations(
     potential: Potential, known: Exact, q: Tensor, p: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Correlations (B, D, D) by "guide", "mcmc" and "exact", of draws (M, B, D) of guide and MCMC;
-    or none, and why.
+    """Correlations of the flat latents, (B, D, D).
+
+    Args:
+        potential: −log p(x, z) of the model.
+        known: What is known exactly.
+        q: Draws of the guide, (M, B, D).
+        p: Draws of all chains of MCMC, (n, B, D).
+
+    Returns:
+        Correlations under "guide", "mcmc" and, where it is known, "exact"; or none, and why.
     """
     width = p.shape[-1]
     if width > _MOST_CORRELATED:

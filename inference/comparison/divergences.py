@@ -198,8 +198,9 @@ def predict(
 def _evidence_of_each_datum(
     potential: Potential, densities: Densities, predictive: Predictive
 ) -> Elpd:
-    """Σᵢ log p(xᵢ) of a model whose latents are all local: exact or from weights, else from the
-    prior.
+    """Σᵢ log p(xᵢ) of a model whose latents are all local.
+
+    Each log p(xᵢ) is exact or from weights where there are any, else averaged over the prior.
     """
     source = _best(densities.evidence)
     if potential.local and source in densities.evidence:

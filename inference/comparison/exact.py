@@ -191,6 +191,7 @@ def _pairs(moments: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _pair(name: str, moments: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a site; raises ValueError if there are no two."""
     try:
         mean, sd = moments
     except (TypeError, ValueError) as error:

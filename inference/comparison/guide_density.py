@@ -118,8 +118,14 @@ def _expect_latents(sites: Mapping[str, Any], potential: Potential, args: tuple[
 
 
 class _Slice(NamedTuple):
-    """A site in the flat vector of an automatic guide: where it lies, its unconstrained shape, and
-    the transform to its support.
+    """Where a site lies in the flat vector of an automatic guide.
+
+    Attributes:
+        name: The site.
+        start: The first of its entries.
+        stop: The entry after its last.
+        shape: Its unconstrained shape.
+        transform: From the whole line to its support.
     """
 
     name: str
@@ -165,12 +171,14 @@ class _FlatDensity:
         self._expect_same_transforms(guide, potential)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Points q (M, B, D), and log q (M, B) there; None for the latter without a density."""
         latent = self._flat.sample((count,))
         if self.own_reason:
             return latent[..., self._places], None
         return latent[..., self._places], self._flat_log_prob(latent)
 
     def log_prob(self, q: Tensor) -> Tensor:
+        """log q at given points q (M, B, D), of shape (M, B), in nats."""
         latent = q.new_empty(q.shape[0], self._places.numel())
         latent[:, self._places.flatten()] = q.flatten(1)
         return self._flat_log_prob(latent)
@@ -264,6 +272,7 @@ class _TracedDensity:
         self.reason = self.own_reason or self._why_only_at_own_draws(sites)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Points q (M, B, D), and log q (M, B) there; None for the latter without a density."""
         width = sum(self._potential.shape) * _WORK
         numbers = torch.zeros(count, device=self._potential.device)
         values, log_prob = at_each(lambda _: self._run({}), numbers, width=width)
@@ -273,6 +282,7 @@ class _TracedDensity:
         return q, log_prob + self._potential.log_jacobian(q)
 
     def log_prob(self, q: Tensor) -> Tensor:
+        """log q at given points q (M, B, D), of shape (M, B), in nats."""
         width = max(1, q[0].numel()) * _WORK
         values = self._potential.sites(q)
         log_prob = at_each(lambda latents: self._run(latents)[1], values, width=width)

@@ -1,6 +1,4 @@
-"""What a comparison means, in plain words with the numbers: where a guide is good enough and where
-it is not.
-"""
+"""What a comparison means, in words with the numbers: where a guide is good enough, where not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pictures as matplotlib figures: images and curves here, and one file each for posteriors,
-evidence, games and samples.
-"""
+"""Pictures as matplotlib figures: images and curves here; posteriors, evidence, games, samples."""
 
 from ppl_gen.plots import evidence, games, posterior, samples
 from ppl_gen.plots.images import (

@@ -1,6 +1,4 @@
-"""Pictures of how far an inference is to be trusted: ranks, unused latents, gaps and bounds, as
-matplotlib figures.
-"""
+"""Pictures of how far to trust an inference: ranks, unused latents, gaps and bounds."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pictures of adversarial training: the game of two lines, losses, translations, confusions, as
-matplotlib figures.
-"""
+"""Pictures of adversarial training: the game of two lines, losses, translations, confusions."""
 
 from __future__ import annotations
 
@@ -141,6 +139,7 @@ class _LineGame:
 
 
 def _direction(vector: Tensor) -> Tensor:
+    """The vector in float64, on the CPU; raises ValueError unless it is of shape (2,)."""
     if vector.shape != (2,):
         raise ValueError(f"expected a direction of shape (2,), got {tuple(vector.shape)}")
     return vector.detach().cpu().double()

@@ -1,6 +1,4 @@
-"""Pictures from arrays and records, as matplotlib figures: no global state, nothing shown or saved
-by itself.
-"""
+"""Pictures from arrays and records: matplotlib figures that are neither shown nor saved."""
 
 from __future__ import annotations
 
@@ -57,8 +55,9 @@ def image_grid(
 
 
 def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:
-    """All images in one, (height, width, 3) in colour or (height, width) in grey, with white lines
-    between them.
+    """All images in one, with white lines between them.
+
+    It is of shape (height, width, 3) in colour, and (height, width) in grey.
     """
     shown = images[:, :3]
     if images.shape[1] < 3:

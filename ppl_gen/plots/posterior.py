@@ -1,6 +1,4 @@
-"""Pictures of a guide beside MCMC beside the exact posterior, from arrays alone, as matplotlib
-figures.
-"""
+"""Pictures of a guide beside MCMC beside the exact posterior, from arrays alone."""
 
 from __future__ import annotations
 
