@@ -142,7 +142,7 @@ def split_gap(subject: Subject, judged: Judged) -> None:
         seed=subject.asked.seed,
         progress=subject.progress,
     )
-    verdict = str(found.verdict)
+    verdict = " ".join(found.verdict)
     result: dict[str, Any] = {}
     bars = {}
     for name, part in found.parts.items():

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["compare_moments", "compare_samples", "confusion_counts", "measure_information"]
+__all__ = [
+    "compare_moments",
+    "compare_samples",
+    "confusion_counts",
+    "measure_information",
+    "moments_entry",
+]
+
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -25,19 +33,10 @@ def compare_moments(subject: Subject, judged: Judged) -> None:
     """Which moment of the draws is off, and by how many standard errors."""
     samples = subject.samples
     found = moments(samples.drawn, samples.data, samples.chosen.features)
-    verdict = str(found.verdict)
+    entry = moments_entry(found)
     judged.table(_moments_table(found))
-    judged.say(f"{verdict} {_said_of_samples(subject)}")
-    judged.record(
-        moments={
-            "features": samples.chosen.words,
-            "data": len(samples.data),
-            "compared": found.count,
-            "worst": found.worst._asdict(),
-            "matched": found.matched,
-            "verdict": verdict,
-        }
-    )
+    judged.say(f"{entry['verdict']} {_said_of_samples(subject)}")
+    judged.record(moments={"features": samples.chosen.words, "data": len(samples.data), **entry})
     judged.picture("moments.png", plots.samples.moments(found, title=subject.fitted.name))
 
 
@@ -76,6 +75,16 @@ def measure_information(subject: Subject, judged: Judged) -> None:
     features = subject.samples.chosen.features
     if isinstance(features, Classifier):
         _read_codes(subject, judged, features)
+
+
+def moments_entry(found: Moments) -> dict[str, Any]:
+    """What a comparison of moments puts into evaluation.json."""
+    return {
+        "compared": found.count,
+        "worst": found.worst._asdict(),
+        "matched": found.matched,
+        "verdict": " ".join(found.verdict),
+    }
 
 
 def confusion_counts(labels: Tensor, read: Tensor, classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.evaluation.by_samples import confusion_counts
+from ppl_gen.app.evaluation.by_samples import confusion_counts, moments_entry
 from ppl_gen.app.evaluation.features import MOST, Chosen, choose
 from ppl_gen.app.evaluation.findings import Judged, value_and_error
 from ppl_gen.app.evaluation.statistics import rows, table
@@ -105,16 +105,11 @@ def _moments(
 ) -> dict[str, Any]:
     """Which moment of the translations is off."""
     compared = moments(translated, direction.there.x, chosen.features)
-    verdict = str(compared.verdict)
-    judged.say(f"{direction.words}: {verdict}")
+    entry = moments_entry(compared)
+    judged.say(f"{direction.words}: {entry['verdict']}")
     figure = plots.samples.moments(compared, title=f"{direction.words}: {direction.target.name}")
     judged.picture(f"moments_{direction.name}.png", figure)
-    return {
-        "compared": compared.count,
-        "worst": compared.worst._asdict(),
-        "matched": compared.matched,
-        "verdict": verdict,
-    }
+    return entry
 
 
 def _read_labels(

@@ -18,6 +18,7 @@ from ppl_gen import plots
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating
+from ppl_gen.data import Captions
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.program import Observed, reconstruct, simulate
 
@@ -201,7 +202,7 @@ def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | No
         words = [str(k) for k in labels[::_IN_A_ROW].tolist()]
         return _Conditions(context=[labels], words=words)
     if fitted.condition.captions is not None:
-        return _captioned(fitted, rows, caption)
+        return _captioned(fitted, fitted.condition.captions, rows, caption)
     return _Conditions(context=fitted.context(fitted.data.test.fixed(0, count)))
 
 
@@ -240,9 +241,10 @@ def _one_or_each(rows: Tensor, chosen: int | None, values: int) -> Tensor:
     return torch.full_like(rows, chosen)
 
 
-def _captioned(fitted: Fitted, rows: Tensor, caption: str | None) -> _Conditions:
+def _captioned(
+    fitted: Fitted, captions: Captions, rows: Tensor, caption: str | None
+) -> _Conditions:
     """One caption for all draws, or those of the first test data, a row of ten for each."""
-    captions = fitted.condition.captions
     if caption is None:
         count = int(rows[-1]) + 1
         first = fitted.data.test.fixed(0, count)
