@@ -191,12 +191,11 @@ def annealed_log_weights(
 
 def _check_base(program: Program, guide: Guide | None, data: Sequence[Tensor]) -> int:
     """Checks program, base and data together; returns the number of axes that the plates take."""
-    base = guide
-    if guide is None:
-        base = from_prior(program)
     with store_kept():
-        nesting, _, auxiliary = check(program, base, *data)
-    if guide is not None and auxiliary:
+        if guide is None:
+            return check(program, from_prior(program), *data).nesting
+        nesting, _, auxiliary = check(program, guide, *data)
+    if auxiliary:
         raise ValueError(
             "expected a guide with a density at given latents, got the auxiliary sites "
             f"{list(auxiliary)}: leave guide out to begin from the prior, or take a guide that "

@@ -175,7 +175,7 @@ class Path:
         *new, acceptance = self._accept(
             _accept_step, *state.continuous, momentum, *moved, log_u, weight
         )
-        return _State(*new, discrete=state.discrete), acceptance
+        return _State._make((*new, state.discrete)), acceptance
 
     def _propose(self, particles: int) -> dict[str, Tensor]:
         """Draws of all latents from the base, each (particles, N, *event)."""
@@ -189,7 +189,7 @@ class Path:
             value = next(iter(latents.values()))
             q = torch.zeros(value.shape[0], self.layout.shape[0], 0, device=value.device)
         discrete = tuple([latents[name] for name in self._discrete])
-        return _State(q, *self._evaluate(q, discrete, self.data), discrete=discrete)
+        return _State._make((q, *self._evaluate(q, discrete, self.data), discrete))
 
     def _base_scale(self) -> Tensor:
         """The standard deviation of each coordinate under the base, (N, D); 1 where it has none."""
@@ -205,7 +205,7 @@ class Path:
         accepted = log_uniform(change) < change
         continuous = _taken_where(accepted, new.continuous, state.continuous)
         discrete = _taken_where(accepted, new.discrete, state.discrete)
-        return _State(*continuous, discrete=discrete)
+        return _State._make((*continuous, discrete))
 
     def _evaluate(
         self, q: Tensor, discrete: Sequence[Tensor], data: Sequence[Tensor]

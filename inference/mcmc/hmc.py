@@ -146,22 +146,13 @@ class _Options(NamedTuple):
 
 
 def _sample(potential: Potential, options: _Options, tell: Callable[[Progress], None]) -> Draws:
-    """Warm-up and draws of all chains at once; an interrupt keeps the draws so far."""
+    """Warm-up and draws of all chains at once."""
     with evaluating(potential.model), tracing(), store_kept():
         began = perf_counter()
         moves = Moves(potential, options.chains, options.engine, 2 * options.total)
         prepared = perf_counter()
         chains = _Chains(moves, potential.shape, options, tell)
-        try:
-            chains.warm_up()
-            chains.draw()
-        except KeyboardInterrupt:
-            if not chains.kept:
-                raise
-            chains.remarks.append(f"interrupted after {len(chains.kept)} of {options.draws} draws")
-            warnings.warn(
-                f"hmc was {chains.remarks[-1]}, which are returned", RuntimeWarning, stacklevel=3
-            )
+        chains.run()
         sampled = perf_counter()
         return chains.collected(potential, sampled - prepared, prepared - began)
 
@@ -207,6 +198,22 @@ class _Chains:
         self.leapfrogs = 0
         self.kept: list[_Kept] = []
         self.remarks: list[str] = []
+
+    def run(self) -> None:
+        """Warm-up, then draws; an interrupt keeps the draws so far.
+
+        Raises:
+            KeyboardInterrupt: If it comes before the first draw.
+        """
+        try:
+            self.warm_up()
+            self.draw()
+        except KeyboardInterrupt:
+            if not self.kept:
+                raise
+            remark = f"interrupted after {len(self.kept)} of {self.options.draws} draws"
+            self.remarks.append(remark)
+            warnings.warn(f"hmc was {remark}, which are returned", RuntimeWarning, stacklevel=4)
 
     def warm_up(self) -> None:
         """First each chain alone looks for where the mass is; then all adapt together."""

@@ -72,7 +72,7 @@ class Moves:
         chains: C.
         engine: How steps are computed; chain by chain, without a graph, where vmap cannot follow
             the program.
-        calls: About how many transitions are to come, by which "auto" chooses.
+        calls: About how often each graph will be called, by which "auto" chooses.
 
     Attributes:
         start: Dispersed starts of all chains.
