@@ -16,9 +16,8 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, expect_context, forked, owner
-from ppl_gen.inference.latents.prototype import latent_sites
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import is_auxiliary, plate_nesting, stochastic_sites, unwrapped
+from ppl_gen.sites import is_auxiliary, latent_sites, plate_nesting, stochastic_sites, unwrapped
 
 
 class Checked(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 
 
 def expect_counts(**counts: int | None) -> None:
-    """Raises ValueError unless every count is at least 1, or 0 for `warmup`; None is passed over."""
+    """Raises ValueError unless each count is at least 1, or 0 for `warmup`; None is passed over."""
     for name, count in counts.items():
         least = 1
         if name == "warmup":

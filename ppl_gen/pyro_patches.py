@@ -1,4 +1,4 @@
-"""Everything private of Pyro and torch that the library relies on; nothing private is used elsewhere.
+"""Everything private of Pyro and torch that the library relies on, here and nowhere else.
 
 A new version of either may move these names: `pyro-ppl` is capped in pyproject.toml for that
 reason, and a test asks for each of them.
@@ -85,12 +85,12 @@ def held_tensors(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
     return module._parameters, module._buffers
 
 
-def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+def global_norm(tensors: list[Tensor]) -> Tensor:
     """√Σ ‖t‖² over all tensors, in one pass."""
     return torch.stack(torch._foreach_norm(tensors)).norm()
 
 
-def blend(old: Sequence[Tensor], new: Sequence[Tensor], weight: float) -> None:
+def blend(old: list[Tensor], new: list[Tensor], weight: float) -> None:
     """old ← old + weight (new − old), all tensors at once, in place."""
     torch._foreach_lerp_(old, new, weight)
 

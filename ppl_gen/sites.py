@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "Sites",
     "data_axis",
     "deterministic_sites",
     "is_auxiliary",
     "is_deterministic",
+    "latent_sites",
     "log_prob_per_datum",
     "plate_nesting",
     "plates",
@@ -24,6 +26,9 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+# The sites of a trace by name.
+Sites = dict[str, Any]
+
 
 def unwrapped(fn: Any, *, masks: bool = False) -> Any:
     """The distribution inside `.to_event`; with `masks`, inside `.expand` and `.mask` as well.
@@ -40,13 +45,18 @@ def unwrapped(fn: Any, *, masks: bool = False) -> Any:
     return fn
 
 
-def stochastic_sites(trace: poutine.Trace) -> dict[str, Any]:
+def stochastic_sites(trace: poutine.Trace) -> Sites:
     """The sample statements of a trace by name, without the subsampling of its plates."""
     return {
         name: site
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site_is_subsample(site)
     }
+
+
+def latent_sites(trace: poutine.Trace) -> Sites:
+    """The sample statements of a trace that are not observed, by name."""
+    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
 
 
 def is_auxiliary(site: Mapping[str, Any]) -> bool:

@@ -27,10 +27,11 @@ from ppl_gen.inference.evidence.temperatures import (
     sigmoid,
 )
 from ppl_gen.inference.latents.layout import Layout
-from ppl_gen.inference.latents.prototype import continuous_sites, latent_sites, prototype_of
+from ppl_gen.inference.latents.prototype import continuous_sites, prototype_of
 from ppl_gen.inference.mcmc.leapfrog import log_uniform
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
+from ppl_gen.sites import latent_sites
 
 # Draws of the base that the scales of the coordinates are taken from.
 _SCALE_DRAWS = 64

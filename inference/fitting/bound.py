@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Draw", "PerDatum", "Sites", "latent_sites", "with_values"]
+__all__ = ["Draw", "PerDatum", "with_values"]
 
 import math
 from abc import abstractmethod
@@ -17,8 +17,14 @@ from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, forked
 from ppl_gen.inference.expect import expect_counts
-from ppl_gen.inference.latents.prototype import Sites, latent_sites
-from ppl_gen.sites import is_auxiliary, log_prob_per_datum, plate_nesting, stochastic_sites
+from ppl_gen.sites import (
+    Sites,
+    is_auxiliary,
+    latent_sites,
+    log_prob_per_datum,
+    plate_nesting,
+    stochastic_sites,
+)
 
 
 class Draw(NamedTuple):

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
-from ppl_gen.inference.latents.prototype import Sites, latent_sites
-from ppl_gen.sites import is_auxiliary, unwrapped
+from ppl_gen.sites import Sites, is_auxiliary, latent_sites, unwrapped
 
 Rerun = Callable[[Mapping[str, Tensor]], Sites]
 
@@ -92,9 +91,9 @@ class DReG(PerDatum):
     def _guide_trace(self, guide: Any, args: Any, kwargs: Any) -> poutine.Trace:
         """The guide's trace with a view of each draw in its place.
 
-        Hooks on the views multiply the gradient that comes back from log w, and not what one latent's
-        path through another brings back. A guide of several sites is run again on the views, so
-        that its densities are those there too (Bauer and Mnih 2021, Generalized doubly
+        Hooks on the views multiply the gradient that comes back from log w, and not what comes back
+        along one latent's path through another. A guide of several sites is run again on the views,
+        so that its densities are those there too (Bauer and Mnih 2021, Generalized doubly
         reparameterized gradient estimators).
         """
         trace = super()._guide_trace(guide, args, kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["anywhere", "continuous_sites", "latent_sites", "prototype_of"]
+__all__ = ["anywhere", "continuous_sites", "prototype_of"]
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,9 +15,7 @@ from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
 from ppl_gen.contexts import forked
-from ppl_gen.sites import stochastic_sites
-
-Sites = dict[str, Any]
+from ppl_gen.sites import Sites, latent_sites
 
 # How often a program is run to see whether its latents are the same at every call.
 _RUNS = 3
@@ -57,11 +55,6 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
 
     with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
         return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
-
-
-def latent_sites(trace: poutine.Trace) -> Sites:
-    """The latent sites of a trace, by name."""
-    return {name: site for name, site in stochastic_sites(trace).items() if not site["is_observed"]}
 
 
 def continuous_sites(

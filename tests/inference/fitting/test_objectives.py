@@ -235,7 +235,7 @@ class TestGradients:
     def test_expectations_where_one_latent_hangs_on_another(
         self, kind: Callable[[int], ELBO], particles: int
     ) -> None:
-        """Paths of one latent through the other, in values and in densities, must be weighed once."""
+        """Paths of one latent through the other, in values and densities, must be weighed once."""
         chain = Chain()
         x = torch.full((1,), 1.5)
         kinds = (IWAE, kind)

@@ -75,7 +75,7 @@ def test_the_program_pickles_after_any_elbo(elbo: type[pyro.infer.ELBO], binary:
 
 
 def test_a_latent_that_the_model_enumerates_needs_no_guide() -> None:
-    """TraceEnum_ELBO sums z out of the mixture: with an empty guide the ELBO is the exact evidence."""
+    """TraceEnum_ELBO sums z out of the mixture: with an empty guide its ELBO is exact."""
     program = toy.GaussianMixture(torch.tensor([1.0, 2.0]), torch.randn(2, 2), 0.5)
     x, shift = torch.randn(20, 2), torch.zeros(2, requires_grad=True)
 
