@@ -147,9 +147,7 @@ class TestAgainstExactAnswers:
         assert abs(float(got.value - expected.value)) < 4 * error
 
     def test_discrete_and_continuous_latents_together(self) -> None:
-        """A mixture of two lines, their noise small: the component by Metropolis steps, the place
-        on it by HMC.
-        """
+        """Two noisy lines: the component is moved by Metropolis steps, the place on it by HMC."""
         slope = torch.tensor([[1.0, 2.0], [-1.0, 0.5]])
 
         class Lines:
@@ -335,8 +333,9 @@ class TestSampler:
         assert float(sigmoid(10).diff()[0]) < float(linear(10).diff()[0])
 
     def test_where_the_weights_vary_the_temperatures_are_close(self) -> None:
-        """From a wide prior to a sharp posterior most of the path is near β = 0, and half of the
-        temperatures go there.
+        """Half of the temperatures go where the path is long.
+
+        From a wide prior to a sharp posterior that is near β = 0.
         """
         program = toy.PPCA(torch.randn(64, 10), torch.zeros(64), 0.5)
         x = simulate(program, 30)

@@ -1,6 +1,4 @@
-"""Importance-weighted evidence against exact answers, and what it promises about memory, modes and
-randomness.
-"""
+"""Importance-weighted evidence against exact answers; its memory, modes and randomness."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ from ppl_gen.program import Observed, simulate
 
 
 def wide(program: toy.PPCA) -> object:
-    """A proposal that is wrong on purpose: the exact posterior's mean, with all standard deviations
-    1.3 times as large.
-    """
+    """A wrong proposal: the exact posterior with standard deviations 1.3 times as large."""
 
     def guide(x: Tensor) -> Tensor:
         posterior = program.exact_posterior(x)
@@ -41,9 +37,7 @@ def wide(program: toy.PPCA) -> object:
 
 
 def agrees(estimate: Estimate, exact: Tensor) -> bool:
-    """Whether each datum lies within 4 standard errors plus the bias of a log mean, and so does the
-    average.
-    """
+    """Whether each datum and the average lie within 4 standard errors plus the bias of a log mean."""
 
     def close(e: Estimate, truth: Tensor, bias: Tensor) -> bool:
         off = (e.value - truth).abs()
@@ -190,9 +184,7 @@ class TestElbo:
     def test_its_distance_to_the_evidence_is_the_divergence(
         self, ppca: tuple[toy.PPCA, Tensor]
     ) -> None:
-        """A proposal with 1.3 times the standard deviations: KL = D/2 (1.69 − 1 − log 1.69), the
-        same for every datum.
-        """
+        """KL = D/2 (1.69 − 1 − log 1.69) for every datum, with 1.3 times the standard deviations."""
         program, x = ppca
         estimate = elbo(program, wide(program), x, particles=4000, chunk=999)
         exact = program.exact_log_evidence(x) - 1.5 * (0.69 - math.log(1.69))
@@ -287,8 +279,9 @@ def log_weights(shape: float) -> Tensor:
 
 class TestPromises:
     def test_chunks_do_not_matter(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
-        """However the work is cut, every draw is used once: with the exact posterior all weights
-        are equal.
+        """However the work is cut, every draw is used once.
+
+        With the exact posterior all weights are equal.
         """
         program, x = ppca
         whole = log_evidence(program, None, x, particles=50)
@@ -301,8 +294,10 @@ class TestPromises:
 
     @pytest.mark.parametrize("likelihood", ["Bernoulli()", "Categorical(32)"])
     def test_memory_is_that_of_a_chunk(self, likelihood: str) -> None:
-        """Three hundred data with a thousand particles each have 77 MB of decoded pixels, or 32
-        times that; the peak stays.
+        """The peak stays, however many data.
+
+        Three hundred data with a thousand particles each have 77 MB of decoded pixels, or 32 times
+        that.
         """
         work = """
 import resource, torch

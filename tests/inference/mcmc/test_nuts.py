@@ -32,8 +32,9 @@ def run() -> Draws:
 
 
 def expect_moments(draws: Draws, name: str, mean: Tensor, sd: Tensor, error: float = 0.0) -> None:
-    """Means and standard deviations within four Monte Carlo errors, those of the reference (in sds)
-    included.
+    """Means and standard deviations within four Monte Carlo errors.
+
+    `error` is that of the reference, in its standard deviations.
     """
     for got, wanted, own in ((draws.mean, mean, draws.mcse), (draws.sd, sd, draws.mcse_sd)):
         allowed = 4 * (own[name].square() + (error * sd).square()).sqrt()
