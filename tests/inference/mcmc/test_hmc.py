@@ -244,7 +244,7 @@ class TestOtherPrograms:
                 pyro.sample("y", dist.Normal(loc, 1e-4 * scale), obs=y)
 
         y = torch.full((100,), 1000.0, dtype=torch.float64)
-        draws = hmc(model, y, draws=200, warmup=400, seed=0, engine="fx")
+        draws = hmc(model, y, draws=20, warmup=40, seed=0, engine="fx")
         assert draws.samples["loc"].dtype == torch.float64
 
     def test_a_simplex(self) -> None:
