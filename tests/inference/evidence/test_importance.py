@@ -37,7 +37,7 @@ def wide(program: toy.PPCA) -> object:
 
 
 def agrees(estimate: Estimate, exact: Tensor) -> bool:
-    """Whether each datum and the average lie within 4 standard errors plus the bias of a log mean."""
+    """Whether each datum and the average lie within 4 standard errors and the bias of the log."""
 
     def close(e: Estimate, truth: Tensor, bias: Tensor) -> bool:
         off = (e.value - truth).abs()
@@ -184,7 +184,7 @@ class TestElbo:
     def test_its_distance_to_the_evidence_is_the_divergence(
         self, ppca: tuple[toy.PPCA, Tensor]
     ) -> None:
-        """KL = D/2 (1.69 − 1 − log 1.69) for every datum, with 1.3 times the standard deviations."""
+        """KL = D/2 (1.69 − 1 − log 1.69) for every datum, at 1.3 times the deviations."""
         program, x = ppca
         estimate = elbo(program, wide(program), x, particles=4000, chunk=999)
         exact = program.exact_log_evidence(x) - 1.5 * (0.69 - math.log(1.69))
