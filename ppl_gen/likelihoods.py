@@ -66,7 +66,17 @@ class ContinuousBernoulli(nn.Module):
 
 
 class _LocationScale(nn.Module):
-    """p(x | μ) = f((x − μ) / s) / s, with s fixed, or learned and shared by all values and data."""
+    """p(x | μ) = f((x − μ) / s) / s, with s fixed, or learned and shared by all values and data.
+
+    A subclass names its family. One whose family takes more than location and scale overrides
+    `forward`, as `DiscretizedLogistic` does.
+
+    Attributes:
+        family: A distribution of (loc, scale).
+
+    Raises:
+        ValueError: If a scale is not positive.
+    """
 
     family: Callable[[Tensor, Tensor], Distribution]
 

@@ -79,7 +79,7 @@ class Adam:
             found.append((group["betas"], group["eps"], group["weight_decay"], decoupled))
         return tuple(found)
 
-    def inputs(self, needed: Sequence[bool]) -> list[Tensor]:
+    def prepared_inputs(self, needed: Sequence[bool]) -> list[Tensor]:
         """Step, m, v and learning rate of each parameter, one after the other, as a graph's inputs.
 
         State that is missing is made, as torch makes it. Schedules are told that a step is made.

@@ -250,7 +250,7 @@ class Descent:
         result = self._whole(
             partial(self._descend, adam, needed, inputs.width, len(inputs.tensors)),
             *inputs.tensors,
-            *adam.inputs(needed),
+            *adam.prepared_inputs(needed),
             eager=_nothing,
             key=key,
             rows=inputs.rows,

@@ -1,8 +1,8 @@
 """R̂, effective sample sizes and Monte Carlo errors: whether Markov chains can be believed.
 
 `r_hat`, `ess_bulk`, `ess_tail`, `mcse_mean` and `mcse_sd` are ArviZ's, coordinate by coordinate:
-what `Draws` reports. `split_r_hat` and `effective_size` compute such numbers in torch, for many
-coordinates at once, where they are needed often.
+what `Draws` reports. `split_r_hat`, for the progress line of `hmc`, and `effective_size`, for the
+marginals of `compare`, compute such numbers in torch, many coordinates at once.
 """
 
 from __future__ import annotations

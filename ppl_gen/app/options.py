@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.names import resolve
 
 Check = Callable[[str, Any], None]  # of a flag and a value; raises ValueError
@@ -136,8 +137,6 @@ def _check_engine(flag: str, value: str) -> None:
 
 
 def _likelihoods() -> Iterable[str]:
-    from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
-
     return LIKELIHOODS
 
 
@@ -202,7 +201,7 @@ LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
     default="bernoulli",
-    help="bernoulli, continuous-bernoulli, gaussian, laplace, ...",
+    help=f"{', '.join(LIKELIHOODS)}.",
     check=one_of("likelihood", _likelihoods),
 )
 LATENT_DIM = Option(

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 __all__ = ["LIKELIHOODS", "check_support", "likelihood"]
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from ppl_gen import likelihoods
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.conditioning import Conditioning
-from ppl_gen.data import Dataset, Split, StreamedSplit
-from ppl_gen.inference.checks import check
+
+# Torch is imported when a likelihood is made: the help of the command lists their names.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.data import Dataset, Split, StreamedSplit
 
 _CHECKED = 256  # data of a split whose values change from one reading to the next
 
-# By name, from the number of grey levels of the data.
-LIKELIHOODS: dict[str, Callable[[int], nn.Module]] = {
-    "bernoulli": lambda levels: likelihoods.Bernoulli(),
-    "continuous-bernoulli": lambda levels: likelihoods.ContinuousBernoulli(),
-    "gaussian": lambda levels: likelihoods.Gaussian(),
-    "heteroscedastic-gaussian": lambda levels: likelihoods.HeteroscedasticGaussian(),
-    "laplace": lambda levels: likelihoods.Laplace(),
-    "discretized-logistic": lambda levels: likelihoods.DiscretizedLogistic(levels=levels),
-    "categorical": lambda levels: likelihoods.Categorical(levels),
+# By name, the class in `ppl_gen.likelihoods`.
+LIKELIHOODS = {
+    "bernoulli": "Bernoulli",
+    "continuous-bernoulli": "ContinuousBernoulli",
+    "gaussian": "Gaussian",
+    "heteroscedastic-gaussian": "HeteroscedasticGaussian",
+    "laplace": "Laplace",
+    "discretized-logistic": "DiscretizedLogistic",
+    "categorical": "Categorical",
 }
 
 
 def likelihood(config: Config, data: Dataset) -> nn.Module:
-    """The likelihood of a configuration, for the grey levels of its data."""
-    make = LIKELIHOODS[config.likelihood]
-    return make(data.train.levels)
+    """The likelihood of a configuration; one that takes `levels` is given the data's grey levels.
+
+    Args:
+        config: What was asked for.
+        data: What the program is to be fitted to.
+    """
+    from ppl_gen import likelihoods
+
+    kind = getattr(likelihoods, LIKELIHOODS[config.likelihood])
+    if "levels" in inspect.signature(kind).parameters:
+        return kind(levels=data.train.levels)
+    return kind()
 
 
 def check_support(program: Any, data: Dataset, condition: Conditioning | None) -> None:
@@ -46,6 +56,8 @@ def check_support(program: Any, data: Dataset, condition: Conditioning | None) -
         data: What it is to be fitted to.
         condition: What it is conditioned on, None if nothing.
     """
+    from ppl_gen.inference.checks import check
+
     for split in (data.train, data.test):
         shown = _to_check(split)
         if condition is None:
@@ -55,6 +67,8 @@ def check_support(program: Any, data: Dataset, condition: Conditioning | None) -
 
 
 def _to_check(split: Split | StreamedSplit) -> Split:
+    from ppl_gen.data import Split
+
     if isinstance(split, Split) and split.binarize is None:
         return split
     return split.fixed(0, min(len(split), _CHECKED))
