@@ -1,13 +1,19 @@
-"""The command, called in this process by the tests of the app."""
+"""The command, called by the tests of the app: in this process, or in one that can be killed."""
 
 from __future__ import annotations
 
+import io
+import multiprocessing
+import sys
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
 
+PRELOADED = ["ppl_gen.app.commands.fit", "ppl_gen.models", "sklearn.datasets"]
 QUICK = ["--epochs", "2", "--latent-dim", "2", "--device", "cpu"]
 FEW = ("--epochs", 2, "--batch-size", 500, "--device", "cpu")
 CHEAP = ("--permutations", 20, "--features", "pca")
@@ -19,6 +25,39 @@ def call(*words: object) -> tuple[int, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, " ".join(result.output.split())
+
+
+class _Sent(io.TextIOBase):
+    """A stream that sends what is written to it, line by line."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.connection.send(text)
+        return len(text)
+
+
+def _run(words: list[str], said: Connection) -> None:
+    sys.stdout = _Sent(said)
+    app(words)
+
+
+def start(*words: object) -> tuple[BaseProcess, Connection]:
+    """The command in a process of its own, forked from one that has imported everything.
+
+    Returns:
+        The process, and a connection on which each line that is printed arrives.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["command", "ppl_gen.app.commands.fit", "ppl_gen.models", "sklearn.datasets"]
+    )
+    said, sent = context.Pipe(duplex=False)
+    child = context.Process(target=_run, args=([str(w) for w in words], sent))
+    child.start()
+    return child, said
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

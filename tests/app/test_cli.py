@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import QUICK, call, snapshot
+from command import QUICK, call, snapshot, start
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -237,28 +236,14 @@ class TestResume:
         run, moments = tmp_path / "killed", random.Random(0)
         epochs = []
         for i in range(10):
-            words = [
-                "fit",
-                "vae",
-                "--out",
-                str(run),
-                *(["--resume"] if i else [*options, "--epochs", "1000000"]),
-            ]
-            child = subprocess.Popen(
-                [sys.executable, "-m", "ppl_gen", *words],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            assert child.stdout is not None
-            assert (
-                "vae on digits" in child.stdout.readline()
-            )  # training begins, and does not end by itself
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=moments.uniform(0, 1))
+            more = ["--resume"] if i else [*options, "--epochs", "1000000"]
+            child, said = start("fit", "vae", "--out", run, *more)
+            # Training begins, and does not end by itself.
+            assert "vae on digits" in said.recv()
+            child.join(timeout=moments.uniform(0, 1))
             child.kill()
-            child.communicate()
-            assert child.returncode == -signal.SIGKILL
+            child.join()
+            assert child.exitcode == -signal.SIGKILL
             epochs.append(torch.load(run / "checkpoint.pt", weights_only=True)["epoch"])
         assert epochs == sorted(epochs)
         last = epochs[-1] + 2

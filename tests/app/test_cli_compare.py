@@ -51,8 +51,11 @@ def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
     assert "3 coordinates: good" in said
 
 
+FEW = ("--steps", 300, "--draws", 150, "--warmup", 150)
+
+
 def test_divergences_of_the_centred_funnel_are_reported(tmp_path: Path) -> None:
-    code, said = call("compare", "funnel-centred", "--out", tmp_path, "--steps", 300)
+    code, said = call("compare", "funnel-centred", "--out", tmp_path, *FEW)
     assert code == 0, said
     assert "divergences" in said.split("10 coordinates: ")[1].split(" - ")[0]
 

@@ -17,6 +17,7 @@ def _expect(done: Translated, direction: str, least: float) -> None:
         assert read.after - read.before > 4 * read.error
 
 
+@pytest.mark.slow
 def test_inverted_digits_are_read_once_they_are_translated() -> None:
     done = translate(
         "digits", "digits:inverted", seed=0, steps=600, width=32, cycle=10.0, identity=0.0

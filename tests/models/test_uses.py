@@ -156,6 +156,7 @@ def test_edges_of_a_digit_are_filled_in(unconditioned: tuple[Any, Any]) -> None:
     assert float((drawn - test).abs().mean()) < 0.5 * float((other - test).abs().mean())
 
 
+@pytest.mark.slow
 def test_captions_are_obeyed() -> None:
     torch.manual_seed(0)
     captions = Captions.fitted(digits().x)

@@ -241,7 +241,7 @@ class TestGradients:
         kinds = (IWAE, kind)
         assert same_expectation(
             *[
-                gradients(k(particles), chain.model, chain.guide, x, [chain.a, chain.s], 3000)
+                gradients(k(particles), chain.model, chain.guide, x, [chain.a, chain.s], 1000)
                 for k in kinds
             ]
         )

@@ -21,13 +21,16 @@ from ppl_gen.inference.mcmc.leapfrog import accept_step
 from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
 
+# A chain of hidden states is a graph of thousands of nodes, which is replayed uncompiled here.
+QUICK = [name for name in SCENARIOS if name != "hidden Markov chain"]
 
-@pytest.mark.parametrize("name", SCENARIOS)
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, pytest.param("hidden Markov chain", marks=pytest.mark.slow)]
+)
 def test_moments_agree_with_the_reference(name: str) -> None:
     posterior = SCENARIOS[name]()
-    count = 400
-    if name == "hidden Markov chain":  # a graph of thousands of nodes, uncompiled
-        count = 200
+    count = 400 if name in QUICK else 200
     draws = hmc(posterior.model, *posterior.data, draws=count, warmup=count, seed=1, engine="fx")
     check_draws(name, posterior, draws)
 
@@ -244,7 +247,7 @@ class TestOtherPrograms:
                 pyro.sample("y", dist.Normal(loc, 1e-4 * scale), obs=y)
 
         y = torch.full((100,), 1000.0, dtype=torch.float64)
-        draws = hmc(model, y, draws=20, warmup=40, seed=0, engine="fx")
+        draws = hmc(model, y, draws=5, warmup=10, seed=0, engine="fx")
         assert draws.samples["loc"].dtype == torch.float64
 
     def test_a_simplex(self) -> None:
@@ -295,7 +298,7 @@ def test_engines_give_the_same_draws_to_rounding() -> None:
 def test_divergences_of_the_centred_funnel_are_counted() -> None:
     posterior = toy.Funnel(centred=True)
     draws = hmc(
-        posterior.model, draws=300, warmup=200, chains=16, trajectory=2.0, seed=0, engine="fx"
+        posterior.model, draws=100, warmup=100, chains=16, trajectory=2.0, seed=0, engine="fx"
     )
     assert draws.divergences > 0
 

@@ -52,7 +52,7 @@ class TestExactness:
 
     def test_the_eight_schools(self) -> None:
         schools = toy.EightSchools()
-        draws = nuts(schools.model, *schools.data, draws=300, warmup=200, chains=2, seed=1)
+        draws = nuts(schools.model, *schools.data, draws=200, warmup=150, chains=2, seed=1)
         for name, (mean, sd) in schools.reference().items():
             expect_moments(draws, name, mean.double(), sd.double(), error=0.01)
         assert draws.dims == {"mu": (), "tau": (), "eta": ("schools",), "theta": ("schools",)}
