@@ -51,9 +51,7 @@ def start(*words: object) -> tuple[BaseProcess, Connection]:
         The process, and a connection on which each line that is printed arrives.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["command", "ppl_gen.app.commands.fit", "ppl_gen.models", "sklearn.datasets"]
-    )
+    context.set_forkserver_preload(PRELOADED)
     said, sent = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=([str(w) for w in words], sent))
     child.start()

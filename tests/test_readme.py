@@ -15,7 +15,7 @@ SHORTER = {
     "draws=200, warmup=200": "draws=50, warmup=50",
     "draws=300, warmup=300": "draws=100, warmup=100",
     "temperatures=100": "temperatures=30",
-    "steps=100)": "steps=100, temperatures=100)",
+    "steps=100": "steps=20",
 }
 
 

@@ -51,7 +51,7 @@ def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
     assert "3 coordinates: good" in said
 
 
-FEW = ("--steps", 300, "--draws", 150, "--warmup", 150)
+FEW = ("--steps", 300, "--draws", 100, "--warmup", 100)
 
 
 def test_divergences_of_the_centred_funnel_are_reported(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def named(y: Tensor, x: Tensor, permutations: int = 19, seed: int = 0) -> dict[s
 
 
 class TestRows:
+    @pytest.mark.slow
     def test_every_interval_holds_zero_or_the_mean_under_the_null(self) -> None:
         """Of 60 repetitions, 95 % less 4 √(0.05 · 0.95 / 60) = 11 %: 84 %."""
         found = [named(torch.randn(80, 3), torch.randn(80, 3), seed=i) for i in range(60)]

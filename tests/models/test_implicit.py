@@ -152,6 +152,7 @@ def test_an_information_loss_weighs_each_code() -> None:
     torch.testing.assert_close(information_loss(program.posterior)(drawn), each[0] + each[1])
 
 
+@pytest.mark.slow
 def test_the_codes_of_an_infogan_are_read_off_its_digits() -> None:
     program, critic = infogan((1, 8, 8), 10), mlp_critic((1, 8, 8))
     optimizers = [

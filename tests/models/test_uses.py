@@ -102,6 +102,7 @@ def by_attributes() -> Any:
     )
 
 
+@pytest.mark.slow
 def test_attributes_are_obeyed(by_attributes: Any) -> None:
     test = data.load("digits").test
     asked = _attributes(test.x, test.y).repeat(3, 1)
@@ -111,6 +112,7 @@ def test_attributes_are_obeyed(by_attributes: Any) -> None:
         assert float(torch.corrcoef(torch.stack([asked[:, column], got[:, column]]))[0, 1]) > 0.6
 
 
+@pytest.mark.slow
 def test_one_attribute_of_a_given_image_is_edited(by_attributes: Any) -> None:
     test = data.load("digits").test
     x, y = test.x[:20], _attributes(test.x[:20], test.y[:20])
@@ -144,6 +146,7 @@ def unconditioned() -> tuple[Any, Any]:
     return trained(gan(SHAPE, 10), critic, digits().x, epochs=40), critic
 
 
+@pytest.mark.slow
 def test_edges_of_a_digit_are_filled_in(unconditioned: tuple[Any, Any]) -> None:
     torch.manual_seed(0)
     x, test = digits().x, data.load("digits").test.x
@@ -184,6 +187,7 @@ def test_captions_are_obeyed() -> None:
     assert float((judged(drawn("thick", "upright")) == asked).float().mean()) > 0.8
 
 
+@pytest.mark.slow
 def test_a_critic_s_features_carry_a_linear_classifier(unconditioned: tuple[Any, Any]) -> None:
     critic = unconditioned[1]
     test = data.load("digits").test

@@ -200,6 +200,7 @@ class TestLearning:
                 float(own.std()), abs=4 * error + 0.05
             )
 
+    @pytest.mark.slow
     def test_attribute_vectors(self) -> None:
         a = torch.rand(1200, 3)
         x = a @ torch.tensor([[2.0], [-1.0], [0.5]]) + 0.2 * torch.randn(1200, 1)

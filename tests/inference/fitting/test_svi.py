@@ -256,8 +256,8 @@ def test_a_linear_vae_finds_the_principal_components() -> None:
     )
     optimizer = torch.optim.Adam(program.parameters(), 0.03)
     step = svi_step(program, optimizer, TraceMeanField_ELBO())
-    for record in iterate(step, data.Split(train).batches(500), 2000):
-        optimizer.param_groups[0]["lr"] = 0.03 * (1 - record.epoch / 2000) + 1e-5
+    for record in iterate(step, data.Split(train).batches(500), 1000):
+        optimizer.param_groups[0]["lr"] = 0.03 * (1 - record.epoch / 1000) + 1e-5
     weight, loc = program.decoder.weight, program.decoder.bias
     exact = toy.PPCA(weight, loc, program.likelihood.scale).exact_log_evidence(test)
     assert float(exact.mean()) >= 16.60

@@ -35,9 +35,9 @@ def digits() -> tuple[Dataset, CVAE, Estimate, Estimate]:
     """A VAE's and a CVAE's test evidence at equal budget, and the CVAE."""
     torch.manual_seed(0)
     dataset = data.load("digits", binarize="threshold")
-    plain = trained(vae((1, 8, 8), 10), dataset, 50, 60)
+    plain = trained(vae((1, 8, 8), 10), dataset, 50, 40)
     program = cvae((1, 8, 8), 10, classes=10)
-    return dataset, program, trained(program, dataset, 50, 60), plain
+    return dataset, program, trained(program, dataset, 50, 40), plain
 
 
 def test_the_label_is_worth_nats(digits: tuple[Dataset, CVAE, Estimate, Estimate]) -> None:

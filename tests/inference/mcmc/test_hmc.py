@@ -166,6 +166,7 @@ class TestLocal:
         assert statistic < 32.0, f"χ² of 16 degrees of freedom at the 1 % level: {statistic:.1f}"
 
 
+@pytest.mark.slow
 def test_simulation_based_calibration_of_joint_posteriors() -> None:
     """A new data set each time, the graph traced once: the data are its inputs."""
 
@@ -233,7 +234,7 @@ class TestNothingIsBakedIn:
             pyro.sample("w", dist.Normal(t, 3.0), obs=torch.tensor(2.0))
 
         for sd in (1.0, 2.0):
-            draws = hmc(model, y, sd, draws=200, warmup=200, seed=0, engine="fx")
+            draws = hmc(model, y, sd, draws=80, warmup=100, seed=0, engine="fx")
             exact = 2 * sd**2 / (sd**2 + 9)
             assert float(draws.mean["t"]) == pytest.approx(exact, abs=4 * float(draws.mcse["t"]))
 

@@ -57,6 +57,7 @@ class TestExactness:
             expect_moments(draws, name, mean.double(), sd.double(), error=0.01)
         assert draws.dims == {"mu": (), "tau": (), "eta": ("schools",), "theta": ("schools",)}
 
+    @pytest.mark.slow
     def test_discrete_latents_are_summed_out(self) -> None:
         mixture = toy.OrderedMixture.simulated(30)
         draws = nuts(mixture.model, *mixture.data, draws=150, warmup=150, chains=2, seed=0)

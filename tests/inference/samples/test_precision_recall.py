@@ -64,7 +64,9 @@ SAMPLES: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("case", SAMPLES)
+@pytest.mark.parametrize(
+    "case", ["equal", *(pytest.param(c, marks=pytest.mark.slow) for c in ("plane", "shifted"))]
+)
 def test_errors_and_intervals_are_those_of_repetitions(case: str) -> None:
     """95 % of R = 200 intervals hold the mean: 4 √(0.05 · 0.95 / R) = 6.2 %, and so do errors
     within 4 / √(2R) = 20 %.
