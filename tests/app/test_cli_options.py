@@ -249,7 +249,7 @@ class TestJudging:
             (
                 "gan",
                 ("--particles", 5),
-                "--particles is an option of vae, cvae, conv-vae, got it for gan",
+                "--particles is an option of vae, cvae",
             ),
         ],
     )
