@@ -35,7 +35,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class TestEvaluate:
-    @pytest.mark.parametrize("name", ["vae", "cvae"])
+    @pytest.mark.parametrize("name", ["vae", pytest.param("cvae", marks=pytest.mark.slow)])
     def test_everything_at_once(self, runs: Path, name: str) -> None:
         code, said = call(
             "evaluate", runs / name, *SMALL, *ANNEALED, "--ais", "--bdmc", "--gaps", "--collapse"

@@ -180,6 +180,7 @@ class TestLearning:
         before = energy_distance(torch.randn(600, 1), x)
         assert float(energy_distance(drawn, x).value) < 0.05 * float(before.value)
 
+    @pytest.mark.slow
     def test_each_label_its_own(self) -> None:
         """Means −3, 0, 3 and deviations 0.2, 0.6, 1: matched jointly with the label, and not only
         together.
