@@ -54,6 +54,7 @@ def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
 FEW = ("--steps", 300, "--draws", 100, "--warmup", 100)
 
 
+@pytest.mark.slow
 def test_divergences_of_the_centred_funnel_are_reported(tmp_path: Path) -> None:
     code, said = call("compare", "funnel-centred", "--out", tmp_path, *FEW)
     assert code == 0, said

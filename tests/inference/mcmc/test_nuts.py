@@ -50,6 +50,7 @@ class TestExactness:
         assert run.max_r_hat < 1.05
         assert run.min_ess > 100
 
+    @pytest.mark.slow
     def test_the_eight_schools(self) -> None:
         schools = toy.EightSchools()
         draws = nuts(schools.model, *schools.data, draws=200, warmup=150, chains=2, seed=1)

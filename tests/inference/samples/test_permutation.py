@@ -47,7 +47,11 @@ TESTS: dict[str, tuple[Test, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", TESTS)
+QUICK = ("mmd", "polynomial", "energy", "frechet")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TESTS if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 class TestLevelAndPower:
     def test_five_per_cent_are_rejected_under_the_null(self, name: str) -> None:
         """Within 2 %, 50 against 40 points: the share has a standard error of √(0.05 · 0.95 / 1000)
