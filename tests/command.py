@@ -12,6 +12,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
+from ppl_gen.app.recipes import models_with
 
 PRELOADED = ["ppl_gen.app.commands.fit", "ppl_gen.models", "sklearn.datasets"]
 QUICK = ["--epochs", "2", "--latent-dim", "2", "--device", "cpu"]
@@ -56,6 +57,11 @@ def start(*words: object) -> tuple[BaseProcess, Connection]:
     child = context.Process(target=_run, args=([str(w) for w in words], sent))
     child.start()
     return child, said
+
+
+def owners(option: str) -> str:
+    """The models that have an option, as messages list them."""
+    return ", ".join(models_with(option))
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

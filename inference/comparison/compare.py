@@ -172,7 +172,9 @@ def _compare_draws(
     pooled = p.flatten(0, 1)
     scale = pooled.double().std(0)
     first, second = _halves(p)
-    densities = densities_of(potential, approximation, known, q, log_q, p, particles)
+    densities = densities_of(
+        potential, approximation, known, q=q, log_q=log_q, p=p, particles=particles
+    )
     correlations, too_many = _correlations(potential, known, kept, pooled)
     elpd, not_predicted = predict(potential, approximation, mcmc.samples, guide_samples, densities)
     comparison = Comparison(

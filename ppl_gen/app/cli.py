@@ -272,7 +272,15 @@ def translate(
         from ppl_gen.app.run.opened import Fitted
 
         fitted = Fitted.open(run_folder, device)
-        translate_command.translate(fitted, side, images, to, image_size, overwrite, console)
+        translate_command.translate(
+            fitted,
+            side,
+            images,
+            to=to,
+            image_size=image_size,
+            overwrite=overwrite,
+            console=console,
+        )
 
 
 @app.command()

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import CHEAP, FEW, call, snapshot
+from command import CHEAP, FEW, call, owners, snapshot
 from PIL import Image
 from typer.testing import CliRunner
 
 from ppl_gen import data
 from ppl_gen.app.cli import app
+from ppl_gen.app.recipes import explicit_models
 from ppl_gen.app.run import progress
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.inference.fitting import game
@@ -366,11 +367,11 @@ BAD = {
     "unknown discrepancy": (["fit", "gmmn", "--discrepancy", "mdd"], "did you mean 'mmd'?"),
     "an option of explicit models": (
         ["fit", "gan", "--beta", "2"],
-        "--beta is an option of vae, cvae",
+        f"--beta is an option of {owners('beta')}, got",
     ),
     "an option of critics": (
         ["fit", "vae", "--r1", "1"],
-        "--r1 is an option of gan, dcgan",
+        f"--r1 is an option of {owners('r1')}",
     ),
     "an engine for a critic": (["fit", "gan", "--engine", "fx"], "--engine is an option of vae"),
     "a negative penalty": (
@@ -430,7 +431,7 @@ BAD = {
     ),
     "no guide": (
         ["evaluate", "{runs}/gan", "--gaps"],
-        "for --gaps, got gan",
+        f"expected a run of {', '.join(explicit_models())} for --gaps, got gan",
     ),
     "no guide to compare": (["compare", "{runs}/gan"], "for a comparison with MCMC, got gan"),
     "no reconstructions": (["reconstruct", "{runs}/gan"], "for reconstructions, got gan"),

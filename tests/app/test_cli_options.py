@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import CHEAP, FEW, call, snapshot
+from command import CHEAP, FEW, call, owners, snapshot
 from PIL import Image
 
 from ppl_gen import data
@@ -249,7 +249,7 @@ class TestJudging:
             (
                 "gan",
                 ("--particles", 5),
-                "--particles is an option of vae, cvae",
+                f"--particles is an option of {owners('particles')}, got it for gan",
             ),
         ],
     )

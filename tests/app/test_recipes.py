@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import CHEAP, FEW, call
+from command import CHEAP, FEW, call, owners
 
 import ppl_gen.app
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.recipes import RECIPES, configuration, models_with
+from ppl_gen.app.recipes import RECIPES, configuration
 from ppl_gen.app.recipes.gan import RECIPE as GAN
 
 APP = Path(ppl_gen.app.__file__).parent
@@ -93,5 +93,4 @@ def test_a_recipe_is_all_that_a_new_model_needs(
     assert (code, "tiny has draws and no likelihood" in said) == (0, True), said
     assert call("sample", tmp_path / "run")[0] == 0
     code, said = call("fit", "tiny", "--beta", 2)
-    owners = ", ".join(models_with("beta"))
-    assert (code, f"--beta is an option of {owners}, got it for tiny" in said) == (2, True)
+    assert (code, f"--beta is an option of {owners('beta')}, got it for tiny" in said) == (2, True)
