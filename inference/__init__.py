@@ -28,6 +28,7 @@ from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
 from ppl_gen.inference.prediction.arviz_export import to_arviz
+from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.classifier_test import ClassifierTest, classifier_test
 from ppl_gen.inference.samples.distances import (
     energy_distance,
@@ -65,6 +66,7 @@ __all__ = [
     "NotFinite",
     "PrecisionRecall",
     "Record",
+    "Result",
     "Sandwich",
     "Share",
     "StickingTheLanding",

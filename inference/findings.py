@@ -6,6 +6,7 @@ __all__ = ["Finding", "Verdict"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import NamedTuple, overload
 
 
@@ -21,7 +22,7 @@ class Finding(NamedTuple):
     sentence: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict(Sequence[str]):
     """A verdict as a sequence of sentences; `in` looks for words in any of them.
 
@@ -68,3 +69,13 @@ class Verdict(Sequence[str]):
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)
+
+    def __repr__(self) -> str:
+        return str(self) or "nothing was tested"
+
+    def _repr_html_(self) -> str:
+        if not self.findings:
+            return f"<p>{self!r}</p>"
+        outcome = {True: "passes", False: "does not pass", None: ""}[self.passes]
+        items = "".join([f"<li>{escape(sentence)}</li>" for sentence in self.sentences])
+        return f"<em>{outcome}</em><ul>{items}</ul>"

@@ -22,7 +22,6 @@ NARROW = 0.9
 WIDE = 1.1
 SHIFTED = 0.2
 UNCORRELATED = 0.2
-R_HAT = 1.01
 
 # MCMC against exact means, which may themselves be known to a hundredth of a standard deviation.
 OFF_REFERENCE = 5.0
@@ -71,7 +70,7 @@ def judge(comparison: Comparison, guide: Tensor, chains: Tensor) -> tuple[Findin
         guide: Draws of the unconstrained latents from the guide, (M, K).
         chains: Draws of the same from MCMC, (C, S, K).
     """
-    about_mcmc = _check_sampler(comparison, chains)
+    about_mcmc = comparison.draws.complaints
     about_mcmc += _check_against_reference(comparison.marginals)
     pooled = chains.flatten(0, 1)
     missed = missed_modes(pooled, guide)
@@ -101,42 +100,6 @@ def _conclude(
     if only_tails and not about_mcmc:
         return [Finding("good-moments", f"Its moments are good all the same: {numbers}.")]
     return []
-
-
-def _check_sampler(comparison: Comparison, chains: Tensor) -> list[Finding]:
-    """Whether MCMC, against which the guide is judged, can be trusted itself; chains (C, S, K)."""
-    draws = comparison.draws
-    found = []
-    count = draws.divergences
-    if count > 0:
-        total = draws.divergent.numel()
-        transitions = "transition" if count == 1 else "transitions"
-        sentence = (
-            f"MCMC had {count} divergent {transitions} among {total} draws ({count / total:.2%}): "
-            "do not trust MCMC here either; reparametrise (non-centred), or raise target_accept."
-        )
-        found.append(Finding("divergences", sentence))
-
-    same_as_first = chains == chains[:, :1]
-    never_moved = same_as_first.all(1).all(-1)
-    if bool(never_moved.any()):
-        numbers = never_moved.nonzero()[:, 0].tolist()
-        which = ", ".join(map(str, numbers[:10]))
-        sentence = (
-            f"{len(numbers)} of {len(never_moved)} chains never moved ({which}): drop them, or "
-            "start elsewhere."
-        )
-        found.append(Finding("stuck-chains", sentence))
-
-    unknown = math.isnan(draws.max_r_hat) and len(chains) > 1
-    if draws.max_r_hat > R_HAT or unknown:
-        sentence = (
-            f"MCMC has not converged: R̂ is up to {draws.max_r_hat:.4g} (above {R_HAT}), the "
-            f"smallest ESS {draws.min_ess:.0f}; run longer, or look whether chains sit in "
-            "different modes."
-        )
-        found.append(Finding("not-converged", sentence))
-    return found
 
 
 def _check_against_reference(m: Marginals) -> list[Finding]:

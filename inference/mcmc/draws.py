@@ -9,19 +9,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc import diagnostics
+from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
 
 _TAILS = (0.05, 0.95)
+_R_HAT = 1.01  # above which chains have not converged
+_LISTED = 10  # chains that are named
+_DIAGNOSED_AT_ONCE = 200  # coordinates, which take about a second
 
 
 class Progress(NamedTuple):
@@ -70,7 +76,7 @@ def reporting(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Draws:
+class Draws(Result):
     """Draws from a posterior.
 
     Diagnostics are float64, of the shape of the site, one for each coordinate, computed by ArviZ at
@@ -196,6 +202,66 @@ class Draws:
             return math.nan
         return float(values.min())
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether these are draws from the posterior, with remedies where they are not.
+
+        Tags: "divergences", "stuck-chains", "not-converged", or "converged" where there is none of
+        these; "undiagnosed", which neither passes nor fails, for a single chain.
+        """
+        if found := self.complaints:
+            return Verdict(tuple(found), passes=False)
+        if math.isnan(self.max_r_hat):
+            sentence = "not diagnosed: R̂ compares chains, and there is one; run more"
+            return Verdict((Finding("undiagnosed", sentence),), passes=None)
+        sentence = (
+            f"converged as far as R̂ shows, which is at most {self.max_r_hat:.4g}; the smallest ESS "
+            f"is {self.min_ess:.0f}"
+        )
+        return Verdict((Finding("converged", sentence),), passes=True)
+
+    @property
+    def complaints(self) -> list[Finding]:
+        """What speaks against the draws, by the tags of `verdict`; empty where nothing does."""
+        found = []
+        count = self.divergences
+        if count > 0:
+            total = self.divergent.numel()
+            transitions = "transition" if count == 1 else "transitions"
+            sentence = (
+                f"MCMC had {count} divergent {transitions} among {total} draws "
+                f"({count / total:.2%}): do not trust it here; reparametrise (non-centred), or "
+                "raise target_accept."
+            )
+            found.append(Finding("divergences", sentence))
+        if stuck := self._stuck:
+            which = ", ".join(map(str, stuck[:_LISTED]))
+            sentence = (
+                f"{len(stuck)} of {self.chains} chains never moved ({which}): drop them, or start "
+                "elsewhere."
+            )
+            found.append(Finding("stuck-chains", sentence))
+        is_unknown = math.isnan(self.max_r_hat) and self.chains > 1
+        if self.max_r_hat > _R_HAT or is_unknown:
+            sentence = (
+                f"MCMC has not converged: R̂ is up to {self.max_r_hat:.4g} (above {_R_HAT}), the "
+                f"smallest ESS {self.min_ess:.0f}; run longer, or look whether chains sit in "
+                "different modes."
+            )
+            found.append(Finding("not-converged", sentence))
+        return found
+
+    @property
+    def _stuck(self) -> list[int]:
+        """The chains whose draws of all sites are their first one."""
+        if self.draws == 1:
+            return []
+        moved = torch.zeros(self.chains, dtype=torch.bool)
+        for value in self.samples.values():
+            differs = value != value[:, :1]
+            moved |= differs.flatten(1).any(1).cpu()
+        return (~moved).nonzero().flatten().tolist()
+
     def summary(self) -> pandas.DataFrame:
         """A row for each coordinate, named like "theta[0]".
 
@@ -227,7 +293,32 @@ class Draws:
             table[label] = torch.cat([value.flatten() for value in by_site.values()]).numpy()
         return table
 
-    def __repr__(self) -> str:
+    def table(self) -> pandas.DataFrame:
+        """A row for each coordinate: `summary()`."""
+        return self.summary()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each draw, indexed by "chain" and "draw", with a column for each coordinate.
+
+        Beside them log_density and divergent: summed over data, and for any, where draws are local.
+        """
+        import pandas
+
+        index = pandas.MultiIndex.from_product(
+            [range(self.chains), range(self.draws)], names=["chain", "draw"]
+        )
+        columns = {}
+        for name, value in self.samples.items():
+            flat = value.detach().cpu().reshape(self.chains * self.draws, -1)
+            columns |= dict(zip(coordinates(name, value.shape[2:]), flat.T.numpy(), strict=True))
+        rows = self.chains * self.draws
+        columns["log_density"] = self.log_density.reshape(rows, -1).sum(1).cpu().numpy()
+        columns["divergent"] = self.divergent.reshape(rows, -1).any(1).cpu().numpy()
+        return pandas.DataFrame(columns, index=index)
+
+    @property
+    def headline(self) -> str:
+        """How many draws of which sites there are, and the remarks."""
         sites = ", ".join([f"{n} {tuple(z.shape[2:])}" for n, z in self.samples.items()])
         words = (
             f"{self.chains} × {self.draws} draws of {sites}; {self.divergences} divergences, "
@@ -236,6 +327,16 @@ class Draws:
         if self.sampler:
             words = f"{self.sampler}: {words}"
         return f"Draws({'; '.join([words, *self.remarks])})"
+
+    def __str__(self) -> str:
+        return self.headline
+
+    def _repr_html_(self) -> str:
+        count = sum(value[0, 0].numel() for value in self.samples.values())
+        if count > _DIAGNOSED_AT_ONCE:
+            words = f"{self.headline}: {count} coordinates; .verdict and .table() diagnose them"
+            return f"<pre>{escape(words)}</pre>"
+        return super()._repr_html_()
 
     def _by_site(self, diagnostic: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         return {name: diagnostic(value) for name, value in self.samples.items()}

@@ -361,7 +361,7 @@ class TestVerdicts:
             posterior, guide, sampler=sampler, draws=150, warmup=150, chains=16, seed=0
         )
         assert "divergences" in comparison.tags
-        assert "do not trust MCMC here either" in comparison.verdict[0]
+        assert "do not trust it here" in comparison.verdict[0]
         assert not {"good", "undecided"} & set(comparison.tags)
         assert "nothing observed" in comparison.unavailable["elpd"]
 

@@ -193,6 +193,26 @@ class TestSummary:
         assert repr(replace(draws, remarks=("interrupted",))).endswith("1.5 s; interrupted)")
 
 
+class TestVerdict:
+    def test_good_draws_pass(self) -> None:
+        found = made(z=torch.randn(4, 400, generator=torch.Generator().manual_seed(0))).verdict
+        assert (found.tags, found.passes) == (("converged",), True)
+        assert "R̂" in found[0]
+
+    def test_chains_apart_a_stuck_one_and_divergences(self, draws: Draws) -> None:
+        z = draws.samples["z"].clone()
+        z[3] = 5.0
+        bad = replace(made(z=z), divergent=torch.arange(2000).reshape(4, 500) < 20)
+        assert bad.verdict.tags == ("divergences", "stuck-chains", "not-converged")
+        assert bad.verdict.passes is False
+        assert "20 divergent transitions among 2000 draws (1.00%)" in bad.verdict
+        assert "1 of 4 chains never moved (3)" in bad.verdict
+
+    def test_one_chain_is_not_diagnosed(self, draws: Draws) -> None:
+        one = made(z=draws.samples["z"][:1])
+        assert (one.verdict.tags, one.verdict.passes) == (("undiagnosed",), None)
+
+
 @pytest.mark.parametrize("shown", [False, True])
 def test_progress_reaches_the_callback_with_and_without_a_bar(shown: bool) -> None:
     seen = []
