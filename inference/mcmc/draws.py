@@ -215,8 +215,8 @@ class Draws(Result):
             sentence = "not diagnosed: R̂ compares chains, and there is one; run more"
             return Verdict((Finding("undiagnosed", sentence),), passes=None)
         sentence = (
-            f"converged as far as R̂ shows, which is at most {self.max_r_hat:.4g}; the smallest ESS "
-            f"is {self.min_ess:.0f}"
+            f"converged as far as R̂ shows, which is at most {self.max_r_hat:.4g}; the smallest "
+            f"ESS is {self.min_ess:.0f}"
         )
         return Verdict((Finding("converged", sentence),), passes=True)
 
