@@ -54,7 +54,7 @@ class Bernoulli(nn.Module):
 class ContinuousBernoulli(nn.Module):
     """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with logits η (*batch, *shape).
 
-    C is the constant that makes it a density.
+    C is the constant that makes it a density, also where σ(η) is 0 or 1 in floating point.
 
     Reference:
         Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
@@ -62,7 +62,7 @@ class ContinuousBernoulli(nn.Module):
     """
 
     def forward(self, logits: Tensor) -> Distribution:
-        return dist.ContinuousBernoulli(logits=logits)
+        return distributions.ContinuousBernoulli(logits)
 
 
 class _LocationScale(nn.Module):

@@ -1,8 +1,12 @@
-"""The laws of explicit programs: `check_program(my_vae, x)` holds your own against them."""
+"""The laws of explicit programs: `check_program(my_vae, x)` holds your own against them.
+
+Those of a likelihood by itself, at parameters as extreme as you like, are asked for by
+`check_likelihood(my_likelihood, parameters)`.
+"""
 
 from __future__ import annotations
 
-__all__ = ["LAWS", "check_program"]
+__all__ = ["DENSITY_LAWS", "LAWS", "check_likelihood", "check_program"]
 
 import copy
 import itertools
@@ -12,10 +16,13 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
+from ppl_gen import densities
 from ppl_gen.contexts import evaluating, forked, guide_of, owner
+from ppl_gen.densities import DENSITY_LAWS, check_likelihood
 from ppl_gen.inference import log_evidence
 from ppl_gen.inference.checks import check
 from ppl_gen.program import log_density, propose, simulate
@@ -185,6 +192,18 @@ def _more_particles_are_a_tighter_bound(case: _Case) -> None:
             )
 
 
+def _the_likelihood_is_a_density(case: _Case) -> None:
+    """Where its values are single numbers, at the parameters of one draw of the latents."""
+    context = [c[:1] for c in case.context]
+    with evaluating(case.program):
+        trace = poutine.trace(case.program.model).get_trace(None, *context, n=1)
+        of_likelihood = densities.Case.of(trace.nodes["x"]["fn"])
+        if of_likelihood is None:
+            return
+        for law in DENSITY_LAWS.values():
+            law(of_likelihood)
+
+
 LAWS: dict[str, Callable[[_Case], None]] = {
     "draws have the shape of data": _draws_have_the_shape_of_data,
     "leading axes are a loop": _leading_axes_are_a_loop,
@@ -193,6 +212,7 @@ LAWS: dict[str, Callable[[_Case], None]] = {
     "a copy with the state is the same": _a_copy_with_the_state_is_the_same,
     "evaluation leaves no trace": _evaluation_leaves_no_trace,
     "more particles are a tighter bound": _more_particles_are_a_tighter_bound,
+    "the likelihood is a density": _the_likelihood_is_a_density,
 }
 
 

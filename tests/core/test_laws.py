@@ -100,6 +100,11 @@ class _Transposed(VAE):
         return drawn.flatten(1) if x is None else drawn
 
 
+def _clamped(logits: Tensor) -> Distribution:
+    """Pyro's continuous Bernoulli, which clamps its probability before it normalises."""
+    return dist.ContinuousBernoulli(logits=50 + logits)
+
+
 def _parts(of: type[VAE]) -> VAE:
     made = vae((1, 8, 8), 2)
     return of(made.prior, made.decoder, made.likelihood, made.encoder)
@@ -113,6 +118,7 @@ BROKEN: dict[str, Callable[[], nn.Module]] = {
     "evaluation leaves no trace": lambda: vae((1, 8, 8), 2, likelihood=_Counting()),
     "more particles are a tighter bound": lambda: _parts(_Unweighed),
     "draws have the shape of data": lambda: _parts(_Transposed),
+    "the likelihood is a density": lambda: vae((1, 8, 8), 2, likelihood=_clamped),
 }
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import mpmath
 import pyro.distributions as dist
 import pytest
 import torch
+from programs import student_t
 from torch import Tensor
 
 from ppl_gen import likelihoods
-from ppl_gen.distributions import LogScaleNormal
-from ppl_gen.likelihoods import parameters_per_value
+from ppl_gen.distributions import ContinuousBernoulli, LogScaleNormal
 from ppl_gen.nn import conv_decoder, conv_features
+from ppl_gen.protocols import Conditional
+from ppl_gen.testing import DENSITY_LAWS, check_likelihood
 
 LOC = torch.tensor([-2.0, -0.3, 0.0, 0.4, 1.0, 3.0])
 
@@ -38,22 +44,126 @@ def test_the_categorical_is_a_mass_on_its_grid_with_a_mean() -> None:
     torch.testing.assert_close(d.mean, (mass * grid[:, None]).sum(0))
 
 
-@pytest.mark.parametrize(
-    ("likelihood", "low", "high"),
-    [
-        (likelihoods.ContinuousBernoulli(), 0, 1),
-        (likelihoods.Gaussian(0.3), -12, 12),
-        (likelihoods.Laplace(0.3), -12, 12),
-        (likelihoods.HeteroscedasticGaussian(), -12, 12),
-    ],
+LOGITS = torch.tensor([-1e4, -100, -17, -1, -1e-3, 0, 1e-3, 1, 17, 100, 1e4])
+LOCATIONS = torch.tensor([-20, -3, -1, -0.01, 0, 0.3, 1, 5, 20])
+LOCATIONS_AND_LOG_SCALES = torch.cartesian_prod(
+    torch.tensor([-3, 0, 0.5, 3]), torch.tensor([-30.0, -8, -5, 0, 4])
 )
-def test_densities_integrate_to_one(likelihood: torch.nn.Module, low: float, high: float) -> None:
-    grid = torch.linspace(low, high, 200_001, dtype=torch.float64)
-    parameters = LOC.double() / 3
-    if parameters_per_value(likelihood) == 2:
-        parameters = torch.stack([parameters, parameters - 1], -1)
-    mass = torch.trapezoid(likelihood(parameters).log_prob(grid[:, None]).exp(), grid, dim=0)
-    torch.testing.assert_close(mass.detach(), torch.ones_like(mass), rtol=1e-5, atol=1e-5)
+WEIGHTS = torch.tensor([0, 1, 100, 1e4])[:, None] * torch.arange(1, 6).cos()
+
+# Each likelihood with parameters that a decoder may come to, however extreme.
+SHELF: dict[str, tuple[Conditional, Tensor]] = {
+    "Bernoulli": (likelihoods.Bernoulli(), LOGITS),
+    "Categorical": (likelihoods.Categorical(5), WEIGHTS),
+    "ContinuousBernoulli": (likelihoods.ContinuousBernoulli(), LOGITS),
+    "DiscretizedLogistic": (likelihoods.DiscretizedLogistic(), LOCATIONS),
+    "DiscretizedLogistic, sharp": (likelihoods.DiscretizedLogistic(1e-4, 2), LOCATIONS),
+    "DiscretizedLogistic, wide": (likelihoods.DiscretizedLogistic(10.0, 17), LOCATIONS),
+    "Gaussian": (likelihoods.Gaussian(), LOCATIONS),
+    "Gaussian, sharp": (likelihoods.Gaussian(1e-3), LOCATIONS),
+    "HeteroscedasticGaussian": (likelihoods.HeteroscedasticGaussian(), LOCATIONS_AND_LOG_SCALES),
+    "Laplace": (likelihoods.Laplace(), LOCATIONS),
+    "Laplace, sharp": (likelihoods.Laplace(1e-3), LOCATIONS),
+    "a function": (student_t, LOCATIONS),
+    "a function of counts": (lambda log_rate: dist.Poisson(log_rate.exp()), LOCATIONS[:-1]),
+}
+
+
+@pytest.mark.parametrize("name", SHELF)
+def test_likelihoods_keep_the_laws_at_extreme_parameters(name: str) -> None:
+    check_likelihood(*SHELF[name])
+
+
+def test_every_likelihood_is_in_the_table() -> None:
+    kinds = {name.split(",")[0] for name in SHELF}
+    assert set(likelihoods.__all__) - {"Dirac", "parameters_per_value"} <= kinds
+
+
+class _SteeperThanItsDensity(torch.autograd.Function):
+    """The identity, with twice its gradient."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, *gradient: Tensor) -> Tensor:
+        return 2 * gradient[0]
+
+
+class _ShiftedMean(dist.Normal):
+    mean = property(lambda self: self.loc + 0.1)  # type: ignore[assignment]
+
+
+class _NarrowDraws(dist.Normal):
+    def sample(self, sample_shape: tuple[int, ...] = ()) -> Tensor:
+        return self.loc + 0.5 * (super().sample(sample_shape) - self.loc)
+
+
+BROKEN: dict[str, Callable[[Tensor], dist.TorchDistribution]] = {
+    "it integrates to one": lambda logits: dist.ContinuousBernoulli(logits=logits),
+    "it has the mean that it claims": lambda loc: _ShiftedMean(loc, 1.0),
+    "it draws what it scores": lambda loc: _NarrowDraws(loc, 1.0),
+    "its gradient is its slope": lambda loc: dist.Normal(_SteeperThanItsDensity.apply(loc), 1.0),
+}
+
+
+@pytest.mark.parametrize("law", DENSITY_LAWS)
+def test_a_broken_likelihood_is_named(law: str) -> None:
+    with pytest.raises(AssertionError, match=f"law broken, '{law}'.*at the parameters 20.0 in"):
+        check_likelihood(BROKEN[law], torch.tensor([20.0]))
+
+
+def test_a_likelihood_of_vectors_is_no_matter_for_quadrature() -> None:
+    message = r"of single numbers.*got Multinomial of event shape \(3,\).*check_program"
+    with pytest.raises(ValueError, match=message):
+        check_likelihood(lambda p: dist.Multinomial(4, logits=p), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_continuous_bernoulli_is_exact_at_any_logit(dtype: torch.dtype) -> None:
+    sizes = [0.0, 1e-30, 1e-8, 1e-3, 0.02, 0.2499, 0.2501, 1.0, 17.0, 100.0, 1e4]
+    logits = torch.tensor([*sizes, *(-size for size in sizes)], dtype=dtype, requires_grad=True)
+    x = torch.tensor(0.7, dtype=dtype)
+    d = ContinuousBernoulli(logits)
+    log_prob = d.log_prob(x)
+    (slope,) = torch.autograd.grad(log_prob.sum(), logits)
+    drawn = d.icdf(x)
+    (drawn_slope,) = torch.autograd.grad(drawn.sum(), logits)
+    exact = [_exact(mpmath.mpf(size), mpmath.mpf(float(x))) for size in logits.tolist()]
+    expected = torch.tensor(exact, dtype=torch.float64).T
+    got = torch.stack([log_prob, slope, d.mean, d.variance, drawn, drawn_slope]).detach().double()
+    rounding = 1000 * torch.finfo(dtype).eps
+    torch.testing.assert_close(got, expected, rtol=rounding, atol=rounding)
+
+
+def _exact(logit: mpmath.mpf, x: mpmath.mpf) -> list[float]:
+    """log p(x), its slope, mean, variance, the quantile of x and its slope, in 60 digits."""
+
+    def log_normaliser(t: mpmath.mpf) -> mpmath.mpf:
+        return mpmath.log(mpmath.expm1(t) / t) if t else mpmath.mpf(0)
+
+    def quantile(t: mpmath.mpf) -> mpmath.mpf:
+        return mpmath.log1p(x * mpmath.expm1(t)) / t if t else x
+
+    with mpmath.workdps(60):
+        step = mpmath.mpf(10) ** -15
+        above, at, below = (log_normaliser(logit + k * step) for k in (1, 0, -1))
+        mean = (above - below) / (2 * step)
+        variance = (above - 2 * at + below) / step**2
+        slope = (quantile(logit + step) - quantile(logit - step)) / (2 * step)
+        row = [x * logit - at, x - mean, mean, variance, quantile(logit), slope]
+        return [float(number) for number in row]
+
+
+def test_the_continuous_bernoulli_is_zero_outside_and_expands() -> None:
+    d = ContinuousBernoulli(torch.tensor([-30.0, 30.0]))
+    assert d.log_prob(torch.tensor([-0.1, 1.1])).tolist() == [-math.inf, -math.inf]
+    assert d.expand((3, 2)).sample((4,)).shape == (4, 3, 2)
+    drawn = d.rsample((20_000,))
+    error = d.variance.sqrt() / 20_000**0.5
+    assert ((drawn.mean(0) - d.mean).abs() < 4 * error).all()
+    torch.testing.assert_close(d.entropy(), 1 - torch.tensor([30.0, 30.0]).log())
 
 
 @pytest.mark.parametrize(
