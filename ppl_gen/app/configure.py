@@ -50,8 +50,6 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
         values["loss"] = "non-saturating"
     if values["lr"] is None:
         values["lr"] = recipe.learning_rate
-    if values["epochs"] is None:
-        values["epochs"] = recipe.epochs
     return recipe.configuration(values)
 
 
@@ -117,7 +115,10 @@ def folder_of(model: str, words: Mapping[str, Any]) -> Path:
 
 
 def decide_epochs(config: Config, data: Data) -> Config:
-    """With as many epochs as make 3000 steps and at least 20, where no number was asked for."""
+    """With as many epochs as make 3000 steps and at least 20, where no number was asked for.
+
+    The same for all models, so that runs of one data set have seen as many data.
+    """
     if config.epochs is not None:
         return config
     an_epoch = len(data.train.batches(config.batch_size))

@@ -226,8 +226,8 @@ EPOCHS = Option(
     kind=int,
     default=None,
     help=(
-        "Passes over the training data; if left out, 20 with a likelihood, else as many as make "
-        "3000 steps."
+        "Passes over the training data; if left out, as many as make 3000 steps and at least 20, "
+        "for every model: runs of one data set then see as many data."
     ),
     check=above_zero,
 )

@@ -102,7 +102,7 @@ class TestNumbers:
         assert configure.decide_epochs(asked("gmmn", batch_size=700), digits).epochs == 1000
         assert configure.decide_epochs(asked("gan"), large).epochs == 20  # of 300
         assert configure.decide_epochs(asked("gan", epochs=7), digits).epochs == 7
-        assert asked("vae").epochs == 20
+        assert configure.decide_epochs(asked("vae"), digits).epochs == 200
 
     def test_the_number_is_said_and_written_down(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.app.evaluation.asked import Asked
 from ppl_gen.app.evaluation.features import MOST, Chosen, choose
+from ppl_gen.app.evaluation.measures import fitted_to
 from ppl_gen.app.evaluation.statistics import LEAST, columns
 from ppl_gen.app.ingredients.data import fingerprint, grey
 from ppl_gen.app.run.folder import expect_vacant, write_json
@@ -37,6 +38,7 @@ PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
 _WIDTH = 110  # columns of the table, even where the terminal has fewer
 _SHOWN = 1000  # test data in the picture
+_NATS = "nats"  # the row whose numbers are of different data where runs are fitted to such
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +72,14 @@ class _JudgedRun:
     Attributes:
         name: The name of its column.
         given: "given the label" and the like; empty if the program is not conditioned on anything.
+        fitted_to: The data that it was fitted to, in words.
         columns: The number of parameters, and the statistics by name.
         drawn: Its draws, one for each of the data.
     """
 
     name: str
     given: str
+    fitted_to: str
     columns: dict[str, Any]
     drawn: Tensor
 
@@ -171,7 +175,8 @@ def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:
     return _JudgedRun(
         name=name,
         given=fitted.given,
-        columns={"parameters": parameters, **statistics, "nats": evidence.mean()},
+        fitted_to=fitted_to(fitted.config),
+        columns={"parameters": parameters, **statistics, _NATS: evidence.mean()},
         drawn=drawn,
     )
 
@@ -208,14 +213,19 @@ def _names(runs: list[Fitted]) -> list[str]:
 def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
     asked = ground.asked
     title = f"on {len(ground.data)} test data, as many draws"
-    table = Table("", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True)
     for run in found:
         heading = run.name
         if run.given:
             heading = f"{run.name}, {run.given}"
         table.add_column(heading)
     for name in found[0].columns:
-        table.add_row(name, *[_cell(run.columns[name]) for run in found])
+        if name != _NATS:
+            table.add_row(name, *[_cell(run.columns[name]) for run in found])
+    kinds = list(dict.fromkeys(run.fitted_to for run in found))
+    for kind in kinds:
+        table.add_row(_heading(kind, kinds), *[_nats(run, kind) for run in found])
     Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
     console.print(
         f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log "
@@ -225,12 +235,34 @@ def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
         "precision, recall, density, coverage; near ½: C2ST",
         soft_wrap=True,
     )
+    if len(kinds) > 1:
+        console.print(
+            f"not all runs are fitted to the same: {', '.join(kinds)}. Their nats stand in rows of "
+            "their own, and are not to be held against each other: what is scored, the data as "
+            "they are, is not what all were fitted to; fit with the same --binarize; for grey data "
+            "with --likelihood gaussian",
+            soft_wrap=True,
+        )
     if len({run.given for run in found}) > 1:
         console.print(
             "not all runs are given the same: more nats given more do not make a better model; "
             "draws are given what the test data are",
             soft_wrap=True,
         )
+
+
+def _heading(kind: str, kinds: list[str]) -> str:
+    """The heading of a row of nats; it says what runs are fitted to where that differs."""
+    if len(kinds) == 1:
+        return _NATS
+    return f"{_NATS}, fitted to {kind}"
+
+
+def _nats(run: _JudgedRun, kind: str) -> str:
+    """The nats of a run in the row of those that were fitted to data of a kind."""
+    if run.fitted_to != kind:
+        return "–"
+    return _cell(run.columns[_NATS])
 
 
 def _cell(value: Estimate | int) -> str:
@@ -243,7 +275,11 @@ def _write(found: list[_JudgedRun], ground: _Ground, path: Path) -> None:
     runs = {}
     for run in found:
         numbers = {name: _plain(value) for name, value in run.columns.items()}
-        runs[run.name] = {"given": run.given.removeprefix("given the ") or None, **numbers}
+        runs[run.name] = {
+            "given": run.given.removeprefix("given the ") or None,
+            "fitted_to": run.fitted_to,
+            **numbers,
+        }
     result = {
         "data": len(ground.data),
         "features": ground.chosen.words,

@@ -54,8 +54,6 @@ class Recipe:
         explicit: Whether the program has a likelihood and a guide.
         translates: Whether the program translates between two domains and draws no data by itself.
         learning_rate: Of Adam, where --lr is left out.
-        epochs: Passes over the training data, where --epochs is left out; None for as many as make
-            3000 steps.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.
         code_site: The name of the latent site that holds the code in one-hot form, (N, values);
@@ -73,7 +71,6 @@ class Recipe:
     explicit: bool = False
     translates: bool = False
     learning_rate: float = 5e-4
-    epochs: int | None = None
     codes: Callable[[Config], int | None] = _no_codes
     code_site: str = ""
 

@@ -37,5 +37,4 @@ RECIPE = Recipe(
     check=check_objective,
     explicit=True,
     learning_rate=1e-3,
-    epochs=20,
 )
