@@ -202,7 +202,7 @@ def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Data
         _mapped(dataset.test, test),
         dataset.classes,
     )
-    return replace(made, attributes=dataset.attributes)
+    return replace(made, attributes=dataset.attributes, stored=dataset.stored)
 
 
 def _mapped(split: Split | StreamedSplit, change: Change) -> Split | StreamedSplit:

@@ -15,6 +15,7 @@ __all__ = [
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ ARRAYS = (".npy", ".npz")
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"P", "RGB", "RGBA"}
 _CHANNELS = (1, 3, 4)
+
+_EXACT = 2**24  # up to which single precision holds every whole number
 
 
 def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Dataset:
@@ -68,6 +71,9 @@ def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Data
 def read_arrays(path: Path) -> Dataset:
     """Arrays x_train and x_test, with y_train and y_test if labelled; or x, with y, or a .npy file.
 
+    Bytes are images and divided by 255, unless they are all 0 or 1; other integers are counts and
+    left as they are. `stored` of the data set says which.
+
     Args:
         path: The file.
 
@@ -77,10 +83,12 @@ def read_arrays(path: Path) -> Dataset:
     """
     stored = _stored(path)
     if {"x_train", "x_test"} <= stored.keys():
-        train = _array_split(stored["x_train"], stored.get("y_train"), path)
-        test = _array_split(stored["x_test"], stored.get("y_test"), path)
+        reading = _reading_of([stored["x_train"], stored["x_test"]], path)
+        train = _array_split(stored["x_train"], stored.get("y_train"), reading, path)
+        test = _array_split(stored["x_test"], stored.get("y_test"), reading, path)
     elif "x" in stored:
-        train, test = _divided(stored["x"], stored.get("y"), path)
+        reading = _reading_of([stored["x"]], path)
+        train, test = _divided(stored["x"], stored.get("y"), reading, path)
     else:
         raise ValueError(
             f"expected arrays x_train and x_test, or x, in {path}, got "
@@ -88,7 +96,8 @@ def read_arrays(path: Path) -> Dataset:
         )
     _check_same(train.x, test.x, "data", path)
     _check_same(train.y, test.y, "labels", path)
-    return Dataset.of(path.name, train, test, _classes(train, test, path))
+    made = Dataset.of(path.name, train, test, _classes(train, test, path))
+    return replace(made, stored=reading.words)
 
 
 def held_or_streamed(
@@ -138,16 +147,16 @@ def resized(size: int | None, crop: int | None = None) -> Callable[[Any], Tensor
     return transforms.Compose([*steps, transforms.ToTensor()])
 
 
-def pixels(x: Tensor) -> Tensor:
-    """Stored arrays as floats (N, D) or (N, C, H, W): bytes divided by 255, colour axes second.
+def pixels(x: Tensor, divisor: float = 255) -> Tensor:
+    """Stored arrays as floats (N, D) or (N, C, H, W), divided by a number, colour axes second.
 
-    Integers that are all 0 or 1 are binary pixels, not the two darkest of 256 greys.
+    Args:
+        x: (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C).
+        divisor: 255 for bytes.
     """
-    whole = not x.is_floating_point() and x.dtype is not torch.bool
-    scaled = whole and int(x.max()) > 1
     x = x.float()
-    if scaled:
-        x = x / 255
+    if divisor != 1:
+        x = x / divisor
     if x.dim() == 3:
         return x[:, None]
     if x.dim() == 4 and x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS:
@@ -281,22 +290,59 @@ def _stored(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"cannot read {path}: {error}") from error
 
 
-def _divided(x: np.ndarray, y: np.ndarray | None, path: Path) -> tuple[Split, Split]:
+class _Reading(NamedTuple):
+    """What is done to stored numbers: they are divided by `divisor`, which `words` say."""
+
+    divisor: float
+    words: str
+
+
+def _reading_of(parts: list[np.ndarray], path: Path) -> _Reading:
+    """What is done to the numbers of all parts of a file alike.
+
+    Raises:
+        ValueError: If they are no data, or bytes in one part and other numbers in another.
+    """
+    for x in parts:
+        _check_numbers(x, path)
+    dtypes = {str(x.dtype) for x in parts}
+    names = " and ".join(sorted(dtypes))
+    is_bytes = "uint8" in dtypes
+    if is_bytes and len(dtypes) > 1:
+        raise ValueError(
+            f"expected numbers of one type to train and to test in {path}, got {names}: bytes are "
+            "divided by 255, other numbers are not; store both alike"
+        )
+    least = min(x.min() for x in parts)
+    most = max(x.max() for x in parts)
+    if is_bytes and most > 1:
+        return _Reading(255, f"bytes from {least} to {most}, divided by 255")
+    if is_bytes or "bool" in dtypes:
+        return _Reading(1, "pixels that are 0 or 1")
+    if {x.dtype.kind for x in parts} <= {"i", "u"}:
+        return _Reading(1, f"counts ({names}) from {least} to {most}, as they are")
+    return _Reading(1, f"numbers from {least:.3g} to {most:.3g}, as they are")
+
+
+def _divided(
+    x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path
+) -> tuple[Split, Split]:
     """x, with y if there is one, split nine to one."""
-    count = len(x) if x.ndim else 0
-    train, test = _nine_to_one(count, str(path))
-    if y is None:
-        return _array_split(x[train], None, path), _array_split(x[test], None, path)
-    if y.shape[:1] != (count,):
+    count = len(x)
+    rows = _nine_to_one(count, str(path))
+    if y is not None and y.shape[:1] != (count,):
         raise ValueError(
             f"expected one label for each of {count} data in {path}, got labels of shape {y.shape}"
         )
-    return _array_split(x[train], y[train], path), _array_split(x[test], y[test], path)
+    splits = []
+    for part in rows:
+        labels = None if y is None else y[part]
+        splits.append(_array_split(x[part], labels, reading, path))
+    return splits[0], splits[1]
 
 
-def _array_split(x: np.ndarray, y: np.ndarray | None, path: Path) -> Split:
-    _check_numbers(x, path)
-    data = pixels(torch.as_tensor(x))
+def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path) -> Split:
+    data = pixels(torch.as_tensor(x.astype(np.float32)), reading.divisor)
     if y is None:
         return Split(data)
     _check_labels(y, len(x), path)
@@ -313,10 +359,10 @@ def _check_numbers(x: np.ndarray, path: Path) -> None:
         raise ValueError(
             f"expected finite numbers in {path}, got NaN or infinite ones; remove or replace them"
         )
-    if x.dtype.kind in "ui" and (x.min() < 0 or x.max() > 255):
+    if x.dtype.kind in "ui" and max(-int(x.min()), int(x.max())) > _EXACT:
         raise ValueError(
-            f"expected integers from 0 to 255 in {path}, got {x.min()} to {x.max()}; store floats "
-            "instead"
+            f"expected counts up to {_EXACT:,} in {path}, which single precision has exactly, got "
+            f"{x.min()} to {x.max()}; store them as floats, in a larger unit"
         )
 
 

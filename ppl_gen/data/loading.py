@@ -33,7 +33,8 @@ def load(
     A folder holds images, or one folder of images per class; `train` and `test` folders of that
     kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
     labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
-    permutation. Bytes are divided by 255, unless they are all 0 or 1.
+    permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
+    counts, and left as they are; `stored` of what is returned says so.
 
     Suffixes may follow, each after a colon, as in "mnist:8x8:coloured". From left to right, images
     are `inverted`; `rotated` by 90°; `coloured` at random; brought to `colour`, grey in three
@@ -53,7 +54,7 @@ def load(
             take over 2 GiB.
 
     Returns:
-        The data set, images in [0, 1].
+        The data set, images in [0, 1]; arrays of other numbers as they are.
 
     Raises:
         ValueError: If the name, a suffix or the file is unknown or unreadable, the data are empty,

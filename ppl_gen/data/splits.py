@@ -222,6 +222,8 @@ class Dataset:
         classes: The number of labels; None where there are none, or attribute vectors.
         name: What it was loaded as.
         attributes: The length of attribute vectors, where y is one.
+        stored: What was done to the numbers of a file of arrays, in words: "bytes from 0 to 255,
+            divided by 255"; empty of other data.
     """
 
     train: Split | StreamedSplit
@@ -230,6 +232,7 @@ class Dataset:
     classes: int | None = None
     name: str = ""
     attributes: int | None = None
+    stored: str = ""
 
     @classmethod
     def of(

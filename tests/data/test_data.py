@@ -245,7 +245,14 @@ class TestArrays:
             ),
             ({"x": np.zeros((9, 4)), "y": np.full(9, -7)}, "from -7"),
             ({"x": np.zeros((9, 4)), "y": np.full((9, 2), np.nan)}, "attribute vectors"),
-            ({"x": np.full((9, 4), 256)}, "expected integers from 0 to 255"),
+            (
+                {"x": np.full((9, 4), 2**24 + 1)},
+                "expected counts up to 16,777,216.* in a larger unit",
+            ),
+            (
+                {"x_train": np.full((9, 4), 9, np.uint8), "x_test": np.ones((9, 4))},
+                "numbers of one type to train and to test in .*got float64 and uint8",
+            ),
             (
                 {"x_train": np.zeros((9, 4)), "x_test": np.zeros((9, 5))},
                 r"one shape of data .*got \(4,\) to train and \(5,\) to test",
@@ -266,6 +273,30 @@ class TestArrays:
         (tmp_path / name).write_bytes((tmp_path / "whole.npz").read_bytes()[:5000])
         with pytest.raises(ValueError, match=r"cannot read .*a\.np"):
             data.load(tmp_path / name)
+
+    @pytest.mark.parametrize("dtype", ["int8", "int16", "uint16", "int32", "int64", "uint64"])
+    def test_integers_other_than_bytes_are_counts(self, tmp_path: Path, dtype: str) -> None:
+        counts = np.random.RandomState(0).poisson(9.0, (20, 5)).astype(dtype)
+        np.save(tmp_path / "a.npy", counts)
+        loaded = data.load(tmp_path / "a.npy")
+        most = max(float(loaded.train.x.max()), float(loaded.test.x.max()))
+        assert most == counts.max()
+        assert loaded.stored == f"counts ({dtype}) from {counts.min()} to {most:.0f}, as they are"
+
+    def test_bytes_to_train_and_to_test_are_divided_alike(self, tmp_path: Path) -> None:
+        x = np.array([[0, 255], [3, 4]], np.uint8)
+        np.savez(tmp_path / "a.npz", x_train=x, x_test=x // 200)
+        loaded = data.load(tmp_path / "a.npz")
+        assert loaded.stored == "bytes from 0 to 255, divided by 255"
+        assert float(loaded.test.x.max()) == pytest.approx(1 / 255)
+
+    def test_numbers_and_truths_are_kept(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.linspace(-2, 3, 40).reshape(20, 2))
+        assert data.load(tmp_path / "a.npy").stored == "numbers from -2 to 3, as they are"
+        np.save(tmp_path / "a.npy", np.eye(20, dtype=bool).reshape(20, 1, 4, 5))
+        loaded = data.load(f"{tmp_path / 'a.npy'}:rotated")
+        assert loaded.stored == "pixels that are 0 or 1"
+        assert loaded.train.x.unique().tolist() == [0, 1]
 
     def test_integers_of_zero_and_one_are_binary_pixels(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.eye(20, dtype=np.uint8))

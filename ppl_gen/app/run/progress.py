@@ -121,11 +121,13 @@ def expect_count(count: int) -> None:
 
 
 def describe(data: Data) -> str:
-    """The data in a line: their number, shape, classes, and how they are binarised."""
+    """The data in a line: their number, shape, classes, stored numbers and binarisation."""
     if isinstance(data, Domains):
         return f"{describe(data.a)}; and on {describe(data.b)}"
     size = " × ".join(map(str, data.shape))
     said = f"{data.name}: {len(data.train)} to train, {len(data.test)} to test, {size}"
     if data.classes:
         said += f", {data.classes} classes"
+    if data.stored:
+        said += f", {data.stored}"
     return f"{said}, binarisation {data.binarize or 'none'}"
