@@ -14,6 +14,7 @@ __all__ = [
     "legend_below",
     "one_axes",
     "panels",
+    "stamp",
 ]
 
 import math
@@ -97,6 +98,16 @@ def legend_below(
     """
     place = "outside lower center"
     figure.legend(*entries, loc=place, ncols=columns, fontsize=size, frameon=False, **style)
+
+
+def stamp(figure: Figure, words: str) -> None:
+    """Writes small grey words into the lower right corner of a figure, which makes room for them.
+
+    Args:
+        figure: The figure.
+        words: What it is of: "epoch 20".
+    """
+    figure.supxlabel(words, x=0.99, ha="right", fontsize=7, color="0.5")
 
 
 def largest(badness: Tensor, most: int) -> list[int]:

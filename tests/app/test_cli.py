@@ -72,8 +72,11 @@ class TestRuns:
         assert "20 test data" in said
         assert "30 particles, binarisation" in said
         result = json.loads((run / "evaluation.json").read_text())
-        assert result["log_evidence"] >= result["elbo"]
-        assert result["conditional"] == (model == "cvae")
+        evidence = result["log_evidence"]
+        assert evidence["value"] >= result["elbo"]["value"]
+        assert evidence["conditional"] == (model == "cvae")
+        kind = "densities" if likelihood == "gaussian" else "probabilities"
+        assert evidence["measure"].startswith(kind)
         for command in ("sample", "reconstruct"):
             code, said = call(command, run, "--count", 12)
             assert code == 0, said
@@ -272,21 +275,38 @@ class TestResume:
         call("fit", model, "--out", tmp_path / "halves", "--resume", "--epochs", 4)
         assert weights(tmp_path / "halves") == weights(tmp_path / "whole")
 
-    def test_fewer_epochs_than_done_are_refused_and_an_old_score_goes(self, tmp_path: Path) -> None:
+    def test_fewer_epochs_than_done_are_refused_and_an_old_score_is_marked(
+        self, tmp_path: Path
+    ) -> None:
         run = tmp_path / "run"
         call("fit", "vae", "--out", run, *QUICK)
-        call("evaluate", run, "--particles", 2, "--limit", 5)
-        assert json.loads((run / "evaluation.json").read_text())["epoch"] == 2
+        call("evaluate", run, "--particles", 2, "--limit", 12, "--moments", "--features", "pca")
+        before = json.loads((run / "evaluation.json").read_text())
+        assert {entry["epoch"] for entry in before.values()} == {2}
+        assert all(entry["current"] for entry in before.values())
         code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 1)
         assert (code, "is at epoch 2: expected at least as many --epochs, got 1" in said) == (
             2,
             True,
         )
-        assert (run / "evaluation.json").exists()
         assert call("fit", "vae", "--out", run, "--resume")[0] == 0  # nothing is left to do
-        assert (run / "evaluation.json").exists()
+        assert json.loads((run / "evaluation.json").read_text()) == before
         call("fit", "vae", "--out", run, "--resume", "--epochs", 3)
-        assert not (run / "evaluation.json").exists()
+        after = json.loads((run / "evaluation.json").read_text())
+        assert not any(entry["current"] for entry in after.values())
+        assert after["log_evidence"] == {**before["log_evidence"], "current": False}
+        assert after["moments"]["pictures"] == ["moments-epoch-2.png"]
+        assert (run / "moments-epoch-2.png").exists()
+        assert not (run / "moments.png").exists()
+        code, said = call("evaluate", run, "--particles", 2, "--limit", 12)
+        assert (code, "kept there from before: moments (of epoch 2, other weights" in said) == (
+            0,
+            True,
+        )
+        again = json.loads((run / "evaluation.json").read_text())
+        assert (again["log_evidence"]["epoch"], again["log_evidence"]["current"]) == (3, True)
+        assert [old["epoch"] for old in again["log_evidence"]["earlier"]] == [2]
+        assert again["moments"] == after["moments"]
 
     def test_an_interrupt_in_mid_epoch_drops_that_epoch(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

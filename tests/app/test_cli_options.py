@@ -22,12 +22,13 @@ from ppl_gen.app.evaluation import by_samples
 from ppl_gen.app.ingredients.data import grey
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import progress
-from ppl_gen.app.run.folder import Run, write_json
+from ppl_gen.app.run.folder import Run
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.captions import DIGITS
 from ppl_gen.inference import Record
 from ppl_gen.program import simulate
+from ppl_gen.writing import write_json
 
 
 def asked(model: str, **options: Any) -> Config:
@@ -198,7 +199,7 @@ class TestCaptions:
 
 
 class TestJudging:
-    def test_the_old_file_stays_until_the_new_one_is_whole(
+    def test_what_was_found_before_a_failure_is_kept(
         self, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object) -> None:
@@ -208,12 +209,10 @@ class TestJudging:
         with monkeypatch.context() as patched:
             patched.setattr(by_samples, "rows", fail)
             assert call(*words) == (2, "error: no more")
-            assert "moments" in json.loads(
-                path.read_text()
-            )  # the first time, what was found is kept
-            path.write_text("{}")
+            assert "moments" in json.loads(path.read_text())
+            write_json(path, {"ais": {"value": -1.0, "epoch": 2}})
             assert call(*words) == (2, "error: no more")
-            assert path.read_text() == "{}"
+            assert json.loads(path.read_text()).keys() == {"ais", "moments"}
         assert call(*words)[0] == 0
         assert {"moments", "two_sample"} <= json.loads(path.read_text()).keys()
 

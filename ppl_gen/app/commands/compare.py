@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.run.folder import expect_vacant, write_atomically
+from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import forked
 from ppl_gen.guides import automatic
@@ -35,6 +35,7 @@ from ppl_gen.models import toy
 from ppl_gen.names import resolve
 from ppl_gen.program import simulate
 from ppl_gen.protocols import Step
+from ppl_gen.writing import write_atomically, write_picture
 
 if TYPE_CHECKING:
     import pandas
@@ -222,7 +223,7 @@ def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -
     fitted.expect_guide("a comparison with MCMC")
     test = fitted.data.test.fixed(0, asked.limit)
     return _Problem(
-        name=asked.what,
+        name=fitted.name,
         program=fitted.program,
         guide=fitted.program.guide,
         data=(test.x, *fitted.context(test)),
@@ -311,7 +312,7 @@ def _draw_pictures(found: Comparison, folder: Path, title: str) -> None:
         plots.posterior.traces(drawn, names, title=title),
     )
     for name, figure in zip(PICTURES, figures, strict=True):
-        figure.savefig(folder / name)
+        write_picture(folder / name, figure)
 
 
 class _ProgressLines:

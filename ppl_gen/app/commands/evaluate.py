@@ -16,13 +16,14 @@ from ppl_gen.app.evaluation.judges import judges_of
 from ppl_gen.app.evaluation.statistics import LEAST
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.recipes import explicit_models
+from ppl_gen.app.run.evaluation import Entry
 from ppl_gen.app.run.opened import Fitted
 
 _FEWEST_PERMUTATIONS = 19  # with which p can be as low as 0.05
 
 
-def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
-    """Scores a run on its test data, writes evaluation.json and pictures, and prints the tables.
+def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]:
+    """Scores a run on its test data, adds to evaluation.json, draws, and prints the tables.
 
     A program without a likelihood is judged by its draws or its translations, unless what is asked
     for says otherwise; under a noise that is asked for, it has a likelihood.
@@ -33,7 +34,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
         console: Where tables and sentences are printed.
 
     Returns:
-        What is written to evaluation.json.
+        What was added to evaluation.json, by quantity.
 
     Raises:
         ValueError: Before work starts, if something is asked for that the run does not have, or an
@@ -46,22 +47,17 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Any]:
     _expect_enough(fitted, asked)
     subject = Subject(fitted, asked, progress=console.is_terminal)
     count = len(subject.x)
-    judged = Judged(fitted.run.folder, {"data": count, "seed": asked.seed, "epoch": fitted.epoch})
-    is_first = not judged.path.exists()
+    judged = Judged(fitted, asked)
     for part in judges_of(recipe):
-        if not part.is_wanted(asked):
-            continue
-        part.judge(subject, judged)
-        if is_first:
-            judged.write()  # at once: an interrupt later on does not lose it
-    judged.write()  # over an earlier evaluation only when this one is whole
+        if part.is_wanted(asked):
+            part.judge(subject, judged)
     if not (recipe.explicit or recipe.translates or asked.wants("epsilon")):
         judged.say(
             f"{recipe.name} has draws and no likelihood, and so no score in nats; under a "
             "little noise it has one: --epsilon 0.1"
         )
     judged.show(f"{fitted.name}, {count} test data", console)
-    return judged.result
+    return judged.found
 
 
 def _with_defaults(fitted: Fitted, asked: Asked) -> Asked:

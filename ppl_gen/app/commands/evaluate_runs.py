@@ -24,7 +24,7 @@ from ppl_gen.app.evaluation.features import MOST, Chosen, choose
 from ppl_gen.app.evaluation.measures import fitted_to
 from ppl_gen.app.evaluation.statistics import LEAST, columns
 from ppl_gen.app.ingredients.data import fingerprint, grey
-from ppl_gen.app.run.folder import expect_vacant, write_json
+from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Split
@@ -33,6 +33,7 @@ from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import as_vectors
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.program import Observed, simulate
+from ppl_gen.writing import write_json, write_picture
 
 PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
@@ -121,8 +122,8 @@ def judge_runs(
     folder.mkdir(parents=True, exist_ok=True)
     _write(found, ground, folder / "comparison.json")
     shown = {"test data": ground.data.x[:_SHOWN], **{run.name: run.drawn for run in found}}
-    figure = plots.samples.runs(shown, f"test data and draws, {runs[0].config.data}")
-    figure.savefig(folder / "comparison.png")
+    figure = plots.samples.runs(shown, f"test data and draws, {runs[0].data_name}")
+    write_picture(folder / "comparison.png", figure)
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return {run.name: run.columns for run in found}
 

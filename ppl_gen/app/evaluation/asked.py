@@ -7,6 +7,7 @@ __all__ = ["Asked", "flags"]
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ppl_gen.inference.expect import expect_counts
 
@@ -75,6 +76,10 @@ class Asked:
     subset: int = 100
     seed: int = 0
     given: frozenset[str] = frozenset()
+
+    def chosen(self, *options: str) -> dict[str, Any]:
+        """What was asked for with some options, by name."""
+        return {option: getattr(self, option) for option in options}
 
     def wants(self, option: str) -> bool:
         """Whether an option is set: a flag that is True, or a value that is not None."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from ppl_gen import plots
 from ppl_gen.app.evaluation.findings import Judged, numbers, value_and_error
+from ppl_gen.app.evaluation.measures import measure_of
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.ingredients.data import grey
 from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
@@ -24,6 +25,7 @@ from ppl_gen.likelihoods import Gaussian
 from ppl_gen.program import Observed
 
 _ELBO_PARTICLES = 100
+_ANNEALING = ("chains", "temperatures", "subset")  # options of AIS and of all that takes it
 _COLLAPSE_DATA = 1000  # data whose posteriors are compared; time grows with their square
 
 
@@ -44,19 +46,22 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
     heavy = None
     if evidence.k_hat is not None:
         heavy = float((evidence.k_hat > limit).double().mean())
-    judged.record(
-        unit="nats per datum",
-        **numbers("log_evidence", "standard_error", mean),
-        sampling_error=spread,
-        **numbers("elbo", "elbo_standard_error", bound),
-        elbo_particles=draws,
-        particles=asked.particles,
-        conditional=bool(subject.given),
-        binarize=config.binarize,
-        ess_smallest=ess,
-        k_hat_limit=limit,
-        k_hat_above_limit=heavy,
-    )
+    common = {
+        "unit": "nats per datum",
+        "measure": measure_of(subject.fitted),
+        "conditional": bool(subject.given),
+        "binarize": config.binarize,
+        "data": len(subject.x),
+    }
+    found = {
+        **numbers(mean),
+        "sampling_error": spread,
+        "ess_smallest": ess,
+        "k_hat_limit": limit,
+        "k_hat_above_limit": heavy,
+    }
+    judged.record("log_evidence", found | common, options=["particles"])
+    judged.record("elbo", {**numbers(bound), "particles": draws} | common)
     judged.row(f"test log evidence{subject.condition}", mean)
     judged.row(f"test ELBO{subject.condition}", bound)
     judged.say(
@@ -84,23 +89,21 @@ def score_by_ais(subject: Subject, judged: Judged) -> None:
     judged.row(f"AIS, {first}", annealed)
     judged.row(f"importance weights, {first}", weighted)
     ess = None if annealed.ess is None else float(annealed.ess.mean())
-    judged.record(
-        ais={
-            **numbers("log_evidence", "standard_error", annealed.mean()),
-            **numbers("importance_weighted", "importance_weighted_standard_error", weighted.mean()),
-            "data": len(subject.x_first),
-            "chains": asked.chains,
-            "temperatures": asked.temperatures,
-            "ess_mean": ess,
-        }
-    )
     points = {
         "ELBO": value_and_error(bound),
         f"importance weights, {asked.particles}": value_and_error(weighted),
         "AIS": value_and_error(annealed),
     }
     figure = plots.evidence.bounds(points, title=f"log p(x) of the {first} test data")
-    judged.picture("evidence.png", figure)
+    found = {
+        **numbers(annealed.mean()),
+        "importance_weighted": numbers(weighted.mean()),
+        "data": len(subject.x_first),
+        "ess_mean": ess,
+    }
+    judged.record(
+        "ais", found, options=[*_ANNEALING, "particles"], pictures={"evidence.png": figure}
+    )
 
 
 def bound_by_bdmc(subject: Subject, judged: Judged) -> None:
@@ -112,23 +115,19 @@ def bound_by_bdmc(subject: Subject, judged: Judged) -> None:
     judged.row(f"BDMC below, {drawn}", sandwich.lower)
     judged.row(f"BDMC above, {drawn}", sandwich.upper)
     judged.row(f"BDMC gap, {drawn}", gap)
-    judged.record(
-        bdmc={
-            **numbers("lower", "lower_standard_error", sandwich.lower.mean()),
-            **numbers("upper", "upper_standard_error", sandwich.upper.mean()),
-            **numbers("gap", "gap_standard_error", gap),
-            "data": count,
-            "chains": subject.asked.chains,
-            "temperatures": subject.asked.temperatures,
-        }
-    )
     judged.say(
         f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test "
         "data, which are like them as far as the model is good, by about as much"
     )
     title = f"BDMC of {drawn} data"
     figure = plots.evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=title)
-    judged.picture("sandwich.png", figure)
+    found = {
+        "lower": numbers(sandwich.lower.mean()),
+        "upper": numbers(sandwich.upper.mean()),
+        "gap": numbers(gap),
+        "data": count,
+    }
+    judged.record("bdmc", found, options=_ANNEALING, pictures={"sandwich.png": figure})
 
 
 def split_gap(subject: Subject, judged: Judged) -> None:
@@ -149,12 +148,16 @@ def split_gap(subject: Subject, judged: Judged) -> None:
         is_part_of_another = "of it" in name
         heading = name if is_part_of_another else f"{name} gap"
         judged.row(heading, part)
-        result[name] = numbers("value", "standard_error", part.mean())
+        result[name] = numbers(part.mean())
         bars[name] = value_and_error(part)
-    judged.record(gaps={**result, "data": len(subject.x_first), "verdict": verdict})
     judged.say(verdict)
     figure = plots.evidence.gap_bars(bars, title="between the ELBO and the evidence")
-    judged.picture("gaps.png", figure)
+    judged.record(
+        "gaps",
+        {**result, "data": len(subject.x_first), "verdict": verdict},
+        options=_ANNEALING,
+        pictures={"gaps.png": figure},
+    )
 
 
 def look_for_collapse(subject: Subject, judged: Judged) -> None:
@@ -165,26 +168,22 @@ def look_for_collapse(subject: Subject, judged: Judged) -> None:
     information = found.mutual_information
     judged.row("KL of guide from prior", found.rate)
     judged.row("mutual information of x and z", information)
-    judged.record(
-        collapse={
-            "latents": len(found.names),
-            "dead": found.dead,
-            "collapsed": found.collapsed,
-            **numbers("rate", "rate_standard_error", found.rate.mean()),
-            **numbers(
-                "mutual_information", "mutual_information_standard_error", information.mean()
-            ),
-            "kl": found.kl.tolist(),
-            "activity": found.activity.tolist(),
-            "data": len(x),
-            "verdict": verdict,
-        }
-    )
     for sentence in verdict:
         judged.say(sentence)
     prior = (found.prior_mean, found.prior_sd)
     figure = plots.evidence.collapse_panel(found.means, found.sds, found.kl, found.active, prior)
-    judged.picture("collapse.png", figure)
+    entry = {
+        "latents": len(found.names),
+        "dead": found.dead,
+        "collapsed": found.collapsed,
+        "rate": numbers(found.rate.mean()),
+        "mutual_information": numbers(information.mean()),
+        "kl": found.kl.tolist(),
+        "activity": found.activity.tolist(),
+        "data": len(x),
+        "verdict": verdict,
+    }
+    judged.record("collapse", entry, pictures={"collapse.png": figure})
 
 
 def score_under_noise(subject: Subject, judged: Judged) -> None:
@@ -201,19 +200,13 @@ def score_under_noise(subject: Subject, judged: Judged) -> None:
     options = {**subject.annealing, "guide": None}
     evidence = ais(program, test.x, *given, **options)
     judged.row(f"AIS under noise of {epsilon:g}, first {len(test)} grey", evidence)
-    result = {
-        "epsilon": epsilon,
-        "data": len(test),
-        "chains": asked.chains,
-        "temperatures": asked.temperatures,
-        **numbers("log_evidence", "standard_error", evidence.mean()),
-    }
+    result: dict[str, Any] = {**numbers(evidence.mean()), "data": len(test)}
     if asked.bdmc:
         sandwich = bdmc(program, len(test), *given, **options)
         judged.row(f"BDMC gap under noise, {len(test)} drawn", sandwich.mean_gap)
-        result |= numbers("bdmc_gap", "bdmc_gap_standard_error", sandwich.mean_gap)
+        result["bdmc_gap"] = numbers(sandwich.mean_gap)
         judged.say(f"under the noise: {sandwich}")
-    judged.record(noise=result)
+    judged.record("noise", result, options=["epsilon", *_ANNEALING])
     if fitted.config.binarize:
         judged.say(
             "nats under noise are densities of grey data: not to be held beside those of binary "

@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.evaluation.findings import Judged
+from ppl_gen.app.evaluation.findings import Judged, numbers
 from ppl_gen.app.evaluation.statistics import rows, table
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.contexts import evaluating, forked
@@ -36,8 +36,12 @@ def compare_moments(subject: Subject, judged: Judged) -> None:
     entry = moments_entry(found)
     judged.table(_moments_table(found))
     judged.say(f"{entry['verdict']} {_said_of_samples(subject)}")
-    judged.record(moments={"features": samples.chosen.words, "data": len(samples.data), **entry})
-    judged.picture("moments.png", plots.samples.moments(found, title=subject.fitted.name))
+    judged.record(
+        "moments",
+        {**entry, "compared_in": samples.chosen.words, "data": len(samples.data)},
+        options=["features"],
+        pictures={"moments.png": plots.samples.moments(found, title=subject.fitted.name)},
+    )
 
 
 def compare_samples(subject: Subject, judged: Judged) -> None:
@@ -48,16 +52,15 @@ def compare_samples(subject: Subject, judged: Judged) -> None:
     judged.table(table(found, f"{len(drawn)} draws and {len(data)} test data"))
     if not asked.moments:  # which has said it
         judged.say(_said_of_samples(subject))
-    judged.record(
-        two_sample={
-            "features": chosen.words,
-            "data": len(data),
-            "permutations": asked.permutations,
-            **{row.name: row.asdict() for row in found},
-        }
-    )
+    entry: dict[str, Any] = {row.name: row.asdict() for row in found}
+    entry |= {"compared_in": chosen.words, "data": len(data)}
     tests = {row.name: row.test for row in found if row.test is not None}
-    judged.picture("two_sample.png", plots.samples.nulls(tests, title=subject.fitted.name))
+    judged.record(
+        "two_sample",
+        entry,
+        options=["features", "permutations"],
+        pictures={"two_sample.png": plots.samples.nulls(tests, title=subject.fitted.name)},
+    )
 
 
 def measure_information(subject: Subject, judged: Judged) -> None:
@@ -67,11 +70,8 @@ def measure_information(subject: Subject, judged: Judged) -> None:
     result = {}
     for name, estimate in told.items():
         judged.row(f"information of code {name}, at least", estimate)
-        result[name] = {
-            "value": float(estimate.value),
-            "standard_error": float(estimate.standard_error),
-        }
-    judged.record(information=result)
+        result[name] = numbers(estimate)
+    judged.record("information", result)
     features = subject.samples.chosen.features
     if isinstance(features, Classifier):
         _read_codes(subject, judged, features)
@@ -138,9 +138,13 @@ def _read_codes(subject: Subject, judged: Judged, classifier: Classifier) -> Non
     values = fitted.recipe.codes(fitted.config) or 0
     codes = sites[fitted.recipe.code_site]["value"].argmax(-1)
     counts = confusion_counts(codes, read, max(values, fitted.data.classes))
-    judged.record(codes_read_as=counts.tolist())
     title = "code of the draw (row) and the class it is read as"
-    judged.picture("confusion.png", plots.games.confusion(counts, title=title))
+    judged.record(
+        "codes_read_as",
+        {"counts": counts.tolist()},
+        options=["features"],
+        pictures={"confusion.png": plots.games.confusion(counts, title=title)},
+    )
 
 
 def _said_of_samples(subject: Subject) -> str:

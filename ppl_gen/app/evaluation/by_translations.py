@@ -5,15 +5,16 @@ from __future__ import annotations
 __all__ = ["judge_translations"]
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.app.evaluation.by_samples import confusion_counts, moments_entry
-from ppl_gen.app.evaluation.features import MOST, Chosen, choose
+from ppl_gen.app.evaluation.features import MOST, choose
 from ppl_gen.app.evaluation.findings import Judged, value_and_error
 from ppl_gen.app.evaluation.statistics import rows, table
 from ppl_gen.app.evaluation.subject import Subject
@@ -75,7 +76,7 @@ def _judge_cycle(errors: CycleErrors, judged: Judged) -> None:
     judged.say(
         f"the cycle loses {errors.ratio:.2f} of what the mean image would, in the worse direction"
     )
-    judged.record(cycle={**means, "ratio": errors.ratio})
+    judged.record("cycle", {**means, "ratio": errors.ratio})
 
 
 def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) -> None:
@@ -86,9 +87,14 @@ def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) ->
     with evaluating(direction.translator):
         parts = [direction.translator(part) for part in direction.source.x.split(_AT_ONCE)]
     translated = torch.cat(parts)
-    result: dict[str, Any] = {"features": chosen.words}
+    result: dict[str, Any] = {"compared_in": chosen.words}
+    pictures: dict[str, Figure] = {}
     if asked.moments:
-        result["moments"] = _moments(direction, translated, chosen, judged)
+        compared = moments(translated, direction.there.x, chosen.features)
+        title = f"{direction.words}: {direction.target.name}"
+        pictures[f"moments_{direction.name}.png"] = plots.samples.moments(compared, title=title)
+        result["moments"] = moments_entry(compared)
+        judged.say(f"{direction.words}: {result['moments']['verdict']}")
     if asked.two_sample:
         x = direction.there.x
         found = rows(translated, x, chosen, asked.permutations, asked.seed, subject.progress)
@@ -96,36 +102,39 @@ def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) ->
         judged.table(table(found, title))
         result |= {row.name: row.asdict() for row in found}
     if isinstance(chosen.features, Classifier):
-        result |= _read_labels(direction, translated, chosen.features, judged)
-    judged.record(**{direction.name: result})
+        read = _read_labels(direction, translated, chosen.features, judged)
+        if read is not None:
+            result |= read.numbers
+            pictures[f"confusion_{direction.name}.png"] = read.confusion
+    judged.record(direction.name, result, options=["features", "permutations"], pictures=pictures)
 
 
-def _moments(
-    direction: _Direction, translated: Tensor, chosen: Chosen, judged: Judged
-) -> dict[str, Any]:
-    """Which moment of the translations is off."""
-    compared = moments(translated, direction.there.x, chosen.features)
-    entry = moments_entry(compared)
-    judged.say(f"{direction.words}: {entry['verdict']}")
-    figure = plots.samples.moments(compared, title=f"{direction.words}: {direction.target.name}")
-    judged.picture(f"moments_{direction.name}.png", figure)
-    return entry
+class _Read(NamedTuple):
+    """How a classifier reads the labels of images, before and after translation.
+
+    Attributes:
+        numbers: For evaluation.json.
+        confusion: A picture of the counts after translation.
+    """
+
+    numbers: dict[str, Any]
+    confusion: Figure
 
 
 def _read_labels(
     direction: _Direction, translated: Tensor, classifier: Classifier, judged: Judged
-) -> dict[str, Any]:
+) -> _Read | None:
     """How often the target domain's classifier reads the label, before and after translation.
 
-    Nothing where there are no labels, or labels that the target domain does not have.
+    None where there are no labels, or labels that the target domain does not have.
     """
     if direction.source.y is None:
-        return {}
+        return None
     known = direction.source.y >= 0
     labels = direction.source.y[known]
     classes = direction.target.classes or 0
     if not len(labels) or int(labels.max()) >= classes:
-        return {}
+        return None
     as_they_are = direction.source.x[known]
     translated = translated[known]
     with evaluating(classifier):
@@ -138,9 +147,7 @@ def _read_labels(
         f"images rightly as they are, and {after} of them translated"
     )
     title = f"{direction.words}, translated: {float(after.value):.2f} right"
-    figure = plots.games.confusion(counts_after, title=title)
-    judged.picture(f"confusion_{direction.name}.png", figure)
-    return {
+    found = {
         "read_untranslated": float(before.value),
         "read_translated": float(after.value),
         "confusion": {
@@ -148,3 +155,4 @@ def _read_labels(
             "translated": counts_after.tolist(),
         },
     }
+    return _Read(found, plots.games.confusion(counts_after, title=title))

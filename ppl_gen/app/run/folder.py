@@ -5,25 +5,27 @@ Metrics have one line for each epoch.
 
 from __future__ import annotations
 
-__all__ = ["Run", "expect_new_run", "expect_vacant", "write_atomically", "write_json"]
+__all__ = ["Run", "expect_new_run", "expect_vacant"]
 
 import io
 import json
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.recipes import configuration
+from ppl_gen.app.run import evaluation
+from ppl_gen.app.run.evaluation import Evaluation
 from ppl_gen.inference import Record
+from ppl_gen.writing import plain, write_atomically, write_json
 
 FORMAT = "ppl-gen checkpoint 2"
 KEYS = {"format", "epoch", "data", "program", "companions", "optimizers", "rng", "rng_cuda"}
@@ -34,7 +36,7 @@ AVERAGE = "average.module."
 PRODUCTS = (
     "metrics.jsonl",
     "checkpoint.pt",
-    "evaluation.json",
+    evaluation.FILE,
     "samples.png",
     "reconstructions.png",
     "translations.png",
@@ -80,7 +82,10 @@ class Run:
         expect_new_run(folder, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         for product in PRODUCTS:
-            (folder / product).unlink(missing_ok=True)
+            path = folder / product
+            path.unlink(missing_ok=True)
+            for of_older_weights in folder.glob(f"{path.stem}-epoch-[0-9]*.png"):
+                of_older_weights.unlink()
         run = cls(folder, config)
         run.save_config()  # over the old one: at no moment is the folder not that of a run
         return run
@@ -136,6 +141,8 @@ class Run:
     def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
         """Writes all that the run needs to go on as checkpoint.pt, whole or not at all.
 
+        What evaluation.json says of former weights is marked as such.
+
         Args:
             epoch: The number of epochs that are done.
             fitting: What has moved.
@@ -159,6 +166,9 @@ class Run:
         held = io.BytesIO()
         torch.save(state, held)
         write_atomically(self.folder / "checkpoint.pt", lambda file: file.write(held.getbuffer()))
+        found = Evaluation.read(self.folder)
+        if found.mark(epoch):
+            found.write()
 
     def load(self, device: torch.device) -> dict[str, Any]:
         """The checkpoint as it was written.
@@ -257,13 +267,15 @@ class Run:
             ) from error
 
     def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of later epochs, and the evaluation of weights that will change.
+        """Forgets the metrics of later epochs.
 
         Args:
             epoch: That of the checkpoint.
+
+        Raises:
+            ValueError: If evaluation.json, which the next checkpoint marks, is damaged.
         """
-        if epoch < self.config.passes:
-            (self.folder / "evaluation.json").unlink(missing_ok=True)
+        Evaluation.read(self.folder)
         lines = "".join(map(_line, self.records(epoch)))
         write_atomically(self.folder / "metrics.jsonl", lambda file: file.write(lines.encode()))
 
@@ -316,19 +328,8 @@ def expect_vacant(
         raise ValueError(f"{folder} {what}; say --overwrite, or another place with {option}")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes strict JSON, whole or not at all.
-
-    Args:
-        path: Of the file.
-        value: What is written; numbers that are not finite become null.
-    """
-    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def _line(record: Record) -> str:
-    return json.dumps(_plain(asdict(record)), allow_nan=False) + "\n"
+    return json.dumps(plain(asdict(record)), allow_nan=False) + "\n"
 
 
 def _read_record(line: str) -> Record:
@@ -339,31 +340,3 @@ def _read_record(line: str) -> Record:
         if value is None:
             metrics[name] = math.nan
     return replace(record, metrics=metrics)
-
-
-def _plain(value: Any) -> Any:
-    """With None for numbers that are not finite, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Writes a file so that a reader sees the old one or the new one, whole.
-
-    What is written goes into a file beside it, and to disk, before that is renamed.
-
-    Args:
-        path: Of the file.
-        write: Writes into the open file that it is given.
-    """
-    beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = ["Fitted"]
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_gen.app.config import Config
@@ -19,6 +21,8 @@ from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.data import Split
+from ppl_gen.plots.style import stamp
+from ppl_gen.writing import write_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +85,22 @@ class Fitted:
     @property
     def name(self) -> str:
         """Model and data, for a heading."""
-        name = f"{self.config.model} on {self.config.data}"
+        return f"{self.config.model} on {self.data_name}"
+
+    @property
+    def data_name(self) -> str:
+        """The data without the folder that they lie in: "digits", "photos", "digits and usps"."""
         if self.translates:
-            name += f" and {self.config.data_b}"
-        return name
+            return f"{self.data.a.name} and {self.data.b.name}"
+        return str(self.data.name)
+
+    @property
+    def weights(self) -> str:
+        """A checksum of the weights, which tells those of two fits apart."""
+        checksum = 0
+        for tensor in self.program.state_dict().values():
+            checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), checksum)
+        return f"{checksum:08x}"
 
     @property
     def explicit(self) -> bool:
@@ -108,6 +124,21 @@ class Fitted:
         if self.condition is None:
             return []
         return self.condition.context(split)
+
+    def write_picture(self, name: str, figure: Figure) -> Path:
+        """Writes a picture into the folder of the run, with the epoch in its corner.
+
+        Args:
+            name: Of the file, a PNG.
+            figure: What is drawn.
+
+        Returns:
+            The path of the file.
+        """
+        stamp(figure, f"epoch {self.epoch}")
+        path = self.run.folder / name
+        write_picture(path, figure)
+        return path
 
     def expect_guide(self, what: str) -> None:
         """Raises ValueError if the program has no guide.

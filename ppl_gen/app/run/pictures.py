@@ -83,9 +83,7 @@ def samples(
     if conditions.context:
         count = len(conditions.context[0])  # fewer than asked for, if there are fewer test data
     drawn = draw(fitted, count, conditions.context, conditions.fixed)
-    path = fitted.run.folder / "samples.png"
-    _figure_of_samples(fitted, drawn, conditions).savefig(path)
-    return path
+    return fitted.write_picture("samples.png", _figure_of_samples(fitted, drawn, conditions))
 
 
 def draw(
@@ -125,11 +123,9 @@ def reconstructions(fitted: Fitted, count: int = 36) -> Path:
         ValueError: If the program has no guide.
     """
     fitted.expect_guide("reconstructions")
-    path = fitted.run.folder / "reconstructions.png"
     test = fitted.data.test.fixed(0, count)
     drawn = reconstruct(fitted.program, test.x, *fitted.context(test))
-    plots.reconstructions(test.x, drawn).savefig(path)
-    return path
+    return fitted.write_picture("reconstructions.png", plots.reconstructions(test.x, drawn))
 
 
 def translations(fitted: Fitted, count: int = 24) -> Path:
@@ -154,15 +150,13 @@ def translations(fitted: Fitted, count: int = 24) -> Path:
     images = _stacked(of_a, of_b, half)
     translated = _stacked(a_in_b, b_in_a, half)
     returned = _stacked(a_again, b_again, half)
-    title = f"{fitted.config.data} above, {fitted.config.data_b} below"
-    path = fitted.run.folder / "translations.png"
-    plots.games.translations(images, translated, returned, half, title).savefig(path)
-    return path
+    title = f"{fitted.data.a.name} above, {fitted.data.b.name} below"
+    figure = plots.games.translations(images, translated, returned, half, title)
+    return fitted.write_picture("translations.png", figure)
 
 
 def training(fitted: Fitted) -> Path:
     """Draws the bound that was ascended, or the losses of both players, into training.png."""
-    path = fitted.run.folder / "training.png"
     records = fitted.run.records()
     metrics = records[-1].metrics
     bound = ascended(metrics)
@@ -171,8 +165,7 @@ def training(fitted: Fitted) -> Path:
     else:
         losses = [name for name in PLAYED if name in metrics and name != "spread"]
         figure = plots.games.losses(records, losses, fitted.config.model)
-    figure.savefig(path)
-    return path
+    return fitted.write_picture("training.png", figure)
 
 
 def _has_images(fitted: Fitted) -> bool:
