@@ -143,12 +143,13 @@ def telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
 
     Args:
         x: Data of shape (N, *shape).
-        context: Labels are those of shape (N,) that are whole numbers.
+        context: Labels are those of shape (N,) that are whole numbers, or true and false.
     """
     indices = list(range(min(len(x), 2)))
     for c in context:
         if c.dim() == 1 and not c.is_floating_point():
-            indices += [int(c.argmin()), int(c.argmax())]
+            label = c.long()  # of booleans there is no smallest
+            indices += [int(label.argmin()), int(label.argmax())]
     return torch.tensor(indices, device=x.device)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
-from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.checks import needs_all_data
+from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_at_least, expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
@@ -89,7 +90,7 @@ def collapse(
     _check_enough_data(x)
     expect_weight(threshold=threshold)
     _check_amortised(guide)
-    nesting, width, _ = check(program, guide, x, *context)
+    nesting, width, _ = check_by_datum(program, guide, x, *context)
     if chunk is None:
         chunk = memory.pairs(width, x.device)
     data = (x, *context)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, seeded
-from ppl_gen.inference.checks import check
+from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.diagnosis.refitting import (
     Family,
     check_refittable,
@@ -83,7 +83,7 @@ def gaps(
     """
     guide = guide_of(program, guide)
     expect_counts(particles=particles, steps=steps)
-    check(program, guide, x, *context)
+    check_by_datum(program, guide, x, *context)
     if evidence is not None and evidence.value.shape != x.shape[:1]:
         raise ValueError(
             f"expected the evidence of {len(x)} data, got values of shape "

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import device_of, evaluating, guide_of, seeded
-from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.checks import needs_all_data
+from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
@@ -102,7 +103,7 @@ def sbc(
         checked = guide
         if checked is None:  # of a sampler, which has no sites of its own: the prior
             checked = poutine.block(program.model, hide=["x"])
-        nesting, width, _ = check(program, checked, pairs.x, *context)
+        nesting, width, _ = check_by_datum(program, checked, pairs.x, *context)
         size = chunk
         if size is None:
             size = memory.rows(memory.pairs(width, device), draws + 1)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.guides import from_prior
-from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.checks import needs_all_data
+from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.replay import Engine, Replay, expect_engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.path import Anneal, Path
@@ -193,8 +194,8 @@ def _check_base(program: Program, guide: Guide | None, data: Sequence[Tensor]) -
     """Checks program, base and data together; returns the number of axes that the plates take."""
     with store_kept():
         if guide is None:
-            return check(program, from_prior(program), *data).nesting
-        nesting, _, auxiliary = check(program, guide, *data)
+            return check_by_datum(program, from_prior(program), *data).nesting
+        nesting, _, auxiliary = check_by_datum(program, guide, *data)
     if auxiliary:
         raise ValueError(
             "expected a guide with a density at given latents, got the auxiliary sites "

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
-from ppl_gen.inference.checks import check, needs_all_data
+from ppl_gen.inference.checks import needs_all_data
+from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Engine, Replay
 from ppl_gen.inference.estimate import Estimate
@@ -168,7 +169,7 @@ def _estimate(
     """Feeds log weights, some data and particles at a time, to what sums them up."""
     expect_counts(particles=options.particles, chunk=options.chunk)
     guide = guide_of(program, guide)
-    nesting, width, _ = check(program, guide, *data)
+    nesting, width, _ = check_by_datum(program, guide, *data)
     x = data[0]
     n = x.shape[0]
     particles = options.particles

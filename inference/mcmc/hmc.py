@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
+from ppl_gen.inference.cuts import expect_same_when_cut
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.latents.potential import Potential
@@ -89,7 +90,8 @@ def hmc(
     Raises:
         ValueError: Before work starts, if a number is out of range, an argument is not finite, the
             program has no continuous latents, discrete ones that cannot be summed out or sites that
-            come and go, or, with `local`, if a latent lies outside the plate "data".
+            come and go, or, with `local`, if a latent lies outside the plate "data" or the density
+            of a datum depends on how data are cut.
         KeyboardInterrupt: If it comes before the first draw.
 
     Reference:
@@ -118,6 +120,7 @@ def hmc(
         if local:
             at_once = data_at_once(args[0], chains, chunk)
             if at_once < args[0].shape[0]:
+                expect_same_when_cut(model, None, args)
                 return in_chunks(sample_some, args, at_once, tell)
         return _sample(potential, options, tell)
 

@@ -1,0 +1,176 @@
+"""Whether a program scores a datum alike, however the data are cut into pieces."""
+
+from __future__ import annotations
+
+__all__ = ["check_by_datum", "expect_same_when_cut"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ppl_gen.contexts import evaluating, forked
+from ppl_gen.inference.checks import Checked, check, needs_all_data
+from ppl_gen.program import log_density
+from ppl_gen.protocols import Guide, Program
+from ppl_gen.sites import data_axis, latent_sites
+
+# The first data, as many as this at most, are scored at once and in two halves.
+_ROWS = 64
+# Two scores of a datum are the same up to this share of their size: batches of another length are
+# multiplied in another order.
+_ROUNDING = 1e-3
+
+_REMEDY = (
+    "it closes over a tensor with a row for each datum, or computes something of the whole batch; "
+    "pass that tensor as context, which is cut as the data are: model(x, tensor)"
+)
+
+
+def check_by_datum(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checked:
+    """Checks program, guide and data together, and that data can be scored some at a time.
+
+    For evaluators that cut data into pieces. A guide that can only see all data at once is never
+    cut.
+
+    Args:
+        program: Any program with a density.
+        guide: q(z | x, c).
+        x: Data of shape (N, *shape).
+        *context: What the program is conditioned on, c, each of length N.
+
+    Raises:
+        ValueError: If `ppl_gen.inference.checks.check` finds a fault, or if log p(x, z) or
+            log q(z | x) of the first data changes with how many are scored at once.
+    """
+    data = (x, *context)
+    cut = not needs_all_data(guide)
+    try:
+        found = check(program, guide, *data)
+    except (ValueError, RuntimeError) as error:
+        if cut and _runs_only_whole(program.model, guide, data):
+            raise ValueError(_message("cannot be run on some of them")) from error
+        raise
+    if cut:
+        expect_same_when_cut(program.model, guide, data)
+    return found
+
+
+def expect_same_when_cut(
+    model: Callable[..., Any], guide: Callable[..., Any] | None, data: Sequence[Any]
+) -> None:
+    """Raises ValueError if log p(x, z) or log q(z | x) depends on how many data are scored at once.
+
+    Neither the random state nor any buffer is changed.
+
+    Args:
+        model: The model.
+        guide: The guide, if there is one.
+        data: What they are called with; the tensors among it have a row for each datum.
+    """
+    parts = [part for part in (model, guide) if part is not None]
+    whole = _rows(data, slice(_ROWS))
+    n = len(whole[0])
+    if n < 2:
+        return
+    halves = [_rows(whole, slice(n // 2)), _rows(whole, slice(n // 2, n))]
+    with forked(whole[0].device, 0), evaluating(*parts):
+        for part in parts:
+            _expect_same_scores(part, whole, halves)
+
+
+def _expect_same_scores(
+    part: Callable[..., Any], whole: Sequence[Any], halves: Sequence[Sequence[Any]]
+) -> None:
+    """Raises ValueError unless a model or guide gives each datum one score in both cuts."""
+    n = len(whole[0])
+    try:
+        latents, axes = _drawn(part, whole)
+        together = _scored(part, latents, whole)
+    except (ValueError, RuntimeError) as error:
+        if _runs(part, _rows(whole, slice(1))):
+            raise ValueError(_message(f"can be run on one of them, not on {n}")) from error
+        return  # whoever runs it says what is wrong
+    apart = []
+    start = 0
+    for half in halves:
+        stop = start + len(half[0])
+        some = {z: v.narrow(axes[z], start, stop - start) for z, v in latents.items()}
+        try:
+            apart.append(_scored(part, some, half))
+        except (ValueError, RuntimeError) as error:
+            message = _message(f"can be run on {n} of them, not on {stop - start}")
+            raise ValueError(message) from error
+        start = stop
+    differs = ~_close(together, torch.cat(apart))
+    again = _scored(part, latents, whole)
+    if not bool(differs.any()) or not bool(_close(together, again).all()):
+        return  # the latter of a density that is random, which has no score at all
+    i = int(differs.nonzero()[0, 0])
+    numbers = (
+        f"gives datum {i} the log density {float(together[i]):.4g} among {n} data and "
+        f"{float(torch.cat(apart)[i]):.4g} among half of them"
+    )
+    raise ValueError(_message(numbers))
+
+
+def _close(scores: Tensor, others: Tensor) -> Tensor:
+    """Whether scores (n,) are the same but for rounding, which is a share of their usual size."""
+    finite = scores.isfinite()
+    size = torch.where(finite, scores, 0.0).abs().sum() / finite.sum().clamp(min=1)
+    tolerance = _ROUNDING * (1 + float(size))
+    return torch.isclose(scores, others, rtol=0.0, atol=tolerance, equal_nan=True)
+
+
+def _runs_only_whole(
+    model: Callable[..., Any], guide: Callable[..., Any], data: Sequence[Tensor]
+) -> bool:
+    """Whether model and guide run on all data, and one of them does not on a single one."""
+    parts = (model, guide)
+    with forked(data[0].device, 0), evaluating(*parts):
+        whole = all(_runs(part, data) for part in parts)
+        return whole and not all(_runs(part, _rows(data, slice(1))) for part in parts)
+
+
+def _runs(part: Callable[..., Any], data: Sequence[Any]) -> bool:
+    """Whether a model or guide can be run on some data."""
+    try:
+        latents, _ = _drawn(part, data)
+        _scored(part, latents, data)
+    except (ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _drawn(
+    part: Callable[..., Any], data: Sequence[Any]
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """One draw of each latent site of a model or guide, and the axis of the data in it."""
+    sites = latent_sites(poutine.trace(part).get_trace(*data))
+    latents = {name: site["value"] for name, site in sites.items()}
+    return latents, {name: data_axis(site) for name, site in sites.items()}
+
+
+def _scored(part: Callable[..., Any], latents: dict[str, Tensor], data: Sequence[Any]) -> Tensor:
+    """The log density of a model or guide at these latents, datum by datum, (n,)."""
+    x, *context = data
+    return log_density(part, latents, x, *context).joint.flatten()
+
+
+def _rows(data: Sequence[Any], rows: slice) -> list[Any]:
+    """The same rows of each tensor."""
+    taken = []
+    for values in data:
+        if torch.is_tensor(values):
+            values = values[rows]
+        taken.append(values)
+    return taken
+
+
+def _message(what: str) -> str:
+    return (
+        "expected a program that scores each datum by itself, got one that depends on how data "
+        f"are cut: it {what}; {_REMEDY}"
+    )
