@@ -16,13 +16,15 @@ from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.prediction.loo import Elpd
+from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
     """A guide beside MCMC beside the exact posterior.
 
     Where something could not be computed, `unavailable` says why. Blocks B are the data where the
@@ -114,26 +116,32 @@ class Comparison:
         The columns are mean and sd of guide, MCMC (with the error of its mean) and exact posterior,
         the ratio of sds with its error, R̂ and ESS.
         """
-        import pandas
-
         sites = shared_sites(self.guide_samples, self.draws.samples)
         r_hat = [self.draws.r_hat[site].flatten() for site in sites]
         ess = [self.draws.ess[site].flatten() for site in sites]
-        columns = {
-            "guide mean": self.marginals.guide_mean,
-            "guide sd": self.marginals.guide_sd,
-            "mcmc mean": self.marginals.mcmc_mean,
-            "mcmc sd": self.marginals.mcmc_sd,
-            "mcse": self.marginals.mcse,
-            "exact mean": self.marginals.exact_mean,
-            "exact sd": self.marginals.exact_sd,
-            "sd ratio": self.marginals.sd_ratio,
-            "sd ratio error": self.marginals.sd_ratio_error,
-            "r_hat": torch.cat(r_hat),
-            "ess": torch.cat(ess),
-        }
-        arrays = {name: column.cpu().numpy() for name, column in columns.items()}
-        return pandas.DataFrame(arrays, index=self.marginals.names)
+        return self.marginals.table().assign(
+            r_hat=torch.cat(r_hat).cpu().numpy(), ess=torch.cat(ess).cpu().numpy()
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each coordinate: the columns of `table`, then shift, coverage and errors."""
+        table = self.table()
+        rest = self.marginals.to_pandas()
+        return table.join(rest[rest.columns.difference(table.columns, sort=False)])
+
+    def plot(self, title: str = "") -> Figure:
+        """Intervals of guide, MCMC and exact posterior, see `ppl_gen.plots.posterior.forest`.
+
+        Its other pictures take `arrays()`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.posterior import forest
+
+        names, guide, chains = self.arrays()
+        exact = (self.marginals.exact_mean, self.marginals.exact_sd)
+        return forest(guide, chains, names, exact, title=title)
 
     def arrays(self) -> tuple[list[str], Tensor, Tensor]:
         """The arguments of the pictures in `ppl_gen.plots.posterior`.
@@ -148,6 +156,12 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"{len(self.marginals.names)} coordinates: {', '.join(self.tags)}"]
         lines += [f"- {sentence}" for sentence in self.verdict]
+        return "\n".join(filter(None, [*lines, self.headline]))
+
+    @property
+    def headline(self) -> str:
+        """Evidence, its bounds and divergences in nats, and what the posteriors predict."""
+        lines = []
         estimates = self.evidence | self.divergence
         if estimates:
             blocks = self.distance.numel()

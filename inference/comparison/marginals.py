@@ -6,18 +6,35 @@ __all__ = ["LEVELS", "Marginals", "standardised_distance"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ppl_gen.inference.findings import Verdict
 from ppl_gen.inference.mcmc.diagnostics import effective_size
+from ppl_gen.inference.result import Result
+
+if TYPE_CHECKING:
+    import pandas
 
 LEVELS = (0.5, 0.8, 0.95)
+_MOMENTS = [
+    "guide mean",
+    "guide sd",
+    "mcmc mean",
+    "mcmc sd",
+    "mcse",
+    "exact mean",
+    "exact sd",
+    "sd ratio",
+    "sd ratio error",
+]
 _MOST_SQUARE = 256  # coordinates of which a whole frame of directions is drawn
 
 
-@dataclass(frozen=True, eq=False)
-class Marginals:
+@dataclass(frozen=True, eq=False, repr=False)
+class Marginals(Result):
     """Moments and intervals of K coordinates.
 
     Every tensor is float64, on the CPU, of shape (K,) unless said otherwise.
@@ -111,6 +128,36 @@ class Marginals:
             coverage_error=coverage_error,
             ess=ess,
         )
+
+    @property
+    def verdict(self) -> Verdict:
+        """Nothing is tested here: the verdict is that of the comparison."""
+        return Verdict(())
+
+    def table(self) -> pandas.DataFrame:
+        """A row for each coordinate: moments of guide, MCMC and exact posterior."""
+        return self.to_pandas()[_MOMENTS]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each coordinate, with a column for every attribute and level of coverage."""
+        import pandas
+
+        columns = {}
+        for attribute, values in vars(self).items():
+            name = attribute.replace("_", " ")
+            if attribute == "names":
+                continue
+            if values.dim() == 1:
+                columns[name] = values.cpu().numpy()
+                continue
+            for level, of_level in zip(LEVELS, values, strict=True):
+                columns[f"{name} {level:.0%}"] = of_level.cpu().numpy()
+        return pandas.DataFrame(columns, index=self.names)
+
+    @property
+    def headline(self) -> str:
+        """How many coordinates there are."""
+        return f"moments and intervals of {len(self.names)} coordinates"
 
 
 def _sd(draws: Tensor) -> Tensor:

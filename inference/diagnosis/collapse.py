@@ -18,16 +18,18 @@ from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
 from ppl_gen.inference.checks import needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, by_datum
 from ppl_gen.inference.expect import expect_at_least, expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
+from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 _TOLD = 0.1  # nats of a datum, below which latents as a whole are as good as unused
 # A mixture over all posteriors is computed from so many data at once: few, so that the guide's
@@ -128,8 +130,8 @@ def collapse(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Collapse:
+@dataclass(frozen=True, eq=False, repr=False)
+class Collapse(Result):
     """What the latents of a program hold. D counts the entries of all latent sites.
 
     Attributes:
@@ -240,11 +242,40 @@ class Collapse:
         arrays = {name: column.cpu().numpy() for name, column in columns.items()}
         return pandas.DataFrame(arrays, index=self.names)
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each datum: mean and sd of each latent, and rate, mutual information, KL."""
+        import pandas
+
+        columns = {}
+        for i, name in enumerate(self.names):
+            columns[f"{name} mean"] = self.means[:, i].cpu().numpy()
+            columns[f"{name} sd"] = self.sds[:, i].cpu().numpy()
+        terms = {"rate": self.rate, "mutual information": self.mutual_information}
+        if self.marginal_kl is not None:
+            terms["marginal KL"] = self.marginal_kl
+        return pandas.concat([pandas.DataFrame(columns), by_datum(terms)], axis=1)
+
+    def plot(self, title: str = "") -> Figure:
+        """KL, means and widths of all latents, see `ppl_gen.plots.evidence.collapse_panel`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.evidence import collapse_panel
+
+        prior = (self.prior_mean, self.prior_sd)
+        return collapse_panel(self.means, self.sds, self.kl, self.active, prior, title)
+
     def __str__(self) -> str:
+        return f"{self.verdict}\n{self.headline}"
+
+    @property
+    def headline(self) -> str:
+        """The nats of rate, mutual information and KL of the aggregate posterior."""
         numbers = f"nats per datum: rate {self.rate}, I(x; z) {self.mutual_information}"
         if self.marginal_kl is not None:
             numbers += f", KL(q(z)‖p(z)) {self.marginal_kl}"
-        return f"{self.verdict}\n{numbers}"
+        return numbers
 
 
 _REMEDY = (

@@ -7,6 +7,7 @@ __all__ = ["Gaps", "gaps"]
 import warnings
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 from torch import Tensor
@@ -21,12 +22,17 @@ from ppl_gen.inference.diagnosis.refitting import (
     same_family,
 )
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, by_datum, summarised
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.importance import elbo
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.result import Result
 from ppl_gen.protocols import Guide, Program
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
 
 def gaps(
@@ -130,8 +136,8 @@ def gaps(
     return found
 
 
-@dataclass(frozen=True)
-class Gaps:
+@dataclass(frozen=True, eq=False, repr=False)
+class Gaps(Result):
     """Evidence and bounds in nats per datum, each (N,), and the gaps between them.
 
     Attributes:
@@ -149,31 +155,31 @@ class Gaps:
     @property
     def inference(self) -> Estimate:
         """log p̂(x) − ELBO(q) = KL(q(z | x) ‖ p(z | x)): `approximation` and `amortisation`."""
-        return _difference(self.evidence, self.elbo)
+        return self.evidence - self.elbo
 
     @property
     def approximation(self) -> Estimate:
         """log p̂(x) − ELBO(q*), what the family cannot express."""
-        return _difference(self.evidence, self.refitted)
+        return self.evidence - self.refitted
 
     @property
     def amortisation(self) -> Estimate:
         """ELBO(q*) − ELBO(q), what the network loses of its family."""
-        return _difference(self.refitted, self.elbo)
+        return self.refitted - self.elbo
 
     @property
     def family(self) -> Estimate | None:
         """What a richer family gains; a part of `approximation`."""
         if self.richer is None:
             return None
-        return _difference(self.richer, self.refitted)
+        return self.richer - self.refitted
 
     @property
     def left(self) -> Estimate | None:
         """log p̂(x) less the ELBO of the richer family: the rest of `approximation`."""
         if self.richer is None:
             return None
-        return _difference(self.evidence, self.richer)
+        return self.evidence - self.richer
 
     @property
     def parts(self) -> dict[str, Estimate]:
@@ -207,12 +213,32 @@ class Gaps:
             )
         return Verdict((finding,))
 
-    def __str__(self) -> str:
-        lines = [f"{name}: {part} nats" for name, part in self.parts.items()]
-        return "\n".join([*lines, str(self.verdict)])
+    def table(self) -> pandas.DataFrame:
+        """A row for each gap: its average over data in nats, with its errors."""
+        return summarised(self.parts)
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each datum: evidence, bounds and gaps in nats, each with its error."""
+        bounds = {"evidence": self.evidence, "elbo": self.elbo, "refitted": self.refitted}
+        if self.richer is not None:
+            bounds["richer"] = self.richer
+        return by_datum(bounds | self.parts)
 
-def _difference(a: Estimate, b: Estimate) -> Estimate:
-    """a − b, with the error of independent draws."""
-    error = (a.standard_error.square() + b.standard_error.square()).sqrt()
-    return Estimate(a.value - b.value, error)
+    def plot(self, title: str = "") -> Figure:
+        """A bar for each gap, see `ppl_gen.plots.evidence.gap_bars`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.evidence import gap_bars
+
+        bars = {}
+        for name, part in self.parts.items():
+            mean = part.mean()
+            bars[name] = (float(mean.value), float(mean.standard_error))
+        return gap_bars(bars, title)
+
+    @property
+    def headline(self) -> str:
+        """A line for each gap."""
+        return "\n".join([f"{name}: {part} nats" for name, part in self.parts.items()])

@@ -27,12 +27,14 @@ from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc.draws import Draws
+from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose, simulate_sites
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import data_axis
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 LIKELIHOOD = "log p(x | z)"
 _LEVEL = 0.01  # of the tests, all coordinates together
@@ -130,8 +132,8 @@ def sbc(
     return Calibration(joined, draws, remarks)
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
+@dataclass(frozen=True, eq=False, repr=False)
+class Calibration(Result):
     """The ranks of simulation-based calibration, and what they say.
 
     Attributes:
@@ -225,8 +227,26 @@ class Calibration:
         }
         return pandas.DataFrame(columns, index=self.names)
 
-    def __str__(self) -> str:
-        return str(self.verdict)
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each simulation: the ranks of all coordinates, from 0 to L."""
+        import pandas
+
+        return pandas.DataFrame(self._by_simulation.numpy(), columns=self.names)
+
+    def plot(self, title: str = "") -> Figure:
+        """Histograms of ranks, see `ppl_gen.plots.evidence.rank_histograms`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.evidence import rank_histograms
+
+        return rank_histograms(self.ranks, self.draws, title)
+
+    @property
+    def _by_simulation(self) -> Tensor:
+        """The ranks of all coordinates, (n, K)."""
+        return torch.cat([ranks.reshape(len(ranks), -1) for ranks in self.ranks.values()], 1)
 
     @cached_property
     def _flat(self) -> Tensor:
@@ -242,7 +262,7 @@ class Calibration:
         levels = self.draws + 1
         uniform = (torch.arange(levels).double() + 0.5) / levels - 0.5
         square = uniform.square()
-        ranks = torch.cat([r.reshape(len(r), -1) for r in self.ranks.values()], 1)
+        ranks = self._by_simulation
         n = len(ranks)
         u = (ranks.double() + 0.5) / levels - 0.5
         slope = u.mean(0) / (square.mean() / n).sqrt()

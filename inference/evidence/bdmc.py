@@ -5,21 +5,28 @@ from __future__ import annotations
 __all__ = ["Sandwich", "bdmc"]
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, seeded, store_kept
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, by_datum, summarised
 from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights, expect_settings
 from ppl_gen.inference.evidence.temperatures import Schedule
 from ppl_gen.inference.evidence.weights import evidence_of
+from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.result import Result
 from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Guide, Program
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True)
-class Sandwich:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sandwich(Result):
     """E[lower] ≤ log p(x) ≤ E[upper], in nats per datum, on simulated data.
 
     Attributes:
@@ -38,8 +45,7 @@ class Sandwich:
 
         The standard errors are those of the chains, given the latents that they began at.
         """
-        error = (self.lower.standard_error.square() + self.upper.standard_error.square()).sqrt()
-        return Estimate(self.upper.value - self.lower.value, error)
+        return self.upper - self.lower
 
     @property
     def mean_gap(self) -> Estimate:
@@ -52,7 +58,47 @@ class Sandwich:
         assert gap.sampling_error is not None
         return replace(gap, standard_error=gap.sampling_error)
 
+    @property
+    def verdict(self) -> Verdict:
+        """How far off AIS is on such data, at most.
+
+        Its tag is "bounded", or "crossed", which does not pass, where the lower bound is above the
+        upper one by more than four errors.
+        """
+        gap = self.mean_gap
+        if float(gap.value) < -4 * float(gap.standard_error):
+            sentence = (
+                f"the bounds are crossed by {-gap} nats, more than chance explains: the program "
+                "scores data otherwise than it draws them"
+            )
+            return Verdict((Finding("crossed", sentence),), passes=False)
+        sentence = f"on data like these AIS is too low by at most {gap} nats on average"
+        return Verdict((Finding("bounded", sentence),))
+
+    def table(self) -> pandas.DataFrame:
+        """A row for lower and upper bound and the gap: averages over data in nats, with errors."""
+        return summarised({"lower": self.lower, "upper": self.upper, "gap": self.mean_gap})
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each datum: both bounds and the gap in nats, each with its error."""
+        return by_datum({"lower": self.lower, "upper": self.upper, "gap": self.gap})
+
+    def plot(self, title: str = "") -> Figure:
+        """Both bounds of each datum and their distance, see `ppl_gen.plots.evidence.sandwich`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.evidence import sandwich
+
+        return sandwich(self.lower.value, self.upper.value, title=title)
+
     def __str__(self) -> str:
+        return self.headline
+
+    @property
+    def headline(self) -> str:
+        """Both bounds and the gap."""
         return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {self.mean_gap} nats per datum"
 
 

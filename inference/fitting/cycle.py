@@ -8,18 +8,24 @@ from __future__ import annotations
 __all__ = ["CycleErrors", "ImagePool", "cycle_errors", "cycle_step"]
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppl_gen.contexts import evaluating, in_evaluation_mode
-from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.estimate import Estimate, summarised
 from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.game import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.fitting.losses import least_squares
+from ppl_gen.inference.result import Result
 from ppl_gen.protocols import Step
+
+if TYPE_CHECKING:
+    import pandas
 
 _POOLED = 50  # translations that are remembered, where no pools are given
 _AT_ONCE = 500  # images that are translated there and back in one go
@@ -211,7 +217,8 @@ def cycle_step(
     return step
 
 
-class CycleErrors(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class CycleErrors(Result):
     """Mean absolute differences per value, in the unit of the images: estimates per datum.
 
     Attributes:
@@ -232,6 +239,44 @@ class CycleErrors(NamedTuple):
         of_a = float(self.a.value.mean() / self.mean_a.value.mean())
         of_b = float(self.b.value.mean() / self.mean_b.value.mean())
         return max(of_a, of_b)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether an image is found again better than by an answer that ignores it.
+
+        Tags: "returns", which passes, or "lost".
+        """
+        lost = f"the way there and back loses {self.ratio:.2g} of what the mean image loses"
+        if self.ratio < 1:
+            return Verdict((Finding("returns", lost),), passes=True)
+        sentence = f"{lost}: it ignores its input; train longer, or weigh the cycle more"
+        return Verdict((Finding("lost", sentence),), passes=False)
+
+    def table(self) -> pandas.DataFrame:
+        """A row for each mean absolute difference: its average over images."""
+        return summarised(self._parts)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each image, indexed by its domain and number, with both differences."""
+        import pandas
+
+        a = {"error": self.a.value.cpu().numpy(), "of the mean": self.mean_a.value.cpu().numpy()}
+        b = {"error": self.b.value.cpu().numpy(), "of the mean": self.mean_b.value.cpu().numpy()}
+        parts = {"a": pandas.DataFrame(a), "b": pandas.DataFrame(b)}
+        return pandas.concat(parts, names=["domain", "image"])
+
+    @property
+    def _parts(self) -> dict[str, Estimate]:
+        return {"a": self.a, "b": self.b, "mean of a": self.mean_a, "mean of b": self.mean_b}
+
+    @property
+    def headline(self) -> str:
+        """The four averages over images, with the spread over images as their errors."""
+        numbers = []
+        for name, part in self._parts.items():
+            mean = part.mean()
+            numbers.append(f"{name} {mean.value:.3f} ± {mean.sampling_error:.3f}")
+        return ", ".join(numbers)
 
 
 def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:

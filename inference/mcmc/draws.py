@@ -23,6 +23,7 @@ from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 _TAILS = (0.05, 0.95)
 _R_HAT = 1.01  # above which chains have not converged
@@ -315,6 +316,21 @@ class Draws(Result):
         columns["log_density"] = self.log_density.reshape(rows, -1).sum(1).cpu().numpy()
         columns["divergent"] = self.divergent.reshape(rows, -1).any(1).cpu().numpy()
         return pandas.DataFrame(columns, index=index)
+
+    def plot(self, title: str = "") -> Figure:
+        """Draws of each chain and their ranks, see `ppl_gen.plots.posterior.traces`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.posterior import traces
+
+        names = []
+        columns = []
+        for name, value in self.samples.items():
+            names += coordinates(name, value.shape[2:])
+            columns.append(value.reshape(self.chains, self.draws, -1))
+        return traces(torch.cat(columns, 2), names, title)
 
     @property
     def headline(self) -> str:

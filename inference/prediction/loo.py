@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
@@ -20,18 +20,24 @@ from torch.func import vmap
 
 from ppl_gen import memory
 from ppl_gen.inference.engine.vectorised import at_each
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.arviz_export import container
 from ppl_gen.inference.prediction.pointwise import Values, log_likelihood, values_at
+from ppl_gen.inference.result import Result
 from ppl_gen.pyro_patches import drawing
 from ppl_gen.sites import is_deterministic, stochastic_sites
 
+if TYPE_CHECKING:
+    import pandas
+
+_K_HAT_LIMIT = 0.7
 _TOLERANCE = 0.1  # nats, of an average over local latents
 _DRAWS = 1000  # that leave-one-out takes of what it is given
 
 
-@dataclass(frozen=True, eq=False)
-class Elpd:
+@dataclass(frozen=True, eq=False, repr=False)
+class Elpd(Result):
     """Σᵢ log p(xᵢ | x₋ᵢ), or Σᵢ log p(xᵢ) where the parameters are fixed, in nats.
 
     Attributes:
@@ -69,14 +75,65 @@ class Elpd:
             how=how,
         )
 
-    def __str__(self) -> str:
-        text = f"{self.value:.2f} ± {self.standard_error:.2f}"
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the weights that leave out a datum can be trusted.
+
+        Tags: "reliable", which passes, or "unreliable"; without weights nothing is tested.
+        """
         if self.k_hat is None:
-            return text
-        bad = int((self.k_hat > 0.7).sum())
-        if bad:
-            text += f", k̂ above 0.7 for {bad} data"
+            return Verdict(())
+        worst = float(self.k_hat.max())
+        if not self._bad:
+            sentence = f"the weights can be trusted: k̂ is at most {worst:.2f}"
+            return Verdict((Finding("reliable", sentence),), passes=True)
+        sentence = (
+            f"k̂ of {self._bad} of {self.k_hat.numel()} data is above {_K_HAT_LIMIT} (up to "
+            f"{worst:.2f}): their terms are not to be trusted; fit again without each of them, or "
+            "take a model that is surprised less"
+        )
+        return Verdict((Finding("unreliable", sentence),), passes=False)
+
+    @property
+    def _bad(self) -> int:
+        """The number of data whose k̂ is above its limit."""
+        if self.k_hat is None:
+            return 0
+        return int((self.k_hat > _K_HAT_LIMIT).sum())
+
+    def table(self) -> pandas.DataFrame:
+        """One row: the sum with its error, the inner error, the number of data, the largest k̂."""
+        import pandas
+
+        row = {
+            "value": self.value,
+            "standard_error": self.standard_error,
+            "inner_error": self.inner_error,
+            "data": self.pointwise.numel(),
+        }
+        if self.k_hat is not None:
+            row["k_hat"] = float(self.k_hat.max())
+        return pandas.DataFrame([row], index=["elpd"])
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each datum: its term, and k_hat where there is one."""
+        import pandas
+
+        columns = {"pointwise": self.pointwise.flatten().cpu().numpy()}
+        if self.k_hat is not None:
+            columns["k_hat"] = self.k_hat.flatten().cpu().numpy()
+        return pandas.DataFrame(columns)
+
+    @property
+    def headline(self) -> str:
+        """The sum with its error, and for how many data it is not to be trusted."""
+        text = f"{self.value:.2f} ± {self.standard_error:.2f}"
+        if self._bad:
+            text += f", k̂ above {_K_HAT_LIMIT} for {self._bad} data"
         return text
+
+    def __str__(self) -> str:
+        return self.headline
 
 
 class Predictive:

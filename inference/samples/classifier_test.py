@@ -5,18 +5,24 @@ from __future__ import annotations
 __all__ = ["ClassifierTest", "classifier_test"]
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
-from ppl_gen.inference.estimate import Share
+from ppl_gen.inference.estimate import Share, summarised
+from ppl_gen.inference.findings import Verdict
+from ppl_gen.inference.result import Result
+from ppl_gen.inference.samples.permutation import verdict_of
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True, eq=False)
-class ClassifierTest:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassifierTest(Result):
     """The outcome of a classifier two-sample test.
 
     Attributes:
@@ -31,7 +37,27 @@ class ClassifierTest:
     p_value: float
     null: Tensor
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the samples differ at the 5 % level: "different", or "alike", which passes."""
+        return verdict_of(self.p_value)
+
+    def table(self) -> pandas.DataFrame:
+        """One row: the accuracy with its error and 95 % interval, and the p_value."""
+        return summarised({"accuracy": self.accuracy}).assign(p_value=self.p_value)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each permutation: the difference of mean scores after it."""
+        import pandas
+
+        return pandas.DataFrame({"null": self.null.cpu().numpy()})
+
     def __str__(self) -> str:
+        return self.headline
+
+    @property
+    def headline(self) -> str:
+        """Accuracy and p-value."""
         return f"accuracy {self.accuracy}, p = {self.p_value:.3g}"
 
 

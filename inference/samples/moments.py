@@ -17,10 +17,12 @@ from torch import Tensor
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_level
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.vectors import Features, as_vectors
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 _LEAST = 8  # points, below which a kurtosis has no error to speak of
 _NAMED = 10  # features that an error names
@@ -106,7 +108,7 @@ def moments(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Moment:
     """One kind of moment, of each feature (D,), or of each pair (D, D).
 
@@ -135,6 +137,9 @@ class Moment:
         """The difference in standard errors; NaN where it is not counted."""
         return torch.where(self.counted, (self.sample - self.data) / self.standard_error, torch.nan)
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {int(self.counted.sum())} compared, of shape {tuple(self.data.shape)}"
+
 
 class Worst(NamedTuple):
     """The moment that is farthest off, in standard errors.
@@ -155,8 +160,8 @@ class Worst(NamedTuple):
     p_value: float
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moments(Result):
     """Four kinds of moments of a sample against those of data.
 
     Attributes:
@@ -268,6 +273,42 @@ class Moments:
                 }
             )
         return pandas.DataFrame(rows).set_index("moment")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each moment that is compared, indexed by its name.
+
+        Returns:
+            "kind"; its value in "sample" and "data"; their "difference" with its "standard_error",
+            and "z".
+        """
+        import pandas
+
+        parts = []
+        for kind in self.kinds:
+            places = kind.counted.flatten().nonzero().flatten().tolist()
+            columns = {
+                "sample": kind.sample,
+                "data": kind.data,
+                "difference": kind.difference.value,
+                "standard_error": kind.standard_error,
+                "z": kind.z,
+            }
+            names = pandas.Index([self._name(kind, place) for place in places], name="moment")
+            part = pandas.DataFrame({"kind": kind.name}, index=names)
+            for name, column in columns.items():
+                part[name] = column.flatten()[places].cpu().numpy()
+            parts.append(part)
+        return pandas.concat(parts)
+
+    def plot(self, title: str = "") -> Figure:
+        """Moments of the sample against those of the data, see `ppl_gen.plots.samples.moments`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.samples import moments
+
+        return moments(self, title)
 
     def __str__(self) -> str:
         return f"{self.table().to_string(float_format='{:.4g}'.format)}\n{self.verdict}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Statistic", "TwoSample", "two_sample_test"]
+__all__ = ["Statistic", "TwoSample", "two_sample_test", "verdict_of"]
 
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.progress import track
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ppl_gen.contexts import forked, seeded
 from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.discrepancies import (
     directions,
     squared_energy,
@@ -40,14 +42,20 @@ from ppl_gen.inference.samples.kernels import (
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
 Statistic = Callable[..., Estimate | Tensor]
+
+_LEVEL = 0.05
 
 _SLICED = (sliced_wasserstein, squared_sliced_wasserstein)
 _FRECHET = (frechet_distance, squared_frechet)
 
 
-@dataclass(frozen=True, eq=False)
-class TwoSample:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoSample(Result):
     """The outcome of a permutation test.
 
     Attributes:
@@ -61,8 +69,60 @@ class TwoSample:
     p_value: float
     null: Tensor
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the samples differ at the 5 % level: "different", or "alike", which passes."""
+        return verdict_of(self.p_value)
+
+    def table(self) -> pandas.DataFrame:
+        """One row: the statistic, its mean and sd over permutations, and the p_value."""
+        import pandas
+
+        row = {
+            "statistic": self.statistic,
+            "null mean": float(self.null.mean()),
+            "null sd": float(self.null.std()),
+            "p_value": self.p_value,
+            "permutations": len(self.null),
+        }
+        return pandas.DataFrame([row], index=["test"])
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each permutation: the statistic after it."""
+        import pandas
+
+        return pandas.DataFrame({"null": self.null.cpu().numpy()})
+
+    def plot(self, title: str = "") -> Figure:
+        """The statistic among its permutations, see `ppl_gen.plots.samples.nulls`.
+
+        Args:
+            title: Stands above.
+        """
+        from ppl_gen.plots.samples import nulls
+
+        return nulls({"": self}, title)
+
     def __str__(self) -> str:
+        return self.headline
+
+    @property
+    def headline(self) -> str:
+        """Statistic, p-value and the number of permutations."""
         return f"{self.statistic:.4g}, p = {self.p_value:.3g} by {len(self.null)} permutations"
+
+
+def verdict_of(p_value: float) -> Verdict:
+    """Whether two samples differ, by the p-value of a test of theirs at the 5 % level.
+
+    Args:
+        p_value: The chance of what was seen, or more, if both samples are of one distribution.
+    """
+    if p_value <= _LEVEL:
+        sentence = f"the samples differ: p = {p_value:.3g}"
+        return Verdict((Finding("different", sentence),), passes=False)
+    sentence = f"no difference shows in samples of these sizes: p = {p_value:.3g}"
+    return Verdict((Finding("alike", sentence),), passes=True)
 
 
 def two_sample_test(

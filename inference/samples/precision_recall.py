@@ -7,19 +7,28 @@ from __future__ import annotations
 
 __all__ = ["PrecisionRecall", "precision_recall"]
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
-from ppl_gen.inference.estimate import Estimate, Share
+from ppl_gen.inference.estimate import Estimate, Share, summarised
+from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.kernels import blocks, squared_distances
 from ppl_gen.inference.samples.vectors import Features, as_vectors
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class PrecisionRecall:
+_LEVEL = math.erf(4 / math.sqrt(2))  # of an interval of four standard errors
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PrecisionRecall(Result):
     """Shares of points inside the balls of the other sample, with Wilson's intervals.
 
     Errors are those of points and balls. Intervals hold the expectation at these sizes: in larger
@@ -32,15 +41,64 @@ class PrecisionRecall:
             distributions are equal.
         coverage: The share of the data's balls that hold a point of the sample: diversity, less
             moved by outliers.
+        coverage_if_equal: What the coverage is expected to be where the distributions are equal.
     """
 
     precision: Share
     recall: Share
     density: Estimate
     coverage: Share
+    coverage_if_equal: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether density and coverage are what they are where the distributions are equal.
+
+        Both by four standard errors. Tags: "crowded" for draws where data are densest alone,
+        "sparse" for draws where they are not, "not-covered" for data without draws near by; "alike"
+        where there is none of these, which passes.
+        """
+        findings = []
+        low, high = self.density.interval(_LEVEL)
+        if float(low) > 1:
+            said = f"density {self.density}, above 1: draws lie where data are densest"
+            findings.append(Finding("crowded", said))
+        if float(high) < 1:
+            said = f"density {self.density}, below 1: draws lie where data are sparse, or off them"
+            findings.append(Finding("sparse", said))
+        expected = f"{self.coverage_if_equal:.3f} where the distributions are equal"
+        if float(self.coverage.interval(_LEVEL)[1]) < self.coverage_if_equal:
+            said = f"coverage {self.coverage}, {expected}: some data have no draws near by"
+            findings.append(Finding("not-covered", said))
+        if findings:
+            return Verdict(tuple(findings), passes=False)
+        said = f"no difference shows: density {self.density} of 1, coverage {self.coverage} of "
+        return Verdict((Finding("alike", said + expected),), passes=True)
+
+    def table(self) -> pandas.DataFrame:
+        """A row for each of the four, with its error and 95 % interval."""
+        return summarised(self._parts)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The same rows: nothing finer is kept."""
+        return self.table()
+
+    @property
+    def _parts(self) -> dict[str, Estimate]:
+        return {
+            "precision": self.precision,
+            "recall": self.recall,
+            "density": self.density,
+            "coverage": self.coverage,
+        }
+
+    @property
+    def headline(self) -> str:
+        """The four numbers with their errors."""
+        return ", ".join([f"{name} {value}" for name, value in self._parts.items()])
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in vars(self).items())
+        return self.headline
 
 
 def precision_recall(
@@ -95,11 +153,20 @@ def precision_recall(
     errors = differences.square().mean((0, 1)).sqrt() / 2
     precision, recall, density, coverage = zip(values, errors, strict=True)
     return PrecisionRecall(
-        Share(*precision, count=len(y)),
-        Share(*recall, count=len(x)),
-        Estimate(*density),
-        Share(*coverage, count=len(x)),
+        precision=Share(*precision, count=len(y)),
+        recall=Share(*recall, count=len(x)),
+        density=Estimate(*density),
+        coverage=Share(*coverage, count=len(x)),
+        coverage_if_equal=_coverage_if_equal(len(y), len(x), k),
     )
+
+
+def _coverage_if_equal(m: int, n: int, k: int) -> float:
+    """1 − Πₗ₌₁ᵏ (N − l) / (M + N − l)."""
+    empty = 1.0
+    for place in range(1, k + 1):
+        empty *= (n - place) / (m + n - place)
+    return 1 - empty
 
 
 def _split(x: Tensor) -> tuple[Tensor, ...]:

@@ -66,7 +66,10 @@ def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
         panel.set_title(name, fontsize=8)
         panel.tick_params(labelsize=6)
         panel.set_yticks([])
-    figure.suptitle(f"{title}: statistic (red) and its permutations", fontsize=9)
+    said = "statistic (red) and its permutations"
+    if title:
+        said = f"{title}: {said}"
+    figure.suptitle(said, fontsize=9)
     return figure
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "EXACT",
     "GUIDE",
     "MCMC",
+    "Picture",
     "array",
     "describe_axes",
     "few_ticks",
@@ -17,6 +18,7 @@ __all__ = [
     "stamp",
 ]
 
+import io
 import math
 from typing import Any
 
@@ -29,9 +31,22 @@ MCMC = "#1b6ca8"
 EXACT = "#222222"
 
 
+class Picture(Figure):
+    """A figure that a notebook shows as the value of a cell, and that pyplot knows nothing of.
+
+    IPython draws matplotlib's figures only once pyplot or `%matplotlib inline` has taught it to;
+    then that way is taken, and the picture is still shown once.
+    """
+
+    def _repr_png_(self) -> bytes:
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", bbox_inches="tight")
+        return drawn.getvalue()
+
+
 def figure_of(width: float, height: float) -> Figure:
     """An empty figure of so many inches, whose parts make room for each other."""
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return Picture(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def one_axes(width: float, height: float) -> tuple[Figure, Any]:

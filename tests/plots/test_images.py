@@ -98,3 +98,30 @@ def test_it_can_be_drawn(name: str) -> None:
     picture = pictures()[name]()
     picture.canvas.draw()
     assert picture.axes
+
+
+class TestInANotebook:
+    """A figure is the value of a cell: IPython shows it, once, with or without pyplot's help."""
+
+    def test_ipython_shows_it_without_pyplot(self) -> None:
+        formatters = pytest.importorskip("IPython.core.formatters")
+        figure = plots.image_grid(torch.rand(2, 1, 4, 4))
+        shown, _ = formatters.DisplayFormatter().format(figure)
+        assert shown["image/png"].startswith(b"\x89PNG")
+        assert shown.keys() == {"text/plain", "image/png"}
+
+    def test_inline_figures_take_precedence_and_show_it_once(self) -> None:
+        formatters = pytest.importorskip("IPython.core.formatters")
+        pylabtools = pytest.importorskip("IPython.core.pylabtools")
+        formatter = formatters.DisplayFormatter()
+        pylabtools.select_figure_formats(SimpleNamespace(display_formatter=formatter), {"png"})
+        figure = plots.image_grid(torch.rand(2, 1, 4, 4))
+        shown, _ = formatter.format(figure)
+        assert shown.keys() == {"text/plain", "image/png"}
+
+    def test_pyplot_does_not_keep_it(self) -> None:
+        from matplotlib import pyplot
+
+        before = pyplot.get_fignums()
+        assert plots.training_curve(records(3))._repr_png_()  # type: ignore[attr-defined]
+        assert pyplot.get_fignums() == before
