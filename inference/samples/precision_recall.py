@@ -77,14 +77,15 @@ class PrecisionRecall(Result):
 
     def table(self) -> pandas.DataFrame:
         """A row for each of the four, with its error and 95 % interval."""
-        return summarised(self._parts)
+        return summarised(self.parts)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The same rows: nothing finer is kept."""
         return self.table()
 
     @property
-    def _parts(self) -> dict[str, Estimate]:
+    def parts(self) -> dict[str, Estimate]:
+        """The four by name."""
         return {
             "precision": self.precision,
             "recall": self.recall,
@@ -95,7 +96,7 @@ class PrecisionRecall(Result):
     @property
     def headline(self) -> str:
         """The four numbers with their errors."""
-        return ", ".join([f"{name} {value}" for name, value in self._parts.items()])
+        return ", ".join([f"{name} {value}" for name, value in self.parts.items()])
 
     def __str__(self) -> str:
         return self.headline

@@ -117,7 +117,7 @@ def rows(
         found.append(Row(name, distance.shown(y, x), test.p_value, test))
     told = classifier_test(y, x, classifier=_trees(), permutations=permutations, seed=seed)
     found.append(Row("C2ST accuracy, random trees", told.accuracy, told.p_value))
-    for name, share in vars(_precision_recall(y, x, seed)).items():
+    for name, share in _precision_recall(y, x, seed).parts.items():
         found.append(Row(name, share))
     return found
 
@@ -142,7 +142,7 @@ def columns(
         "MMD²": mmd(y, x, kernel),
         "polynomial MMD²": polynomial_mmd(y, x),
         "Fréchet": frechet_distance(y, x, extrapolate=True),
-        **vars(_precision_recall(y, x, seed)),
+        **_precision_recall(y, x, seed).parts,
         "C2ST": classifier_test(y, x, classifier=_trees(), seed=seed).accuracy,
     }
 

@@ -43,7 +43,7 @@ class TestKnown:
         gaps = torch.cdist(x.double(), y.double()).float()
         in_x, in_y = gaps <= reach_x[:, None], gaps <= reach_y
         expected = (in_x.any(0), in_y.any(1), in_x.sum(0) / k, in_x.any(1))
-        for estimate, counted in zip(vars(found).values(), expected, strict=True):
+        for estimate, counted in zip(found.parts.values(), expected, strict=True):
             torch.testing.assert_close(estimate.value, counted.double().mean())
 
     def test_blocks_do_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ class TestWhatIsMissing:
 
     def test_nothing_in_common(self) -> None:
         found = precision_recall(modes([5], 50), modes([0], 50))
-        assert [float(e.value) for e in vars(found).values()] == [0, 0, 0, 0]
+        assert [float(e.value) for e in found.parts.values()] == [0, 0, 0, 0]
         assert str(found).startswith("precision 0.000 ± 0.000, recall")
 
     def test_features(self) -> None:
