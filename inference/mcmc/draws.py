@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Draws", "Progress", "reporting"]
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,10 +19,12 @@ from torch import Tensor
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc import diagnostics
+from ppl_gen.inference.mcmc.datasets import Group, Labels, container, sample_stats
 from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
+    import xarray
     from matplotlib.figure import Figure
 
 _TAILS = (0.05, 0.95)
@@ -316,6 +318,48 @@ class Draws(Result):
         columns["log_density"] = self.log_density.reshape(rows, -1).sum(1).cpu().numpy()
         columns["divergent"] = self.divergent.reshape(rows, -1).any(1).cpu().numpy()
         return pandas.DataFrame(columns, index=index)
+
+    def to_arviz(self, *, coords: Mapping[str, Sequence[Any]] | None = None) -> Any:
+        """The groups posterior and sample_stats, all of whose axes have names.
+
+        An axis in the plate "schools" becomes the dimension "schools", other axes "<site>_dim_<i>".
+        `ppl_gen.inference.to_arviz(draws, model=..., args=...)` adds what takes the model: new
+        data, log likelihoods, the prior and a guide.
+
+        Args:
+            coords: By dimension, the names of its entries; 0, 1, … where left out.
+
+        Returns:
+            An `arviz.InferenceData`, or an `xarray.DataTree` from ArviZ 1.0 on.
+
+        Raises:
+            ValueError: If coords name no dimension or are of another length.
+        """
+        labels = Labels(coords or {}, self.samples)
+        datasets = self.datasets(labels)
+        labels.check_coords_used()
+        return container(datasets)
+
+    def datasets(self, labels: Labels) -> dict[str, xarray.Dataset]:
+        """The groups posterior and sample_stats under ArviZ's names.
+
+        Args:
+            labels: Names of axes and entries, which further groups may share.
+        """
+        how: dict[str, Any] = {
+            "sampling_time": self.seconds,
+            "preparation_time": self.preparation_seconds,
+            **self.settings,
+        }
+        if self.sampler:
+            how["sampler"] = self.sampler
+        if self.remarks:
+            how["remarks"] = "\n".join(self.remarks)
+        stats = sample_stats(self.log_density, self.divergent, self.acceptance)
+        return {
+            "posterior": labels.dataset(Group(self.samples, self.dims), how),
+            "sample_stats": labels.dataset(stats),
+        }
 
     def plot(self, title: str = "") -> Figure:
         """Draws of each chain and their ranks, see `ppl_gen.plots.posterior.traces`.

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["container", "save_netcdf", "to_arviz"]
+__all__ = ["save_netcdf", "to_arviz"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from torch import Tensor
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.expect import expect_at_least
+from ppl_gen.inference.mcmc.datasets import Group, Labels, container
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.prediction.pointwise import (
     Values,
@@ -29,11 +27,6 @@ from ppl_gen.inference.prediction.pointwise import (
 )
 from ppl_gen.pyro_patches import masks_out
 from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sites, unwrapped
-
-if TYPE_CHECKING:
-    import xarray
-
-SAMPLED = ("chain", "draw")
 
 
 def to_arviz(
@@ -86,12 +79,8 @@ def to_arviz(
         raise _impossible(
             "guide", "its latents are not known without the model", "pass model=... and args=..."
         )
-    labels = _Labels(coords or {}, draws.samples)
-    posterior = _Group(draws.samples, draws.dims)
-    datasets = {
-        "posterior": labels.dataset(posterior, _attributes(draws)),
-        "sample_stats": labels.dataset(_sample_stats(draws)),
-    }
+    labels = Labels(coords or {}, draws.samples)
+    datasets = draws.datasets(labels)
     if model is not None:
         device = next(iter(draws.samples.values())).device
         with store_kept(), seeded(device, seed), evaluating(model, guide):
@@ -101,7 +90,7 @@ def to_arviz(
                 groups |= sampled.prior_groups(prior_draws)
             if guide is not None:
                 values = sampled.guide_values(guide, guide_draws)
-                groups["guide"] = _Group(values, draws.dims)
+                groups["guide"] = Group(values, draws.dims)
         for name, group in groups.items():
             datasets[name] = labels.dataset(group)
     labels.check_coords_used()
@@ -124,109 +113,6 @@ def save_netcdf(tree: Any, path: str | Path) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def container(groups: Mapping[str, xarray.Dataset]) -> Any:
-    """The groups as the installed ArviZ wants them: InferenceData below 1.0, DataTree from 1.0 on.
-
-    Args:
-        groups: By name, such as "posterior" and "log_likelihood".
-    """
-    import arviz
-
-    if int(arviz.__version__.split(".")[0]) < 1:  # hasattr(arviz, "InferenceData") is true in both
-        return arviz.InferenceData(**groups)
-    import xarray
-
-    return xarray.DataTree.from_dict(dict(groups))
-
-
-class _Group(NamedTuple):
-    """What a group holds.
-
-    Attributes:
-        values: By site.
-        plates: By site, for each axis but the leading ones the name of its plate, "" for an axis in
-            none; a site that is left out has no axis in a plate.
-        leading: The names of the first axes of all values.
-    """
-
-    values: Values
-    plates: Mapping[str, Sequence[str]]
-    leading: Sequence[str] = SAMPLED
-
-
-class _Labels:
-    """Names of axes and of their entries, the same in all groups.
-
-    Args:
-        coords: By dimension, the names of its entries.
-        sites: The sites of the posterior, whose names no plate may take.
-    """
-
-    def __init__(self, coords: Mapping[str, Sequence[Any]], sites: Mapping[str, Any]) -> None:
-        self.coords = coords
-        self.taken = {*sites, *SAMPLED}
-        self.sizes: dict[str, int] = {}
-
-    def dataset(self, group: _Group, attributes: Mapping[str, Any] | None = None) -> xarray.Dataset:
-        """The values of a group with names for all axes; none is squeezed."""
-        import xarray
-
-        self.taken.update(group.values)
-        variables = {}
-        # In the order of the dimensions, and as lists: a range would not be taken for entries.
-        entries: dict[str, list[Any]] = {}
-        for site, value in group.values.items():
-            shape = tuple(value.shape[len(group.leading) :])
-            plates = group.plates.get(site, ("",) * len(shape))
-            dims = (*group.leading, *self._dimensions(site, shape, plates))
-            for dim, size in zip(dims, value.shape, strict=True):
-                entries[dim] = list(self.coords.get(dim, range(size)))
-            variables[site.replace("/", ".")] = (dims, _as_array(value))
-        return xarray.Dataset(variables, entries, attributes or _attributes())
-
-    def check_coords_used(self) -> None:
-        """Raises ValueError if coords name dimensions that no group has."""
-        unknown = sorted(self.coords.keys() - self.sizes.keys())
-        if unknown:
-            raise ValueError(
-                f"expected coords for dimensions among {sorted(self.sizes)}, got some for {unknown}"
-            )
-
-    def _dimensions(self, site: str, shape: Sequence[int], plates: Sequence[str]) -> list[str]:
-        """The names of the axes of a site, given those of their plates."""
-        if len(plates) != len(shape):
-            raise ValueError(
-                f"expected {len(shape)} names for the axes of {site!r} in dims, got {tuple(plates)}"
-            )
-        names: list[str] = []
-        for i, (size, plate) in enumerate(zip(shape, plates, strict=True)):
-            if not plate:
-                name = f"{site}_dim_{i}"
-            elif plate in self.taken:
-                name = f"{plate}_plate"
-            else:
-                name = plate
-            name = name.replace("/", ".")
-            if self.sizes.get(name, size) != size or name in names:
-                name = f"{name}_{size}"
-            self.sizes.setdefault(name, size)
-            names.append(name)
-            if name in self.coords and len(self.coords[name]) != size:
-                raise ValueError(
-                    f"expected coords of length {size} for the dimension {name!r}, got "
-                    f"{len(self.coords[name])}"
-                )
-        return names
-
-
-def _as_array(value: Tensor) -> Any:
-    """A tensor as a NumPy array; half precision, which NumPy or NetCDF may lack, as float32."""
-    value = value.detach().cpu()
-    if value.is_floating_point() and value.dtype.itemsize < 4:
-        value = value.float()
-    return value.numpy()
 
 
 class _SampledModel(NamedTuple):
@@ -292,7 +178,7 @@ class _SampledModel(NamedTuple):
             lead=(draws.chains, draws.draws),
         )
 
-    def data_groups(self, predictive: bool, likelihood: bool) -> dict[str, _Group]:
+    def data_groups(self, predictive: bool, likelihood: bool) -> dict[str, Group]:
         """The groups of the observed sites: new data, their log likelihood, and what was observed.
 
         Args:
@@ -311,14 +197,14 @@ class _SampledModel(NamedTuple):
         if predictive:
             new_data = replicated(self.model, self.args, list(self.observed))
             drawn = self._by_chain(at_each(new_data, self.latents))
-            groups["posterior_predictive"] = _Group(drawn, plates_of)
+            groups["posterior_predictive"] = Group(drawn, plates_of)
         if likelihood:
             groups["log_likelihood"] = self._log_likelihood()
         if self.observed:
-            groups["observed_data"] = _Group(values, plates_of, leading=())
+            groups["observed_data"] = Group(values, plates_of, leading=())
         return groups
 
-    def prior_groups(self, count: int) -> dict[str, _Group]:
+    def prior_groups(self, count: int) -> dict[str, Group]:
         """The groups of `count` draws from the prior: latents, and data if there are any."""
         improper = [repr(name) for name, site in self.sites.items() if _is_improper(site)]
         if improper:
@@ -334,9 +220,9 @@ class _SampledModel(NamedTuple):
             else:
                 latents[name] = value[None]
         plates_of = {name: plates(site) for name, site in self.sites.items()}
-        groups = {"prior": _Group(latents, plates_of)}
+        groups = {"prior": Group(latents, plates_of)}
         if data:
-            groups["prior_predictive"] = _Group(data, plates_of)
+            groups["prior_predictive"] = Group(data, plates_of)
         return groups
 
     def guide_values(self, guide: Callable[..., Any], count: int) -> Values:
@@ -366,7 +252,7 @@ class _SampledModel(NamedTuple):
             others = at_each(values_at(self.model, self.args, self.others), latents)
         return {name: value[None] for name, value in (latents | others).items()}
 
-    def _log_likelihood(self) -> _Group:
+    def _log_likelihood(self) -> Group:
         """log p(xᵢ | z) at each draw, by observation."""
         try:
             pointwise = log_likelihood(
@@ -376,7 +262,7 @@ class _SampledModel(NamedTuple):
             reason = str(error).splitlines()[0]
             raise _impossible("log_likelihood", reason, "say log_likelihood=False") from error
         values = at_each(pointwise.function, self.latents)
-        return _Group(self._by_chain(values), pointwise.plates)
+        return Group(self._by_chain(values), pointwise.plates)
 
     def _by_chain(self, values: Values) -> Values:
         """From (chains · draws, *shape) to (chains, draws, *shape)."""
@@ -422,44 +308,6 @@ def _is_masked_away(fn: Any) -> bool:
             return True
         fn = fn.base_dist
     return False
-
-
-def _sample_stats(draws: Draws) -> _Group:
-    """What a sampler says of each draw, under ArviZ's names; of local draws for each datum too."""
-    stats = {
-        "lp": draws.log_density,
-        "diverging": draws.divergent.bool(),
-        "acceptance_rate": draws.acceptance,
-    }
-    is_local = draws.log_density.dim() > 2
-    if not is_local:
-        return _Group(stats, {})
-    whole = {
-        "lp": stats["lp"].sum(-1),
-        "diverging": stats["diverging"].any(-1),
-        "acceptance_rate": stats["acceptance_rate"].mean(-1),
-    }
-    of_each_datum = {f"{name}_local": value for name, value in stats.items()}
-    return _Group(whole | of_each_datum, dict.fromkeys(of_each_datum, ("data",)))
-
-
-def _attributes(draws: Draws | None = None) -> dict[str, Any]:
-    """The attributes of a group; those of the posterior say how it was sampled as well."""
-    attributes: dict[str, Any] = {
-        "created_at": datetime.now(UTC).isoformat(),
-        "inference_library": "ppl-gen",
-        "inference_library_version": version("ppl-gen"),
-    }
-    if draws is None:
-        return attributes
-    attributes["sampling_time"] = draws.seconds
-    attributes["preparation_time"] = draws.preparation_seconds
-    attributes |= draws.settings
-    if draws.sampler:
-        attributes["sampler"] = draws.sampler
-    if draws.remarks:
-        attributes["remarks"] = "\n".join(draws.remarks)
-    return attributes
 
 
 def _impossible(group: str, reason: str, remedy: str) -> ValueError:

@@ -78,6 +78,19 @@ def eight(chains: int = 2, draws: int = 100) -> Draws:
     return made(chains, draws, dims, mu=mu, tau=tau, eta=eta, theta=theta)
 
 
+def test_draws_export_themselves() -> None:
+    draws = eight()
+    tree = draws.to_arviz(coords={"schools": NAMES})
+    whole = to_arviz(draws, coords={"schools": NAMES})
+    for group in ("posterior", "sample_stats"):
+        assert dict(tree[group].sizes) == dict(whole[group].sizes)
+        assert set(tree[group].data_vars) == set(whole[group].data_vars)
+    assert list(tree["posterior"]["theta"].coords["schools"].values) == NAMES
+    assert tree["posterior"].attrs["step_size"] == 0.5
+    with pytest.raises(ValueError, match="expected coords for dimensions among"):
+        draws.to_arviz(coords={"school": NAMES})
+
+
 def groups(tree: Any) -> set[str]:
     names = tree.groups
     if callable(names):  # of InferenceData
