@@ -19,30 +19,15 @@ __all__ = [
 from collections.abc import Mapping
 from typing import Any
 
-import pyro.distributions as dist
-import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ppl_gen.supports import is_discrete, unwrapped
+
 # The sites of a trace by name.
 Sites = dict[str, Any]
-
-
-def unwrapped(fn: Any, *, masks: bool = False) -> Any:
-    """The distribution inside `.to_event`; with `masks`, inside `.expand` and `.mask` as well.
-
-    Args:
-        fn: Any distribution.
-        masks: Whether to look inside `.expand` and `.mask` too.
-    """
-    wrappers: Any = torch.distributions.Independent
-    if masks:
-        wrappers = (wrappers, dist.MaskedDistribution, dist.ExpandedDistribution)
-    while isinstance(fn, wrappers):
-        fn = fn.base_dist
-    return fn
 
 
 def stochastic_sites(trace: poutine.Trace) -> Sites:
@@ -76,7 +61,7 @@ def deterministic_sites(trace: poutine.Trace) -> list[str]:
     """
     sites = stochastic_sites(trace)
     for site in sites.values():
-        if not site["is_observed"] and site["fn"].support.is_discrete:
+        if not site["is_observed"] and is_discrete(site["fn"]):
             return []
     return [name for name, site in sites.items() if is_deterministic(site)]
 

@@ -28,6 +28,7 @@ from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.sites import is_auxiliary, stochastic_sites
+from ppl_gen.supports import is_discrete
 
 _MOST_CORRELATED = 256  # coordinates, of all pairs of which correlations are listed
 
@@ -140,7 +141,7 @@ def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:
 
 def _belongs_to_data(site: Mapping[str, Any], count: int) -> bool:
     """Whether a latent site, continuous or auxiliary, has one value for each of so many data."""
-    if site["fn"].support.is_discrete and not is_auxiliary(site):
+    if is_discrete(site["fn"]) and not is_auxiliary(site):
         return False
     plates = {frame.name: frame.size for frame in site["cond_indep_stack"]}
     return plates.get("data") == count

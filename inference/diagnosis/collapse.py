@@ -26,6 +26,7 @@ from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.supports import is_discrete
 
 if TYPE_CHECKING:
     import pandas
@@ -397,7 +398,7 @@ class _Latents(NamedTuple):
         for name, site in sites.items():
             if site["is_observed"]:
                 continue
-            if site["fn"].support.is_discrete:
+            if is_discrete(site["fn"]):
                 discrete.append(name)
                 continue
             axes[name] = data_axis(site)

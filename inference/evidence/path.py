@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from pyro.distributions.transforms import biject_to
 from torch import Tensor
 
 from ppl_gen.guides import from_prior
@@ -32,6 +31,7 @@ from ppl_gen.inference.mcmc.leapfrog import log_uniform
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import latent_sites
+from ppl_gen.supports import is_discrete, to_support
 
 # Draws of the base that the scales of the coordinates are taken from.
 _SCALE_DRAWS = 64
@@ -120,11 +120,11 @@ class Path:
                 "expected a program with latents to anneal, got none; its evidence is its log "
                 "density"
             )
-        self._discrete = [name for name, site in hidden.items() if site["fn"].support.is_discrete]
+        self._discrete = [name for name, site in hidden.items() if is_discrete(site["fn"])]
         continuous: Mapping[str, Any] = {}
         if len(self._discrete) < len(hidden):
             continuous = continuous_sites(program.model, data, prototype, local=False)
-        transforms = {name: biject_to(site["fn"].support).inv for name, site in continuous.items()}
+        transforms = {name: to_support(name, site["fn"]).inv for name, site in continuous.items()}
         self.layout = Layout(continuous, transforms, data[0].shape[0], _REMEDY)
         self._step, self._accept = replays
         self._pure = Functional(self._evaluate, program, guide)

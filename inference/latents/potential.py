@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.transforms import biject_to
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -25,6 +24,7 @@ from ppl_gen.inference.latents.prototype import anywhere, continuous_sites, prot
 from ppl_gen.program import log_density
 from ppl_gen.pyro_patches import tracing
 from ppl_gen.sites import deterministic_sites, plate_nesting, plates, stochastic_sites
+from ppl_gen.supports import to_support
 
 
 class Potential:
@@ -67,7 +67,7 @@ class Potential:
         with evaluating(model), tracing(), store_kept(), forked(device_of(model, args), None):
             prototype = prototype_of(model, args)
             latents = continuous_sites(model, args, prototype, local)
-            transforms = {name: biject_to(site["fn"].support).inv for name, site in latents.items()}
+            transforms = {name: to_support(name, site["fn"]).inv for name, site in latents.items()}
             rows = None
             if local:
                 rows = args[0].shape[0]

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
 from ppl_gen.contexts import forked
 from ppl_gen.sites import Sites, latent_sites
+from ppl_gen.supports import is_discrete, support_of, to_support
 
 # How often a program is run to see whether its latents are the same at every call.
 _RUNS = 3
@@ -24,7 +24,7 @@ _RUNS = 3
 def anywhere(site: Any) -> Tensor:
     """The origin of unconstrained space in the support of a site; its prior may be improper."""
     fn = site["fn"]
-    transform = biject_to(fn.support)
+    transform = to_support(site["name"], fn)
     shape = transform.inverse_shape(fn.shape())
     return transform(_tensor_of(fn).new_zeros(shape))
 
@@ -49,7 +49,7 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
     """
 
     def start(site: Any) -> Tensor | None:
-        if site["fn"].support.is_discrete:
+        if is_discrete(site["fn"]):
             return None
         return anywhere(site)
 
@@ -76,7 +76,7 @@ def continuous_sites(
     latents = {}
     for name, site in hidden.items():
         fn = site["fn"]
-        if not fn.support.is_discrete:
+        if not is_discrete(fn):
             latents[name] = site
         elif not fn.has_enumerate_support:
             raise ValueError(
@@ -118,8 +118,8 @@ def _expect_same_shapes(sites: Sites, others: Sites) -> None:
 def _expect_same_supports(sites: Sites, others: Sites) -> None:
     """Raises ValueError unless two calls have sites of the same supports."""
     for name, site in sites.items():
-        bounds = _bounds(site["fn"].support)
-        other_bounds = _bounds(others[name]["fn"].support)
+        bounds = _bounds(support_of(site["fn"]))
+        other_bounds = _bounds(support_of(others[name]["fn"]))
         for bound, other_bound in zip(bounds, other_bounds, strict=True):
             if not torch.equal(bound, other_bound):
                 raise ValueError(

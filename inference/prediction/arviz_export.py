@@ -27,6 +27,7 @@ from ppl_gen.inference.prediction.pointwise import (
 )
 from ppl_gen.pyro_patches import masks_out
 from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sites, unwrapped
+from ppl_gen.supports import is_discrete
 
 
 def to_arviz(
@@ -153,7 +154,7 @@ class _SampledModel(NamedTuple):
                 latents[name] = drawn[name]
             elif name not in drawn and site["is_observed"] and _is_data(site):
                 observed[name] = site
-            elif not site["is_observed"] and not site["fn"].support.is_discrete:
+            elif not site["is_observed"] and not is_discrete(site["fn"]):
                 missing.append(name)
         if missing or not latents:
             raise ValueError(
