@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Checked", "check", "check_draws", "needs_all_data", "telling_rows"]
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -11,13 +12,25 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, expect_context, forked, owner
+from ppl_gen.contexts import evaluating, expect_context, explained, forked, owner
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import is_auxiliary, latent_sites, plate_nesting, stochastic_sites, unwrapped
+from ppl_gen.sites import Sites, is_auxiliary, latent_sites, plate_nesting, stochastic_sites
+from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
+
+_RUNNABLE = (
+    "take priors, likelihoods and encoders of pyro.distributions that can be drawn from for "
+    "several data at once, or run it by itself to see where it stops"
+)
+# Their draws are rounded, while their density is that of the draws before.
+_ROUNDED = ("RelaxedBernoulliStraightThrough", "RelaxedOneHotCategoricalStraightThrough")
+_SCORABLE = (
+    "take a distribution with a log_prob at any given value (a flow whose inverse is not known "
+    "has one at its own draws alone: such a flow can be a guide)"
+)
 
 
 class Checked(NamedTuple):
@@ -34,7 +47,9 @@ class Checked(NamedTuple):
     auxiliary: tuple[str, ...]
 
 
-def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checked:
+def check(
+    program: Program, guide: Guide, x: Tensor, *context: Tensor, weighed: bool = True
+) -> Checked:
     """Runs program and guide on a few data with validation on; compares their sites, also with x.
 
     Among the few are those of the smallest and the largest label. Neither the random state nor any
@@ -45,11 +60,14 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
         guide: q(z | x, c).
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, c, each of length N.
+        weighed: Whether densities of draws are to be compared, so that no draw may be a point mass
+            or rounded.
 
     Raises:
         ValueError: If x is empty, not finite, of another shape than the program's data or outside
-            the likelihood's support, if a context has another length, if the likelihood has no
-            density, or if the latent sites of model and guide differ.
+            the likelihood's support, if a context has another length, if the program cannot be run
+            on a few data, if a site of model or guide has no density, or if their latent sites
+            differ.
     """
     _expect_data_and_context(program, x, context)
     if needs_all_data(guide):
@@ -58,7 +76,8 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
         rows = telling_rows(x, context)
     few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
-        model_trace = _traced(program.model, None, *few, n=len(rows))
+        with explained("a program that can be run on a few data", _RUNNABLE):
+            model_trace = _drawn(program, few, len(rows))
         sites = stochastic_sites(model_trace)
         _expect_likelihood(_data_site(sites), x)
         guide_trace = _traced(guide, x[rows], *few)
@@ -74,7 +93,12 @@ def check(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checke
             f"{sorted(proposed)}; give the sites the same names in both"
         )
     for name in sorted(latents):
+        _expect_prior(sites[name])
         _expect_proposal(sites[name], guided[name], count=len(rows))
+    if weighed:
+        _expect_weights(sites, guided)
+    with forked(x.device, None), evaluating(program, guide):
+        _expect_densities(program.model, guide_trace, x[rows], few)
     return Checked(
         nesting=max(plate_nesting(model_trace), plate_nesting(guide_trace)),
         width=max(x[0].numel(), _width(sites["x"]["fn"], len(rows))),
@@ -194,14 +218,30 @@ def _expect_dtype(program: Program, x: Tensor) -> None:
 
 
 def _traced(program: Any, *args: Any, **options: Any) -> poutine.Trace:
-    """A trace; where something returns no distribution, the error says what was expected."""
-    try:
+    """A trace; where there is none, the error says what was expected.
+
+    Raises:
+        ValueError: If the program cannot be run.
+    """
+    with explained("a program that can be run on a few data", _RUNNABLE):
         return poutine.trace(program).get_trace(*args, **options)
-    except TypeError as error:
-        raise ValueError(
-            f"the program cannot be run on a few data: {str(error).splitlines()[0]}; expected "
-            "priors, likelihoods and encoders that return distributions of pyro.distributions"
-        ) from error
+
+
+def _drawn(program: Program, context: Sequence[Tensor], n: int) -> poutine.Trace:
+    """A trace of n draws; of a likelihood that has none, zeros of their shape are taken."""
+    try:
+        return poutine.trace(program.model).get_trace(None, *context, n=n)
+    except NotImplementedError:
+        return _traced(_Zeros()(program.model), None, *context, n=n)
+
+
+class _Zeros(Messenger):
+    """Takes zeros for the data, in place of a draw."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == "x" and not msg["is_observed"]:
+            msg["value"] = torch.zeros(msg["fn"].shape())
+            msg["done"] = True
 
 
 def _data_site(sites: dict[str, Any]) -> Any:
@@ -227,8 +267,13 @@ def _expect_likelihood(site: Any, x: Tensor) -> None:
             "expected a likelihood with a density, got a Dirac: an implicit model has none; "
             "score ppl_gen.program.Observed(program, Gaussian(ε)) instead"
         )
-    support = fn.support
-    if _is_inside(support, x):
+    if isinstance(fn, dist.Empirical):
+        raise ValueError(
+            "expected a likelihood with a density, got Empirical, which has draws of its points "
+            "alone; take a mixture of distributions at these points (MixtureSameFamily)"
+        )
+    support = support_of(site["fn"])
+    if support is None or _is_inside(support, x):
         return
     what = (
         f"expected data in the support of {type(fn).__name__}, {support}, got values from "
@@ -242,6 +287,75 @@ def _expect_likelihood(site: Any, x: Tensor) -> None:
     raise ValueError(
         f"{what}; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
     )
+
+
+def _expect_prior(site: Any) -> None:
+    """Raises ValueError if a latent of the model has no values that could be weighed."""
+    fn = unwrapped(site["fn"], masks=True)
+    if isinstance(fn, dist.Delta | dist.Unit):
+        raise ValueError(
+            f"expected a prior with a density at the latent {site['name']!r}, got "
+            f"{type(fn).__name__}, which has none; say pyro.deterministic for what is known, "
+            "pyro.factor for a weight"
+        )
+
+
+def _expect_weights(model_sites: Sites, guide_sites: Sites) -> None:
+    """Raises ValueError if a density is not that of the draws, so that weights mean nothing.
+
+    Args:
+        model_sites: Those of the model, by name.
+        guide_sites: What the guide samples, by name.
+    """
+    # A Delta beside auxiliary sites carries their density.
+    if not any(map(is_auxiliary, guide_sites.values())):
+        for name, site in guide_sites.items():
+            if isinstance(unwrapped(site["fn"], masks=True), dist.Delta):
+                raise ValueError(
+                    f"expected a guide with a density, got a point mass at {name!r}: the best "
+                    "latents are no posterior, and their weights no evidence; take a guide such as "
+                    "AutoNormal, or from_prior(program)"
+                )
+    latents = [item for item in model_sites.items() if not item[1]["is_observed"]]
+    for name, site in [*latents, *guide_sites.items()]:
+        fn = unwrapped(site["fn"], masks=True)
+        family = type(fn).__name__
+        if isinstance(fn, dist.Unit):
+            raise ValueError(
+                f"expected latents with values, got Unit at {name!r}, which has none; say "
+                "pyro.factor for a weight"
+            )
+        if family in _ROUNDED:
+            raise ValueError(
+                f"expected draws that follow their density, got {family} at {name!r}, which rounds "
+                f"them; take {family.removesuffix('StraightThrough')}, or train with svi_step alone"
+            )
+
+
+def _expect_densities(
+    model: Any, guide_trace: poutine.Trace, x: Tensor, context: Sequence[Tensor]
+) -> None:
+    """Raises ValueError unless model and guide have densities, one for each draw, at a proposal.
+
+    Args:
+        model: The program's model.
+        guide_trace: A trace of the guide on these data.
+        x: A few data.
+        context: What they are conditioned on.
+    """
+    scored = _traced(poutine.replay(model, trace=guide_trace), x, *context)
+    for part, trace in (("model", scored), ("guide", guide_trace)):
+        for name, site in stochastic_sites(trace).items():
+            fn = site["fn"]
+            family = type(unwrapped(fn, masks=True)).__name__
+            with explained(f"a density of {family} at {name!r} of the {part}", _SCORABLE):
+                log_prob = fn.log_prob(site["value"])
+            if log_prob.shape != fn.batch_shape:
+                raise ValueError(
+                    f"expected one log density of {family} at {name!r} of the {part} for each "
+                    f"draw, of shape {tuple(fn.batch_shape)}, got {tuple(log_prob.shape)}; say "
+                    ".to_event for axes that belong to a draw"
+                )
 
 
 def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
@@ -259,9 +373,9 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
         raise ValueError(
             f"expected the guide to sample {name!r} of {expected} numbers for each datum, got {got}"
         )
-    support = latent["fn"].support
+    support = support_of(latent["fn"])
     value = _reached(proposal)
-    if not _is_inside(support, value):
+    if support is not None and not _is_inside(support, value):
         raise ValueError(
             f"expected the guide to sample {name!r} in the support of its prior, {support}, "
             f"got values from {float(value.min()):.3g} to {float(value.max()):.3g}; take a "
@@ -282,9 +396,9 @@ def _reached(site: Any) -> Tensor:
     fn = site["fn"]
     drawn = site["value"]
     points = [drawn]
-    if not fn.support.is_discrete and not isinstance(unwrapped(fn, masks=True), dist.Delta):
-        with suppress(NotImplementedError):
-            transform = biject_to(fn.support)
+    if not is_discrete(fn) and not isinstance(unwrapped(fn, masks=True), dist.Delta):
+        with suppress(ValueError):
+            transform = to_support(site["name"], fn)
             shape = transform.inverse_shape(drawn.shape)
             for end in (-5.0, 5.0):
                 far = transform(drawn.new_full(shape, end))

@@ -6,11 +6,13 @@ __all__ = [
     "device_of",
     "evaluating",
     "expect_context",
+    "explained",
     "forked",
     "guide_of",
     "in_evaluation_mode",
     "modules_of",
     "owner",
+    "reason",
     "seeded",
     "simulates",
     "store_kept",
@@ -117,6 +119,41 @@ def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
         return
     with forked(device, seed):
         yield
+
+
+@contextmanager
+def explained(what: str, remedy: str) -> Iterator[None]:
+    """Turns whatever is raised inside into a ValueError with expected, got and remedy.
+
+    A ValueError that says already what was expected is left as it is.
+
+    Args:
+        what: What is expected of the user's program, after the word "expected".
+        remedy: What to do about it.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a user's program, or a class of Pyro's, may raise
+        said, pyros_shapes, _ = str(error).partition("\nTrace Shapes:")
+        if isinstance(error, ValueError) and said.startswith("expected"):
+            if pyros_shapes:
+                raise ValueError(said) from error
+            raise
+        kind = type(error).__name__
+        got = reason(error)
+        if got != kind:
+            got = f"{kind}: {got}"
+        raise ValueError(f"expected {what}, got {got}; {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """The first line of a message that says anything; the kind of the error if none does."""
+    for line in str(error).splitlines():
+        if line.strip() and not line.strip().startswith("Trace Shapes"):
+            return line.strip()[:300]
+        if line.strip():
+            break
+    return type(error).__name__
 
 
 @contextmanager

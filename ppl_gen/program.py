@@ -36,7 +36,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.contexts import evaluating, expect_context, guide_of, takes
+from ppl_gen.contexts import evaluating, expect_context, explained, guide_of, takes
 from ppl_gen.protocols import Conditional, Distribution, Guide, Program
 from ppl_gen.pyro_patches import listens_for_parameters
 from ppl_gen.sites import (
@@ -51,6 +51,8 @@ from ppl_gen.sites import (
 # The name under which each parameter object was shown to Pyro.
 _names: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _serial_numbers = itertools.count()
+_DRAWABLE = "a program that data can be drawn from"
+_DRAWN_FROM = "run its model by itself to see where; some distributions have a density and no draws"
 
 
 def register(module: nn.Module) -> None:
@@ -131,7 +133,7 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
             out of range.
     """
     _check_lengths(program, n, context)
-    with evaluating(program), pyro.validation_enabled(True):
+    with evaluating(program), pyro.validation_enabled(True), explained(_DRAWABLE, _DRAWN_FROM):
         return program.model(None, *context, n=n)
 
 
@@ -150,7 +152,7 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
             out of range; if there are no latents, no site "x", or other observed sites.
     """
     _check_lengths(program, n, context)
-    with evaluating(program), pyro.validation_enabled(True):
+    with evaluating(program), pyro.validation_enabled(True), explained(_DRAWABLE, _DRAWN_FROM):
         trace = poutine.trace(program.model).get_trace(None, *context, n=n)
     sites = {
         name: site for name, site in stochastic_sites(trace).items() if not is_deterministic(site)

@@ -6,12 +6,14 @@ __all__ = ["is_discrete", "support_of", "to_support", "unwrapped"]
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from pyro.distributions.transforms import biject_to
+from torch import Tensor
 
 # An angle's density goes on with period 2π, and Pyro names the whole line for its support; yet
 # all draws, and a mass of 1, lie in [−π, π].
@@ -37,8 +39,8 @@ def unwrapped(fn: Any, *, masks: bool = False) -> Any:
 def support_of(fn: Any) -> Any:
     """The set that the draws of a distribution lie in, where its class names none or a larger one.
 
-    Of a mixture, that of its components; of an angle, [−π, π]; of a transformed distribution whose
-    last transform is affine, the image of what it is applied to (Pyro names the whole line).
+    Of a mixture, that of its components; of an angle, [−π, π]; of a transformed distribution, the
+    image under its transforms (Pyro names the whole line wherever the last of them is affine).
 
     Args:
         fn: Any distribution.
@@ -105,12 +107,23 @@ def _own_support(fn: Any) -> Any:
         return _over(_ANGLES, len(fn.event_shape))
     if isinstance(fn, torch.distributions.MixtureSameFamily):
         return _of_components(fn)
-    if isinstance(fn, torch.distributions.TransformedDistribution):
+    if type(fn) is dist.TransformedDistribution:  # its subclasses know their own
         return _over(_image(fn), len(fn.event_shape))
     try:
-        return fn.support
+        return _proper(fn.support)
     except NotImplementedError:
         return _of_wrapped_flow(fn)
+
+
+def _proper(support: Any) -> Any:
+    """An interval whose upper end is infinite as what it is, a half-line."""
+    upper = getattr(support, "upper_bound", None)
+    lower = getattr(support, "lower_bound", None)
+    if upper is None or lower is None or support.is_discrete:
+        return support
+    if bool((torch.as_tensor(upper) == math.inf).all()):
+        return constraints.greater_than_eq(lower)
+    return support
 
 
 def _over(support: Any, event_dims: int) -> Any:
@@ -143,36 +156,59 @@ def _merged(support: Any, axis: int) -> Any:
 
 
 def _image(fn: Any) -> Any:
-    """The support of a transformed distribution."""
-    last = fn.transforms[-1] if fn.transforms else None
-    parts = [last]
-    if isinstance(last, torch.distributions.ComposeTransform):
-        parts = last.parts
-    affine = parts[-1] if parts else None
-    if not isinstance(affine, torch.distributions.AffineTransform):
-        return fn.support
-    before = [*fn.transforms[:-1], *parts[:-1]]
-    inner = support_of(fn.base_dist)
-    if before:
-        inner = support_of(dist.TransformedDistribution(fn.base_dist, before))
-    return _affine_image(inner, affine)
+    """The support of a transformed distribution: its ends are followed through monotone steps."""
+    steps = _steps(fn.transforms)
+    ends = _ends(support_of(fn.base_dist))
+    if ends is None or not all(map(_is_monotone, steps)):
+        return _proper(fn.support)
+    lower, upper = ends
+    for step in steps:
+        reached = (step(lower), step(upper))
+        lower = torch.minimum(*reached)
+        upper = torch.maximum(*reached)
+    return _between(lower, upper)
 
 
-def _affine_image(support: Any, affine: Any) -> Any:
-    """loc + scale · support."""
+def _steps(transforms: Sequence[Any]) -> list[Any]:
+    """The transforms inside those that are composed, or go over the entries of an event."""
+    steps: list[Any] = []
+    for transform in transforms:
+        if isinstance(transform, torch.distributions.ComposeTransform):
+            steps += _steps(transform.parts)
+        elif isinstance(transform, torch.distributions.IndependentTransform):
+            steps += _steps([transform.base_transform])
+        else:
+            steps.append(transform)
+    return steps
+
+
+def _is_monotone(transform: Any) -> bool:
+    """Whether this is a monotone transform of torch's, which knows where infinity goes."""
+    if not type(transform).__module__.startswith("torch.distributions"):
+        return False
+    return transform.bijective and transform.domain.event_dim == 0
+
+
+def _ends(support: Any) -> tuple[Tensor, Tensor] | None:
+    """The ends of an interval, finite or not; None of anything else."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
-    ends = []
-    for name, outermost in (("lower_bound", -math.inf), ("upper_bound", math.inf)):
-        end = torch.as_tensor(getattr(support, name, outermost))
-        ends.append(affine.loc + affine.scale * end)
-    lower = torch.minimum(*ends)
-    upper = torch.maximum(*ends)
-    if bool(lower.isfinite().all()) and bool(upper.isfinite().all()):
+    if support is None or support.is_discrete or support.event_dim:
+        return None
+    lower = getattr(support, "lower_bound", -math.inf)
+    upper = getattr(support, "upper_bound", math.inf)
+    return torch.as_tensor(lower), torch.as_tensor(upper)
+
+
+def _between(lower: Tensor, upper: Tensor) -> Any:
+    """The constraint of what lies between two ends, finite or not."""
+    has_lower = bool(lower.isfinite().all())
+    has_upper = bool(upper.isfinite().all())
+    if has_lower and has_upper:
         return constraints.interval(lower, upper)
-    if bool(lower.isfinite().all()):
+    if has_lower:
         return constraints.greater_than(lower)
-    if bool(upper.isfinite().all()):
+    if has_upper:
         return constraints.less_than(upper)
     return constraints.real
 

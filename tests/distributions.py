@@ -100,7 +100,9 @@ ROWS: dict[str, Maker] = {
     "AVFMultivariateNormal": lambda h: dist.AVFMultivariateNormal(
         _pair(h), torch.eye(2), torch.full((2, 1, 2), 0.1)
     ),
-    "AffineBeta": lambda h: dist.AffineBeta(_positive(h), _positive(-h), torch.tensor(-1.0), torch.tensor(2.0)),
+    "AffineBeta": lambda h: dist.AffineBeta(
+        _positive(h), _positive(-h), torch.tensor(-1.0), torch.tensor(2.0)
+    ),
     "AsymmetricLaplace": lambda h: dist.AsymmetricLaplace(h, 1.0, 1.5),
     "Bernoulli": lambda h: dist.Bernoulli(logits=h),
     "Beta": lambda h: dist.Beta(_positive(h), _positive(-h)),
@@ -219,9 +221,7 @@ ROWS: dict[str, Maker] = {
     "SoftLaplace": lambda h: dist.SoftLaplace(h, 1.0),
     "SpanningTree": lambda h: dist.SpanningTree(h[..., None] * torch.ones(3)),
     "Stable": lambda h: dist.Stable(1.5, 0.2, 1.0, h),
-    "StableWithLogProb": lambda h: dist.StableWithLogProb(
-        1.5 + 0 * h, 0.2 + 0 * h, 1.0 + 0 * h, h
-    ),
+    "StableWithLogProb": lambda h: dist.StableWithLogProb(1.5 + 0 * h, 0.2 + 0 * h, 1.0 + 0 * h, h),
     "StudentT": lambda h: dist.StudentT(4.0, h, 1.0),
     "TransformedDistribution": lambda h: dist.TransformedDistribution(
         dist.Normal(h, 1.0), [transforms.SigmoidTransform(), transforms.AffineTransform(-1.0, 2.0)]
@@ -259,6 +259,7 @@ def _scores(kind: type) -> bool:
     abstract = (torch.distributions.Distribution, Distribution, dist.Distribution)
     definitions = [base for base in kind.__mro__ if "log_prob" in vars(base)]
     return definitions[0] not in abstract
+
 
 # Data for those that have no draws of their own, three of each.
 SCORED: dict[str, Tensor] = {

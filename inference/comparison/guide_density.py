@@ -18,6 +18,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoNormal
 from torch import Tensor
 
+from ppl_gen.contexts import reason
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.pyro_patches import location_and_scale
@@ -354,9 +355,7 @@ class _TracedDensity:
             q, _ = self.draw(2)
             self.log_prob(q)
         except Exception as error:  # a flow that is fast one way only knows no density elsewhere
-            first_line = str(error).partition("\n")[0]
-            message = first_line or type(error).__name__
-            return f"log q cannot be computed at given values: {message}"
+            return f"log q cannot be computed at given values: {reason(error)}"
         return ""
 
 

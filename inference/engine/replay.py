@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, fx
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import forked, reason
 from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
 from ppl_gen.pyro_patches import tracing
 
@@ -212,9 +212,7 @@ class Replay:
         attempts = [False]
         if rows and not first:
             attempts = [True, False]
-        reason = (
-            "its graph gives other numbers than it does: it draws on something outside its inputs"
-        )
+        why = "its graph gives other numbers than it does: it draws on something outside its inputs"
         for any_size in attempts:
             try:
                 graph = self._trace(function, inputs, rows, any_size)
@@ -223,9 +221,9 @@ class Replay:
                         self._any_size = graph
                     return graph
             except Exception as error:  # whatever the user's program does that cannot be followed
-                reason = _reason(error)
+                why = reason(error)
         self.lower("eager")
-        _warn(f"the {self.what} cannot be traced and runs eagerly: {reason}")
+        _warn(f"the {self.what} cannot be traced and runs eagerly: {why}")
         return None
 
     def _trace(
@@ -250,7 +248,7 @@ class Replay:
             except Exception as error:
                 _warn(
                     f"the {self.what} cannot be compiled and is replayed uncompiled: "
-                    f"{_reason(error)}"
+                    f"{reason(error)}"
                 )
                 self.lower("fx")
         case.rung = "fx"
@@ -352,14 +350,6 @@ def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
         seen.add(id(t))
         distinct.append(t)
     return distinct
-
-
-def _reason(error: Exception) -> str:
-    """The first line of a message that says anything."""
-    for line in str(error).splitlines():
-        if line.strip():
-            return line[:300]
-    return type(error).__name__
 
 
 def _warn(message: str) -> None:

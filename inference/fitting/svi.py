@@ -117,7 +117,7 @@ def svi_step(
         nonlocal index
         batch = batch[:takes_at_most]
         if index == first_step and objective.is_per_datum:
-            check(program, guide, *batch)
+            check(program, guide, *batch, weighed=False)
 
         def failure(loss: Tensor) -> NotFinite:
             if torch.isfinite(loss):

@@ -72,7 +72,7 @@ class Potential:
             if local:
                 rows = args[0].shape[0]
             else:
-                transforms = self._prepare_joint(latents, transforms, prototype)
+                self._prepare_joint(latents, transforms, prototype)
             self.layout = Layout(latents, transforms, rows)
         self.shape = self.layout.shape
         values = [site["value"] for site in latents.values()]
@@ -85,17 +85,17 @@ class Potential:
 
     def _prepare_joint(
         self, latents: dict[str, Any], transforms: dict[str, Any], prototype: poutine.Trace
-    ) -> dict[str, Any]:
-        """Lets Pyro make the joint density, discrete latents summed out; returns its transforms."""
+    ) -> None:
+        """Lets Pyro make the joint density, discrete latents summed out."""
         start = {name: transforms[name](site["value"]) for name, site in latents.items()}
         with warnings.catch_warnings(action="ignore"):
-            _, self._joint_energy, transforms, _ = initialize_model(
+            _, self._joint_energy, _, _ = initialize_model(
                 lambda: self.model(*self._args),
+                transforms=transforms,
                 init_strategy=anywhere,
                 initial_params=start,
                 max_plate_nesting=plate_nesting(prototype, least=0),
             )
-        return transforms
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

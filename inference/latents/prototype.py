@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import explained, forked
 from ppl_gen.sites import Sites, latent_sites
-from ppl_gen.supports import is_discrete, support_of, to_support
+from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
 
 # How often a program is run to see whether its latents are the same at every call.
 _RUNS = 3
@@ -31,13 +32,14 @@ def anywhere(site: Any) -> Tensor:
 
 def _tensor_of(fn: Any) -> Tensor:
     """A tensor that a distribution holds, or one inside it: it tells device and type."""
-    for value in vars(fn).values():
+    held = list(vars(fn).values())
+    for value in held:
         if torch.is_tensor(value) and value.is_floating_point():
             return value
-    inner = getattr(fn, "base_dist", None)
-    if inner is None:
-        return torch.zeros(())
-    return _tensor_of(inner)
+    for value in held:
+        if isinstance(value, torch.distributions.Distribution):
+            return _tensor_of(value)
+    return torch.zeros(())
 
 
 def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trace:
@@ -53,7 +55,11 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
             return None
         return anywhere(site)
 
-    with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
+    with (
+        forked(torch.device("cpu"), 0),
+        warnings.catch_warnings(action="ignore"),
+        explained("a model that can be run on these data", "run it by itself to see where"),
+    ):
         return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
 
 
@@ -76,6 +82,12 @@ def continuous_sites(
     latents = {}
     for name, site in hidden.items():
         fn = site["fn"]
+        inner = unwrapped(fn, masks=True)
+        if isinstance(inner, dist.Delta | dist.Unit):
+            raise ValueError(
+                f"expected latents with a density, got {type(inner).__name__} at the site "
+                f"{name!r}; say pyro.deterministic for what is known, pyro.factor for a weight"
+            )
         if not is_discrete(fn):
             latents[name] = site
         elif not fn.has_enumerate_support:

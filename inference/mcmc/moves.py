@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.contexts import owner
+from ppl_gen.contexts import owner, reason
 from ppl_gen.inference.engine.graphs import shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
 from ppl_gen.inference.latents.potential import Potential
@@ -207,9 +207,8 @@ def _graphs_of_owner(model: object) -> dict[Hashable, _Graphs]:
 
 
 def _warn_of_turns(error: Exception) -> None:
-    lines = str(error).splitlines() or [type(error).__name__]
     warnings.warn(
-        f"the chains cannot be moved at once and take turns: {lines[0]}",
+        f"the chains cannot be moved at once and take turns: {reason(error)}",
         RuntimeWarning,
         stacklevel=5,
     )
