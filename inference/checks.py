@@ -19,14 +19,19 @@ from torch import Tensor
 from ppl_gen.contexts import evaluating, expect_context, explained, forked, owner
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import Sites, is_auxiliary, latent_sites, plate_nesting, stochastic_sites
-from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
+from ppl_gen.supports import (
+    flaw_of_draws,
+    is_discrete,
+    is_rounded,
+    support_of,
+    to_support,
+    unwrapped,
+)
 
 _RUNNABLE = (
     "take priors, likelihoods and encoders of pyro.distributions that can be drawn from for "
     "several data at once, or run it by itself to see where it stops"
 )
-# Their draws are rounded, while their density is that of the draws before.
-_ROUNDED = ("RelaxedBernoulliStraightThrough", "RelaxedOneHotCategoricalStraightThrough")
 _SCORABLE = (
     "take a distribution with a log_prob at any given value (a flow whose inverse is not known "
     "has one at its own draws alone: such a flow can be a guide)"
@@ -96,7 +101,7 @@ def check(
         _expect_prior(sites[name])
         _expect_proposal(sites[name], guided[name], count=len(rows))
     if weighed:
-        _expect_weights(sites, guided)
+        _expect_weights(guided)
     with forked(x.device, None), evaluating(program, guide):
         _expect_densities(program.model, guide_trace, x[rows], few)
     return Checked(
@@ -267,6 +272,10 @@ def _expect_likelihood(site: Any, x: Tensor) -> None:
             "expected a likelihood with a density, got a Dirac: an implicit model has none; "
             "score ppl_gen.program.Observed(program, Gaussian(ε)) instead"
         )
+    if is_rounded(fn):
+        raise ValueError(
+            f"expected a likelihood whose draws follow its density, got {flaw_of_draws(fn)}"
+        )
     if isinstance(fn, dist.Empirical):
         raise ValueError(
             "expected a likelihood with a density, got Empirical, which has draws of its points "
@@ -300,11 +309,10 @@ def _expect_prior(site: Any) -> None:
         )
 
 
-def _expect_weights(model_sites: Sites, guide_sites: Sites) -> None:
-    """Raises ValueError if a density is not that of the draws, so that weights mean nothing.
+def _expect_weights(guide_sites: Sites) -> None:
+    """Raises ValueError if a guide's density is not that of its draws: weights mean nothing then.
 
     Args:
-        model_sites: Those of the model, by name.
         guide_sites: What the guide samples, by name.
     """
     # A Delta beside auxiliary sites carries their density.
@@ -316,20 +324,14 @@ def _expect_weights(model_sites: Sites, guide_sites: Sites) -> None:
                     "latents are no posterior, and their weights no evidence; take a guide such as "
                     "AutoNormal, or from_prior(program)"
                 )
-    latents = [item for item in model_sites.items() if not item[1]["is_observed"]]
-    for name, site in [*latents, *guide_sites.items()]:
-        fn = unwrapped(site["fn"], masks=True)
-        family = type(fn).__name__
-        if isinstance(fn, dist.Unit):
+    for name, site in guide_sites.items():
+        if isinstance(unwrapped(site["fn"], masks=True), dist.Unit):
             raise ValueError(
                 f"expected latents with values, got Unit at {name!r}, which has none; say "
                 "pyro.factor for a weight"
             )
-        if family in _ROUNDED:
-            raise ValueError(
-                f"expected draws that follow their density, got {family} at {name!r}, which rounds "
-                f"them; take {family.removesuffix('StraightThrough')}, or train with svi_step alone"
-            )
+        if flaw := flaw_of_draws(site["fn"]):
+            raise ValueError(f"expected draws of {name!r} that follow their density, got {flaw}")
 
 
 def _expect_densities(

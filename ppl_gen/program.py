@@ -47,6 +47,7 @@ from ppl_gen.sites import (
     plate_nesting,
     stochastic_sites,
 )
+from ppl_gen.supports import flaw_of_draws
 
 # The name under which each parameter object was shown to Pyro.
 _names: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -157,6 +158,9 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
     sites = {
         name: site for name, site in stochastic_sites(trace).items() if not is_deterministic(site)
     }
+    for name, site in sites.items():
+        if flaw := flaw_of_draws(site["fn"]):
+            raise ValueError(f"expected draws of {name!r} that follow their density, got {flaw}")
     observed = sorted(name for name, site in sites.items() if site["is_observed"])
     if observed:
         raise ValueError(
