@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "configure", "decide_epochs", "folder_of"]
+__all__ = [
+    "ENOUGH",
+    "configure",
+    "decide_epochs",
+    "decide_likelihood",
+    "folder_of",
+    "in_colour",
+    "with_likelihood",
+]
 
 import math
 from collections.abc import Collection, Mapping
@@ -13,12 +21,14 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import RECIPES, models_with
-from ppl_gen.data import parse
+from ppl_gen.data import Dataset, parse
 from ppl_gen.data.sources import NAMES
 from ppl_gen.names import resolve
 
 ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
 _LEAST_EPOCHS = 20
+_CHANNELS = 3  # of images in colour
+_BINARY = ("threshold", "static", "dynamic")
 
 
 def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> Config:
@@ -44,7 +54,7 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
             values[option.name] = _absolute(values[option.name])
     if values["root"]:
         values["root"] = str(Path(values["root"]).resolve())
-    if "binarize" in values:
+    if "likelihood" not in values or values["likelihood"] is not None:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
     if values.get("loss") == "auto":
         values["loss"] = "non-saturating"
@@ -78,6 +88,38 @@ def check_given(recipe: Recipe, values: Mapping[str, Any], given: Collection[str
                 f"{option.flag} is an option of {own[other].flag} {needed}, got it with "
                 f"{own[other].flag} {values[other]}; leave it out"
             )
+
+
+def decide_likelihood(config: Config, data: Dataset) -> Config:
+    """With the likelihood that suits the data, where none was asked for, and its binarisation.
+
+    Images in colour have a Gaussian: drawn pixel by pixel and channel by channel, binary ones are
+    coloured noise. Other data, and colours that are to be made binary, have a Bernoulli.
+
+    Args:
+        config: A configuration of a model with a likelihood.
+        data: What it names, not binarised.
+    """
+    if in_colour(data) and config.binarize not in _BINARY:
+        return with_likelihood(config, "gaussian")
+    return with_likelihood(config, "bernoulli")
+
+
+def with_likelihood(config: Config, name: str) -> Config:
+    """With this likelihood, and the binarisation that goes with it, where none was asked for.
+
+    Args:
+        config: A configuration of a model with a likelihood.
+        name: Of the likelihood.
+    """
+    if config.likelihood is not None:
+        return config
+    return config.changed(likelihood=name, binarize=_binarization(config.binarize, name))
+
+
+def in_colour(data: Dataset) -> bool:
+    """Whether data are images of three channels."""
+    return len(data.shape) == 3 and data.shape[0] == _CHANNELS
 
 
 def _absolute(name: str) -> str:

@@ -200,8 +200,8 @@ DATA_SET = (DATA, ROOT, BINARIZE, IMAGE_SIZE)
 LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
-    default="bernoulli",
-    help=f"{', '.join(LIKELIHOODS)}.",
+    default=None,
+    help=f"{', '.join(LIKELIHOODS)}; if left out, gaussian for images in colour, else bernoulli.",
     check=one_of("likelihood", _likelihoods),
 )
 LATENT_DIM = Option(

@@ -76,11 +76,7 @@ def load(
     if image_size is not None and image_size < 1:
         raise ValueError(f"expected an image size of at least 1, got {image_size}")
     found = _read(name, _root(root), download, image_size, stream)
-    made = prepared(found, suffixes, image_size)
-    if binarize is not None:
-        train = replace(made.train, binarize=binarize)
-        test = replace(made.test, binarize=binarize)
-        made = replace(made, train=train, test=test)
+    made = prepared(found, suffixes, image_size).binarized(binarize)
     return replace(made, name=":".join([found.name, *suffixes]))
 
 

@@ -264,6 +264,21 @@ class Dataset:
         """How the pixels are binarised; belongs beside every number computed from them."""
         return self.train.binarize
 
+    def binarized(self, binarize: str | None) -> Dataset:
+        """The same grey data under a binarisation, or as they are if it is None.
+
+        Args:
+            binarize: As for `Split`.
+
+        Raises:
+            ValueError: If it is unknown, or data are outside [0, 1].
+        """
+        if binarize is None:
+            return self
+        train = replace(self.train, binarize=binarize)
+        test = replace(self.test, binarize=binarize)
+        return replace(self, train=train, test=test)
+
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))

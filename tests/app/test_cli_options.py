@@ -149,7 +149,43 @@ class TestData:
             "fit", "gmmn", "--data", photographs / "x.npy:inverted:8x8", *FEW, "--batch-size", 18
         )
         assert code == 0, said
+        assert "1 × 8 × 8, bytes from 0 to 255, divided by 255, binarisation none;" in said
         assert [p.name for p in Path("runs").iterdir()] == ["gmmn-x-inverted-8x8"]
+
+    @pytest.mark.parametrize("model", ["vae", "conv-vae", "cvae"])
+    def test_a_likelihood_that_is_left_out_is_that_of_the_data(self, model: str) -> None:
+        colour = Dataset(Split(torch.rand(4, 3, 8, 8)), Split(torch.rand(4, 3, 8, 8)), (3, 8, 8))
+        digits = data.load("digits")
+
+        def decided(given: Dataset, **options: Any) -> tuple[str, str | None]:
+            config = configure.decide_likelihood(asked(model, **options), given)
+            return config.likelihood, config.binarize
+
+        assert decided(digits) == ("bernoulli", "dynamic")
+        assert decided(digits, binarize="none") == ("bernoulli", None)
+        assert decided(colour) == ("gaussian", None)
+        assert decided(colour, binarize="dequantize") == ("gaussian", "dequantize")
+        assert decided(colour, binarize="threshold") == ("bernoulli", "threshold")
+        assert decided(colour, likelihood="bernoulli") == ("bernoulli", "dynamic")
+        assert decided(digits, likelihood="laplace") == ("laplace", None)
+
+    def test_images_in_colour_have_a_continuous_likelihood(self, tmp_path: Path) -> None:
+        rng = np.random.RandomState(0)
+        for i in range(20):
+            (tmp_path / "images").mkdir(exist_ok=True)
+            image = rng.randint(0, 256, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+        words = ("--data", tmp_path / "images", "--out", tmp_path / "run", "--device", "cpu")
+        few = ("--epochs", 1, "--batch-size", 9)
+        code, said = call("fit", "vae", *words, *few)
+        assert code == 0, said
+        chosen = "likelihood gaussian (for images in colour; --likelihood says another);"
+        assert f"3 × 8 × 8, binarisation none, {chosen} 1 epochs" in said
+        config = Run.open(tmp_path / "run").config
+        assert (config.likelihood, config.binarize) == ("gaussian", None)
+        code, said = call("fit", "vae", *words, "--resume", "--epochs", 2, "--binarize", "none")
+        assert code == 0, said
+        assert "likelihood gaussian; 2 epochs" in said
 
 
 class TestCaptions:

@@ -43,6 +43,7 @@ class _Training:
         fingerprint: Of the data, for the checkpoints.
         device: Where all of it lies.
         done: The number of epochs that are done.
+        reason: Why the likelihood is not the usual one, where none was asked for; else empty.
     """
 
     run: Run
@@ -51,6 +52,7 @@ class _Training:
     fingerprint: str
     device: torch.device
     done: int
+    reason: str = ""
 
     @property
     def config(self) -> Config:
@@ -110,7 +112,9 @@ def _begin(
     """A new run, its folder made once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
     recipe.check(config)
-    data = recipe.data(config, download=download).to(device)
+    asked = config
+    config, data = _read(asked, download)
+    data = data.to(device)
     config = configure.decide_epochs(config, data)
     fitting = recipe.prepare(config, data, device)
     if recipe.explicit:
@@ -125,9 +129,32 @@ def _begin(
         fingerprint=fingerprint(data),
         device=device,
         done=0,
+        reason=_reason(asked, config),
     )
     training.checkpoint(0)
     return training
+
+
+def _read(config: Config, download: bool) -> tuple[Config, Data]:
+    """The configuration with a likelihood that suits its data, if it is to have one, and the data.
+
+    What the data are binarised for is known when the likelihood is, and that when they are read.
+    """
+    recipe = recipe_of(config)
+    if not recipe.explicit:
+        return config, recipe.data(config, download=download)
+    grey = recipe.data(config.changed(binarize=None), download=download)
+    config = configure.decide_likelihood(config, grey)
+    return config, grey.binarized(config.binarize)
+
+
+def _reason(asked: Config, decided: Config) -> str:
+    """Why a likelihood was taken that is not the usual one, where none was asked for."""
+    if "likelihood" not in asked or asked.likelihood is not None:
+        return ""
+    if decided.likelihood != "gaussian":
+        return ""
+    return " (for images in colour; --likelihood says another)"
 
 
 def _reopen(folder: Path, config: Config, given: set[str]) -> Run:
@@ -139,6 +166,8 @@ def _reopen(folder: Path, config: Config, given: set[str]) -> Run:
     run = Run.open(folder)
     if config.model != run.config.model:
         raise _another(folder, "model", run.config.model, config.model)
+    if recipe_of(config).explicit:
+        config = configure.with_likelihood(config, run.config.likelihood)
     for name in sorted(given - {"epochs", "model"}):
         asked = getattr(config, name)
         has = getattr(run.config, name)
@@ -189,10 +218,10 @@ def _announce(training: _Training, console: Console) -> None:
     """Prints what is fitted to what, for how long and where; then what the user is to know."""
     config = training.config
     an_epoch = len(training.fitting.batches)
-    said = (
-        f"{config.model} on {progress.describe(training.data)}; {config.passes} epochs of "
-        f"{an_epoch} steps; {training.device}"
-    )
+    said = f"{config.model} on {progress.describe(training.data)}"
+    if training.recipe.explicit:
+        said += f", likelihood {config.likelihood}{training.reason}"
+    said += f"; {config.passes} epochs of {an_epoch} steps; {training.device}"
     if training.recipe.explicit:
         said += f", engine {config.engine}"
     console.print(said, soft_wrap=True)
