@@ -18,6 +18,7 @@ from ppl_gen.inference.evidence.importance import elbo, log_evidence
 from ppl_gen.inference.fitting import losses, objectives
 from ppl_gen.inference.fitting.adversarial import adversarial_step, moving_average
 from ppl_gen.inference.fitting.cycle import CycleErrors, cycle_errors, cycle_step
+from ppl_gen.inference.fitting.guides import GuideFit, fit_guide, full_covariance, same_family
 from ppl_gen.inference.fitting.information import code_information, information_loss
 from ppl_gen.inference.fitting.loop import NotFinite, Record, fit, iterate
 from ppl_gen.inference.fitting.losses import AdversarialLoss
@@ -62,6 +63,7 @@ __all__ = [
     "Estimate",
     "FreeBits",
     "Gaps",
+    "GuideFit",
     "Moments",
     "NotFinite",
     "PrecisionRecall",
@@ -85,7 +87,9 @@ __all__ = [
     "elbo",
     "energy_distance",
     "fit",
+    "fit_guide",
     "frechet_distance",
+    "full_covariance",
     "gaps",
     "hmc",
     "inception_features",
@@ -101,6 +105,7 @@ __all__ = [
     "objectives",
     "polynomial_mmd",
     "precision_recall",
+    "same_family",
     "sbc",
     "sliced_wasserstein",
     "svi_step",

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, seeded
 from ppl_gen.inference.cuts import check_by_datum
-from ppl_gen.inference.diagnosis.refitting import (
-    Family,
-    check_refittable,
-    full_covariance,
-    refit,
-    same_family,
-)
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate, by_datum, summarised
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.importance import elbo
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.fitting.guides import (
+    Family,
+    check_refittable,
+    full_covariance,
+    refit,
+    same_family,
+)
 from ppl_gen.inference.result import Result
+from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def gaps(
     with seeded(x.device, seed):
         for each in families:
             check_refittable(guide, each, x, *context)
-    with seeded(x.device, seed), Progress(disable=not progress, transient=True) as bar:
+    with seeded(x.device, seed), Bar(shown=progress) as bar:
         task = bar.add_task("refitting", total=steps * len(families))
         guides = [guide]
         for each in families:

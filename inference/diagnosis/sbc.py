@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
-from rich.progress import track
 from torch import Tensor
 
 from ppl_gen import memory
@@ -29,6 +28,7 @@ from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose, simulate_sites
+from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import data_axis
 
@@ -119,7 +119,7 @@ def sbc(
             warnings.warn(remark, RuntimeWarning, stacklevel=2)
         ranks: dict[str, list[Tensor]] = {}
         with evaluating(program, guide):
-            for start in track(range(0, n, size), "ranking", disable=not progress, transient=True):
+            for start in track(range(0, n, size), "ranking", shown=progress):
                 rows = slice(start, start + size)
                 part = pairs.part(rows)
                 if guide is not None:

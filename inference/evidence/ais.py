@@ -10,7 +10,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
@@ -24,6 +23,7 @@ from ppl_gen.inference.evidence.temperatures import Schedule
 from ppl_gen.inference.evidence.weights import evidence_of
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.mcmc.by_datum import data_at_once, equal_chunks
+from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.pyro_patches import tracing
 
@@ -166,7 +166,7 @@ def annealed_log_weights(
         leapfrogs=settings.leapfrogs,
         replays=_replays(settings, len(chunks)),
     )
-    bar = ProgressBar(disable=not settings.progress, transient=True)
+    bar = Bar(shown=settings.progress)
     found = []
     with evaluating(program, guide), tracing(), store_kept(), seeded(x.device, settings.seed), bar:
         task = bar.add_task("annealing", total=None)

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.progress import track
 from torch import Tensor
 
 from ppl_gen import memory
@@ -21,6 +20,7 @@ from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.weights import LogWeights, Weights
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.program import log_density, propose
+from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program
 
 
@@ -182,9 +182,7 @@ def _estimate(
     # grow with the data.
     columns: dict[str, Tensor] = {}
     with evaluating(program, guide), seeded(x.device, options.seed):
-        for start in track(
-            starts, "importance weighting", disable=not options.progress, transient=True
-        ):
+        for start in track(starts, "importance weighting", shown=options.progress):
             rows = slice(start, start + cut.rows)
             some = [t[rows] for t in data]
             seen: Weights | LogWeights = kind.empty(len(some[0]), particles, x.device)

@@ -8,14 +8,19 @@ from __future__ import annotations
 __all__ = ["NotFinite", "Record", "fit", "iterate"]
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from ppl_gen.progress import track
 from ppl_gen.protocols import Step
+
+# Called with the index of a step, from 0, and its metrics.
+AfterStep = Callable[[int, Mapping[str, Tensor]], Any]
 
 
 class NotFinite(FloatingPointError):
@@ -43,7 +48,13 @@ class Record:
 
 
 def iterate(
-    step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, first_epoch: int = 1
+    step: Step,
+    batches: Iterable[tuple[Tensor, ...]],
+    epochs: int,
+    *,
+    first_epoch: int = 1,
+    scheduler: LRScheduler | Sequence[LRScheduler] = (),
+    after_step: AfterStep | None = None,
 ) -> Iterator[Record]:
     """Runs `step` over all batches, epoch after epoch, and yields a record after each.
 
@@ -52,10 +63,27 @@ def iterate(
         batches: Any re-iterable of tuples (x, *context).
         epochs: The number of the last epoch.
         first_epoch: The number of the first epoch, above 1 where a run goes on.
+        scheduler: One or more of torch.optim.lr_scheduler, moved on after each epoch, before its
+            record is yielded. One that counts steps, such as OneCycleLR, is moved on by
+            `after_step=lambda index, metrics: scheduler.step()`.
+        after_step: Called after each step, with its index, counted from 0 in this call, and its
+            metrics. What it raises ends the fit.
 
     Raises:
-        ValueError: At once, if epochs is below 1 or the batches can only be walked through once;
-            in the first epoch, if there are none.
+        ValueError: At once, if epochs is below 1, the batches can only be walked through once, or a
+            scheduler needs a metric; in the first epoch, if there are no batches.
+
+    Example:
+        >>> from ppl_gen.inference import svi_step
+        >>> from ppl_gen.models import vae
+        >>> program = vae((2,), 1)
+        >>> optimizer = torch.optim.Adam(program.parameters(), lr=0.1)
+        >>> halved = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        >>> records = iterate(
+        ...     svi_step(program, optimizer), [(torch.zeros(3, 2),)], epochs=2, scheduler=halved
+        ... )
+        >>> [round(optimizer.param_groups[0]["lr"], 3) for record in records]
+        [0.05, 0.025]
     """
     if epochs < 1:
         raise ValueError(f"expected at least 1 epoch, got {epochs}")
@@ -64,31 +92,64 @@ def iterate(
             "expected batches that can be walked through anew in each epoch, got a "
             f"{type(batches).__name__}; give a list, a DataLoader or split.batches(size)"
         )
-    return _epochs(step, batches, range(first_epoch, epochs + 1))
+    schedulers = [scheduler] if isinstance(scheduler, LRScheduler) else list(scheduler)
+    for each in schedulers:
+        if isinstance(each, ReduceLROnPlateau):
+            raise ValueError(
+                "expected a scheduler that counts epochs, got a ReduceLROnPlateau, which needs a "
+                "metric; in `for record in iterate(...)` say "
+                "scheduler.step(record.metrics[...])"
+            )
+    return _epochs(step, batches, range(first_epoch, epochs + 1), schedulers, after_step)
 
 
-def _epochs(step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: range) -> Iterator[Record]:
+def _epochs(
+    step: Step,
+    batches: Iterable[tuple[Tensor, ...]],
+    epochs: range,
+    schedulers: list[LRScheduler],
+    after_step: AfterStep | None,
+) -> Iterator[Record]:
+    index = 0
     for epoch in epochs:
         start = time.perf_counter()
         sizes: list[int] = []
         history: dict[str, list[Tensor]] = {}
         for batch in batches:
             sizes.append(batch[0].shape[0])
-            for name, value in step(*batch).items():
+            metrics = step(*batch)
+            for name, value in metrics.items():
                 history.setdefault(name, []).append(value)
+            if after_step is not None:
+                after_step(index, metrics)
+            index += 1
         if not sizes:
             raise ValueError("expected at least one batch, got none")
+        for scheduler in schedulers:
+            scheduler.step()
         count = sum(sizes)
-        weights = torch.tensor(sizes, dtype=torch.float64) / count
-        metrics = {}
-        for name, values in history.items():
-            by_batch = torch.stack(values).double().cpu()
-            metrics[name] = float(by_batch @ weights)
-        yield Record(epoch, metrics, count, time.perf_counter() - start)
+        averages = _averages(history, sizes)  # which waits for the device
+        yield Record(epoch, averages, count, time.perf_counter() - start)
+
+
+def _averages(history: Mapping[str, list[Tensor]], sizes: list[int]) -> dict[str, float]:
+    """The metrics of an epoch, averaged over its data."""
+    weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
+    averages = {}
+    for name, values in history.items():
+        by_batch = torch.stack(values).double().cpu()
+        averages[name] = float(by_batch @ weights)
+    return averages
 
 
 def fit(
-    step: Step, batches: Iterable[tuple[Tensor, ...]], epochs: int, *, progress: bool = True
+    step: Step,
+    batches: Iterable[tuple[Tensor, ...]],
+    epochs: int,
+    *,
+    progress: bool = True,
+    scheduler: LRScheduler | Sequence[LRScheduler] = (),
+    after_step: AfterStep | None = None,
 ) -> list[Record]:
     """Runs `iterate` to its end with a progress bar, and returns all records.
 
@@ -96,11 +157,13 @@ def fit(
         step: One update on one batch, which returns metrics: scalar tensors by name.
         batches: Any re-iterable of tuples (x, *context).
         epochs: The number of epochs.
-        progress: Whether to show the bar.
+        progress: Whether to show the bar; lines, where there is neither a terminal nor a notebook.
+        scheduler: One or more of torch.optim.lr_scheduler, moved on after each epoch.
+        after_step: Called after each step, with its index, from 0, and its metrics.
 
     Raises:
-        ValueError: If epochs is below 1, or the batches can only be walked through once or are
-            none.
+        ValueError: If epochs is below 1, the batches can only be walked through once or are none,
+            or a scheduler needs a metric.
     """
-    records = iterate(step, batches, epochs)
-    return list(track(records, "fitting", total=epochs, disable=not progress))
+    records = iterate(step, batches, epochs, scheduler=scheduler, after_step=after_step)
+    return list(track(records, "fitting", total=epochs, shown=progress, transient=False))

@@ -13,7 +13,6 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
 from ppl_gen.inference.findings import Finding, Verdict
@@ -21,6 +20,7 @@ from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc import diagnostics
 from ppl_gen.inference.mcmc.datasets import Group, Labels, container, sample_stats
 from ppl_gen.inference.result import Result
+from ppl_gen.progress import Bar
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +64,7 @@ def reporting(
         on_draw: The user's callback, called after the bar has moved.
         progress: Whether to show a bar.
     """
-    with ProgressBar(transient=True, disable=not progress) as bar:
+    with Bar(shown=progress) as bar:
         task = bar.add_task("preparing", total=None)
 
         def report(now: Progress) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from ppl_gen.contexts import forked, seeded
@@ -41,6 +40,7 @@ from ppl_gen.inference.samples.kernels import (
     off_diagonal,
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
+from ppl_gen.progress import track
 
 if TYPE_CHECKING:
     import pandas
@@ -185,7 +185,7 @@ def _permuted(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progre
     n = len(x)
 
     def shown(parts: Iterable[Any], count: int) -> Iterable[Any]:
-        return track(parts, "permuting", total=count, disable=not progress, transient=True)
+        return track(parts, "permuting", total=count, shown=progress)
 
     kernel = _kernel(function, options, x, y)
     if kernel is not None:

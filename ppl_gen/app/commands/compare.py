@@ -17,7 +17,6 @@ import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -25,8 +24,7 @@ from ppl_gen import plots
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import forked
-from ppl_gen.guides import automatic
-from ppl_gen.inference import Comparison, compare, hmc, nuts, svi_step, to_arviz
+from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.mcmc.draws import Progress
@@ -34,7 +32,6 @@ from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
 from ppl_gen.names import resolve
 from ppl_gen.program import simulate
-from ppl_gen.protocols import Step
 from ppl_gen.writing import write_atomically, write_picture
 
 if TYPE_CHECKING:
@@ -236,46 +233,29 @@ def _problem_of_toy(asked: CompareOptions, console: Console) -> _Problem:
     chosen = TOYS[asked.what]
     with forked(torch.device("cpu"), asked.seed):
         program, data = chosen.build()
-        guide = automatic(GUIDES[asked.guide], program.model, *data)
         elbo: ELBO = Trace_ELBO()
         engine: Engine = "auto"
         if chosen.is_summed:
             elbo = TraceEnum_ELBO(max_plate_nesting=1)
             engine = "eager"  # TraceEnum_ELBO cannot be traced
-        optimizer = torch.optim.Adam(guide.parameters(), 0.05)
-        step = svi_step(program, optimizer, elbo, guide=guide, steps=asked.steps, engine=engine)
-        _fit_guide(step, optimizer, data, asked, console)
+        fitted = fit_guide(
+            program,
+            GUIDES[asked.guide],
+            *data,
+            elbo=elbo,
+            steps=asked.steps,
+            engine=engine,
+            progress=True,
+        )
+    console.print(f"{asked.guide} guide: {fitted}", soft_wrap=True)
     return _Problem(
         name=asked.what,
         program=program,
-        guide=guide,
+        guide=fitted.guide,
         data=data,
         chains=_CHAINS_OF_TOY,
         is_pointwise=chosen.is_pointwise,
     )
-
-
-def _fit_guide(
-    step: Step,
-    optimizer: torch.optim.Optimizer,
-    data: tuple[Tensor, ...],
-    asked: CompareOptions,
-    console: Console,
-) -> None:
-    """Takes SVI steps at a learning rate that falls from 0.05 to 0.0005, saying how it goes."""
-    steps = asked.steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
-    is_quiet = not console.is_terminal
-    doing = f"fitting the {asked.guide} guide"
-    said_every = max(steps // 4, 1)
-    averaged = max(steps // 10, 1)
-    seen: list[Tensor] = []
-    for i in track(range(1, steps + 1), doing, console=console, transient=True, disable=is_quiet):
-        seen.append(step(*data)["elbo"])
-        schedule.step()
-        if is_quiet and i % said_every == 0:
-            last = torch.stack(seen[-averaged:]).mean()
-            console.print(f"{doing}, step {i}/{steps}: ELBO {last:.3f} nats", soft_wrap=True)
 
 
 def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:

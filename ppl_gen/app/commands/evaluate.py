@@ -45,7 +45,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
     _expect_heeded(fitted, asked)
     _expect_possible(fitted, asked)
     _expect_enough(fitted, asked)
-    subject = Subject(fitted, asked, progress=console.is_terminal)
+    subject = Subject(fitted, asked)
     count = len(subject.x)
     judged = Judged(fitted, asked)
     for part in judges_of(recipe):

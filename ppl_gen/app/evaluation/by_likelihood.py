@@ -35,7 +35,7 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
     config = subject.fitted.config
     draws = min(asked.particles, _ELBO_PARTICLES)
     bound = _elbo(subject, subject.x, *subject.given, particles=draws).mean()
-    evidence = _weighted(subject, subject.x, *subject.given, progress=subject.progress)
+    evidence = _weighted(subject, subject.x, *subject.given, progress=True)
     mean = evidence.mean()
     _expect_finite(mean, subject)
     spread = None
@@ -139,7 +139,7 @@ def split_gap(subject: Subject, judged: Judged) -> None:
         *subject.given_first,
         evidence=subject.annealed,
         seed=subject.asked.seed,
-        progress=subject.progress,
+        progress=True,
     )
     verdict = " ".join(found.verdict)
     result: dict[str, Any] = {}

@@ -48,7 +48,7 @@ def compare_samples(subject: Subject, judged: Judged) -> None:
     """Distances between draws and test data with errors and p-values, fidelity and diversity."""
     asked = subject.asked
     drawn, data, chosen = subject.samples
-    found = rows(drawn, data, chosen, asked.permutations, asked.seed, subject.progress)
+    found = rows(drawn, data, chosen, asked.permutations, asked.seed, progress=True)
     judged.table(table(found, f"{len(drawn)} draws and {len(data)} test data"))
     if not asked.moments:  # which has said it
         judged.say(_said_of_samples(subject))

@@ -97,7 +97,7 @@ def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) ->
         judged.say(f"{direction.words}: {result['moments']['verdict']}")
     if asked.two_sample:
         x = direction.there.x
-        found = rows(translated, x, chosen, asked.permutations, asked.seed, subject.progress)
+        found = rows(translated, x, chosen, asked.permutations, asked.seed, progress=True)
         title = f"{direction.words}: translations and test data of {direction.target.name}"
         judged.table(table(found, title))
         result |= {row.name: row.asdict() for row in found}

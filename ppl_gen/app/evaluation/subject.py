@@ -37,7 +37,6 @@ class Subject:
     Args:
         fitted: The run.
         asked: What it is evaluated for: how much data, how many chains, the seed.
-        progress: Whether long computations show a progress bar.
 
     Attributes:
         x: The test data (N, *shape); of a run between two domains, those of domain a.
@@ -47,10 +46,9 @@ class Subject:
         condition: " given the label" and the like, to be put behind a heading; empty if nothing.
     """
 
-    def __init__(self, fitted: Fitted, asked: Asked, progress: bool) -> None:
+    def __init__(self, fitted: Fitted, asked: Asked) -> None:
         self.fitted = fitted
         self.asked = asked
-        self.progress = progress
         dataset = fitted.data
         if fitted.recipe.translates:
             dataset = fitted.data.a
@@ -74,7 +72,7 @@ class Subject:
             "chains": self.asked.chains,
             "temperatures": self.asked.temperatures,
             "seed": self.asked.seed,
-            "progress": self.progress,
+            "progress": True,
         }
 
     @cached_property

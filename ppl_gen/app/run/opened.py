@@ -1,17 +1,18 @@
-"""A run that is used: its program with the weights loaded, and its data."""
+"""A run that is used: its program with the weights loaded, and its data; `ppl_gen.load`."""
 
 from __future__ import annotations
 
-__all__ = ["Fitted"]
+__all__ = ["Fitted", "load"]
 
 import zlib
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
@@ -20,12 +21,14 @@ from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
+from ppl_gen.contexts import forked
 from ppl_gen.data import Split
 from ppl_gen.plots.style import stamp
+from ppl_gen.saving import Loaded, load_weights
 from ppl_gen.writing import write_picture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fitted:
     """A run, its program and data on one device.
 
@@ -71,6 +74,9 @@ class Fitted:
             device=device,
             epoch=epoch,
         )
+
+    def __repr__(self) -> str:
+        return f"{self.name}, fitted for {self.epoch} epochs, on {self.device}: {self.run.folder}"
 
     @property
     def config(self) -> Config:
@@ -163,3 +169,56 @@ class Fitted:
                 f"expected a run that draws data for {what}, got a {self.config.model}; see "
                 f"`ppl-gen translate {self.run.folder}`"
             )
+
+
+@overload
+def load(path: str | PathLike[str], *, device: str = "auto") -> Fitted: ...
+@overload
+def load(path: str | PathLike[str], program: nn.Module, **parts: Any) -> Loaded: ...
+def load(
+    path: str | PathLike[str],
+    program: nn.Module | None = None,
+    *,
+    device: str = "auto",
+    **parts: Any,
+) -> Fitted | Loaded:
+    """A run with its program, data and configuration; or the weights of a file in a program.
+
+    Only tensors and plain values are read, so that neither can run code.
+
+    Args:
+        path: The folder of a run of `ppl-gen fit`, or a file of `ppl_gen.save`.
+        program: For a file: the program that its weights are put into, built as it was when it was
+            saved. A run builds its own.
+        device: For a run: where program and data are put: auto, cpu or cuda.
+        **parts: For a file: what else was saved with a `state_dict`, by name: `guide=guide`,
+            `optimizer=optimizer`.
+
+    Returns:
+        Of a run, `.program`, `.data`, `.config`, `.condition` (what the program is conditioned on)
+        and `.epoch`; of a file, `.program` and `.notes`.
+
+    Raises:
+        ValueError: If there is no such run or file, it is damaged, its data have changed, or its
+            weights are those of another program.
+    """
+    if Path(path).is_dir():
+        if program is not None or parts:
+            raise ValueError(
+                f"{path} is the folder of a run, which builds its own program: load it by its path "
+                "alone"
+            )
+        # A new program's weights are drawn from the run's seed before those of the file are put in.
+        with forked(find_device(device), None):
+            return Fitted.open(Path(path), device)
+    if not Path(path).exists():
+        raise ValueError(
+            f"no run and no file of weights at {path}; `ppl-gen fit` makes a run, ppl_gen.save a "
+            "file"
+        )
+    if program is None:
+        raise ValueError(
+            f"expected the program that the weights in {path} are of, got none; build it as it was "
+            "when it was saved, and pass it: load(path, program)"
+        )
+    return load_weights(path, program, **parts)

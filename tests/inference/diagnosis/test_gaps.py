@@ -20,7 +20,7 @@ from torch.distributions import kl_divergence
 from ppl_gen import data
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Estimate, Gaps, fit, gaps, svi_step
-from ppl_gen.inference.diagnosis.refitting import Refitted, full_covariance, refit, same_family
+from ppl_gen.inference.fitting.guides import Refitted, full_covariance, refit, same_family
 from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from ppl_gen.contexts import evaluating
 from ppl_gen.inference import Estimate, ais, bdmc, elbo, log_evidence
-from ppl_gen.inference.diagnosis.refitting import refit, same_family
 from ppl_gen.inference.engine.replay import Replay
 from ppl_gen.inference.evidence import path as path_module
 from ppl_gen.inference.evidence.path import Anneal, Path
 from ppl_gen.inference.evidence.temperatures import linear, sigmoid
+from ppl_gen.inference.fitting.guides import refit, same_family
 from ppl_gen.inference.mcmc.leapfrog import log_uniform
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import toy

@@ -5,6 +5,7 @@ named.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 
 import pyro
 import pyro.distributions as dist
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from ppl_gen import data
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.inference import NotFinite, fit, iterate, log_evidence, svi_step
+from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.models import VAE, cvae, toy, vae
 from ppl_gen.priors import StandardNormal
@@ -227,6 +229,52 @@ class TestTheLoop:
         (record,) = iterate(lambda x: {"mean": x.mean()}, batches, 1)
         assert record.metrics == {"mean": 2.0}
         assert (record.epoch, record.data) == (1, 4)
+
+    def test_schedulers_move_on_after_each_epoch_and_a_callback_after_each_step(self) -> None:
+        """Before the record is yielded, so that a checkpoint holds the rates of the next epoch."""
+        weight = nn.Parameter(torch.zeros(()))
+        rates: list[list[float]] = []
+        optimizers = [torch.optim.SGD([weight], lr=lr) for lr in (1.0, 4.0)]
+        halved = [torch.optim.lr_scheduler.ExponentialLR(o, 0.5) for o in optimizers]
+        seen = []
+
+        def after_step(index: int, metrics: Mapping[str, Tensor]) -> None:
+            rates.append([o.param_groups[0]["lr"] for o in optimizers])
+            seen.append((index, float(metrics["mean"])))
+
+        def step(x: Tensor) -> dict[str, Tensor]:
+            for optimizer in optimizers:
+                optimizer.step()
+            return {"mean": x.mean()}
+
+        batches = [(torch.ones(2),), (torch.zeros(1),)]
+        records = iterate(step, batches, 2, scheduler=halved, after_step=after_step)
+        assert next(records).metrics == {"mean": pytest.approx(2 / 3)}
+        assert [o.param_groups[0]["lr"] for o in optimizers] == [0.5, 2.0]
+        next(records)
+        assert rates == [[1.0, 4.0], [1.0, 4.0], [0.5, 2.0], [0.5, 2.0]]
+        assert seen == [(0, 1.0), (1, 0.0), (2, 1.0), (3, 0.0)]
+        fit(step, batches, 1, scheduler=halved[0], progress=False)
+        assert [o.param_groups[0]["lr"] for o in optimizers] == [0.125, 1.0]
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizers[0])
+        with pytest.raises(ValueError, match="which needs a metric"):
+            iterate(step, batches, 1, scheduler=plateau)
+
+    @pytest.mark.parametrize("engine", ["eager", "fx"])
+    def test_every_engine_follows_a_scheduler(self, engine: Engine) -> None:
+        """A rate that has fallen to zero moves nothing any more."""
+        torch.manual_seed(0)
+        program = vae((4,), 2)
+        optimizer = torch.optim.Adam(program.parameters(), 0.01)
+        stopped = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: float(epoch < 1))
+        step = svi_step(program, optimizer, engine=engine)
+        records = iterate(step, [(torch.eye(4),)] * 3, 2, scheduler=stopped)
+        first = [p.clone() for p in program.parameters()]
+        next(records)
+        second = [p.clone() for p in program.parameters()]
+        next(records)
+        assert not any(map(torch.equal, first, second))
+        assert all(map(torch.equal, second, program.parameters()))
 
     def test_epochs_go_on(self) -> None:
         records = iterate(lambda x: {"a": x.sum()}, [(torch.ones(1),)], 5, first_epoch=4)

@@ -1,39 +1,61 @@
-"""Guides refitted datum by datum, inside their family or in a richer one."""
+"""Guides fitted to a program that stays as it is: automatic ones, or datum by datum."""
 
 from __future__ import annotations
 
 __all__ = [
     "Family",
+    "GuideFit",
     "Refitted",
     "check_refittable",
+    "fit_guide",
     "full_covariance",
     "refit",
     "same_family",
 ]
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
-from ppl_gen.contexts import evaluating, modules_of
+from ppl_gen.autoguides import automatic
+from ppl_gen.contexts import (
+    device_of,
+    evaluating,
+    guide_of,
+    in_evaluation_mode,
+    modules_of,
+    seeded,
+)
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
 from ppl_gen.inference.fitting.svi import svi_step
+from ppl_gen.inference.result import Result
+from ppl_gen.progress import track
 from ppl_gen.protocols import Distribution, Guide, Program
 from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
+
+if TYPE_CHECKING:
+    import pandas
 
 # From a distribution of the guide to parameters, the data on their first axis, and the constructor
 # that makes a distribution of them.
 Family = Callable[[Distribution], "tuple[dict[str, Tensor], Callable[..., Distribution]]"]
+
+_FEWEST_STEPS = 20  # of which two tenths can be compared
+_LEAST_GAIN = 0.01  # nats, below which nobody goes on
 
 # Scale and logits are moved, not what says the same in another way.
 _SAID_TWICE = ("covariance_matrix", "precision_matrix", "probs")
@@ -106,6 +128,10 @@ def _normal(**parameters: Tensor) -> Distribution:
 
 def _multivariate_normal(**parameters: Tensor) -> Distribution:
     return dist.MultivariateNormal(**parameters, validate_args=False)
+
+
+# The families of distributions, as against automatic guides.
+_BY_DATUM = (same_family, full_covariance)
 
 
 class Refitted(nn.Module):
@@ -256,14 +282,210 @@ def refit(
     # rounding alone.
     optimizer = torch.optim.Adam(refitted.parameters(), rate, eps=1e-3 / len(x))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    with evaluating(program, guide), torch.enable_grad(), _still(program):
-        objective = StickingTheLanding(particles)
-        step = svi_step(program, optimizer, objective, guide=refitted, engine=engine, steps=steps)
-        for _ in range(steps):
-            step(x, *context)
-            schedule.step()
+    objective = StickingTheLanding(particles)
+    with evaluating(program, guide):
+        ascent = _ascent(
+            program,
+            refitted,
+            objective,
+            optimizer,
+            schedule,
+            (x, *context),
+            steps=steps,
+            engine=engine,
+        )
+        for _ in ascent:
             tick()
     return refitted
+
+
+def fit_guide(
+    program: Program,
+    family: Callable[..., Any],
+    *data: Any,
+    guide: Guide | None = None,
+    elbo: ELBO | None = None,
+    steps: int = 3000,
+    rate: float = 0.05,
+    engine: Engine = "auto",
+    seed: int | None = None,
+    progress: bool = False,
+) -> GuideFit:
+    """max over λ of E_q[log p(x, z) − log q(z; λ)], the program being left as it is.
+
+    Adam on all data at once, its learning rate falling by the hundredfold over the steps. Latents
+    may be global, or local to each datum.
+
+    Args:
+        program: Any program with a density, or a plain Pyro model.
+        family: One of Pyro's automatic guides (`AutoNormal`, `AutoMultivariateNormal`, ...), or a
+            function from a model to one; each holds the posterior of all data together. Or
+            `full_covariance` or `same_family`, for latents of each datum: a distribution of its own
+            for each, which begins at that of a guide.
+        *data: What the model is called with: x (N, *shape) and its context, or the arguments of a
+            plain Pyro model.
+        guide: Where `full_covariance` and `same_family` begin; `program.guide` if left out. Other
+            families begin where they do by themselves.
+        elbo: The objective, as `svi_step` takes it; Trace_ELBO() if left out. Where discrete
+            latents are to be summed out, a TraceEnum_ELBO.
+        steps: The number of steps.
+        rate: The first learning rate, in units of unconstrained parameters.
+        engine: How loss and gradient are computed: "eager" runs the program, "fx" replays a graph
+            traced from it, "inductor" compiles that graph, "auto" takes what pays for the number of
+            steps.
+        seed: Seed of all that is drawn; torch's generators are then left as found. None draws from
+            the global generator.
+        progress: Whether to show a bar; lines, where there is neither a terminal nor a notebook.
+
+    Returns:
+        The guide, with the objective at each step and whether it has settled.
+
+    Raises:
+        ValueError: If steps is below 1 or rate not above 0, if the family makes no guide, or if
+            program, guide and data do not fit together.
+
+    Example:
+        >>> from pyro.infer.autoguide import AutoDiagonalNormal
+        >>> def model(x):
+        ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...     return pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> fitted = fit_guide(
+        ...     model, AutoDiagonalNormal, torch.tensor(2.0), steps=400, engine="eager", seed=0
+        ... )
+        >>> round(fitted.guide.median()["z"].item(), 1)
+        1.0
+
+    Reference:
+        Kucukelbir et al. (2017), Automatic differentiation variational inference.
+    """
+    expect_counts(steps=steps)
+    if not rate > 0:
+        raise ValueError(f"expected a rate above 0, got {rate}; 0.05 is usual")
+    if elbo is None:
+        elbo = Trace_ELBO()
+    start = guide
+    if family in _BY_DATUM:
+        start = guide_of(program, guide)
+        check(program, start, *data)
+    with seeded(device_of(program, data), seed):
+        q: Any
+        if family in _BY_DATUM:
+            assert start is not None
+            q = Refitted(start, family, *data)
+        else:
+            q = automatic(family, getattr(program, "model", program), *data)
+        optimizer = torch.optim.Adam(q.parameters(), rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
+        ascent = _ascent(program, q, elbo, optimizer, schedule, data, steps=steps, engine=engine)
+        seen = []
+        with in_evaluation_mode(program, start):
+            for value in track(ascent, "fitting the guide", total=steps, shown=progress):
+                seen.append(value)
+    return GuideFit(guide=q, objective=torch.stack(seen).double().cpu())
+
+
+def _ascent(
+    program: Program,
+    guide: Any,
+    elbo: ELBO,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    data: Sequence[Any],
+    *,
+    steps: int,
+    engine: Engine,
+) -> Iterator[Tensor]:
+    """The objective at each step, the program being held still meanwhile."""
+    with torch.enable_grad(), _still(program):
+        step = svi_step(program, optimizer, elbo, guide=guide, engine=engine, steps=steps)
+        for _ in range(steps):
+            metrics = dict(step(*data))
+            del metrics["gradient_norm"]
+            schedule.step()
+            yield from metrics.values()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GuideFit(Result):
+    """A guide fitted to a program, and how it went.
+
+    Attributes:
+        guide: q: one of Pyro's automatic guides with its `.median()`, `.quantiles()` and
+            `.get_posterior()`, or `Refitted`.
+        objective: The objective at each step, (steps,), in nats per datum for a program and in nats
+            for all data for a plain Pyro model; each an estimate by one draw, or a few.
+    """
+
+    guide: Any
+    objective: Tensor
+
+    @property
+    def final(self) -> Estimate:
+        """The objective over the last tenth of the steps, with the error of their average."""
+        return _average(self.objective[-self._tenth :])
+
+    @property
+    def gained(self) -> Estimate | None:
+        """What the last tenth of the steps is above the tenth before; None below 20 steps."""
+        if len(self.objective) < _FEWEST_STEPS:
+            return None
+        before = self.objective[-2 * self._tenth : -self._tenth]
+        return self.final - _average(before)
+
+    @property
+    def _tenth(self) -> int:
+        return max(1, len(self.objective) // 10)
+
+    @property
+    def headline(self) -> str:
+        return f"{self.final} nats after {len(self.objective)} steps"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the objective has settled: "rising" or "settled"; nothing below 20 steps.
+
+        It is taken to rise where the last tenth of the steps has gained more than four standard
+        errors, and more than a hundredth of a nat.
+        """
+        gained = self.gained
+        if gained is None:
+            return Verdict(())
+        value = float(gained.value)
+        said = f"the last tenth of the steps has gained {gained} nats"
+        if value > max(4 * float(gained.standard_error), _LEAST_GAIN):
+            finding = Finding("rising", f"the objective still rises: {said}; raise steps")
+            return Verdict((finding,), passes=False)
+        return Verdict((Finding("settled", f"the objective has settled: {said}"),), passes=True)
+
+    def table(self) -> pandas.DataFrame:
+        """The average of each tenth of the steps with its error, in nats."""
+        import pandas
+
+        rows = {}
+        for number, part in enumerate(self.objective.tensor_split(10), start=1):
+            if len(part):
+                average = _average(part)
+                rows[f"tenth {number}"] = {
+                    "objective": float(average.value),
+                    "standard error": float(average.standard_error),
+                }
+        return pandas.DataFrame.from_dict(rows, orient="index")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The objective by step, in nats."""
+        import pandas
+
+        return pandas.DataFrame({"objective": self.objective.numpy()})
+
+
+def _average(values: Tensor) -> Estimate:
+    """The average of successive values, its error from ten batches of them."""
+    batches = [part.mean() for part in values.tensor_split(min(10, len(values)))]
+    means = torch.stack(batches)
+    error = torch.full_like(means[0], torch.nan)
+    if len(means) > 1:
+        error = means.std() / len(means) ** 0.5
+    return Estimate(values.mean(), error)
 
 
 @contextmanager
