@@ -254,7 +254,7 @@ class CycleErrors(Result):
 
     def table(self) -> pandas.DataFrame:
         """A row for each mean absolute difference: its average over images."""
-        return summarised(self._parts)
+        return summarised(self.parts)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each image, indexed by its domain and number, with both differences."""
@@ -266,14 +266,15 @@ class CycleErrors(Result):
         return pandas.concat(parts, names=["domain", "image"])
 
     @property
-    def _parts(self) -> dict[str, Estimate]:
-        return {"a": self.a, "b": self.b, "mean of a": self.mean_a, "mean of b": self.mean_b}
+    def parts(self) -> dict[str, Estimate]:
+        """All four by name."""
+        return {"a": self.a, "b": self.b, "mean_a": self.mean_a, "mean_b": self.mean_b}
 
     @property
     def headline(self) -> str:
         """The four averages over images, with the spread over images as their errors."""
         numbers = []
-        for name, part in self._parts.items():
+        for name, part in self.parts.items():
             mean = part.mean()
             numbers.append(f"{name} {mean.value:.3f} ± {mean.sampling_error:.3f}")
         return ", ".join(numbers)

@@ -310,7 +310,7 @@ class Draws(Result):
         index = pandas.MultiIndex.from_product(
             [range(self.chains), range(self.draws)], names=["chain", "draw"]
         )
-        columns = {}
+        columns: dict[str, Any] = {}
         for name, value in self.samples.items():
             flat = value.detach().cpu().reshape(self.chains * self.draws, -1)
             columns |= dict(zip(coordinates(name, value.shape[2:]), flat.T.numpy(), strict=True))
@@ -369,8 +369,8 @@ class Draws(Result):
         """
         from ppl_gen.plots.posterior import traces
 
-        names = []
-        columns = []
+        names: list[str] = []
+        columns: list[Tensor] = []
         for name, value in self.samples.items():
             names += coordinates(name, value.shape[2:])
             columns.append(value.reshape(self.chains, self.draws, -1))

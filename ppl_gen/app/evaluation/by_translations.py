@@ -67,7 +67,7 @@ def judge_translations(subject: Subject, judged: Judged) -> None:
 
 
 def _judge_cycle(errors: CycleErrors, judged: Judged) -> None:
-    means = {name: value_and_error(error)[0] for name, error in errors._asdict().items()}
+    means = {name: value_and_error(error)[0] for name, error in errors.parts.items()}
     heading = "mean absolute difference per value"
     shown = Table(heading, "there and back", "mean image", title="cycle")
     for side in ("a", "b"):

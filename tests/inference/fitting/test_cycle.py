@@ -149,6 +149,7 @@ def test_cycle_errors_against_the_mean_image() -> None:
     torch.testing.assert_close(errors.mean_a.value, expected)
     identity = CycleGAN(lambda: None, lambda: None, nn.Identity(), nn.Identity())
     assert cycle_errors(identity, a, b).ratio == 0.0
+    assert list(errors.parts) == ["a", "b", "mean_a", "mean_b"]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 128, 128)])
