@@ -22,8 +22,10 @@ __all__ = [
     "set_up",
     "step_hooks",
     "tracing",
+    "without_cuda_remarks",
 ]
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,6 +43,21 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+
+
+@contextmanager
+def without_cuda_remarks() -> Iterator[None]:
+    """Keeps torch from logging that it found a CUDA toolkit and no device, where it compiles."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    log.addFilter(_is_no_cuda_remark)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_cuda_remark)
+
+
+def _is_no_cuda_remark(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("No CUDA runtime is found")
 
 
 def listens_for_parameters() -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor, fx
 
 from ppl_gen.contexts import forked, reason
 from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
-from ppl_gen.pyro_patches import tracing
+from ppl_gen.pyro_patches import tracing, without_cuda_remarks
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 
@@ -268,7 +268,7 @@ class Replay:
         # A copy, with code of its own, since the graph may serve other shapes as well.
         own = fx.GraphModule(graph, graph.graph)
         # A warning of the compiler's is no failure to compile, even where warnings are errors.
-        with warnings.catch_warnings(action="ignore"), torch.no_grad():
+        with warnings.catch_warnings(action="ignore"), torch.no_grad(), without_cuda_remarks():
             compiled = torch.compile(own.forward, dynamic=False, options=options)
             result = compiled(*_distinct(inputs))
         case.rung = "inductor"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 __all__ = ["app", "main"]
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +61,8 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen compare eight-schools` holds variational inference against MCMC; so does
   `ppl-gen compare runs/mnist`
 
-* `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures
+* `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures;
+  `ppl-gen sample runs/mnist --out draws.npz` writes arrays
 
 * `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an
   image for each
@@ -73,6 +76,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(highlight=False)
+
+
+def _show_version(asked: bool) -> None:
+    """Prints the versions that a report of a fault wants, and ends the command."""
+    if not asked:
+        return
+    packages = [f"{name} {version(name)}" for name in ("ppl-gen", "torch", "pyro-ppl")]
+    typer.echo(f"{', '.join(packages)}, Python {platform.python_version()}")
+    raise typer.Exit
+
+
+@app.callback(help=EXAMPLES)
+def options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print versions."),
+    ] = False,
+) -> None:
+    """The options of the command itself."""
 
 
 @app.command()
@@ -213,27 +235,48 @@ def evaluate(
 @app.command()
 def sample(
     run_folder: RunFolder,
-    count: Count = 100,
+    count: Annotated[
+        int, typer.Option(help="How many, at most 1000 in a picture or a folder.")
+    ] = 100,
     label: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="The label, or value of a latent code, to draw under; ten of each if left out."
+            help="The label, by its name or number, or the value of a latent code, to draw under; "
+            "ten of each if left out."
         ),
     ] = None,
     caption: Annotated[
         str | None, typer.Option(help='A caption to condition on: "a thick slanted seven".')
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where they go: draws.npy or draws.npz as arrays, draws.png as one picture, or a "
+            "folder with a PNG for each; samples.png in the run if left out."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Draw samples of a run into samples.png."""
+    """Draw samples of a run into samples.png, or into files of their own.
+
+    Images are means of the likelihood, without its noise.
+    """
     with one_line_errors():
-        from ppl_gen.app.run import pictures, progress
+        from ppl_gen.app.run import exports, pictures, progress
         from ppl_gen.app.run.opened import Fitted
 
-        progress.expect_count(count)
-        path = pictures.samples(Fitted.open(run_folder, device), count, label, caption, seed)
-        console.print(f"written to {path}", soft_wrap=True)
+        is_array = out is not None and out.suffix in (".npy", ".npz")
+        progress.expect_count(count, many=is_array)
+        fitted = Fitted.open(run_folder, device)
+        if out is None:
+            out = run_folder / "samples.png"
+        else:
+            exports.check_place(out, fitted, overwrite)
+        drawn = pictures.draw_samples(fitted, count, label, caption, seed)
+        exports.export(fitted, drawn, out)
+        console.print(f"written to {out}", soft_wrap=True)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Config"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -18,10 +18,12 @@ class Config:
     Attributes:
         model: The name of the model.
         values: A value for each option of the model's recipe, by the option's name.
+        class_names: A name for each label of the data, in order; empty where they have none.
     """
 
     model: str
     values: Mapping[str, Any]
+    class_names: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         # Called for names that are no attribute; `values` itself is none while a copy is made.
@@ -36,7 +38,7 @@ class Config:
 
     def changed(self, **values: Any) -> Config:
         """The same configuration with other values for some of its options."""
-        return Config(self.model, {**self.values, **values})
+        return replace(self, values={**self.values, **values})
 
     @property
     def passes(self) -> int:
@@ -51,5 +53,8 @@ class Config:
         return epochs
 
     def asked(self) -> dict[str, Any]:
-        """The model and all values by name, as config.json holds them."""
-        return {"model": self.model, **self.values}
+        """The model, all values by name and the names of classes, as config.json holds them."""
+        asked = {"model": self.model, **self.values}
+        if self.class_names:
+            asked["class_names"] = list(self.class_names)
+        return asked

@@ -202,7 +202,12 @@ def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Data
         _mapped(dataset.test, test),
         dataset.classes,
     )
-    return replace(made, attributes=dataset.attributes, stored=dataset.stored)
+    return replace(
+        made,
+        attributes=dataset.attributes,
+        stored=dataset.stored,
+        class_names=dataset.class_names,
+    )
 
 
 def _mapped(split: Split | StreamedSplit, change: Change) -> Split | StreamedSplit:

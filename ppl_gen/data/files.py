@@ -63,9 +63,10 @@ def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Data
         train, test = _nine_to_one(len(sources[0]), str(path))
         whole = sources[0]
         sources = [Subset(whole, train.tolist()), Subset(whole, test.tolist())]
-    return held_or_streamed(
+    made = held_or_streamed(
         path.name, sources[0], sources[1], stream, labelled=bool(labels), classes=len(labels)
     )
+    return replace(made, class_names=tuple(labels))
 
 
 def read_arrays(path: Path) -> Dataset:

@@ -224,6 +224,8 @@ class Dataset:
         attributes: The length of attribute vectors, where y is one.
         stored: What was done to the numbers of a file of arrays, in words: "bytes from 0 to 255,
             divided by 255"; empty of other data.
+        class_names: A name for each label, in order, where the data have such: those of the folders
+            that images lie in.
     """
 
     train: Split | StreamedSplit
@@ -233,6 +235,7 @@ class Dataset:
     name: str = ""
     attributes: int | None = None
     stored: str = ""
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def of(

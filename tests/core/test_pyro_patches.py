@@ -241,3 +241,21 @@ def test_tracing() -> None:
     with pytest.raises(KeyError), pyro_patches.tracing():
         raise KeyError
     assert pyro.distributions.is_validation_enabled()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_cuda_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch looks for the toolkit where it compiles; other remarks of its are let through."""
+    from torch.utils import cpp_extension
+
+    said: list[str] = []
+    monkeypatch.setenv("CUDA_HOME", "/somewhere")
+    monkeypatch.setattr(cpp_extension.logger.__class__, "callHandlers", lambda _, r: said.append(r))
+    cpp_extension._find_cuda_home()
+    assert len(said) == 1
+    with pyro_patches.without_cuda_remarks():
+        cpp_extension._find_cuda_home()
+        assert len(said) == 1
+        cpp_extension.logger.warning("another")
+    cpp_extension._find_cuda_home()
+    assert len(said) == 3

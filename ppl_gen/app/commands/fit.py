@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ppl_gen.app import configure
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.data import Data, fingerprint
+from ppl_gen.app.ingredients.data import Data, check_classes, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import recipe_of
@@ -121,6 +121,7 @@ def _begin(
         # Decided once and written down: a run that goes on is the same run.
         steps = config.passes * len(fitting.batches)
         config = config.changed(engine=plan(steps, config.engine))
+    config = replace(config, class_names=getattr(data, "class_names", ()))
     run = Run.create(folder, config, overwrite)
     training = _Training(
         run=run,
@@ -192,6 +193,7 @@ def _go_on(run: Run, device: torch.device, download: bool) -> _Training:
     recipe = recipe_of(run.config)
     recipe.check(run.config)
     data = recipe.data(run.config, download=download).to(device)
+    check_classes(run.config, data)
     fitting = recipe.prepare(run.config, data, device)
     held = fingerprint(data)
     done = 0  # a run that was stopped before its first checkpoint begins where that one would be

@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from ppl_gen.app.run.exports import write_image
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating
@@ -85,7 +86,7 @@ def translate(
             part = slice(start, start + _AT_ONCE)
             translated = translator(found.read(part).to(fitted.device))
             for name, image in zip(found.names[part], translated, strict=True):
-                _write(to / name, image)
+                write_image(to / name, image)
     console.print(
         f"{count} image{'s' * (count > 1)} of domain {side}, taken {found.said}, translated "
         f"into {to}",
@@ -263,14 +264,3 @@ def _pixels(image: Image.Image, channels: int) -> Tensor:
 
     mode = "L" if channels == 1 else "RGB"
     return torch.as_tensor(pil_to_tensor(image.convert(mode))) / 255
-
-
-def _write(path: Path, image: Tensor) -> None:
-    """Writes an image (C, H, W) in [0, 1] with 8 bits to a channel."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image.clamp(0, 1).mul(255).round().byte().cpu().numpy()
-    if len(pixels) == 1:
-        picture = Image.fromarray(pixels[0])
-    else:
-        picture = Image.fromarray(pixels.transpose(1, 2, 0))
-    picture.save(path)

@@ -14,7 +14,6 @@ __all__ = [
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -169,21 +168,10 @@ def _names_of_classes(config: Config, data: Dataset) -> list[str]:
     place, _ = parse(config.data)
     if place in _OF_DIGITS:
         return list(DIGITS)
-    classes = data.classes or 0
-    for folder in (Path(place), Path(place) / "train"):
-        words = _names_of_folders(folder)
-        distinct = set(words)
-        if len(distinct) == classes and not distinct & {*WORDS, "digit"}:
-            return words
-    return [f"class{k}" for k in range(classes)]
-
-
-def _names_of_folders(folder: Path) -> list[str]:
-    """The folders in a folder by name, each made one word; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    names = sorted(inner.name for inner in folder.iterdir() if inner.is_dir())
-    return ["-".join(name.lower().split()) for name in names]
+    words = ["-".join(name.lower().split()) for name in data.class_names]
+    if words and len(set(words)) == len(words) and not {*words} & {*WORDS, "digit"}:
+        return words
+    return [f"class{k}" for k in range(data.classes or 0)]
 
 
 def _images_in_memory(config: Config, data: Dataset) -> Split:

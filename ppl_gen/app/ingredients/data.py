@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Data", "fingerprint", "grey", "one_data_set", "two_domains"]
+__all__ = ["Data", "check_classes", "fingerprint", "grey", "one_data_set", "two_domains"]
 
 import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -60,6 +60,24 @@ def _reading(config: Config, download: bool) -> dict[str, Any]:
 def grey(config: Config) -> Dataset:
     """The data set of a configuration, not binarised."""
     return one_data_set(config.changed(binarize=None))
+
+
+def check_classes(config: Config, data: Data) -> None:
+    """Raises ValueError if data have other classes than those that a run was begun with.
+
+    Args:
+        config: Of the run.
+        data: What is read now.
+    """
+    if not config.class_names:
+        return
+    names = getattr(data, "class_names", ())
+    if names != config.class_names:
+        raise ValueError(
+            f"the classes of the data have changed since the run was begun: expected "
+            f"{', '.join(config.class_names)}, got {', '.join(names)}; name their folders as "
+            "before, or fit them into another --out"
+        )
 
 
 def fingerprint(data: Data) -> str:

@@ -17,6 +17,7 @@ __all__ = [
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ppl_gen.app.config import Config
@@ -80,4 +81,8 @@ def configuration(asked: Mapping[str, Any]) -> Config:
     if not isinstance(model, str):
         raise ValueError(f"expected the name of a model, got {model!r}")
     resolve("model", model, RECIPES)
-    return RECIPES[model].configuration(values)
+    class_names = values.pop("class_names", [])
+    if not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"expected class_names to be strings, got {class_names!r}")
+    made = RECIPES[model].configuration(values)
+    return replace(made, class_names=tuple(class_names))

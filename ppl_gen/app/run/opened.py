@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
-from ppl_gen.app.ingredients.data import fingerprint
+from ppl_gen.app.ingredients.data import check_classes, fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run.device import find_device
@@ -63,6 +63,7 @@ class Fitted:
         run = Run.open(folder)
         recipe = recipe_of(run.config)
         data = recipe.data(run.config)
+        check_classes(run.config, data)
         condition = recipe.condition(run.config, data)
         program = recipe.build(run.config, data, condition).to(device)
         epoch = run.restore(program, device, fingerprint(data))
@@ -99,6 +100,11 @@ class Fitted:
         if self.translates:
             return f"{self.data.a.name} and {self.data.b.name}"
         return str(self.data.name)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each label, in order; empty where the data have none."""
+        return getattr(self.data, "class_names", ())
 
     @property
     def weights(self) -> str:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["draw", "draw_all", "reconstructions", "samples", "training", "translations"]
+__all__ = [
+    "Drawn",
+    "draw",
+    "draw_all",
+    "draw_samples",
+    "figure_of_samples",
+    "reconstructions",
+    "samples",
+    "training",
+    "translations",
+]
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +30,11 @@ from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Captions
 from ppl_gen.likelihoods import Dirac
+from ppl_gen.names import nearest
 from ppl_gen.program import Observed, reconstruct, simulate
 
 _IN_A_ROW = 10
+_AT_ONCE = 1000  # draws of one call
 _BESIDE_DRAWS = 1000  # test data in the picture of draws that are not images
 
 
@@ -33,12 +45,33 @@ class _Conditions:
     Attributes:
         context: What the program is conditioned on, tensors (count, ...); empty if nothing.
         fixed: Latents that are held fixed, by the names of their sites, (count, ...).
-        words: What stands beside each row; empty for nothing.
+        y: The label, the value of the code or the attributes of each, (count, ...); None if none.
+        words: What stands beside each draw; empty for nothing.
     """
 
     context: list[Tensor] = field(default_factory=list)
     fixed: dict[str, Tensor] = field(default_factory=dict)
+    y: Tensor | None = None
     words: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Draws of a run, and what they were drawn under.
+
+    Attributes:
+        x: The draws, (N, *shape).
+        context: What the program was conditioned on, tensors (N, ...); empty if nothing.
+        y: The label, the value of the code or the attributes of each, (N, ...); None if none.
+        words: What each was drawn under, for people; empty for nothing.
+        classes: The name of the class of each; empty where there are no classes.
+    """
+
+    x: Tensor
+    context: list[Tensor]
+    y: Tensor | None
+    words: list[str]
+    classes: list[str]
 
 
 def draw_all(fitted: Fitted, console: Console) -> None:
@@ -52,25 +85,39 @@ def draw_all(fitted: Fitted, console: Console) -> None:
     console.print("pictures: " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
-def samples(
-    fitted: Fitted,
-    count: int = 100,
-    label: int | None = None,
-    caption: str | None = None,
-    seed: int | None = None,
-) -> Path:
-    """Draws samples into samples.png: images by the likelihood's mean, vectors with its noise.
+def samples(fitted: Fitted, count: int = 100) -> Path:
+    """Draws samples into samples.png, from the run's own seed.
 
     Args:
         fitted: The run.
         count: How many, ten in a row.
-        label: The label, or value of a latent code, that all are drawn under; None takes the next
-            for each row.
-        caption: The caption that all are drawn under; None takes one of the test data for each row.
-        seed: Seed of the draws; None takes that of the run.
 
     Returns:
         The path of the picture.
+
+    Raises:
+        ValueError: If the program draws no data.
+    """
+    drawn = draw_samples(fitted, count)
+    return fitted.write_picture("samples.png", figure_of_samples(fitted, drawn))
+
+
+def draw_samples(
+    fitted: Fitted,
+    count: int,
+    label: str | None = None,
+    caption: str | None = None,
+    seed: int | None = None,
+) -> Drawn:
+    """Draws samples: images by the likelihood's mean, vectors with its noise.
+
+    Args:
+        fitted: The run.
+        count: How many.
+        label: The label, by its name or number, or the value of a latent code, that all are drawn
+            under; None takes the next for each ten.
+        caption: The caption that all are drawn under; None takes one of the test data for each ten.
+        seed: Seed of the draws; None takes that of the run.
 
     Raises:
         ValueError: If the program has no such label or caption, or draws no data.
@@ -82,8 +129,23 @@ def samples(
     conditions = _conditions(fitted, count, label, caption)
     if conditions.context:
         count = len(conditions.context[0])  # fewer than asked for, if there are fewer test data
-    drawn = draw(fitted, count, conditions.context, conditions.fixed)
-    return fitted.write_picture("samples.png", _figure_of_samples(fitted, drawn, conditions))
+    parts = []
+    for start in range(0, count, _AT_ONCE):
+        rows = slice(start, min(start + _AT_ONCE, count))
+        given = [c[rows] for c in conditions.context]
+        fixed = {name: value[rows] for name, value in conditions.fixed.items()}
+        parts.append(draw(fitted, rows.stop - start, given, fixed))
+    y = conditions.y
+    classes = []
+    if y is not None and y.dim() == 1:
+        classes = conditions.words
+    return Drawn(
+        x=torch.cat(parts),
+        context=conditions.context,
+        y=y,
+        words=conditions.words,
+        classes=classes,
+    )
 
 
 def draw(
@@ -178,41 +240,59 @@ def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | No
     Raises:
         ValueError: If the program has no such label or caption.
     """
-    _expect_label(fitted, label)
     _expect_caption(fitted, caption)
+    chosen = _label_of(fitted, label)
     rows = torch.arange(count, device=fitted.device) // _IN_A_ROW
     if fitted.condition is None:
         values = fitted.recipe.codes(fitted.config)
         if values is None:
             return _Conditions()
-        codes = _one_or_each(rows, label, values)
+        codes = _one_or_each(rows, chosen, values)
         one_hot = F.one_hot(codes, values).float()
-        words = [f"code {code}" for code in codes[::_IN_A_ROW].tolist()]
-        return _Conditions(fixed={fitted.recipe.code_site: one_hot}, words=words)
+        words = [f"code {code}" for code in codes.tolist()]
+        return _Conditions(fixed={fitted.recipe.code_site: one_hot}, y=codes, words=words)
     classes = fitted.condition.classes
     if classes:
-        labels = _one_or_each(rows, label, classes)
-        words = [str(k) for k in labels[::_IN_A_ROW].tolist()]
-        return _Conditions(context=[labels], words=words)
+        labels = _one_or_each(rows, chosen, classes)
+        names = fitted.class_names or range(classes)
+        words = [str(names[k]) for k in labels.tolist()]
+        return _Conditions(context=[labels], y=labels, words=words)
     if fitted.condition.captions is not None:
         return _captioned(fitted, fitted.condition.captions, rows, caption)
-    return _Conditions(context=fitted.context(fitted.data.test.fixed(0, count)))
+    context = fitted.context(fitted.data.test.fixed(0, count))
+    attributes = None
+    if context[0].dim() == 2:
+        attributes = context[0]
+    return _Conditions(context=context, y=attributes)
 
 
-def _expect_label(fitted: Fitted, label: int | None) -> None:
-    """Raises ValueError if there are no labels to draw under, or not this one."""
+def _label_of(fitted: Fitted, label: str | None) -> int | None:
+    """The number of a label, or value of a code, that is given by its name or its number.
+
+    Raises:
+        ValueError: If there are no labels to draw under, or not this one.
+    """
     if label is None:
-        return
+        return None
     choices = fitted.recipe.codes(fitted.config)
+    names: tuple[str, ...] = ()
     if fitted.condition is not None:
         choices = fitted.condition.classes
+        names = fitted.class_names
     if not choices:
         raise ValueError(
             "expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got "
             f"{fitted.config.model} on {fitted.data.name}"
         )
-    if not 0 <= label < choices:
+    if label in names:
+        return names.index(label)
+    if not label.removeprefix("-").isdecimal():
+        known = names or [f"0 to {choices - 1}"]
+        raise ValueError(f"unknown --label {label!r}; {nearest(label, known)}")
+    number = int(label)
+    if not 0 <= number < choices:
         raise ValueError(f"expected --label from 0 to {choices - 1}, got {label}")
+    return number
 
 
 def _expect_caption(fitted: Fitted, caption: str | None) -> None:
@@ -246,17 +326,23 @@ def _captioned(
         shown = [caption]
     sentences = [shown[row % len(shown)] for row in rows.tolist()]
     context = captions.encode(sentences).to(fitted.device)
-    return _Conditions(context=[context], words=sentences[::_IN_A_ROW])
+    return _Conditions(context=[context], words=sentences)
 
 
-def _figure_of_samples(fitted: Fitted, drawn: Tensor, conditions: _Conditions) -> Figure:
+def figure_of_samples(fitted: Fitted, drawn: Drawn) -> Figure:
+    """A picture of draws, ten in a row; of draws that are not images, beside test data.
+
+    Args:
+        fitted: The run that was drawn from.
+        drawn: The draws.
+    """
     if not _has_images(fitted):
         test = fitted.data.test.fixed(0, _BESIDE_DRAWS).x
-        return plots.points({"test data": test, "samples": drawn}, "data and samples")
+        return plots.points({"test data": test, "samples": drawn.x}, "data and samples")
     if fitted.condition is not None and fitted.condition.name == "edges":
-        return _below_edges(conditions.context[0], drawn)
+        return _below_edges(drawn.context[0], drawn.x)
     title = "samples (means)" if fitted.recipe.explicit else "samples"
-    return plots.image_grid(drawn, _IN_A_ROW, title, conditions.words)
+    return plots.image_grid(drawn.x, _IN_A_ROW, title, drawn.words[::_IN_A_ROW])
 
 
 def _below_edges(edges: Tensor, drawn: Tensor) -> Figure:

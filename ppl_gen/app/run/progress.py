@@ -114,8 +114,15 @@ def _in_words(metrics: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def expect_count(count: int) -> None:
-    """Raises ValueError if a picture cannot show so many data."""
+def expect_count(count: int, *, many: bool = False) -> None:
+    """Raises ValueError if a picture cannot show so many data.
+
+    Args:
+        count: How many are asked for.
+        many: Whether there may be any number of them, since they go into arrays.
+    """
+    if many and count > _MOST_SHOWN:
+        return
     if not 1 <= count <= _MOST_SHOWN:
         raise ValueError(f"expected --count from 1 to {_MOST_SHOWN}, got {count}")
 
