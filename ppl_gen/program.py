@@ -222,6 +222,9 @@ class LogDensity(NamedTuple):
         """log p(x, z), of shape (*particles, N)."""
         return self.prior + self.likelihood
 
+    def __repr__(self) -> str:
+        return f"log densities of prior and likelihood, each of shape {tuple(self.prior.shape)}"
+
 
 class Proposal(NamedTuple):
     """Latents z ~ q(z | x) with their log density.
@@ -233,6 +236,10 @@ class Proposal(NamedTuple):
 
     latents: dict[str, Tensor]
     log_prob: Tensor
+
+    def __repr__(self) -> str:
+        sites = ", ".join([f"{name} {tuple(z.shape)}" for name, z in self.latents.items()])
+        return f"latents {sites}, with log density {tuple(self.log_prob.shape)}"
 
 
 def log_density(

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 BINARIZATIONS = ("threshold", "static", "dynamic", "dequantize")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Data held in memory, on one device.
 
@@ -52,6 +52,14 @@ class Split:
 
     def __len__(self) -> int:
         return self.x.shape[0]
+
+    def __repr__(self) -> str:
+        words = [f"{len(self)} data of shape {tuple(self.x.shape[1:])}"]
+        if self.y is not None:
+            words.append(f"y {tuple(self.y.shape)}")
+        if self.binarize is not None:
+            words.append(f"binarize {self.binarize!r}")
+        return f"Split({', '.join(words)})"
 
     def to(self, device: torch.device | str) -> Split:
         """The same data on another device."""

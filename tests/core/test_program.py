@@ -17,7 +17,9 @@ from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.models import conv_vae, cvae, toy, vae
 from ppl_gen.nn import Condition
 from ppl_gen.program import (
+    LogDensity,
     Observed,
+    Proposal,
     log_density,
     per_datum,
     propose,
@@ -215,6 +217,12 @@ class TestPropose:
         torch.testing.assert_close(log_prob, q.log_prob(latents["z"]))
         error = (latents["z"].mean(0) - q.mean).abs() / (q.stddev / 1000**0.5)
         assert error.max() < 4.5  # 24 standard errors at once
+
+
+def test_densities_and_proposals_are_shown_by_their_shapes() -> None:
+    z = torch.zeros(4, 3, 2)
+    assert repr(Proposal({"z": z}, z[..., 0])) == "latents z (4, 3, 2), with log density (4, 3)"
+    assert repr(LogDensity(z[..., 0], z[..., 0])).endswith("each of shape (4, 3)")
 
 
 def test_reconstruct_follows_the_data() -> None:

@@ -58,6 +58,13 @@ def _roll_radius(x: Tensor) -> Tensor:
     )[:, 0]
 
 
+def test_data_are_shown_by_their_shapes() -> None:
+    dataset = data.load("digits", binarize="dynamic")
+    assert len(repr(dataset)) < 400
+    assert "tensor(" not in repr(dataset)
+    assert "Split(1500 data of shape (1, 8, 8), y (1500,), binarize 'dynamic')" in repr(dataset)
+
+
 class TestBinarisation:
     grey = torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0]).expand(4000, 5)
 
