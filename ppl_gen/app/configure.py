@@ -54,7 +54,8 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
             values[option.name] = _absolute(values[option.name])
     if values["root"]:
         values["root"] = str(Path(values["root"]).resolve())
-    if "likelihood" not in values or values["likelihood"] is not None:
+    is_undecided = "likelihood" in values and values["likelihood"] is None
+    if "binarize" in values and not is_undecided:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
     if values.get("loss") == "auto":
         values["loss"] = "non-saturating"
