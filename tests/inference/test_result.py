@@ -21,6 +21,7 @@ from ppl_gen.inference import (
     Draws,
     Estimate,
     Gaps,
+    GuideFit,
     PrecisionRecall,
     Result,
     Sandwich,
@@ -127,6 +128,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "TwoSample": (lambda: two_sample_test(*samples(), permutations=50, seed=0), 50),
     "ClassifierTest": (lambda: classifier_test(*samples(), permutations=50, seed=0), 50),
     "PrecisionRecall": (lambda: precision_recall(*samples(), splits=2, seed=0), 4),
+    "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
     "CycleErrors": (
         lambda: CycleErrors(estimated() + 31, estimated() + 31, estimated() + 40, estimated() + 40),
         2 * N,
