@@ -12,6 +12,7 @@ __all__ = [
     "INNER_AVERAGES",
     "KERNEL_VALUES",
     "MIXTURE_VALUES",
+    "PERMUTED",
     "POSTERIOR_PAIRS",
     "SAMPLED",
     "SCORED",
@@ -53,6 +54,8 @@ DIAGNOSED = 2**24
 INNER_AVERAGES = 2**28
 # Values of a kernel between two samples.
 KERNEL_VALUES = 2**23
+# Features of permuted points whose moments are taken in one go.
+PERMUTED = 2**18
 # Densities of the draws of one posterior under the posteriors of all data.
 POSTERIOR_PAIRS = 2**26
 MIXTURE_VALUES = 2**22

@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ["energy_distance", "frechet_distance", "mmd", "polynomial_mmd", "sliced_wasserstein"]
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,8 @@ from ppl_gen.inference.samples.kernels import (
     off_diagonal,
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors
+
+_GROUPS = 10  # of points, that a jackknife leaves out in turn
 
 
 def mmd(
@@ -150,13 +152,17 @@ def frechet_distance(
 
     This is the squared 2-Wasserstein distance between Gaussians with these moments. It is biased
     upwards by about c/n, with c growing with D², so that values of different sample sizes cannot be
-    compared. `extrapolate` takes that off: 2 d(n) − the mean of d(n/2) over the two halves of each
-    sample, which is right once n is far above D. On Inception features the plain one is the Fréchet
-    inception distance (FID).
+    compared. `extrapolate` takes that off by a jackknife, G d(n) − (G − 1) × the mean of d(n − n/G)
+    without one of G = 10 groups of points, which is right once both sizes are far above D. On
+    Inception features the plain one is the Fréchet inception distance (FID).
 
     Its error is the infinitesimal jackknife's, √(Σ IFᵢ² / n² + …) with the influence IF of each
-    point. Where the distributions are equal the influence vanishes, and the error is about √2 times
-    too large.
+    point. Where the distributions are equal the influence vanishes, the distance is a weighted sum
+    of r = D + D(D + 1)/2 χ², and that error is on average about √2 times too large, but small where
+    the samples happen to be close. The extrapolated one therefore has an error of at least
+    b √(2/r), with b the bias that was taken off: the least that such a sum can have. An interval of
+    normal quantiles holds only about there; take `two_sample_test` to decide whether the
+    distributions differ.
 
     Args:
         x: A sample (n, *shape), in random order.
@@ -172,16 +178,21 @@ def frechet_distance(
 
     Reference:
         Heusel et al. (2017), GANs trained by a two time-scale update rule, section 4; Chong and
-        Forsyth (2020), Effectively unbiased FID and inception score, for the bias.
+        Forsyth (2020), Effectively unbiased FID and inception score, for the bias; Efron and
+        Tibshirani (1993), An introduction to the bootstrap, chapter 11, for the jackknife.
     """
     x, y = as_vectors(x, y, features, least=4)
     value = squared_frechet(x, y)
-    if extrapolate:
-        of_halves = squared_frechet(x[::2], y[::2]) + squared_frechet(x[1::2], y[1::2])
-        value = 2 * value - of_halves / 2
     variance_x = _variance_of_mean(_frechet_influence(x, y))
     variance_y = _variance_of_mean(_frechet_influence(y, x))
-    return Estimate(value, (variance_x + variance_y).sqrt())
+    variance = variance_x + variance_y
+    if extrapolate:
+        bias = _jackknifed_bias(squared_frechet, value, x, y)
+        value = value - bias
+        dim = x.shape[1]
+        terms = dim + dim * (dim + 1) / 2
+        variance = torch.maximum(variance, 2 * bias.square() / terms)
+    return Estimate(value, variance.sqrt())
 
 
 def sliced_wasserstein(
@@ -195,10 +206,10 @@ def sliced_wasserstein(
     """E_θ W₂²(θᵀX, θᵀY) over unit vectors θ, with W₂² = ∫₀¹ (F⁻¹(u) − G⁻¹(u))² du.
 
     F⁻¹ and G⁻¹ are the quantile functions of the two. It is biased upwards by about c/n, as far as
-    the distributions have no gaps. `extrapolate` takes that off: 2 d(n) − the mean of d(n/2) over
-    the two halves of each sample. Its error is √(V[φ(X)]/n + V[ψ(Y)]/m + V_θ[W₂²]/L), with φ and ψ
-    the mean Kantorovich potentials, which are the influences of the points; where the distributions
-    are equal it is about √2 times too large.
+    the distributions have no gaps. `extrapolate` takes that off by a jackknife, G d(n) − (G − 1) ×
+    the mean of d(n − n/G) without one of G = 10 groups of points. Its error is √(V[φ(X)]/n +
+    V[ψ(Y)]/m + V_θ[W₂²]/L), with φ and ψ the mean Kantorovich potentials, which are the influences
+    of the points; where the distributions are equal it is about √2 times too large.
 
     Args:
         x: A sample (n, *shape), in random order.
@@ -233,8 +244,7 @@ def sliced_wasserstein(
     quantiles_y, order_y = y.sort(0)
     values = squared_wasserstein(quantiles_x, quantiles_y)
     if extrapolate:
-        of_halves = _sorted_distances(x[::2], y[::2]) + _sorted_distances(x[1::2], y[1::2])
-        values = 2 * values - of_halves / 2
+        values = values - _jackknifed_bias(_sorted_distances, values, x, y)
     # Where the points of each sample are carried to: the mean of the other's quantiles over their
     # own piece of (0, 1).
     first, second, lengths = couplings(len(x), len(y), x)
@@ -245,6 +255,26 @@ def sliced_wasserstein(
     variance_y = _variance_of_mean(_potential(quantiles_y, y_carried, order_y))
     variance = variance_x + variance_y + _variance_of_mean(values)
     return Estimate(values.mean(), variance.sqrt())
+
+
+def _jackknifed_bias(
+    distance: Callable[[Tensor, Tensor], Tensor], value: Tensor, x: Tensor, y: Tensor
+) -> Tensor:
+    """(G − 1) (the mean of d without one of G groups − d): the bias of order 1/n of a distance d.
+
+    Args:
+        distance: d, of points (n, D) and (m, D).
+        value: d of all points.
+        x: Points (n, D), in random order.
+        y: Points (m, D), in random order.
+    """
+    groups = min(_GROUPS, len(x), len(y))
+    without = []
+    for group in range(groups):
+        rest_x = x[torch.arange(len(x), device=x.device) % groups != group]
+        rest_y = y[torch.arange(len(y), device=y.device) % groups != group]
+        without.append(distance(rest_x, rest_y))
+    return (groups - 1) * (torch.stack(without).mean(0) - value)
 
 
 def _sorted_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from ppl_gen.nn import conv_features, mlp
 
 _STEPS = 1500  # of training, where epochs are left out
 _HELD_OUT = 10  # one in so many
+_POOR = 0.8  # held-out accuracy, below which features are said to be poor
 _ENLARGED = 64  # images that Inception, which enlarges them to 299 × 299, reads in one go
 
 
@@ -85,8 +86,8 @@ class Classifier(nn.Module):
     Attributes:
         mean: μ, (D,).
         deviation: σ, (D,).
-        held_out: Its accuracy on these data: how far its features are to be trusted. None if there
-            are none.
+        held_out: Its accuracy on these data: how far its features are to be trusted, which below
+            0.8 is little. None if there are none.
     """
 
     held_out: Share | None
@@ -141,8 +142,19 @@ class Classifier(nn.Module):
         """
         return Share.of(self.predict(x) == y)
 
+    @property
+    def is_poor(self) -> bool:
+        """Whether it reads less than four in five of the held-out data rightly.
+
+        Two samples may then differ in what its features do not tell.
+        """
+        return self.held_out is not None and float(self.held_out.value) < _POOR
+
     def __str__(self) -> str:
-        return f"classifier with held-out accuracy {self.held_out}"
+        said = f"classifier with held-out accuracy {self.held_out}"
+        if self.is_poor:
+            said += ", which is poor: compare in other features too (PCA)"
+        return said
 
 
 def classifier_features(

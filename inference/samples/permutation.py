@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Statistic", "TwoSample", "two_sample_test", "verdict_of"]
+__all__ = ["Statistic", "TwoSample", "random_orders", "two_sample_test", "verdict_of"]
 
 import functools
 from collections.abc import Callable, Iterable
@@ -167,8 +167,8 @@ def two_sample_test(
     x, y = as_vectors(x, y, features, least=4)
     count = len(x) + len(y)
     with seeded(x.device, seed), torch.no_grad():
-        orders = torch.rand(permutations, count, device=x.device).argsort(1)
-        orders = torch.cat([torch.arange(count, device=x.device)[None], orders])
+        as_they_are = torch.arange(count, device=x.device)[None]
+        orders = torch.cat([as_they_are, random_orders(count, permutations, x.device)])
         values = _permuted(statistic, x, y, orders, progress)
     observed = values[0]
     null = values[1:]
@@ -176,6 +176,17 @@ def two_sample_test(
     rounding = 1e-10 * values.abs().max()
     reached = int((null >= observed - rounding).sum())
     return TwoSample(float(observed), (1 + reached) / (1 + permutations), null)
+
+
+def random_orders(count: int, permutations: int, device: torch.device) -> Tensor:
+    """Permutations of the first `count` whole numbers, drawn at random, (permutations, count).
+
+    Args:
+        count: The number of points in the pooled sample.
+        permutations: How many are drawn.
+        device: Where they are drawn.
+    """
+    return torch.rand(permutations, count, device=device).argsort(1)
 
 
 def _permuted(statistic: Statistic, x: Tensor, y: Tensor, orders: Tensor, progress: bool) -> Tensor:

@@ -233,6 +233,7 @@ class TestEvaluate:
         assert code == 0, said
         result = found(runs / "ring")
         assert result["moments"]["matched"]
+        assert result["moments"]["permutations"] == 200
         assert result["two_sample"]["MMD²"]["p_value"] > 0.05
         density = result["two_sample"]["density"]
         assert abs(density["value"] - 1) < 4 * density["standard_error"]

@@ -257,7 +257,7 @@ class TestJudging:
         [
             (
                 "gan",
-                ("--epsilon", 0.1, "--two-sample", "--permutations", 18),
+                ("--epsilon", 0.1, "--moments", "--permutations", 18),
                 "at least 19 permutations, for a p-value",
             ),
             (
@@ -272,8 +272,8 @@ class TestJudging:
             ),
             (
                 "vae",
-                ("--moments", "--permutations", 100),
-                "--permutations belongs to --two-sample, got it alone",
+                ("--permutations", 100),
+                "--permutations belongs to --moments or --two-sample, got it alone",
             ),
             (
                 "vae",

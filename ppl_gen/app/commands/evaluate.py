@@ -111,7 +111,8 @@ def _expect_enough(fitted: Fitted, asked: Asked) -> None:
                 f"expected at least {LEAST} test data for --moments and --two-sample, got {count}; "
                 "raise --limit, or give more data"
             )
-    if asked.two_sample and asked.permutations < _FEWEST_PERMUTATIONS:
+    is_tested = asked.moments or asked.two_sample
+    if is_tested and asked.permutations < _FEWEST_PERMUTATIONS:
         raise ValueError(
             f"expected at least {_FEWEST_PERMUTATIONS} permutations, for a p-value of 0.05, got "
             f"{asked.permutations}"

@@ -28,7 +28,7 @@ _ANNEALED = ("ais", "bdmc", "gaps", "epsilon")
 # An option that only changes how something else is computed, and the options that ask for that.
 _PART_OF = {
     "features": ("moments", "two_sample"),
-    "permutations": ("two_sample",),
+    "permutations": ("moments", "two_sample"),
     "chains": _ANNEALED,
     "temperatures": _ANNEALED,
     "subset": _ANNEALED,
@@ -50,7 +50,8 @@ class Asked:
         two_sample: Whether draws and test data are compared by two-sample statistics.
         features: What draws and data are compared in: "pixels", "pca", "classifier" or
             "inception"; None takes a classifier's features where there are labels, else "pca".
-        permutations: How many permutations a p-value is computed from.
+        permutations: How many permutations a p-value is computed from; where it is not given,
+            fewer of many features.
         epsilon: ε, the standard deviation of Gaussian noise, in units of the data, that gives any
             program a likelihood; None asks for no such evidence.
         chains: AIS chains per datum.
@@ -84,6 +85,13 @@ class Asked:
     def wants(self, option: str) -> bool:
         """Whether an option is set: a flag that is True, or a value that is not None."""
         return getattr(self, option) not in (None, False)
+
+    @property
+    def given_permutations(self) -> int | None:
+        """The number of permutations if it stood on the command line, None otherwise."""
+        if "permutations" in self.given:
+            return self.permutations
+        return None
 
     def expect_counts(self) -> None:
         """Raises ValueError if a count is below 1, or the noise not a finite number above 0."""

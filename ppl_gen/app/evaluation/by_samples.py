@@ -32,7 +32,13 @@ _CODE_DRAWS = 5000
 def compare_moments(subject: Subject, judged: Judged) -> None:
     """Which moment of the draws is off, and by how many standard errors."""
     samples = subject.samples
-    found = moments(samples.drawn, samples.data, samples.chosen.features)
+    found = moments(
+        samples.drawn,
+        samples.data,
+        samples.chosen.features,
+        permutations=subject.asked.given_permutations,
+        seed=subject.asked.seed,
+    )
     entry = moments_entry(found)
     judged.table(_moments_table(found))
     judged.say(f"{entry['verdict']} {_said_of_samples(subject)}")
@@ -81,6 +87,7 @@ def moments_entry(found: Moments) -> dict[str, Any]:
     """What a comparison of moments puts into evaluation.json."""
     return {
         "compared": found.count,
+        "permutations": len(found.null),
         "worst": found.worst._asdict(),
         "matched": found.matched,
         "verdict": " ".join(found.verdict),
@@ -112,6 +119,7 @@ def _moments_table(found: Moments) -> Table:
         "data",
         "95 % interval",
         "z",
+        "p",
         title="moments",
     )
     for kind, row in found.table().iterrows():
@@ -124,7 +132,10 @@ def _moments_table(found: Moments) -> Table:
             f"{row['data']:.4g}",
             f"{row['low']:.3g} to {row['high']:.3g}",
             f"{row['z']:+.1f}",
+            f"{row['p']:.3f}",
         )
+    shown.caption = f"p of the largest of all moments, by {len(found.null)} permutations"
+    shown.caption_justify = "left"
     return shown
 
 

@@ -90,7 +90,13 @@ def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) ->
     result: dict[str, Any] = {"compared_in": chosen.words}
     pictures: dict[str, Figure] = {}
     if asked.moments:
-        compared = moments(translated, direction.there.x, chosen.features)
+        compared = moments(
+            translated,
+            direction.there.x,
+            chosen.features,
+            permutations=asked.given_permutations,
+            seed=asked.seed,
+        )
         title = f"{direction.words}: {direction.target.name}"
         pictures[f"moments_{direction.name}.png"] = plots.samples.moments(compared, title=title)
         result["moments"] = moments_entry(compared)

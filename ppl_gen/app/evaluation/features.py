@@ -52,6 +52,8 @@ def _classifier_layer(dataset: Dataset, seed: int) -> Chosen:
         f"of a classifier of {dataset.name}, held-out accuracy {classifier.held_out}, "
         f"standardised, {len(classifier.mean)} of them"
     )
+    if classifier.is_poor:
+        words += " (a poor classifier, which tells little of the data: see --features pca as well)"
     return Chosen(classifier, words)
 
 

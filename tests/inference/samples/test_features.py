@@ -60,6 +60,16 @@ class TestClassifier:
         assert abs(float(tested.value - trained.held_out.value)) < 4 * error
         assert str(trained).startswith("classifier with held-out accuracy 0.9")
 
+    def test_a_poor_one_is_said_to_be_poor(self) -> None:
+        """Labels that data tell nothing of, beside those that are the sign of the first number."""
+        x = torch.randn(200, 2)
+        guessing = classifier_features(x, torch.randint(2, (200,)), epochs=1, seed=0)
+        assert guessing.is_poor
+        assert "which is poor: compare in other features too" in str(guessing)
+        reading = classifier_features(x, (x[:, 0] > 0).long(), epochs=20, seed=0)
+        assert not reading.is_poor
+        assert "poor" not in str(reading)
+
     def test_its_outputs_belong_together(self, trained: Classifier, digits: data.Dataset) -> None:
         x = digits.test.x[:20]
         assert trained(x).shape == (20, len(trained.mean))
