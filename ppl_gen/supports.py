@@ -6,6 +6,7 @@ __all__ = [
     "flaw_of_draws",
     "is_discrete",
     "is_rounded",
+    "support_ends",
     "support_of",
     "to_support",
     "unwrapped",
@@ -63,6 +64,26 @@ def support_of(fn: Any) -> Any:
     if missing:
         return constraints.independent(support, missing)
     return support
+
+
+def support_ends(fn: Any) -> tuple[float, float]:
+    """The least and the largest value that an entry of a draw can take, or ∓∞.
+
+    Where entries have ends of their own, the outermost.
+
+    Args:
+        fn: Any distribution.
+    """
+    support = support_of(fn)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.simplex:
+        return 0.0, 1.0
+    ends = _ends(support)
+    if ends is None:
+        return -math.inf, math.inf
+    lower, upper = ends
+    return float(lower.min()), float(upper.max())
 
 
 def flaw_of_draws(fn: Any) -> str:

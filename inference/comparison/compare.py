@@ -233,11 +233,17 @@ def _site_marginals(
     shapes = {site: guide_samples[site].shape[1:] for site in sites}
     names: list[str] = []
     blocks: list[Tensor] = []
+    lowest: list[Tensor] = []
+    highest: list[Tensor] = []
     for site, shape in shapes.items():
         names += coordinates(site, shape)
         blocks.append(_datum_of_each_entry(shape, potential.local))
+        low, high = potential.layout.support_ends(site)
+        lowest.append(torch.full((shape.numel(),), low, dtype=torch.float64))
+        highest.append(torch.full((shape.numel(),), high, dtype=torch.float64))
     guide, chains = side_by_side(guide_samples, mcmc_samples)
-    return Marginals.of(names, torch.cat(blocks), guide, chains, known.flat(shapes))
+    support = (torch.cat(lowest), torch.cat(highest))
+    return Marginals.of(names, torch.cat(blocks), guide, chains, known.flat(shapes), support)
 
 
 def _datum_of_each_entry(shape: torch.Size, local: bool) -> Tensor:

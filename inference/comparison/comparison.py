@@ -141,7 +141,12 @@ class Comparison(Result):
 
         names, guide, chains = self.arrays()
         exact = (self.marginals.exact_mean, self.marginals.exact_sd)
-        return forest(guide, chains, names, exact, title=title)
+        return forest(guide, chains, names, exact, support=self.support, title=title)
+
+    @property
+    def support(self) -> tuple[Tensor, Tensor]:
+        """The lower and the upper ends of the supports of all coordinates, each (K,), or ∓∞."""
+        return self.marginals.lowest, self.marginals.highest
 
     def arrays(self) -> tuple[list[str], Tensor, Tensor]:
         """The arguments of the pictures in `ppl_gen.plots.posterior`.

@@ -49,6 +49,8 @@ class Marginals(Result):
         mcse: Monte Carlo standard error of mcmc_mean, sd / √ESS.
         exact_mean: The true mean; NaN where it is not known.
         exact_sd: The true standard deviation; NaN where it is not known.
+        lowest: The lower end of the support of each, −∞ where it has none.
+        highest: The upper end of the support of each, ∞ where it has none.
         sd_ratio: sd_q / sd_p, below 1 where the guide is too sure.
         sd_ratio_error: Monte Carlo standard error of sd_ratio; it takes heavy tails and
             autocorrelation into account.
@@ -68,6 +70,8 @@ class Marginals(Result):
     mcse: Tensor
     exact_mean: Tensor
     exact_sd: Tensor
+    lowest: Tensor
+    highest: Tensor
     sd_ratio: Tensor
     sd_ratio_error: Tensor
     shift: Tensor
@@ -84,6 +88,7 @@ class Marginals(Result):
         guide: Tensor,
         chains: Tensor,
         exact: tuple[Tensor, Tensor] | None = None,
+        support: tuple[Tensor, Tensor] | None = None,
     ) -> Marginals:
         """Computes all moments and intervals from draws.
 
@@ -93,6 +98,8 @@ class Marginals(Result):
             guide: Draws of the guide, (M, K).
             chains: Draws of MCMC, (C, S, K).
             exact: The true means and standard deviations, each (K,); None where they are not known.
+            support: The lower and the upper ends of the supports, each (K,); None where they have
+                none.
         """
         guide = guide.double().cpu()
         chains = chains.double().cpu()
@@ -104,6 +111,9 @@ class Marginals(Result):
         if exact is None:
             unknown = torch.full_like(mcmc_mean, torch.nan)
             exact = (unknown, unknown)
+        if support is None:
+            endless = torch.full_like(mcmc_mean, torch.inf)
+            support = (-endless, endless)
         m = len(guide)
         ess = effective_size(chains)
         ess_of_squares = effective_size((chains - mcmc_mean).square())
@@ -120,6 +130,8 @@ class Marginals(Result):
             mcse=mcmc_sd / ess.sqrt(),
             exact_mean=exact[0],
             exact_sd=exact[1],
+            lowest=support[0],
+            highest=support[1],
             sd_ratio=ratio,
             sd_ratio_error=ratio * log_ratio_variance.sqrt(),
             shift=(guide_mean - mcmc_mean) / mcmc_sd,

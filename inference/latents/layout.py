@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.sites import plates
+from ppl_gen.supports import support_ends
 
 
 class _Place(NamedTuple):
@@ -23,12 +24,14 @@ class _Place(NamedTuple):
         stop: The coordinate after its last.
         shape: Its shape there; that of one datum where latents are local.
         transform: From its support to the whole line.
+        ends: The least and the largest value that an entry of it can take, or ∓∞.
     """
 
     start: int
     stop: int
     shape: torch.Size
     transform: Any
+    ends: tuple[float, float]
 
 
 class Layout:
@@ -73,11 +76,27 @@ class Layout:
                     )
                 shape = shape[1:]
             stop = start + math.prod(shape)
-            self.places[name] = _Place(start, stop, shape, transforms[name])
+            self.places[name] = _Place(
+                start=start,
+                stop=stop,
+                shape=shape,
+                transform=transforms[name],
+                ends=support_ends(site["fn"]),
+            )
             start = stop
         self.shape = (1, start)
         if rows is not None:
             self.shape = (rows, start)
+
+    def support_ends(self, name: str) -> tuple[float, float]:
+        """The least and the largest value that an entry of a site can take, or ∓∞.
+
+        Args:
+            name: Of the site; one that is not laid out here, a deterministic one, is unbounded.
+        """
+        if name not in self.places:
+            return -math.inf, math.inf
+        return self.places[name].ends
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
         """The value of each site, in its support.

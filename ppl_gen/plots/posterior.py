@@ -278,12 +278,13 @@ def forest(
     names: Sequence[str],
     exact: tuple[Tensor, Tensor] | None = None,
     scaled: bool = False,
+    support: tuple[Tensor, Tensor] | None = None,
     title: str = "",
 ) -> Figure:
     """Central intervals of 50 % (thick) and 95 % (thin) and medians, of guide and MCMC, in rows.
 
-    The exact mean ± 2 sd stands below them, where it is known. Of more than thirty coordinates, the
-    thirty whose standard deviation or mean is farthest off are shown.
+    The exact mean ± 2 sd, as far as the support goes, stands below them, where it is known. Of more
+    than thirty coordinates, the thirty whose standard deviation or mean is farthest off are shown.
 
     Args:
         guide: Draws of the guide, (M, K).
@@ -292,6 +293,8 @@ def forest(
         exact: Mean and standard deviation, each (K,), NaN where they are not known.
         scaled: Whether to take the mean of MCMC off and divide by its standard deviation, for
             coordinates of unlike size.
+        support: The least and the largest value that each coordinate can take, each (K,), or ∓∞;
+            None where they have no ends. The exact interval is cut there.
         title: Stands above.
 
     Raises:
@@ -319,10 +322,12 @@ def forest(
     _draw_intervals(axes, of_guide[:, shown], rows - 0.2, GUIDE, "guide")
     _draw_intervals(axes, of_mcmc[:, shown], rows + 0.05, MCMC, "MCMC")
     if exact is not None and bool(torch.isfinite(exact[0]).any()):
+        low, high = _two_sd_within(exact, support)
+        reach = torch.stack([exact[0] - low, high - exact[0]]).clamp(min=0) / unit
         axes.errorbar(
             array(((exact[0] - shift) / unit)[shown]),
             array(rows + 0.28),
-            xerr=array((2 * exact[1] / unit)[shown]),
+            xerr=array(reach[:, shown]),
             fmt="|",
             color=EXACT,
             linewidth=0.8,
@@ -338,6 +343,18 @@ def forest(
     axes.set_title(_left_out(title, len(shown), len(names), "farthest off"), fontsize=9)
     legend_below(figure, columns=3)
     return figure
+
+
+def _two_sd_within(
+    exact: tuple[Tensor, Tensor], support: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """The ends of mean ± 2 sd, each (K,), no farther than those of the support."""
+    mean, sd = exact
+    low = mean - 2 * sd
+    high = mean + 2 * sd
+    if support is None:
+        return low, high
+    return torch.maximum(low, support[0]), torch.minimum(high, support[1])
 
 
 def _draw_intervals(axes: Any, ends: Tensor, rows: Tensor, colour: str, label: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -43,6 +44,26 @@ class TestPictures:
         mcmc[..., 3] = mcmc[..., 1] + 0.1 * mcmc[..., 3]
         axes = plots.posterior.contours(torch.randn(500, 4), mcmc, self.names[:4]).axes[0]
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("z[1]", "z[3]")
+
+    @pytest.mark.parametrize("scaled", [False, True])
+    def test_a_forest_stays_within_supports(self, scaled: bool) -> None:
+        """mean ± 2 sd of a scale of mean 3 and sd 4, of a share of mean 0.9 and sd 0.2, and of what
+        has no ends.
+        """
+        mean = torch.tensor([3.0, 0.9, 0.0]).double()
+        sd = torch.tensor([4.0, 0.2, 1.0]).double()
+        mcmc = mean + sd * torch.rand(2, 50, 3)
+        support = (torch.tensor([0.0, 0.0, -torch.inf]), torch.tensor([torch.inf, 1.0, torch.inf]))
+        figure = plots.posterior.forest(
+            mcmc[0], mcmc, ["scale", "share", "z"], (mean, sd), scaled, support
+        )
+        bars = figure.axes[0].containers[0][2][0].get_segments()
+        found = torch.tensor(np.array([[bar[0][0], bar[1][0]] for bar in bars]))
+        if scaled:
+            pooled = mcmc.flatten(0, 1)
+            found = found * pooled.std(0)[:, None] + pooled.mean(0)[:, None]
+        expected = torch.tensor([[0.0, 11.0], [0.5, 1.0], [-2.0, 2.0]]).double()
+        torch.testing.assert_close(found, expected)
 
     @pytest.mark.parametrize(
         ("draw", "said"),

@@ -288,7 +288,7 @@ def _draw_pictures(found: Comparison, folder: Path, title: str) -> None:
     figures = (
         plots.posterior.contours(guide, drawn, names, title=title),
         plots.posterior.quantiles(guide, drawn, names, title=title),
-        plots.posterior.forest(guide, drawn, names, exact, title=title),
+        plots.posterior.forest(guide, drawn, names, exact, support=found.support, title=title),
         plots.posterior.traces(drawn, names, title=title),
     )
     for name, figure in zip(PICTURES, figures, strict=True):

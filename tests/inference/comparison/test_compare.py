@@ -406,6 +406,25 @@ class TestVerdicts:
         assert comparison.tags == ("heavy-tails", "good-moments")
         assert agrees(comparison.evidence["importance"], 0.0, 5)
 
+    def test_ends_of_supports(self) -> None:
+        """Of a scale, a share, and what has none; its picture shows no value beyond them."""
+        truth = {
+            "scale": dist.HalfNormal(1.0),
+            "share": dist.Beta(9.0, 1.0),
+            "z": dist.Normal(0.0, 1.0),
+        }
+
+        def model() -> dict[str, Tensor]:
+            return {name: pyro.sample(name, law) for name, law in truth.items()}
+
+        sampler = perfect(lambda c, s: {name: law.sample((c, s)) for name, law in truth.items()})
+        exact = {name: (law.mean, law.stddev) for name, law in truth.items()}
+        comparison = compare(model, model, sampler=sampler, draws=50, chains=2, exact=exact, seed=0)
+        lowest, highest = comparison.support
+        assert lowest.tolist() == [0, 0, -math.inf]
+        assert highest.tolist() == [math.inf, 1, math.inf]
+        assert comparison.plot().axes[0].get_lines()[0].get_xdata().shape == (3,)
+
     def test_a_point_mass(self) -> None:
         posterior, truth = regression()
         guide = automatic(autoguide.AutoDelta, posterior.model, *posterior.data, seed=0)

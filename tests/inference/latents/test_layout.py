@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro
@@ -51,6 +52,20 @@ def test_there_and_back(name: str, batch: tuple[int, ...]) -> None:
         assert bool(site["fn"].support.check(values[name]).all())
     torch.testing.assert_close(layout.flatten(values), q, rtol=1e-4, atol=1e-4)
     assert layout.log_jacobian(q).shape == (*batch, shape[0])
+
+
+def test_the_ends_of_supports() -> None:
+    """Of a deterministic site, which is not laid out, nothing is known."""
+    sites, transforms = sites_of(mixed)
+    layout = Layout(sites, transforms, None)
+    ends = {name: layout.support_ends(name) for name in (*sites, "sum")}
+    everywhere = (-math.inf, math.inf)
+    assert ends == {
+        "scale": (0.0, math.inf),
+        "loc": everywhere,
+        "weights": (0.0, 1.0),
+        "sum": everywhere,
+    }
 
 
 def test_the_jacobian_is_that_of_automatic_differentiation() -> None:
