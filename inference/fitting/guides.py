@@ -373,7 +373,8 @@ def fit_guide(
             assert start is not None
             q = Refitted(start, family, *data)
         else:
-            q = automatic(family, getattr(program, "model", program), *data)
+            model: Any = getattr(program, "model", program)
+            q = automatic(family, model, *data)
         optimizer = torch.optim.Adam(q.parameters(), rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.01 ** (i / steps))
         ascent = _ascent(program, q, elbo, optimizer, schedule, data, steps=steps, engine=engine)

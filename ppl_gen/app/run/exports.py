@@ -73,10 +73,11 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
     if out.suffix == ".npy":
         write_atomically(out, lambda file: np.save(file, x))
         return
-    arrays = {"x": x}
-    if drawn.y is not None:
-        arrays["y"] = drawn.y.cpu().numpy()
-    write_atomically(out, lambda file: np.savez(file, **arrays))
+    if drawn.y is None:
+        write_atomically(out, lambda file: np.savez(file, x=x))
+        return
+    y = drawn.y.cpu().numpy()
+    write_atomically(out, lambda file: np.savez(file, x=x, y=y))
 
 
 def write_image(path: Path, image: Tensor) -> None:

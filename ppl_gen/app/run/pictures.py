@@ -234,7 +234,7 @@ def _has_images(fitted: Fitted) -> bool:
     return len(fitted.data.shape) == 3
 
 
-def _conditions(fitted: Fitted, count: int, label: int | None, caption: str | None) -> _Conditions:
+def _conditions(fitted: Fitted, count: int, label: str | None, caption: str | None) -> _Conditions:
     """What samples are drawn under.
 
     Raises:
