@@ -288,13 +288,27 @@ def _expect_likelihood(site: Any, x: Tensor) -> None:
         f"expected data in the support of {type(fn).__name__}, {support}, got values from "
         f"{float(x.min()):.3g} to {float(x.max()):.3g}"
     )
-    if support.is_discrete:
-        raise ValueError(
-            f"{what}: binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a "
-            "likelihood of grey values (ContinuousBernoulli, Gaussian, Laplace)"
+    raise ValueError(what + _remedy(support, x))
+
+
+def _remedy(support: Any, x: Tensor) -> str:
+    """What to do about data outside the support of their likelihood."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if not support.is_discrete:
+        return "; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
+    if not hasattr(support, "lower_bound"):
+        return (
+            ": binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood "
+            "of grey values (ContinuousBernoulli, Gaussian, Laplace)"
         )
-    raise ValueError(
-        f"{what}; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
+    broken = x[x != x.round()]
+    if len(broken) == 0:
+        return "; shift them, or take a likelihood of counts in that range"
+    return (
+        f", among them {float(broken[0]):.3g}: counts are whole numbers, neither scaled nor "
+        "averaged; give them as they were counted, or take a likelihood of real numbers (Gaussian, "
+        "Laplace)"
     )
 
 

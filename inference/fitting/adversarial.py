@@ -20,6 +20,7 @@ from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
 from ppl_gen.inference.fitting.losses import non_saturating
+from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.protocols import Program, Step
 from ppl_gen.pyro_patches import blend
 from ppl_gen.sites import stochastic_sites
@@ -80,7 +81,8 @@ def adversarial_step(
 
     Warns:
         RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
-            spread of the draws vanishes.
+            spread of the draws vanishes; on the first batch, if its data lie where the last layer
+            of the program never draws.
 
     Reference:
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
@@ -114,6 +116,8 @@ def adversarial_step(
                 only_for_critic = _draw(program, len(x), context)["x"]
             opponent.update(steps, x, only_for_critic, *context)
         drawn = _draw(program, len(x), context)
+        if steps == 0:
+            warn_of_data_out_of_reach(drawn["x"], x)
         shown = drawn["x"].detach()
         metrics = opponent.update(steps, x, shown, *context)
         metrics |= update_generator(drawn, batch)

@@ -21,6 +21,7 @@ from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.game import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.fitting.losses import least_squares
+from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.result import Result
 from ppl_gen.protocols import Step
 
@@ -148,7 +149,8 @@ def cycle_step(
 
     Warns:
         RuntimeWarning: Once each, for either direction, if the critic tells all translations from
-            data for 1000 steps, or the spread of the translations vanishes.
+            data for 1000 steps, or the spread of the translations vanishes; on the first batch, if
+            a domain lies where the last layer of the translator into it never ends.
 
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
@@ -187,6 +189,9 @@ def cycle_step(
         with standing_still(critic_a, critic_b, semantic), in_evaluation_mode(semantic):
             in_b = program.to_b(a)
             in_a = program.to_a(b)
+            if steps == 0:
+                warn_of_data_out_of_reach(in_b, b, "to_b")
+                warn_of_data_out_of_reach(in_a, a, "to_a")
             losses = translator_losses(a, b, in_a, in_b)
             weighted = [weights[name] * value for name, value in losses.items()]
             descend(generator_optimizer, torch.stack(weighted).sum(), "translators", steps)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ppl_gen.contexts import takes
 from ppl_gen.inference.checks import check_draws
 from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.samples.discrepancies import squared_mmd
 from ppl_gen.inference.samples.kernels import median_heuristic
 from ppl_gen.inference.samples.vectors import Features
@@ -56,6 +57,10 @@ def moment_step(
             with a context), or if no parameter of the optimiser gets a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
+    Warns:
+        RuntimeWarning: On the first batch, if its data lie where the last layer of the program
+            never draws.
+
     Reference:
         Li, Swersky and Zemel (2015), Generative moment matching networks, section 3; Dziugaite, Roy
         and Ghahramani (2015), Training generative neural networks via maximum mean discrepancy
@@ -81,6 +86,8 @@ def moment_step(
         optimizer.zero_grad()
         with torch.enable_grad(), pyro.validation_enabled(False):
             drawn = program.model(None, *context, n=len(x))
+            if index == 0:
+                warn_of_data_out_of_reach(drawn, x)
             _expect_enough(x, context)
             first = _vectors(drawn, features)
             second = _vectors(x, features)

@@ -358,6 +358,14 @@ class TestBadInput:
         ):
             log_evidence(program, None, -torch.ones(4, 3))
 
+    def test_counts_are_whole_and_in_range(self) -> None:
+        poisson = vae((3,), 2, likelihood=lambda log_rate: dist.Poisson(log_rate.exp()))
+        halves = r"support of Poisson.*from 1.5 to 1.5, among them 1.5: counts are whole numbers"
+        with pytest.raises(ValueError, match=halves):
+            log_evidence(poisson, None, torch.full((4, 3), 1.5))
+        with pytest.raises(ValueError, match="got values from -2 to -2; shift them, or take"):
+            log_evidence(poisson, None, torch.full((4, 3), -2.0))
+
     @pytest.mark.parametrize(
         ("x", "said"),
         [
