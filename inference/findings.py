@@ -76,6 +76,8 @@ class Verdict(Sequence[str]):
     def _repr_html_(self) -> str:
         if not self.findings:
             return f"<p>{self!r}</p>"
-        outcome = {True: "passes", False: "does not pass", None: ""}[self.passes]
         items = "".join([f"<li>{escape(sentence)}</li>" for sentence in self.sentences])
+        if self.passes is None:
+            return f"<ul>{items}</ul>"
+        outcome = {True: "passes", False: "does not pass"}[self.passes]
         return f"<em>{outcome}</em><ul>{items}</ul>"
