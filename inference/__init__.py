@@ -25,6 +25,7 @@ from ppl_gen.inference.fitting.losses import AdversarialLoss
 from ppl_gen.inference.fitting.moment_matching import moment_step
 from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
 from ppl_gen.inference.fitting.svi import svi_step
+from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
@@ -57,6 +58,7 @@ __all__ = [
     "ClassifierTest",
     "Collapse",
     "Comparison",
+    "ConvergenceWarning",
     "CycleErrors",
     "DReG",
     "Draws",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Checked", "check", "check_draws", "needs_all_data", "telling_rows"]
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, expect_context, explained, forked, owner
+from ppl_gen.enumeration import is_enumerable
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import Sites, is_auxiliary, latent_sites, plate_nesting, stochastic_sites
 from ppl_gen.supports import (
@@ -89,13 +90,15 @@ def check(
     free = latent_sites(model_trace)
     free.pop("x", None)
     guided = latent_sites(guide_trace)
-    latents = {name for name, site in free.items() if not site["infer"].get("enumerate")}
+    summable = {name for name, site in free.items() if is_enumerable(site["fn"])}
+    summed = {name for name in summable if free[name]["infer"].get("enumerate")}
+    latents = free.keys() - summed
     auxiliary = {name for name, site in guided.items() if is_auxiliary(site)}
     proposed = guided.keys() - auxiliary
     if not latents <= proposed <= free.keys():
         raise ValueError(
             f"expected the guide to sample the model's latent sites {sorted(latents)}, got "
-            f"{sorted(proposed)}; give the sites the same names in both"
+            f"{sorted(proposed)}; {_remedy_of_sites(latents - proposed, summable)}"
         )
     for name in sorted(latents):
         _expect_prior(sites[name])
@@ -109,6 +112,21 @@ def check(
         width=max(x[0].numel(), _width(sites["x"]["fn"], len(rows))),
         auxiliary=tuple(sorted(auxiliary)),
     )
+
+
+def _remedy_of_sites(missing: Set[str], summable: Set[str]) -> str:
+    """What to do where the guide lacks sites, or has others than the model.
+
+    Args:
+        missing: The sites that the guide lacks.
+        summable: The discrete sites that can be summed out.
+    """
+    if missing and missing <= summable:
+        return (
+            "let the guide sample the discrete ones too, or have them summed out: "
+            "pyro.sample(..., infer={'enumerate': 'parallel'})"
+        )
+    return "give the sites the same names in both"
 
 
 def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ppl_gen.contexts import evaluating, expect_context, explained, guide_of, takes
+from ppl_gen.enumeration import SomeValue, is_enumerable, marginal
 from ppl_gen.protocols import Conditional, Distribution, Guide, Program
 from ppl_gen.pyro_patches import listens_for_parameters
 from ppl_gen.sites import (
@@ -249,12 +250,13 @@ def log_density(
 
     Plates other than "data" are summed over, masks are kept, and scales (`poutine.scale`,
     subsampling) are ignored: what comes out is a density, never a weighted objective.
+    Discrete latents of listable values that are given none are summed out of both halves.
     Differentiable in the latents and the parameters.
 
     Args:
         model: The model of any program, hierarchical ones included.
-        latents: A value for each latent site, of shape (*particles, N, *event) with any number of
-            leading axes.
+        latents: A value for each latent site but the discrete ones to be summed out, of shape
+            (*particles, N, *event) with any number of leading axes.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
 
@@ -263,7 +265,8 @@ def log_density(
             plate "data".
     """
     at_latents = poutine.condition(model, data=dict(latents))
-    trace = poutine.trace(at_latents).get_trace(x, *context)
+    with SomeValue():
+        trace = poutine.trace(at_latents).get_trace(x, *context)
     sites = stochastic_sites(trace)
     surplus = latents.keys() - sites.keys()
     if surplus:
@@ -271,19 +274,36 @@ def log_density(
             f"expected values for the model's sites {sorted(sites)}, got one for "
             f"{sorted(surplus)} as well"
         )
+    summed = []
     for name, site in sites.items():
-        if not site["is_observed"]:
+        if site["is_observed"]:
+            continue
+        if not is_enumerable(site["fn"]):
             raise ValueError(
                 f"expected a value for every latent site of the model, got none for {name!r}"
             )
+        summed.append(name)
     nesting = plate_nesting(trace)
     zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
     latent_sites = [site for name, site in sites.items() if name in latents]
+    if summed:
+        particles = _particles_of(sites.values(), nesting)
+        found = marginal(at_latents, summed, latents.keys(), (x, *context), nesting, particles)
+        return LogDensity(prior=found.prior, likelihood=found.joint - found.prior)
     data_sites = [site for name, site in sites.items() if name not in latents]
     return LogDensity(
         prior=_summed_log_prob(latent_sites, nesting, zero),
         likelihood=_summed_log_prob(data_sites, nesting, zero),
     )
+
+
+def _particles_of(sites: Iterable[Mapping[str, Any]], nesting: int) -> torch.Size:
+    """The sizes of the axes left of the model's plates, over all sites."""
+    shapes = []
+    for site in sites:
+        batch = site["fn"].log_prob(site["value"]).shape
+        shapes.append(batch[: max(len(batch) - nesting, 0)])
+    return torch.broadcast_shapes(*shapes)
 
 
 def _summed_log_prob(sites: Iterable[Mapping[str, Any]], nesting: int, zero: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "set_up",
     "step_hooks",
     "tracing",
+    "whole_plates",
     "without_cuda_remarks",
 ]
 
@@ -40,6 +41,7 @@ from pyro.infer.autoguide import AutoGuide, AutoNormal
 from pyro.infer.util import torch_item
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -226,4 +228,24 @@ def drawing() -> Iterator[None]:
             ):
                 stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
         stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
+        yield
+
+
+@contextmanager
+def whole_plates() -> Iterator[None]:
+    """Lets plates that would draw a subsample take all their indices, without a scale."""
+    original = SubsampleMessenger._subsample
+
+    def whole(
+        name: str,
+        size: int | None = None,
+        subsample_size: int | None = None,
+        subsample: Tensor | None = None,
+        *device: Any,
+    ) -> Any:
+        if size is None:
+            return original(name, size, subsample_size, subsample, *device)
+        return original(name, size, None, subsample, *device)
+
+    with patch.object(SubsampleMessenger, "_subsample", staticmethod(whole)):
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "Sites",
     "data_axis",
+    "data_frame",
     "deterministic_sites",
     "is_auxiliary",
     "is_deterministic",
@@ -72,12 +73,21 @@ def data_axis(site: Mapping[str, Any]) -> int:
     Raises:
         ValueError: If the site lies outside the plate "data".
     """
+    return data_frame(site).dim - len(site["fn"].event_shape)
+
+
+def data_frame(site: Mapping[str, Any]) -> Any:
+    """The frame of the plate "data" that a site lies in.
+
+    Raises:
+        ValueError: If the site lies outside the plate "data".
+    """
     for frame in site["cond_indep_stack"]:
-        if frame.name == "data":
-            return frame.dim - len(site["fn"].event_shape)
+        if frame.vectorized and frame.name == "data":
+            return frame
     raise ValueError(
-        f"expected every latent inside the plate 'data', got {site['name']!r} outside it, shared "
-        "by all data; sample it inside, or keep it as a parameter"
+        f"expected every site inside the plate 'data', got {site['name']!r} outside it: a latent "
+        "shared by all data has no density per datum; keep it as a parameter, or sample it by MCMC"
     )
 
 
@@ -127,17 +137,11 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
     Raises:
         ValueError: If the site lies outside the plate "data".
     """
-    axis_of = {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
-    if "data" not in axis_of:
-        raise ValueError(
-            f"expected every site inside the plate 'data', got {site['name']!r} outside it: a "
-            "latent shared by all data has no density per datum; keep it as a parameter, or "
-            "sample it by MCMC"
-        )
+    axis = data_frame(site).dim
     log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
     missing = nesting - log_prob.dim()
     log_prob = log_prob.reshape((1,) * missing + log_prob.shape)
-    others = [axis for axis in range(-nesting, 0) if axis != axis_of["data"]]
+    others = [other for other in range(-nesting, 0) if other != axis]
     if not others:
         return log_prob
     return log_prob.sum(others)

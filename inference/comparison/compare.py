@@ -6,6 +6,7 @@ __all__ = ["Comparison", "compare"]
 
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.sites import is_auxiliary, stochastic_sites
@@ -119,7 +121,10 @@ def compare(
             "seed": seed,
         }
         understood = _options_of(sampler, options)
-        mcmc = sampler(model, *data, draws=draws, chains=chains, warmup=warmup, **understood)
+        with warnings.catch_warnings():
+            # The verdict says it.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mcmc = sampler(model, *data, draws=draws, chains=chains, warmup=warmup, **understood)
         with seeded(potential.device, guide_seed):
             return _compare_draws(potential, approximation, known, mcmc, guide_draws, particles)
 

@@ -9,7 +9,7 @@ __all__ = ["LIKELIHOOD", "Calibration", "sbc"]
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_gen import memory
-from ppl_gen.contexts import device_of, evaluating, guide_of, seeded
+from ppl_gen.contexts import device_of, evaluating, forked, guide_of, seeded
+from ppl_gen.enumeration import is_enumerable
 from ppl_gen.inference.checks import needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.expect import expect_at_least
@@ -30,7 +31,7 @@ from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose, simulate_sites
 from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import data_axis
+from ppl_gen.sites import data_axis, latent_sites
 
 if TYPE_CHECKING:
     import pandas
@@ -113,10 +114,13 @@ def sbc(
         remarks: tuple[str, ...] = ()
         if sampler is not None:
             found = sampler(program.model, pairs.x, *context)
+            pairs = pairs.ranked_by(found.samples)
             sampled = pairs.thinned(found, draws)
             remarks = pairs.remarks(found, draws)
         for remark in remarks:
             warnings.warn(remark, RuntimeWarning, stacklevel=2)
+        if guide is not None:
+            pairs = pairs.ranked_by(_sampled_by(program, guide, pairs))
         ranks: dict[str, list[Tensor]] = {}
         with evaluating(program, guide):
             for start in track(range(0, n, size), "ranking", shown=progress):
@@ -365,12 +369,14 @@ class _Pairs:
         truth: The latents z* by site, (n, *rest).
         axes: By site, where the program has the axis of the data in a value, counted from the
             right.
+        summable: The discrete sites that can be summed out.
     """
 
     x: Tensor
     context: tuple[Tensor, ...]
     truth: dict[str, Tensor]
     axes: dict[str, int]
+    summable: tuple[str, ...]
 
     @classmethod
     def simulated(cls, program: Program, n: int, context: tuple[Tensor, ...]) -> _Pairs:
@@ -382,12 +388,23 @@ class _Pairs:
         for name, site in sites.items():
             axes[name] = data_axis(site)
             truth[name] = site["value"].movedim(axes[name], 0)
-        return cls(x, context, truth, axes)
+        summable = tuple([name for name, site in sites.items() if is_enumerable(site["fn"])])
+        return cls(x, context, truth, axes, summable)
+
+    def ranked_by(self, names: Collection[str]) -> _Pairs:
+        """The same pairs without the discrete latents that are summed out.
+
+        Args:
+            names: The sites that are drawn by what is judged.
+        """
+        left_out = [name for name in self.summable if name not in names]
+        truth = {name: z for name, z in self.truth.items() if name not in left_out}
+        return replace(self, truth=truth, axes={name: self.axes[name] for name in truth})
 
     def part(self, rows: slice) -> _Pairs:
         """Some of the pairs."""
         context = tuple([c[rows] for c in self.context])
-        return _Pairs(self.x[rows], context, _rows(self.truth, rows), self.axes)
+        return replace(self, x=self.x[rows], context=context, truth=_rows(self.truth, rows))
 
     def proposed(self, guide: Guide, draws: int, nesting: int) -> dict[str, Tensor]:
         """L draws of the guide by site, (L, n, *rest)."""
@@ -472,6 +489,14 @@ class _Pairs:
                 f"expected the sampler to draw {name!r} of shape {expected} behind chains and "
                 f"draws, got {got}; let it sample all latents of all data"
             )
+
+
+def _sampled_by(program: Program, guide: Guide, pairs: _Pairs) -> Collection[str]:
+    """The sites that a guide samples; the random state is left as found."""
+    one = slice(0, 1)
+    context = [c[one] for c in pairs.context]
+    with forked(pairs.x.device, None), evaluating(program, guide):
+        return latent_sites(poutine.trace(guide).get_trace(pairs.x[one], *context))
 
 
 def _rows(values: Mapping[str, Tensor], index: Any) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_gen.contexts import forked
 from ppl_gen.guides import from_prior
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Replay
@@ -120,10 +121,14 @@ class Path:
                 "expected a program with latents to anneal, got none; its evidence is its log "
                 "density"
             )
-        self._discrete = [name for name, site in hidden.items() if is_discrete(site["fn"])]
+        discrete = [name for name, site in hidden.items() if is_discrete(site["fn"])]
+        # Those that the base leaves out are summed out.
+        with forked(data[0].device, None):
+            proposed = self._propose(1)
+        self._discrete = [name for name in discrete if name in proposed]
         continuous: Mapping[str, Any] = {}
-        if len(self._discrete) < len(hidden):
-            continuous = continuous_sites(program.model, data, prototype, local=False)
+        if len(discrete) < len(hidden):
+            continuous = continuous_sites(program.model, data, prototype)
         transforms = {name: to_support(name, site["fn"]).inv for name, site in continuous.items()}
         self.layout = Layout(continuous, transforms, data[0].shape[0], _REMEDY)
         self._step, self._accept = replays

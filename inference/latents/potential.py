@@ -16,15 +16,28 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from ppl_gen.contexts import device_of, evaluating, forked, store_kept
+from ppl_gen.enumeration import in_parallel
 from ppl_gen.inference.engine.graphs import Functional
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.expect import expect_finite
 from ppl_gen.inference.latents.layout import Layout
 from ppl_gen.inference.latents.prototype import anywhere, continuous_sites, prototype_of
+from ppl_gen.inference.latents.subsampling import (
+    expect_whole_data,
+    subsampled_plates,
+    with_whole_plates,
+)
 from ppl_gen.program import log_density
 from ppl_gen.pyro_patches import tracing
-from ppl_gen.sites import deterministic_sites, plate_nesting, plates, stochastic_sites
-from ppl_gen.supports import to_support
+from ppl_gen.sites import (
+    data_frame,
+    deterministic_sites,
+    latent_sites,
+    plate_nesting,
+    plates,
+    stochastic_sites,
+)
+from ppl_gen.supports import support_of, to_support
 
 
 class Potential:
@@ -35,8 +48,7 @@ class Potential:
     be sampled as such.
 
     Args:
-        model: Any Pyro program. Where the latents are taken jointly, discrete ones of finite
-            support are summed out.
+        model: Any Pyro program; discrete latents of finite support are summed out.
         args: What it is called with. Its tensors, and those of its module, are inputs of `energy`,
             so that a graph of it serves others as well.
         local: Whether to take the latents datum by datum.
@@ -47,11 +59,16 @@ class Potential:
         dtype: The type of q.
         device: Where q is.
         dims: By site, latent or deterministic, the name of the plate of each axis; "" for none.
+        summed_out: The names of the discrete latents.
+        subsampled: By plate that the model subsamples, and that is taken whole here, the number
+            of indices that the model takes and that there are.
+        shapes: By latent site, the shape of its value.
+        supports: By latent site, its support.
 
     Raises:
         ValueError: If an argument is not finite, if the program has no continuous latents, discrete
             ones that cannot be summed out, sites that come and go, or, where `local`, sites outside
-            the plate "data".
+            the plate "data"; if the program subsamples a plate and cannot be given all its data.
     """
 
     def __init__(
@@ -62,11 +79,19 @@ class Potential:
             _expect_data(args)
         self.model = model
         self.local = local
+        self._call = model
         self._args = list(args)
         self._places = [i for i, argument in enumerate(args) if torch.is_tensor(argument)]
         with evaluating(model), tracing(), store_kept(), forked(device_of(model, args), None):
             prototype = prototype_of(model, args)
-            latents = continuous_sites(model, args, prototype, local)
+            self.subsampled = subsampled_plates(prototype)
+            if self.subsampled:
+                self._call = with_whole_plates(model)
+                expect_whole_data(self._call, args, self.subsampled)
+                prototype = prototype_of(self._call, args)
+            latents = continuous_sites(self._call, args, prototype)
+            hidden = latent_sites(prototype)
+            self.summed_out = tuple([name for name in hidden if name not in latents])
             transforms = {name: to_support(name, site["fn"]).inv for name, site in latents.items()}
             rows = None
             if local:
@@ -74,6 +99,11 @@ class Potential:
             else:
                 self._prepare_joint(latents, transforms, prototype)
             self.layout = Layout(latents, transforms, rows)
+            if local:
+                for site in stochastic_sites(prototype).values():
+                    data_frame(site)  # raises where a site has no density per datum
+        self.shapes = {name: site["value"].shape for name, site in latents.items()}
+        self.supports = {name: support_of(site["fn"]) for name, site in latents.items()}
         self.shape = self.layout.shape
         values = [site["value"] for site in latents.values()]
         self.dtype = functools.reduce(torch.promote_types, [value.dtype for value in values])
@@ -90,7 +120,7 @@ class Potential:
         start = {name: transforms[name](site["value"]) for name, site in latents.items()}
         with warnings.catch_warnings(action="ignore"):
             _, self._joint_energy, _, _ = initialize_model(
-                lambda: self.model(*self._args),
+                in_parallel(lambda: self._call(*self._args), self.summed_out),
                 transforms=transforms,
                 init_strategy=anywhere,
                 initial_params=start,
@@ -106,6 +136,19 @@ class Potential:
     def words(self) -> tuple[str, ...]:
         """The arguments that are no tensors, which a graph takes for granted."""
         return tuple([repr(word)[:200] for word in self._args if not torch.is_tensor(word)])
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the posterior that is sampled, in words."""
+        remarks = []
+        if self.summed_out:
+            remarks.append(f"discrete latents summed out: {', '.join(self.summed_out)}")
+        for name, (taken, size) in self.subsampled.items():
+            remarks.append(
+                f"all {size} data of the plate {name!r} were taken, of which the model subsamples "
+                f"{taken}; leave subsample_size out to say so"
+            )
+        return remarks
 
     @property
     def names(self) -> list[str]:
@@ -184,19 +227,23 @@ class Potential:
         bad = torch.ones(q.shape[:2], dtype=torch.bool, device=self.device)
         for attempt in range(100):
             q[bad] = torch.empty_like(q[bad]).uniform_(-2, 2) * 0.97**attempt
-            try:
-                energy, gradient = self.energies(q, *self.tensors)
-            except Exception:  # whatever keeps vmap from following; the caller has told
-                energy, gradient = self.energies_in_turn(q, *self.tensors)
-            bad = ~(energy.isfinite() & gradient.isfinite().all(-1))
+            bad = ~self.possible(q)
             if not bool(bad.any()):
                 return q
         chain = bad.nonzero()[0, 0]
         raise ValueError(
             "expected a finite log density at some start in [−2, 2] (unconstrained), got none in "
-            f"100 tries, from {self._bad_sites(q[chain])}; rescale the data, or give the latents "
-            "proper priors"
+            f"100 tries, from {self.impossible_sites(q[chain])}; rescale the data, give the "
+            "latents proper priors, or say where to begin (init=)"
         )
+
+    def possible(self, q: Tensor) -> Tensor:
+        """Whether energy and gradient are finite, (C, B), at starts (C, B, D)."""
+        try:
+            energy, gradient = self.energies(q, *self.tensors)
+        except Exception:  # whatever keeps vmap from following; the sampler tells
+            energy, gradient = self.energies_in_turn(q, *self.tensors)
+        return energy.isfinite() & gradient.isfinite().all(-1)
 
     def sites(self, q: Tensor) -> dict[str, Tensor]:
         """The value of each latent site, in its support, by name.
@@ -241,7 +288,7 @@ class Potential:
         return {name: trace.nodes[name]["value"] for name in self._deterministic}
 
     def _trace_at(self, latents: dict[str, Tensor]) -> poutine.Trace:
-        return poutine.trace(poutine.condition(self.model, data=latents)).get_trace(*self._args)
+        return poutine.trace(poutine.condition(self._call, data=latents)).get_trace(*self._args)
 
     def _energies(self, q: Tensor, given: Sequence[Tensor]) -> Tensor:
         """U (B,), the tensors among the arguments replaced by those given."""
@@ -251,14 +298,14 @@ class Potential:
             self._args[i] = tensor
         try:
             if self.local:
-                density = log_density(self.model, self.sites(q), *self._args)
+                density = log_density(self._call, self.sites(q), *self._args)
                 return -density.joint - self.log_jacobian(q)
             return self._joint_energy(self.layout.unconstrained(q)).reshape(1)
         finally:
             self._args = own
 
-    def _bad_sites(self, q: Tensor) -> str:
-        """The sites whose log density is not finite at q (B, D)."""
+    def impossible_sites(self, q: Tensor) -> str:
+        """The sites whose log density is not finite at q (B, D), in words."""
         bad = []
         for name, site in stochastic_sites(self._trace_at(self.sites(q))).items():
             log_prob = site["fn"].log_prob(site["value"])

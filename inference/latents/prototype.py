@@ -15,6 +15,7 @@ from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
 from ppl_gen.contexts import explained, forked
+from ppl_gen.enumeration import is_enumerable
 from ppl_gen.sites import Sites, latent_sites
 from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
 
@@ -63,20 +64,17 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
         return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
 
 
-def continuous_sites(
-    model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace, local: bool
-) -> Sites:
+def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace) -> Sites:
     """The continuous latent sites of a program, once they are known to be fit for a sampler.
 
     Args:
         model: Any Pyro program.
         args: What it is called with.
         trace: Its trace, as `prototype_of` makes it.
-        local: Whether the latents are to be sampled datum by datum.
 
     Raises:
-        ValueError: If there are no continuous latents, or discrete ones that cannot be summed out
-            or, where `local`, any; if sites, shapes or supports differ between two calls.
+        ValueError: If there are no continuous latents, or discrete ones that cannot be summed out;
+            if sites, shapes or supports differ between two calls.
     """
     hidden = latent_sites(trace)
     latents = {}
@@ -90,18 +88,13 @@ def continuous_sites(
             )
         if not is_discrete(fn):
             latents[name] = site
-        elif not fn.has_enumerate_support:
+        elif not is_enumerable(fn):
             raise ValueError(
                 "expected continuous latents, or discrete ones of finite support that can be "
                 f"summed out, got the site {name!r} from {type(fn).__name__}; sum it out "
-                "by hand, or replace it by a continuous latent"
+                "by hand, put its entries in a plate of their own instead of .to_event, or "
+                "replace it by a continuous latent"
             )
-    if local and len(latents) < len(hidden):
-        names = sorted(hidden.keys() - latents.keys())
-        raise ValueError(
-            f"expected continuous latents alone for local=True, got the discrete {names}; say "
-            "local=False"
-        )
     if not latents:
         raise ValueError(
             "expected a program with continuous latents to sample, got the sites "

@@ -30,9 +30,11 @@ from ppl_gen.inference.mcmc.adaptation import (
     windows,
 )
 from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
+from ppl_gen.inference.mcmc.convergence import warn_unless_converged
 from ppl_gen.inference.mcmc.diagnostics import split_r_hat, stuck_chains
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for
+from ppl_gen.inference.mcmc.starts import Init, starts_from
 from ppl_gen.pyro_patches import tracing
 
 # Fewer states than these say too little about scales.
@@ -47,6 +49,7 @@ def hmc(
     chains: int = 64,
     local: bool = False,
     chunk: int | None = None,
+    init: Init | None = None,
     trajectory: float | None = None,
     target_accept: float = 0.8,
     engine: Engine = "auto",
@@ -62,15 +65,20 @@ def hmc(
     and an accept step of their own: one call gives the posterior of every datum.
 
     Args:
-        model: Any Pyro program. Discrete latents of finite support are summed out (not where
-            `local`).
+        model: Any Pyro program. Discrete latents of finite support are summed out; plates that it
+            subsamples are taken whole.
         *args: What it is called with, the data among it.
         draws: The number of draws of each chain.
         warmup: The number of iterations before, in which the sampler adapts.
-        chains: C, the number of chains, which begin at dispersed starts.
+        chains: C, the number of chains.
         local: Whether to sample the latents datum by datum.
         chunk: With `local`, how many data are sampled at once; chosen by their size and the device
             if left out.
+        init: Where the chains begin: a guide, called with the same arguments, one draw for each
+            chain; a dict of values by site, each (C, *shape of the site); `Draws` of an earlier
+            run, whose last ones are taken; or an object with a method `starts(potential, chains)`,
+            which gives unconstrained coordinates. If left out, uniform on [−2, 2] (unconstrained),
+            and where that is so steep that no leapfrog step would be accepted, led down first.
         trajectory: The mean length of the trajectories, ε L, in units of the posterior's standard
             deviations; adapted if left out.
         target_accept: The acceptance probability that step sizes are adapted to (its harmonic mean
@@ -87,11 +95,16 @@ def hmc(
         `Draws`, of the number that were made where an interrupt came first. Its settings are
         step_size (the mean), trajectory, leapfrogs (per draw) and warmup.
 
+    Warns:
+        ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
+            sample of the posterior.
+
     Raises:
         ValueError: Before work starts, if a number is out of range, an argument is not finite, the
             program has no continuous latents, discrete ones that cannot be summed out or sites that
             come and go, or, with `local`, if a latent lies outside the plate "data" or the density
-            of a datum depends on how data are cut.
+            of a datum depends on how data are cut; if a plate is subsampled and the model cannot be
+            given all its data; if init gives no starts inside the posterior.
         KeyboardInterrupt: If it comes before the first draw.
 
     Reference:
@@ -114,15 +127,28 @@ def hmc(
     potential = Potential(model, args, local=local)
 
     def sample_some(some: list[Any], tell: Callable[[Progress], None]) -> Draws:
-        return _sample(Potential(model, some, local=True), options, tell)
+        starts = None
+        if len(some) > len(args):
+            starts = some.pop().transpose(0, 1)
+        return _sample(Potential(model, some, local=True), options, starts, tell)
 
     with seeded(potential.device, seed), reporting(on_draw, progress) as tell:
+        starts = None
+        if init is not None:
+            starts = starts_from(init, potential, args, chains)
+        found = None
         if local:
             at_once = data_at_once(args[0], chains, chunk)
             if at_once < args[0].shape[0]:
                 expect_same_when_cut(model, None, args)
-                return in_chunks(sample_some, args, at_once, tell)
-        return _sample(potential, options, tell)
+                by_row = args
+                if starts is not None:
+                    by_row = (*args, starts.transpose(0, 1))
+                found = in_chunks(sample_some, by_row, at_once, tell)
+        if found is None:
+            found = _sample(potential, options, starts, tell)
+    warn_unless_converged(found, stacklevel=2)
+    return found
 
 
 def _expect_trajectory(trajectory: float | None) -> None:
@@ -148,11 +174,17 @@ class _Options(NamedTuple):
         return self.warmup + self.draws
 
 
-def _sample(potential: Potential, options: _Options, tell: Callable[[Progress], None]) -> Draws:
-    """Warm-up and draws of all chains at once."""
+def _sample(
+    potential: Potential,
+    options: _Options,
+    starts: Tensor | None,
+    tell: Callable[[Progress], None],
+) -> Draws:
+    """Warm-up and draws of all chains at once, from `starts` (C, B, D) if given."""
     with evaluating(potential.model), tracing(), store_kept():
         began = perf_counter()
-        moves = Moves(potential, options.chains, options.engine, 2 * options.total)
+        calls = 2 * options.total
+        moves = Moves(potential, options.chains, options.engine, calls, starts)
         prepared = perf_counter()
         chains = _Chains(moves, potential.shape, options, tell)
         chains.run()
@@ -268,6 +300,7 @@ class _Chains:
             energy = energy.squeeze(-1)
             acceptance = acceptance.squeeze(-1)
             divergent = divergent.squeeze(-1)
+        self.remarks.extend(potential.remarks)
         if stuck := stuck_chains(q):
             numbers = ", ".join(map(str, stuck))
             self.remarks.append(f"chains that never moved: {numbers}; their draws tell nothing")

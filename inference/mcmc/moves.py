@@ -22,6 +22,7 @@ from ppl_gen.inference.engine.graphs import shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.leapfrog import accept_step, leapfrog, log_uniform
+from ppl_gen.inference.mcmc.starts import descended
 
 # The most leapfrog steps of a trajectory.
 LONGEST = 512
@@ -73,17 +74,28 @@ class Moves:
         engine: How steps are computed; chain by chain, without a graph, where vmap cannot follow
             the program.
         calls: About how often each graph will be called, by which "auto" chooses.
+        starts: Where the chains begin, (C, B, D); if None, at dispersed starts, led down where the
+            density is too steep for leapfrog steps.
 
     Attributes:
-        start: Dispersed starts of all chains.
+        start: Where the chains begin.
 
     Raises:
         ValueError: If no start has a finite density, or if the density itself is random.
     """
 
-    def __init__(self, potential: Potential, chains: int, engine: Engine, calls: int) -> None:
+    def __init__(
+        self,
+        potential: Potential,
+        chains: int,
+        engine: Engine,
+        calls: int,
+        starts: Tensor | None = None,
+    ) -> None:
         self._tensors = potential.tensors
-        q = potential.starts(chains)
+        q = starts
+        if q is None:
+            q = potential.starts(chains)
         energies = potential.energies
         try:
             energy, gradient = energies(q, *self._tensors)
@@ -93,6 +105,11 @@ class Moves:
             energies = potential.energies_in_turn
             engine = "eager"
             energy, gradient = energies(q, *self._tensors)
+        if starts is None:
+            led = descended(energies, q, self._tensors)
+            if led is not q:
+                q = led
+                energy, gradient = energies(q, *self._tensors)
         self.start = State(q, energy, gradient)
         self._graphs = _graphs_of(potential, chains, engine, calls)
         self._one_step = partial(leapfrog, energies, 1)

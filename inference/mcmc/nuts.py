@@ -17,8 +17,10 @@ from torch import Tensor
 from ppl_gen.contexts import device_of, evaluating, seeded, store_kept
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.mcmc.convergence import warn_unless_converged
 from ppl_gen.inference.mcmc.diagnostics import stuck_chains
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
+from ppl_gen.inference.mcmc.starts import Init, starts_from
 from ppl_gen.pyro_patches import energy_at_draw, mean_acceptance
 
 
@@ -28,6 +30,7 @@ def nuts(
     draws: int = 1000,
     warmup: int = 1000,
     chains: int = 4,
+    init: Init | None = None,
     seed: int | None = None,
     progress: bool = False,
     target_accept: float = 0.8,
@@ -37,7 +40,7 @@ def nuts(
     """z ~ p(z | x) by the no-U-turn sampler of `pyro.infer.NUTS`, with a diagonal mass matrix.
 
     It moves on the unconstrained scale. Chains run one after the other in this process, each from a
-    start of its own, uniform on [−2, 2], and warmed up by itself. Ctrl-C ends the run and returns
+    start of its own and warmed up by itself. Ctrl-C ends the run and returns
     the draws so far: of the chains that were begun as many, cut to one length, as leave the most
     draws.
 
@@ -48,6 +51,10 @@ def nuts(
         draws: S, the number of draws of each chain.
         warmup: The number of transitions that adapt step size and mass matrix beforehand.
         chains: C, the number of chains.
+        init: Where the chains begin: a guide, called with the same arguments, one draw for each
+            chain; a dict of values by site, each (C, *shape of the site); `Draws` of an earlier
+            run, whose last ones are taken; or an object with a method `starts(potential, chains)`,
+            which gives unconstrained coordinates. If left out, uniform on [−2, 2] (unconstrained).
         seed: Seeds the chains and leaves the global generator as it was; None draws from the global
             generator.
         progress: Whether to show a progress bar.
@@ -60,9 +67,15 @@ def nuts(
         Draws whose settings are step_size (the chains' mean), leapfrogs (per draw, mean), warmup,
         target_accept and max_tree_depth. The global param store is left as it was found.
 
+    Warns:
+        ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
+            sample of the posterior.
+
     Raises:
         ValueError: If a number is out of range, an argument is not finite, or the program has no
-            continuous latents, discrete ones that cannot be summed out, or sites that come and go.
+            continuous latents, discrete ones that cannot be summed out, or sites that come and go;
+            if a plate is subsampled and the model cannot be given all its data; if init gives no
+            starts inside the posterior.
         KeyboardInterrupt: If there was no draw yet.
 
     Reference:
@@ -77,7 +90,10 @@ def nuts(
     with store_kept(), seeded(device, seed), evaluating(model):
         began = perf_counter()
         potential = Potential(model, args)
-        starts = potential.starts(chains)
+        if init is None:
+            starts = potential.starts(chains)
+        else:
+            starts = starts_from(init, potential, args, chains)
         prepared = perf_counter()
         try:
             with torch.enable_grad(), reporting(on_draw, progress) as tell:
@@ -91,6 +107,7 @@ def nuts(
                 raise
             begun, remark = _cut(begun, draws, chains)
             remarks.append(remark)
+            warnings.warn(remark, RuntimeWarning, stacklevel=2)
         sampled = perf_counter()
         result = _collected(
             potential,
@@ -104,8 +121,7 @@ def nuts(
             seconds=sampled - prepared,
             preparation_seconds=prepared - began,
         )
-    for remark in result.remarks:
-        warnings.warn(remark, RuntimeWarning, stacklevel=2)
+    warn_unless_converged(result, stacklevel=2)
     return result
 
 
@@ -266,6 +282,7 @@ def _collected(
     """
     q = _gathered(chains, lambda draw: draw.q)
     values = potential.constrain(q.reshape(-1, 1, q.shape[-1]))
+    remarks.extend(potential.remarks)
     if stuck := stuck_chains(q[:, :, None]):
         plural = "s" * (len(stuck) > 1)
         remarks.append(

@@ -259,3 +259,13 @@ def test_without_cuda_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
         cpp_extension.logger.warning("another")
     cpp_extension._find_cuda_home()
     assert len(said) == 3
+
+
+def test_whole_plates() -> None:
+    def drawn() -> int:
+        with pyro.plate("data", 5, subsample_size=2) as indices:
+            return len(indices)
+
+    with pyro_patches.whole_plates():
+        assert drawn() == 5
+    assert drawn() == 2

@@ -71,6 +71,76 @@ def test_discrete_latents_are_summed_out() -> None:
     torch.testing.assert_close(potential.energy(q, *potential.tensors), -density[0])
 
 
+def labelled(y: Tensor) -> None:
+    """Two discrete latents for each datum, one of which Pyro is told to enumerate otherwise."""
+    with pyro.plate("data", y.shape[0]):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        k = pyro.sample("k", dist.Bernoulli(0.25), infer={"enumerate": "sequential"})
+        j = pyro.sample("j", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+        pyro.sample("y", dist.Normal(z + k * j, 1.0), obs=y)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_discrete_latents_of_each_datum_are_summed_out(local: bool) -> None:
+    potential = Potential(labelled, (Y,), local=local)
+    assert potential.summed_out == ("k", "j")
+    q = torch.randn(5, 3)
+    parts = []
+    for k, w in ((0, 0.75), (1, 0.25)):
+        for j, v in ((0, 0.2), (1, 0.3), (2, 0.5)):
+            parts.append(math.log(w * v) + dist.Normal(q + k * j, 1.0).log_prob(Y))
+    expected = -dist.Normal(0.0, 1.0).log_prob(q) - torch.stack(parts).logsumexp(0)
+    if local:
+        energy, _ = potential.energies(q[:, :, None], *potential.tensors)
+        torch.testing.assert_close(energy, expected)
+    else:
+        energy, _ = potential.energies(q[:, None], *potential.tensors)
+        torch.testing.assert_close(energy[:, 0], expected.sum(1))
+
+
+def subsampled(y: Tensor) -> None:
+    """Its data are looked up by the indices of the plate."""
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("some", 3, subsample_size=2) as i:
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=y[i])
+
+
+def by_pyro(y: Tensor) -> None:
+    """Its data are taken by `pyro.subsample`."""
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("some", 3, subsample_size=2):
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=pyro.subsample(y, event_dim=0))
+
+
+@pytest.mark.parametrize("model", [subsampled, by_pyro])
+def test_a_subsampled_plate_is_taken_whole(model: Callable[..., Any]) -> None:
+    potential = Potential(model, (Y,))
+    assert potential.subsampled == {"some": (2, 3)}
+    assert "all 3 data of the plate 'some'" in potential.remarks[0]
+    q = torch.tensor([[0.4]])
+    density = dist.Normal(0.0, 1.0).log_prob(q[0, 0]) + dist.Normal(0.4, 1.0).log_prob(Y).sum()
+    torch.testing.assert_close(potential.energy(q, *potential.tensors), -density[None])
+
+
+def _of_a_batch(y: Tensor) -> None:
+    """Given a mini-batch, of data of which the others are not at hand."""
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", 10, subsample_size=y.shape[0]):
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+
+def _of_given_indices(y: Tensor) -> None:
+    loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", 10, subsample=torch.tensor([1, 4, 5])):
+        pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+
+@pytest.mark.parametrize("model", [_of_a_batch, _of_given_indices])
+def test_a_mini_batch_is_refused(model: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"3 of 10 in the plate 'data': .*pass all data"):
+        Potential(model, (Y,))
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_chains_at_once_are_chains_in_turn(local: bool) -> None:
     potential = Potential(apart, (Y,), local=local)
@@ -134,6 +204,19 @@ def _counted(y: Tensor) -> None:
     pyro.sample("k", dist.Poisson(2.0))
 
 
+def _combined(y: Tensor) -> None:
+    """Eight values, which Pyro does not list."""
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("k", dist.Bernoulli(torch.full((3,), 0.5)).to_event(1))
+
+
+def _shared_label(y: Tensor) -> None:
+    k = pyro.sample("k", dist.Bernoulli(0.5))
+    with pyro.plate("data", y.shape[0]):
+        z = pyro.sample("z", dist.Normal(k, 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+
 def _nothing(y: Tensor) -> None:
     pyro.sample("y", dist.Normal(0.0, 1.0).expand(y.shape).to_event(1), obs=y)
 
@@ -144,7 +227,9 @@ def _nothing(y: Tensor) -> None:
         (_bounded, {}, "expected a support that is the same for all latents, got that of .*'z'"),
         (_counted, {}, "discrete ones of finite support .*got the site 'k' from Poisson"),
         (_nothing, {}, "expected a program with continuous latents to sample, got the sites none"),
-        (mixture, {"local": True}, r"got the discrete \['k'\]; say local=False"),
+        (mixture, {"local": True}, "got the site 'loc' outside it"),
+        (_combined, {}, "got the site 'k' from Independent; .*put its entries in a plate"),
+        (_shared_label, {"local": True}, "inside the plate 'data', got 'k' outside it"),
         (scaled, {"local": True}, "got the site 'scale' outside it"),
     ],
 )

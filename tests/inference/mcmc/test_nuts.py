@@ -11,7 +11,7 @@ import torch
 from scenarios import SCENARIOS, check_draws
 from torch import Tensor, nn
 
-from ppl_gen.inference import Draws, nuts
+from ppl_gen.inference import ConvergenceWarning, Draws, nuts
 from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.models import toy
 
@@ -195,7 +195,7 @@ class TestGoingWrong:
             pyro.sample("z", dist.Normal(0.0, 1.0))
             pyro.factor("worse", torch.tensor(-2000.0 * calls))
 
-        with pytest.warns(RuntimeWarning, match=r"chains 0, 1 never moved"):
+        with pytest.warns(ConvergenceWarning, match=r"2 of 2 chains never moved \(0, 1\)"):
             draws = nuts(ever_worse, Y, draws=5, warmup=0, chains=2, seed=0)
         assert draws.divergences == 10
         assert draws.divergent.all()
