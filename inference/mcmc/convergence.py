@@ -54,8 +54,8 @@ def warn_unless_converged(draws: Draws, stacklevel: int) -> None:
     warnings.warn(
         f"the draws of {draws.sampler or 'the sampler'} are no sample of the posterior: "
         f"{'; '.join(faults)}. Warm up longer (warmup=), begin elsewhere (init=), reparametrise "
-        "(non-centred), or raise target_accept; R̂ is also large where chains sit in modes of their "
-        "own",
+        "(non-centred), or raise target_accept; R̂ is also large where chains sit in modes of "
+        "their own",
         ConvergenceWarning,
         stacklevel=stacklevel + 1,
     )

@@ -46,13 +46,13 @@ class TestDescent:
         q = potential.starts(16)
         before, _ = potential.energies(q, *potential.tensors)
         led = descended(potential.energies, q, potential.tensors)
-        after, gradient = potential.energies(led, *potential.tensors)
+        after, _ = potential.energies(led, *potential.tensors)
         assert float(before.max()) > 1e20
         # Posterior draws have about 720; what is left is for the first sixth of warm-up.
         assert float(after.max()) < 5e4
         assert bool((after <= before).all())
-        # A minimum has no force: the chains have stopped on their way there.
-        assert float(gradient.abs().mean(-1).min()) > 1
+        # The mode has about 610: the chains have stopped on their way there.
+        assert float(after.min()) > 650
 
     def test_starts_that_are_not_steep_stay(self) -> None:
         posterior = toy.LogisticRegression.simulated(60, 2)
