@@ -89,7 +89,7 @@ def _expect_same_scores(
     try:
         latents, axes = _drawn(part, whole)
         together = _scored(part, latents, whole)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, KeyError) as error:
         if _runs(part, _rows(whole, slice(1))):
             raise ValueError(_message(f"can be run on one of them, not on {n}")) from error
         return  # whoever runs it says what is wrong
@@ -139,7 +139,7 @@ def _runs(part: Callable[..., Any], data: Sequence[Any]) -> bool:
     try:
         latents, _ = _drawn(part, data)
         _scored(part, latents, data)
-    except (ValueError, RuntimeError):
+    except (ValueError, RuntimeError, KeyError):
         return False
     return True
 
@@ -147,9 +147,12 @@ def _runs(part: Callable[..., Any], data: Sequence[Any]) -> bool:
 def _drawn(
     part: Callable[..., Any], data: Sequence[Any]
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """One draw of each latent site of a model or guide, and the axis of the data in it."""
+    """One draw of each latent site of a model or guide, and the axis of the data in it.
+
+    They are copies: some flows have a density at their own draws alone, which they keep.
+    """
     sites = latent_sites(poutine.trace(part).get_trace(*data))
-    latents = {name: site["value"] for name, site in sites.items()}
+    latents = {name: site["value"].clone() for name, site in sites.items()}
     return latents, {name: data_axis(site) for name, site in sites.items()}
 
 

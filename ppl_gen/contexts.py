@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "copied",
     "device_of",
     "evaluating",
     "expect_context",
@@ -19,9 +20,10 @@ __all__ = [
     "takes",
 ]
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -119,6 +121,33 @@ def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
         return
     with forked(device, seed):
         yield
+
+
+def copied(part: Any) -> Any:
+    """A deep copy of a program, guide or module; what flows keep of their last draw is left behind.
+
+    torch copies no tensor that a gradient would flow through, and Pyro's transforms keep some.
+
+    Args:
+        part: A program, guide or module.
+    """
+    kept: dict[int, Any] = {}
+    for module in modules_of(part):
+        for value in _flat_values(vars(module)):
+            if value.grad_fn is not None:
+                kept[id(value)] = value.detach()
+    return copy.deepcopy(part, kept)
+
+
+def _flat_values(attributes: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors among some attributes, and in tuples among these."""
+    found = []
+    for value in attributes.values():
+        parts = [value]
+        if isinstance(value, tuple):
+            parts = list(value)
+        found += [part for part in parts if torch.is_tensor(part)]
+    return found
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["DENSITY_LAWS", "Case", "check_likelihood"]
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_gen.contexts import evaluating, forked
+from ppl_gen.contexts import copied, evaluating, forked
 from ppl_gen.integrals import Integrals, integrals
 from ppl_gen.protocols import Conditional, Distribution
 from ppl_gen.sites import unwrapped
@@ -161,7 +160,7 @@ def _in_type(likelihood: Conditional, dtype: torch.dtype) -> Conditional:
     """A copy of a module with weights of a type; a function follows its argument as it is."""
     if not isinstance(likelihood, nn.Module):
         return likelihood
-    return copy.deepcopy(likelihood).to(dtype)
+    return copied(likelihood).to(dtype)
 
 
 DENSITY_LAWS: dict[str, Callable[[Case], None]] = {

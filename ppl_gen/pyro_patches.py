@@ -39,12 +39,14 @@ import torch
 from pyro.infer import NUTS
 from pyro.infer.autoguide import AutoGuide, AutoNormal
 from pyro.infer.util import torch_item
+from pyro.nn.auto_reg_nn import ConditionalAutoRegressiveNN
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 @contextmanager
@@ -124,6 +126,11 @@ def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:
     vars(optimizer)["_opt_called"] = True
 
 
+# The name `pyro.distributions.transforms.spline` is that of a function.
+_spline_module = sys.modules["pyro.distributions.transforms.spline"]
+_monotonic_rational_spline = vars(_spline_module)["_monotonic_rational_spline"]
+
+
 class _SafeLog(torch.autograd.Function):
     """Pyro's logarithm with its gradient bounded at zero, in the form that vmap and make_fx can
     follow.
@@ -143,6 +150,23 @@ class _SafeLog(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return grads[0] / x.clamp(min=torch.finfo(x.dtype).eps)
+
+
+def _spline(inputs: Tensor, *parts: Any, bound: float = 3.0, **options: Any) -> Any:
+    """Pyro's rational spline, the identity outside of [−bound, bound], without indexing by masks.
+
+    How many entries lie outside is then no part of a graph.
+    """
+    inside = (inputs >= -bound) & (inputs <= bound)
+    clamped = inputs.clamp(-bound, bound)
+    outputs, log_slope = _monotonic_rational_spline(clamped, *parts, bound=bound, **options)
+    return torch.where(inside, outputs, inputs), torch.where(inside, log_slope, 0.0)
+
+
+def _permutation(network: ConditionalAutoRegressiveNN) -> list[int]:
+    """The order in which an autoregressive flow is inverted, as numbers that no trace looks for."""
+    with _disable_current_modes():
+        return network._buffers["permutation"].tolist()
 
 
 def _or_nan(attempt: Callable[..., Any]) -> Callable[..., Tensor]:
@@ -179,6 +203,11 @@ def tracing() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
+        ordered = property(_permutation)
+        stack.enter_context(
+            patch.object(ConditionalAutoRegressiveNN, "permutation", ordered, create=True)
+        )
+        stack.enter_context(patch.object(_spline_module, "_monotonic_rational_spline", _spline))
         # The switch of validation does not reach distributions that were made, or expanded, while
         # it was on.
         stack.enter_context(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ["DENSITY_LAWS", "LAWS", "check_likelihood", "check_program"]
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pyro.infer import Trace_ELBO
 from torch import Tensor, nn
 
 from ppl_gen import densities
-from ppl_gen.contexts import evaluating, forked, guide_of, owner
+from ppl_gen.contexts import copied, evaluating, forked, guide_of, owner
 from ppl_gen.densities import DENSITY_LAWS, check_likelihood
 from ppl_gen.inference import log_evidence
 from ppl_gen.inference.checks import check
@@ -151,7 +150,7 @@ def _a_copy_with_the_state_is_the_same(case: _Case) -> None:
     if not isinstance(case.program, nn.Module):
         return
     program: Any = case.program
-    twin: Any = copy.deepcopy(program)
+    twin: Any = copied(program)
     for parameter in twin.parameters():
         parameter.data.add_(1.0)
     twin.load_state_dict(program.state_dict())

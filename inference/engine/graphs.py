@@ -73,7 +73,7 @@ class Functional:
         for module in modules:
             for held in held_tensors(module):
                 for name, tensor in held.items():
-                    if tensor is None:
+                    if tensor is None or _is_index(module, tensor):
                         continue
                     if id(tensor) not in index:
                         index[id(tensor)] = len(self._firsts)
@@ -128,6 +128,11 @@ def _modules_of(parts: Iterable[Any]) -> list[nn.Module]:
         if isinstance(part, nn.Module):
             found.update(dict.fromkeys(part.modules()))
     return list(found)
+
+
+def _is_index(module: nn.Module, tensor: Tensor) -> bool:
+    """Whether a tensor of one of Pyro's networks holds indices, which its Python reads."""
+    return type(module).__module__.startswith("pyro.nn") and not tensor.is_floating_point()
 
 
 def _numbers_of(module: nn.Module) -> list[tuple[dict[str, Any], str]]:

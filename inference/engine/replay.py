@@ -179,8 +179,20 @@ class Replay:
             return eager(*inputs)
         if case.run is None or case.rung != wanted:
             return self._climb(case, case.graph, wanted, inputs)
-        with torch.no_grad():
-            return case.run(*inputs)
+        try:
+            with torch.no_grad():
+                return case.run(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, IndexError) as error:
+            # Traced where no entry met a condition, a graph may have no place for some that do.
+            _warn(
+                f"the graph of the {self.what} cannot be replayed, which runs eagerly: "
+                f"{reason(error)}"
+            )
+        self.lower("eager")
+        case.leave()
+        return eager(*inputs)
 
     def _forget_graphs(self) -> None:
         """Drops all graphs, since the function has changed; if once more, it runs eagerly."""

@@ -96,15 +96,12 @@ class Moves:
         q = starts
         if q is None:
             q = potential.starts(chains)
-        energies = potential.energies
-        try:
-            energy, gradient = energies(q, *self._tensors)
-        except Exception as error:  # whatever keeps vmap from following
-            _warn_of_turns(error)
+        energies, obstacle = potential.fastest
+        if obstacle is not None:
+            _warn_of_turns(obstacle)
             potential.expect_no_noise(q)
-            energies = potential.energies_in_turn
             engine = "eager"
-            energy, gradient = energies(q, *self._tensors)
+        energy, gradient = energies(q, *self._tensors)
         if starts is None:
             led = descended(energies, q, self._tensors)
             if led is not q:

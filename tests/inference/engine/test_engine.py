@@ -595,3 +595,20 @@ def test_the_evidence_does_not_depend_on_the_engine(engine: Engine) -> None:
     expected = log_evidence(program, None, x, y, engine="eager", **options)
     got = log_evidence(program, None, x, y, engine=engine, **options)
     torch.testing.assert_close(got.value, expected.value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_that_cannot_be_replayed_gives_way_to_the_function() -> None:
+    """How many entries a mask holds is baked into a graph."""
+
+    def positive_doubled(x: Tensor) -> tuple[Tensor]:
+        out = x.clone()
+        out[x > 0] = 2 * x[x > 0]
+        return (out,)
+
+    replay = Replay("fx", watch=False)
+    (none,) = replay(positive_doubled, torch.tensor([-1.0, -2.0]))
+    assert none.tolist() == [-1.0, -2.0]
+    with pytest.warns(RuntimeWarning, match="cannot be replayed, which runs eagerly"):
+        (some,) = replay(positive_doubled, torch.tensor([1.0, -2.0]))
+    assert some.tolist() == [2.0, -2.0]
+    assert replay.rung == "eager"
