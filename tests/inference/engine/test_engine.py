@@ -600,15 +600,14 @@ def test_the_evidence_does_not_depend_on_the_engine(engine: Engine) -> None:
 def test_a_graph_that_cannot_be_replayed_gives_way_to_the_function() -> None:
     """How many entries a mask holds is baked into a graph."""
 
-    def positive_doubled(x: Tensor) -> tuple[Tensor]:
-        out = x.clone()
-        out[x > 0] = 2 * x[x > 0]
-        return (out,)
+    def sum_of_positive(x: Tensor) -> tuple[Tensor]:
+        positive = x[x > 0]
+        return ((positive + torch.zeros(len(positive))).sum(),)
 
     replay = Replay("fx", watch=False)
-    (none,) = replay(positive_doubled, torch.tensor([-1.0, -2.0]))
-    assert none.tolist() == [-1.0, -2.0]
+    (none,) = replay(sum_of_positive, torch.tensor([-1.0, -2.0, -3.0]))
+    assert none == 0
     with pytest.warns(RuntimeWarning, match="cannot be replayed, which runs eagerly"):
-        (some,) = replay(positive_doubled, torch.tensor([1.0, -2.0]))
-    assert some.tolist() == [2.0, -2.0]
+        (some,) = replay(sum_of_positive, torch.tensor([1.0, 2.0, -3.0]))
+    assert some == 3
     assert replay.rung == "eager"
