@@ -1,4 +1,4 @@
-"""Moment matching: which moment of a sample is off, and by how many standard errors."""
+"""Moment matching: which moment of a sample is off, and by how many of its errors."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LEAST = 8  # points, below which a kurtosis has no error to speak of
 _NAMED = 10  # features that an error names
+_SCALE_FREE = ("skewness", "kurtosis")
 _PERMUTATIONS = 500
 _WIDE = 256  # features, beyond which there are fewer permutations
 _FEW_PERMUTATIONS = 99
@@ -50,7 +51,8 @@ def moments(
     side. The standard error √(v_M/M + v_N/N), Welch's, is that of the difference, whatever the two
     distributions are; intervals are made of it. The null error is the larger of that and
     √(v_M/N + v_N/M), Student's, which holds where the distributions are equal: a test counts in
-    null errors, since with few points v is itself uncertain.
+    null errors, since with few points v is itself uncertain. Of skewness and kurtosis, which have
+    no scale, the null error is the standard error too: v of tens of points is mostly too small.
 
     p-values are those of a permutation test of |difference| / null error, the same for each
     permutation of the pooled points. They are exact at any sizes and for any distribution: if
@@ -60,9 +62,9 @@ def moments(
     v is by the delta method the variance of the influences c for a mean, z³ − g − 3z − 3g(z² − 1)/2
     for a skewness g, and z⁴ − k − 4gz − 2k(z² − 1) for a kurtosis k = E z⁴. That of a covariance s
     is exact, v = E c²c′² − s² + (w w′ + s²)/(N − 1) with the variances w: what stands first
-    vanishes where c c′ is constant. With heavy tails, or features that are seldom other than 0,
-    hundreds of points are not enough for the standard errors of covariances and kurtoses, nor are
-    tens for any.
+    vanishes where c c′ is constant. Standard errors, unlike p-values, want points: with tens of
+    them the intervals of variances miss the truth more often than they say; with heavy tails, or
+    features that are seldom other than 0, so do those of covariances and kurtoses with hundreds.
 
     A feature that is constant in both samples, at one value, is equal and not counted (the border
     pixels of images). One that is constant in the sample or in the data alone has a mean and
@@ -407,7 +409,7 @@ class _Compared(NamedTuple):
     Attributes:
         sample: Of the sample.
         data: Of the data.
-        standard_error: Of their difference: Welch's.
+        standard_error: Of their difference: Welch's, but of skewness and kurtosis the null error.
         null_error: The larger of Welch's and Student's.
     """
 
@@ -432,11 +434,14 @@ def _compare(y: Tensor, x: Tensor) -> dict[str, _Compared]:
         other = of_data[name]
         welch = own.spread / m + other.spread / n
         student = own.spread / n + other.spread / m
+        larger = torch.maximum(welch, student)
+        if name in _SCALE_FREE:
+            welch = larger
         compared[name] = _Compared(
             sample=own.value,
             data=other.value,
             standard_error=welch.sqrt(),
-            null_error=torch.maximum(welch, student).sqrt(),
+            null_error=larger.sqrt(),
         )
     return compared
 

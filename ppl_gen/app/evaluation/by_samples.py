@@ -30,7 +30,7 @@ _CODE_DRAWS = 5000
 
 
 def compare_moments(subject: Subject, judged: Judged) -> None:
-    """Which moment of the draws is off, and by how many standard errors."""
+    """Which moment of the draws is off, and by how many of its errors."""
     samples = subject.samples
     found = moments(
         samples.drawn,
