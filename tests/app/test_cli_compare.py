@@ -77,6 +77,7 @@ def test_a_run_is_compared_datum_by_datum(tmp_path: Path) -> None:
     assert code == 0, said
     assert "6 coordinates: " in said
     assert "per datum, mean of 3" in said
+    assert "vae on digits, epoch 2: mean (sd)" in said
     assert (run / "compare" / "posterior.nc").is_file()
     code, said = call("compare", run, "--limit", 3)
     assert (code, "has results" in said) == (2, True)

@@ -220,7 +220,7 @@ def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -
     fitted.expect_guide("a comparison with MCMC")
     test = fitted.data.test.fixed(0, asked.limit)
     return _Problem(
-        name=fitted.name,
+        name=f"{fitted.name}, epoch {fitted.epoch}",
         program=fitted.program,
         guide=fitted.program.guide,
         data=(test.x, *fitted.context(test)),

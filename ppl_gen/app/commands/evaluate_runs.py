@@ -74,6 +74,7 @@ class _JudgedRun:
         name: The name of its column.
         given: "given the label" and the like; empty if the program is not conditioned on anything.
         fitted_to: The data that it was fitted to, in words.
+        epoch: The number of epochs that its weights have been fitted for.
         columns: The number of parameters, and the statistics by name.
         drawn: Its draws, one for each of the data.
     """
@@ -81,6 +82,7 @@ class _JudgedRun:
     name: str
     given: str
     fitted_to: str
+    epoch: int
     columns: dict[str, Any]
     drawn: Tensor
 
@@ -177,6 +179,7 @@ def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:
         name=name,
         given=fitted.given,
         fitted_to=fitted_to(fitted.config),
+        epoch=fitted.epoch,
         columns={"parameters": parameters, **statistics, _NATS: evidence.mean()},
         drawn=drawn,
     )
@@ -279,6 +282,7 @@ def _write(found: list[_JudgedRun], ground: _Ground, path: Path) -> None:
         runs[run.name] = {
             "given": run.given.removeprefix("given the ") or None,
             "fitted_to": run.fitted_to,
+            "epoch": run.epoch,
             **numbers,
         }
     result = {
