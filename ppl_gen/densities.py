@@ -15,6 +15,7 @@ from ppl_gen.contexts import copied, evaluating, forked
 from ppl_gen.integrals import Integrals, integrals
 from ppl_gen.protocols import Conditional, Distribution
 from ppl_gen.sites import unwrapped
+from ppl_gen.supports import support_of
 
 _DRAWS = 4000
 # Of the largest difference between two distribution functions, times √n: chance goes beyond it
@@ -52,7 +53,7 @@ class Case:
         likelihood: Conditional | None = None,
         parameters: Tensor | None = None,
     ) -> Case | None:
-        """With draws of d and its integrals; None unless d is of single numbers in an interval.
+        """With draws of d and its integrals; None where d is not of single numbers, or has none.
 
         Args:
             d: Any distribution.
@@ -62,8 +63,13 @@ class Case:
         d = unwrapped(d, masks=True)
         if d.event_shape:
             return None
-        draws = d.sample((_DRAWS,))
-        over = integrals(d, draws)
+        try:
+            draws = d.sample((_DRAWS,))
+            if draws.shape != (_DRAWS, *d.batch_shape):  # as of Pyro's TruncatedPolyaGamma
+                return None
+            over = integrals(d, draws)
+        except NotImplementedError:  # draws, or a density, are what it does not have
+            return None
         if over is None:
             return None
         return cls(d=d, draws=draws, over=over, likelihood=likelihood, parameters=parameters)
@@ -96,6 +102,8 @@ def _is_a_density(case: Case) -> None:
 
 
 def _has_the_mean_that_it_claims(case: Case) -> None:
+    if isinstance(case.d, torch.distributions.VonMises):  # the mean of angles is a direction
+        return
     try:
         mean = case.d.mean.double()
     except NotImplementedError:
@@ -107,7 +115,7 @@ def _has_the_mean_that_it_claims(case: Case) -> None:
 
 
 def _draws_what_it_scores(case: Case) -> None:
-    is_outside = ~case.d.support.check(case.draws)
+    is_outside = ~support_of(case.d).check(case.draws)
     case.expect_small("draws lie in the support", is_outside.double().mean(0), 0.0)
     draws = case.draws.double().movedim(0, -1).contiguous().sort(-1).values
     edges = case.over.edges.movedim(0, -1).contiguous()

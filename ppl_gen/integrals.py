@@ -13,6 +13,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from ppl_gen.protocols import Distribution
+from ppl_gen.supports import support_of
 
 _NODES = 12  # of Gauss and Legendre's rule in each interval
 # Intervals double from 2⁻⁴⁰ of the width of the draws, away from their median and from either end
@@ -71,45 +72,49 @@ def integrals(d: Distribution, draws: Tensor) -> Integrals | None:
     Returns:
         None if the support is neither an interval nor a list of numbers.
     """
-    if d.support.is_discrete:
-        return _of_mass(d, draws)
-    return _of_density(d, draws)
+    support = support_of(d)
+    if support is None or support.event_dim > 0:
+        return None
+    if support.is_discrete:
+        return _of_mass(d, support, draws)
+    return _of_density(d, support, draws)
 
 
-def _of_mass(d: Distribution, draws: Tensor) -> Integrals | None:
-    x = _listed(d, draws)
+def _of_mass(d: Distribution, support: Any, draws: Tensor) -> Integrals | None:
+    x = _listed(d, support, draws)
     if x is None:
         return None
     masses = d.log_prob(x).double().exp()
-    midpoints = (x[:-1] + x[1:]) / 2
-    edges = torch.cat([midpoints, torch.full_like(x[:1], math.inf)])
+    numbers = x.double()
+    midpoints = (numbers[:-1] + numbers[1:]) / 2
+    edges = torch.cat([midpoints, torch.full_like(numbers[:1], math.inf)])
     return Integrals(
         x=x,
         weights=masses,
-        edges=edges.double(),
+        edges=edges,
         masses=masses,
         is_resolved=torch.ones(x.shape[1:], dtype=torch.bool, device=x.device),
     )
 
 
-def _listed(d: Distribution, draws: Tensor) -> Tensor | None:
+def _listed(d: Distribution, support: Any, draws: Tensor) -> Tensor | None:
     """The values that a mass is on, ascending, (M, *batch); None if there are too many."""
     ones = (1,) * (draws.dim() - 1)
     if d.has_enumerate_support:
         values = d.enumerate_support(expand=False)
-    elif hasattr(d.support, "lower_bound"):
+    elif hasattr(support, "lower_bound"):
         # Far beyond all draws: no tail is as heavy as the draws are many.
         most = 3 * float(draws.max()) + 50
         if most > _MOST:
             return None
-        values = torch.arange(float(d.support.lower_bound), most).to(draws)
+        values = torch.arange(float(support.lower_bound), most).to(draws)
     else:
         return None
     return values.reshape(-1, *ones).expand(-1, *draws.shape[1:])
 
 
-def _of_density(d: Distribution, draws: Tensor) -> Integrals | None:
-    ends = _ends(d.support)
+def _of_density(d: Distribution, support: Any, draws: Tensor) -> Integrals | None:
+    ends = _ends(support)
     if ends is None:
         return None
     first, centre, third = (torch.quantile(draws.double(), q, 0) for q in (0.25, 0.5, 0.75))
@@ -123,7 +128,10 @@ def _of_density(d: Distribution, draws: Tensor) -> Integrals | None:
     columns = (-1, *(1,) * edges.dim())
     x = edges[:-1] + lengths * (abscissae.reshape(columns) + 1) / 2
     x = x.flatten(0, 1).to(draws.dtype)
-    density = d.log_prob(x).double().exp().unflatten(0, (_NODES, -1))
+    density = d.log_prob(x).double().exp()
+    # Nodes that rounding has put on an end, where some densities are 0 · ∞.
+    is_at_an_end = (x == edges[0].to(x)) | (x == edges[-1].to(x))
+    density = torch.where(is_at_an_end & density.isnan(), 0.0, density).unflatten(0, (_NODES, -1))
     weights = torch.where(lengths > 0, density * lengths * quadrature.reshape(columns) / 2, 0.0)
     masses = weights.sum(0)
     digits = torch.finfo(draws.dtype).eps * centre.abs()
@@ -138,12 +146,11 @@ def _of_density(d: Distribution, draws: Tensor) -> Integrals | None:
 
 def _ends(support: Any) -> tuple[Any, Any] | None:
     """The ends of an interval, which may be infinite; None of a support that is no interval."""
-    if support is constraints.real:
+    if isinstance(support, type(constraints.real)):
         return -math.inf, math.inf
     lower = getattr(support, "lower_bound", -math.inf)
     upper = getattr(support, "upper_bound", math.inf)
-    has_an_end = hasattr(support, "lower_bound") or hasattr(support, "upper_bound")
-    if support.event_dim > 0 or not has_an_end:
+    if not hasattr(support, "lower_bound") and not hasattr(support, "upper_bound"):
         return None
     return lower, upper
 

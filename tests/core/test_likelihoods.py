@@ -51,6 +51,17 @@ LOCATIONS_AND_LOG_SCALES = torch.cartesian_prod(
 )
 WEIGHTS = torch.tensor([0, 1, 100, 1e4])[:, None] * torch.arange(1, 6).cos()
 
+
+def _two_peaks(loc: Tensor) -> dist.MixtureSameFamily:
+    ends = torch.stack([loc - 5, loc + 1], -1)
+    weights = dist.Categorical(torch.ones_like(ends))
+    return dist.MixtureSameFamily(weights, dist.Normal(ends, 0.1))
+
+
+def _logits(logit: Tensor) -> Tensor:
+    return torch.stack([logit, -logit, torch.zeros_like(logit)], -1)
+
+
 # Each likelihood with parameters that a decoder may come to, however extreme.
 SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "Bernoulli": (likelihoods.Bernoulli(), LOGITS),
@@ -65,6 +76,9 @@ SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "Laplace": (likelihoods.Laplace(), LOCATIONS),
     "Laplace, sharp": (likelihoods.Laplace(1e-3), LOCATIONS),
     "a function": (student_t, LOCATIONS),
+    "a function to angles": (lambda loc: dist.VonMises(loc, 30.0), LOCATIONS),
+    "a mixture": (_two_peaks, LOCATIONS),
+    "a function of labels": (lambda logit: dist.Categorical(logits=_logits(logit)), LOGITS),
     "a function of counts": (lambda log_rate: dist.Poisson(log_rate.exp()), LOCATIONS[:-1]),
 }
 
