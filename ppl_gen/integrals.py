@@ -19,6 +19,7 @@ _NODES = 12  # of Gauss and Legendre's rule in each interval
 # Intervals double from 2⁻⁴⁰ of the width of the draws, away from their median and from either end
 # of the support, up to 2²⁴ of it.
 _DOUBLINGS = torch.arange(-40.0, 25.0, dtype=torch.float64).exp2()
+_AMONG = 64  # intervals that end at draws, lest a second peak be missed
 _MOST = 20_000  # numbers in the list of a mass
 _SHORT = 2.0**-35  # of the width of the draws
 _AT_A_POLE = 1e-4  # of the mass, in short intervals
@@ -117,9 +118,12 @@ def _of_density(d: Distribution, support: Any, draws: Tensor) -> Integrals | Non
     ends = _ends(support)
     if ends is None:
         return None
-    first, centre, third = (torch.quantile(draws.double(), q, 0) for q in (0.25, 0.5, 0.75))
-    width = third - first
-    edges = _edges(centre, width, *ends)
+    ascending = draws.double().sort(0).values
+    quarter = len(ascending) // 4
+    centre = ascending[2 * quarter]
+    width = ascending[3 * quarter] - ascending[quarter]
+    among = ascending[:: max(1, len(ascending) // _AMONG)]
+    edges = torch.cat([among, _edges(centre, width, *ends)]).sort(0).values
     lengths = edges.diff(dim=0)
     abscissae, quadrature = (
         torch.as_tensor(numbers, device=draws.device)
