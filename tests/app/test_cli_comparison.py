@@ -68,7 +68,7 @@ def test_nats_of_other_data_stand_in_rows_of_their_own(
     assert [run["fitted_to"] for run in result["runs"].values()] == [binary, grey, binary, grey]
     rows = {}
     for kind in (binary, grey):
-        (found,) = re.findall(rf"│ nats, fitted to {re.escape(kind)} (│.*?│) [│└]", said)
+        (found,) = re.findall(rf"│ nats, {re.escape(kind)} (│.*?│) [│└]", said)
         rows[kind] = [cell.strip() for cell in found.strip("│").split("│")]
     shown = [[cell != "–" for cell in row] for row in rows.values()]
     assert shown == [[True, False, True, False], [False, True, False, True]]

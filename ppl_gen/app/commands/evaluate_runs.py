@@ -37,7 +37,7 @@ from ppl_gen.writing import write_json, write_picture
 
 PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
-_WIDTH = 110  # columns of the table, even where the terminal has fewer
+_WIDTH = 120  # columns of the table, even where the terminal has fewer
 _SHOWN = 1000  # test data in the picture
 _NATS = "nats"  # the row whose numbers are of different data where runs are fitted to such
 
@@ -259,7 +259,7 @@ def _heading(kind: str, kinds: list[str]) -> str:
     """The heading of a row of nats; it says what runs are fitted to where that differs."""
     if len(kinds) == 1:
         return _NATS
-    return f"{_NATS}, fitted to {kind}"
+    return f"{_NATS}, {kind}"
 
 
 def _nats(run: _JudgedRun, kind: str) -> str:
