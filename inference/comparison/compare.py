@@ -25,13 +25,14 @@ from ppl_gen.inference.comparison.verdict import judge
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.sites import is_auxiliary, stochastic_sites
 from ppl_gen.supports import is_discrete
 
+_POINTS = 64  # at which the guide is asked whether it leaves anything out
 _MOST_CORRELATED = 256  # coordinates, of all pairs of which correlations are listed
 
 
@@ -112,6 +113,7 @@ def compare(
                 local = _is_local(model, guide, data)
             potential = Potential(model, data, local=local)
             approximation = Approximation(guide, potential, data)
+            _warn_of_left_out(potential, approximation)
         known = Exact.of(program, exact, data, potential)
         options = {
             "local": local,
@@ -127,6 +129,23 @@ def compare(
             mcmc = sampler(model, *data, draws=draws, chains=chains, warmup=warmup, **understood)
         with seeded(potential.device, guide_seed):
             return _compare_draws(potential, approximation, known, mcmc, guide_draws, particles)
+
+
+def _warn_of_left_out(potential: Potential, approximation: Approximation) -> None:
+    """Warns if q(z) = 0 where p(x, z) > 0, at points far and wide in unconstrained space."""
+    if approximation.reason:
+        return
+    shape = (_POINTS, *potential.shape)
+    points = torch.empty(shape, dtype=potential.dtype, device=potential.device).uniform_(-5, 5)
+    nowhere = approximation.log_prob(points) == -torch.inf
+    if bool((nowhere & log_joint(potential, points).isfinite()).any()):
+        warnings.warn(
+            "the guide's support leaves out values with p(x, z) > 0, which neither k̂ nor the "
+            "weights of its draws can see: only MCMC shows how much lies there; take a "
+            "distribution on all of the support of the prior",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:
@@ -195,6 +214,7 @@ def _compare_draws(
         evidence=densities.evidence,
         divergence=densities.divergence,
         outside=densities.outside,
+        left_out=densities.left_out,
         elpd=elpd,
         seconds={
             "mcmc": mcmc.seconds,

@@ -43,11 +43,13 @@ class Comparison(Result):
         distance_baseline: SW₂ between two halves of the MCMC draws in the same units, (B,): the
             distance that is only noise.
         evidence: log p(x) and its bounds in nats, by name, each (B,): "elbo" below, "importance"
-            (with k̂), "upper" from MCMC above, "exact"; other estimators may join.
+            (with k̂), "upper" from MCMC above, "exact"; other estimators may join. Where the
+            guide's support leaves out a part of the posterior, "importance" has it from MCMC.
         divergence: "KL(q‖p)", "KL(p‖q)" and "KL(q‖p) + KL(p‖q)", which needs no evidence; in nats,
             each (B,).
         outside: Share of MCMC draws in the outermost 1 % of the guide or beyond it, (B,); 0.01
             where q = p.
+        left_out: Share of MCMC draws outside of the guide's support, where q(z) = 0, (B,).
         elpd: Expected log predictive density by "mcmc" and "guide".
         seconds: Seconds of work by "mcmc", "mcmc preparation" and "guide".
         unavailable: What could not be computed, and why.
@@ -66,6 +68,7 @@ class Comparison(Result):
     evidence: dict[str, Estimate]
     divergence: dict[str, Estimate]
     outside: Tensor | None
+    left_out: Tensor | None
     elpd: dict[str, Elpd]
     seconds: dict[str, float]
     unavailable: dict[str, str]
@@ -90,10 +93,11 @@ class Comparison(Result):
     def tags(self) -> tuple[str, ...]:
         """The verdict in short, for programs to read.
 
-        Of the guide: "good", or "under-dispersed", "over-dispersed", "biased", "mode-seeking",
-        "extra-mode", "correlations", "heavy-tails" (with "good-moments" where nothing else is
-        wrong), "no-density". Of MCMC: "divergences", "not-converged", "stuck-chains",
-        "off-reference". Where nothing speaks against the guide but MCMC is not to be trusted:
+        Of the guide: "good", or "left-out" (of its support is a part of the posterior),
+        "under-dispersed", "over-dispersed", "biased", "mode-seeking", "extra-mode", "correlations",
+        "heavy-tails" (with "good-moments" where nothing else is wrong), "no-density". Of MCMC:
+        "divergences", "not-converged", "stuck-chains", "off-reference". Where nothing speaks
+        against the guide but MCMC is not to be trusted:
         "undecided".
         """
         return self.verdict.tags

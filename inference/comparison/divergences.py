@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Densities", "densities_of", "predict"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Densities:
         evidence: "elbo", "importance", "upper" and "exact", where they are known, each (B,).
         divergence: "KL(q‖p)", "KL(p‖q)" and their sum, each (B,).
         outside: Share of MCMC draws where log q is below its 1 % quantile under the guide, (B,).
+        left_out: Share of MCMC draws outside of the guide's support, where q(z) = 0, (B,).
         unavailable: Which of these could not be computed, and why.
     """
 
@@ -43,6 +44,7 @@ class Densities:
     evidence: dict[str, Estimate]
     divergence: dict[str, Estimate]
     outside: Tensor | None
+    left_out: Tensor | None
     unavailable: dict[str, str]
 
 
@@ -56,6 +58,9 @@ def densities_of(
     particles: int,
 ) -> Densities:
     """Evaluates log p and log q at draws of both; evidence, its bounds and divergences from these.
+
+    Where q(z) = 0 at draws of MCMC, weights give the integral over the support S of q alone: then
+    log p(x) = log ∫_S p(x, z) dz − log P(z ∈ S | x), the latter from MCMC.
 
     Args:
         potential: −log p(x, z) of the model, with blocks B.
@@ -78,6 +83,7 @@ def densities_of(
             evidence=evidence,
             divergence={},
             outside=None,
+            left_out=None,
             unavailable=dict.fromkeys(_FROM_GUIDE, approximation.own_reason),
         )
 
@@ -92,6 +98,7 @@ def densities_of(
             evidence=evidence,
             divergence=divergence,
             outside=None,
+            left_out=None,
             unavailable=dict.fromkeys(_FROM_MCMC, approximation.reason),
         )
 
@@ -101,6 +108,12 @@ def densities_of(
     log_ratio = (log_p_at_mcmc - log_q_at_mcmc).unflatten(0, (p.shape[0], -1))
     upper = _mean_over_chains(log_ratio)
     evidence["upper"] = upper
+    inside = (log_q_at_mcmc > -torch.inf).double()
+    if not bool(inside.all()):
+        covered = _mean_over_chains(inside.unflatten(0, (p.shape[0], -1)))
+        if _best(evidence) == "importance":
+            divergence["KL(q‖p)"] = _with_left_out(divergence["KL(q‖p)"], covered)
+        evidence["importance"] = _with_left_out(evidence["importance"], covered)
     divergence["KL(p‖q)"] = upper - evidence[_best(evidence)]
     divergence["KL(q‖p) + KL(p‖q)"] = upper - evidence["elbo"]
     return Densities(
@@ -109,8 +122,21 @@ def densities_of(
         evidence=evidence,
         divergence=divergence,
         outside=_share_outside(log_q.double(), log_q_at_mcmc),
+        left_out=1 - inside.mean(0),
         unavailable={},
     )
+
+
+def _with_left_out(inside: Estimate, covered: Estimate) -> Estimate:
+    """An evidence or divergence of the guide's support, made one of the whole posterior.
+
+    Args:
+        inside: That of the support alone, (B,).
+        covered: P(z ∈ S | x), the share of the posterior in the support, (B,).
+    """
+    relative = covered.standard_error / covered.value
+    error = (inside.standard_error.square() + relative.square()).sqrt()
+    return replace(inside, value=inside.value - covered.value.log(), standard_error=error)
 
 
 def _best(evidence: Mapping[str, Estimate]) -> str:
@@ -179,6 +205,11 @@ def predict(
         return {}, {"elpd": str(error)}
     if densities.log_q is None:
         return found, {"elpd of the guide": approximation.own_reason}
+    if densities.left_out is not None and bool(densities.left_out.any()):
+        return found, {
+            "elpd of the guide": "the guide's support leaves out a part of the posterior, which "
+            "weights of its draws cannot bring back"
+        }
     count = len(next(iter(guide_samples.values())))
     log_p = densities.log_p[:count, 0]
     log_q = densities.log_q[:count, 0]

@@ -15,12 +15,13 @@ import torch
 from pyro import poutine
 from pyro.distributions.transforms import biject_to
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.autoguide import AutoContinuous, AutoDelta, AutoNormal
+from pyro.infer.autoguide import AutoContinuous, AutoNormal
 from torch import Tensor
 
 from ppl_gen.contexts import reason
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.support import is_outside, point_masses
 from ppl_gen.pyro_patches import location_and_scale
 from ppl_gen.sites import is_auxiliary, stochastic_sites, unwrapped
 
@@ -298,18 +299,25 @@ class _TracedDensity:
         for name, site in stochastic_sites(trace).items():
             if site["is_observed"] and name not in given:
                 continue
-            total = total + self._log_prob_by_block(site)
+            total = total + self._log_prob_by_block(site, name in given)
             if not is_auxiliary(site):
                 latents[name] = site["value"]
         return latents, total
 
-    def _log_prob_by_block(self, site: Mapping[str, Any]) -> Tensor:
+    def _log_prob_by_block(self, site: Mapping[str, Any], given: bool) -> Tensor:
         """log q of a site: in all, or of each datum (B,) where the posterior is local.
+
+        Args:
+            site: The site.
+            given: Whether its value was given, and may lie outside of its support.
 
         Raises:
             ValueError: If the posterior is local and the site lies outside the plate "data".
         """
-        log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+        log_prob = site["fn"].log_prob(site["value"])
+        if given:  # elsewhere than where the guide would draw it
+            log_prob = log_prob.where(~is_outside(site["fn"], site["value"]), -torch.inf)
+        log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
         if not self._potential.local:
             return log_prob.sum()
         axes = [frame.dim for frame in site["cond_indep_stack"] if frame.name == "data"]
@@ -327,24 +335,23 @@ class _TracedDensity:
         """Why log q is not known even at the guide's own draws; empty where it is."""
         auxiliary = _auxiliary(sites)
         latents = sites.keys() - set(auxiliary)
-        points = sorted(n for n in latents if isinstance(unwrapped(sites[n]["fn"]), dist.Delta))
+        points = point_masses(self._guide, sites)
         surplus = sorted(latents - set(self._potential.names))
-        # A Delta beside auxiliary sites carries their density, but for that of an AutoDelta.
-        if points and (not auxiliary or self._holds_point_mass()):
+        if points:
             return f"the guide is a point mass at {_listed(points)} and has no density"
         if surplus:
             return f"the guide also samples {_listed(surplus)}, which the posterior here is without"
-        if auxiliary and not points:
+        if auxiliary and not self._is_computed_from(auxiliary, sites):
             return (
                 f"the guide's auxiliary sites {_listed(auxiliary)} would have to be integrated out"
             )
         return ""
 
-    def _holds_point_mass(self) -> bool:
-        """Whether the guide is, or is made of parts one of which is, an AutoDelta."""
-        if not isinstance(self._guide, torch.nn.Module):
-            return False
-        return any(isinstance(part, AutoDelta) for part in self._guide.modules())
+    @staticmethod
+    def _is_computed_from(auxiliary: Sequence[str], sites: Mapping[str, Any]) -> bool:
+        """Whether a Delta beside the auxiliary sites carries their density."""
+        others = sites.keys() - set(auxiliary)
+        return any(isinstance(unwrapped(sites[name]["fn"]), dist.Delta) for name in others)
 
     def _why_only_at_own_draws(self, sites: Mapping[str, Any]) -> str:
         """Why log q is known at the guide's own draws alone; empty where it is known anywhere."""

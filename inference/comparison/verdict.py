@@ -77,6 +77,7 @@ def judge(comparison: Comparison, guide: Tensor, chains: Tensor) -> tuple[Findin
     extra = missed_modes(guide, pooled)
     without = {mode.coordinate for mode in missed}
     about_guide = [
+        *_check_support(comparison),
         *_describe_missed_mode(comparison, missed),
         *_describe_extra_mode(comparison.unconstrained, extra),
         *_check_moments(comparison.unconstrained, without),
@@ -287,6 +288,23 @@ def _check_correlations(comparison: Comparison) -> list[Finding]:
         "under MCMC; a full covariance or a flow, trained to the end, could follow."
     )
     return [Finding("correlations", sentence)]
+
+
+def _check_support(comparison: Comparison) -> list[Finding]:
+    """Whether MCMC goes where the guide cannot."""
+    left_out = comparison.left_out
+    if left_out is None or not bool(left_out.any()):
+        return []
+    where = ""
+    if left_out.numel() > 1:
+        where = f" for {int((left_out > 0).sum())} of {left_out.numel()} data"
+    sentence = (
+        f"The guide's support leaves out up to {float(left_out.max()):.2%} of the MCMC draws"
+        f"{where}: KL(p‖q) is infinite, and k̂ and the weights of its draws cannot see what is left "
+        "out; take a distribution on all of the prior's support. The evidence by importance and "
+        "KL(q‖p) are corrected here, by the share of MCMC that is left out."
+    )
+    return [Finding("left-out", sentence)]
 
 
 def _check_weights(comparison: Comparison) -> list[Finding]:

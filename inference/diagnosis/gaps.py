@@ -27,6 +27,7 @@ from ppl_gen.inference.fitting.guides import (
     same_family,
 )
 from ppl_gen.inference.result import Result
+from ppl_gen.inference.support import left_out
 from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 
@@ -62,7 +63,8 @@ def gaps(
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        evidence: log p̂(x) of these data, (N,) in nats; by `ais` from the guide if left out.
+        evidence: log p̂(x) of these data, (N,) in nats; by `ais` from the guide if left out, or from
+            the prior where the guide's support leaves out a part of it.
         family: The family of q*: from a distribution of the guide to its parameters and the
             constructor that takes them.
         richer: A richer family, likewise; None leaves it out.
@@ -89,7 +91,7 @@ def gaps(
     """
     guide = guide_of(program, guide)
     expect_counts(particles=particles, steps=steps)
-    check_by_datum(program, guide, x, *context)
+    checked = check_by_datum(program, guide, x, *context)
     if evidence is not None and evidence.value.shape != x.shape[:1]:
         raise ValueError(
             f"expected the evidence of {len(x)} data, got values of shape "
@@ -120,8 +122,11 @@ def gaps(
             guides.append(refitted)
         bounds = [elbo(program, q, x, *context, particles=particles, engine=engine) for q in guides]
     if evidence is None:
+        base: Guide | None = guide
+        if left_out(program, guide, checked.nesting, x, *context):
+            base = None  # the prior, which leaves nothing out
         evidence = ais(
-            program, x, *context, guide=guide, seed=seed, progress=progress, engine=engine
+            program, x, *context, guide=base, seed=seed, progress=progress, engine=engine
         )
     found = Gaps(evidence, *bounds)
     amortisation = found.amortisation.mean()

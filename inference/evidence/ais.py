@@ -23,6 +23,7 @@ from ppl_gen.inference.evidence.temperatures import Schedule
 from ppl_gen.inference.evidence.weights import evidence_of
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.mcmc.by_datum import data_at_once, equal_chunks
+from ppl_gen.inference.support import expect_density, left_out
 from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.pyro_patches import tracing
@@ -85,8 +86,8 @@ def ais(
 
     Raises:
         ValueError: Before work starts, if a count is below 1, the schedule does not rise from 0 to
-            1, a latent is shared by all data, the guide has auxiliary sites, or program, guide and
-            data do not fit together.
+            1, a latent is shared by all data, the guide has auxiliary sites or point masses, or it
+            leaves a part of the posterior out, or program, guide and data do not fit together.
 
     Reference:
         Neal (2001), Annealed importance sampling; Wu, Burda, Salakhutdinov and Grosse (2017), On
@@ -196,6 +197,15 @@ def _check_base(program: Program, guide: Guide | None, data: Sequence[Tensor]) -
         if guide is None:
             return check_by_datum(program, from_prior(program), *data).nesting
         nesting, _, auxiliary = check_by_datum(program, guide, *data)
+        expect_density(guide, *data)
+        missing = left_out(program, guide, nesting, *data)
+    if missing:
+        name, kind = next(iter(missing.items()))
+        raise ValueError(
+            "expected a guide that leaves no part of the posterior out, to begin from, got one "
+            f"that draws {name!r} from {kind}, outside of whose support p(x, z) > 0: leave guide "
+            "out to begin from the prior, or take a distribution on all of the prior's support"
+        )
     if auxiliary:
         raise ValueError(
             "expected a guide with a density at given latents, got the auxiliary sites "

@@ -19,6 +19,7 @@ from ppl_gen.inference.engine.replay import Engine, Replay
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.weights import LogWeights, Weights
 from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.support import expect_density, warn_of_left_out
 from ppl_gen.program import log_density, propose
 from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program
@@ -41,6 +42,10 @@ def log_evidence(
     logarithm is biased low, by about s²/2 with s the standard error. That error is
     √((K/ESS − 1) / (K − 1)), the delta method on the mean of the weights.
 
+    The condition is q(z | x, c) > 0 wherever p(x, z | c) > 0. Where it fails the answer is log ∫
+    p(x, z | c) dz over the support of q, which is too low, and neither standard error nor k̂ knows:
+    a warning names the site where the guide's distribution shows it.
+
     Args:
         program: Any program with a density, hierarchical latents included; evaluated in evaluation
             mode.
@@ -62,8 +67,8 @@ def log_evidence(
         ESS and Pareto k̂ (from 21 particles on).
 
     Raises:
-        ValueError: If particles or chunk are below 1, there is no guide, or program, guide and data
-            do not fit together.
+        ValueError: If particles or chunk are below 1, there is no guide or one of point masses, or
+            program, guide and data do not fit together.
 
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
@@ -110,8 +115,8 @@ def elbo(
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle).
 
     Raises:
-        ValueError: If particles or chunk are below 1, there is no guide, or program, guide and data
-            do not fit together.
+        ValueError: If particles or chunk are below 1, there is no guide or one of point masses, or
+            program, guide and data do not fit together.
 
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
@@ -170,6 +175,9 @@ def _estimate(
     expect_counts(particles=options.particles, chunk=options.chunk)
     guide = guide_of(program, guide)
     nesting, width, _ = check_by_datum(program, guide, *data)
+    expect_density(guide, *data)
+    if kind is Weights:
+        warn_of_left_out(program, guide, nesting, *data)
     x = data[0]
     n = x.shape[0]
     particles = options.particles
