@@ -300,9 +300,9 @@ def _check_support(comparison: Comparison) -> list[Finding]:
         where = f" for {int((left_out > 0).sum())} of {left_out.numel()} data"
     sentence = (
         f"The guide's support leaves out up to {float(left_out.max()):.2%} of the MCMC draws"
-        f"{where}: KL(p‖q) is infinite, and k̂ and the weights of its draws cannot see what is left "
-        "out; take a distribution on all of the prior's support. The evidence by importance and "
-        "KL(q‖p) are corrected here, by the share of MCMC that is left out."
+        f"{where}: KL(p‖q) is infinite, and k̂ and the weights of its draws cannot see what is "
+        "left out; take a distribution on all of the prior's support. The evidence by importance "
+        "and KL(q‖p) are corrected here, by the share of MCMC that is left out."
     )
     return [Finding("left-out", sentence)]
 

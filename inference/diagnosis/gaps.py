@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+_CLEAR = 2.0  # standard errors, beyond which gaps differ
+_NEGLIGIBLE = 0.01  # nats: what a refit leaves, which steps on chance
+
 
 def gaps(
     program: Program,
@@ -63,8 +66,8 @@ def gaps(
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        evidence: log p̂(x) of these data, (N,) in nats; by `ais` from the guide if left out, or from
-            the prior where the guide's support leaves out a part of it.
+        evidence: log p̂(x) of these data, (N,) in nats; by `ais` if left out, from the guide, or
+            from the prior where the guide's support leaves out a part of it.
         family: The family of q*: from a distribution of the guide to its parameters and the
             constructor that takes them.
         richer: A richer family, likewise; None leaves it out.
@@ -131,7 +134,7 @@ def gaps(
     found = Gaps(evidence, *bounds)
     amortisation = found.amortisation.mean()
     gained = float(amortisation.value)
-    if gained < -4 * float(amortisation.standard_error):
+    if gained < -max(4 * float(amortisation.standard_error), _NEGLIGIBLE):
         warnings.warn(
             f"the refitted guide is worse than the amortised one by {-gained:.3f} nats: raise "
             "steps, or lower rate",
@@ -200,23 +203,40 @@ class Gaps(Result):
     def verdict(self) -> Verdict:
         """Which gap is the larger, and what to do about it.
 
-        Its tag is "amortisation" or "approximation"; nothing is tested that could pass.
+        Tags: "amortisation" or "approximation", the larger; "alike" where they differ by no more
+        than two standard errors; "none" where the whole gap is no larger than that. Differences
+        below 0.01 nats count for nothing. Nothing is tested that could pass.
         """
-        approximation = float(self.approximation.mean().value)
-        amortisation = float(self.amortisation.mean().value)
-        if amortisation > approximation:
-            finding = Finding(
+        return Verdict((self._larger(),))
+
+    def _larger(self) -> Finding:
+        whole = self.inference.mean()
+        if not _is_clear(whole):
+            return Finding(
+                "none", f"no gap to speak of: ELBO and evidence are {whole:.3f} nats apart"
+            )
+        approximation = self.approximation.mean()
+        amortisation = self.amortisation.mean()
+        # The refitted guide is in both gaps, so that their errors are not independent.
+        more = (2 * self.refitted - self.evidence - self.elbo).mean()
+        if not _is_clear(more):
+            return Finding(
+                "alike",
+                f"family and network lose alike, within errors: {approximation:.2f} and "
+                f"{amortisation:.2f} nats; raise particles, or give an evidence with a smaller "
+                "error, to tell which loses more",
+            )
+        if float(more.value) > 0:
+            return Finding(
                 "amortisation",
                 f"the network loses more ({amortisation:.2f} nats) than its family "
                 f"({approximation:.2f}): train longer, or take a larger encoder",
             )
-        else:
-            finding = Finding(
-                "approximation",
-                f"the family loses more ({approximation:.2f} nats) than the network "
-                f"({amortisation:.2f}): take a richer guide, or train with IWAE",
-            )
-        return Verdict((finding,))
+        return Finding(
+            "approximation",
+            f"the family loses more ({approximation:.2f} nats) than the network "
+            f"({amortisation:.2f}): take a richer guide, or train with IWAE",
+        )
 
     def table(self) -> pandas.DataFrame:
         """A row for each gap: its average over data in nats, with its errors."""
@@ -247,3 +267,9 @@ class Gaps(Result):
     def headline(self) -> str:
         """A line for each gap."""
         return "\n".join([f"{name}: {part} nats" for name, part in self.parts.items()])
+
+
+def _is_clear(difference: Estimate) -> bool:
+    """Whether a difference is more than chance and rounding explain."""
+    reach = max(_CLEAR * float(difference.standard_error), _NEGLIGIBLE)
+    return abs(float(difference.value)) > reach

@@ -7,6 +7,7 @@ __all__ = ["Sandwich", "bdmc"]
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, seeded, store_kept
@@ -31,7 +32,9 @@ class Sandwich(Result):
 
     Attributes:
         lower: By forward AIS, (N,).
-        upper: By reverse AIS from the latents that the data were drawn with, (N,).
+        upper: By reverse AIS from the latents that the data were drawn with, (N,). Its standard
+            error is that of the chains and of the chance of these latents, the latter from how gaps
+            spread over data; NaN for a single datum.
         x: The data, (N, *shape).
     """
 
@@ -41,19 +44,12 @@ class Sandwich(Result):
 
     @property
     def gap(self) -> Estimate:
-        """upper − lower: in expectation no less than what either bound is off.
-
-        The standard errors are those of the chains, given the latents that they began at.
-        """
+        """upper − lower: in expectation no less than what either bound is off."""
         return self.upper - self.lower
 
     @property
     def mean_gap(self) -> Estimate:
-        """The average gap.
-
-        Its standard error is the spread over data, sd / √N, which has the chance of those latents
-        in it.
-        """
+        """The average gap, whose standard error is the spread over data, sd / √N."""
         gap = self.gap.mean()
         assert gap.sampling_error is not None
         return replace(gap, standard_error=gap.sampling_error)
@@ -72,8 +68,21 @@ class Sandwich(Result):
                 "scores data otherwise than it draws them"
             )
             return Verdict((Finding("crossed", sentence),), passes=False)
+        if len(self.x) > 1 and not self._is_open:
+            most = float(gap.value) + 1.645 * float(gap.standard_error)
+            sentence = (
+                "the bounds meet within error: on data like these AIS is too low by less than "
+                f"{most:.3f} nats on average (95 %)"
+            )
+            return Verdict((Finding("bounded", sentence),))
         sentence = f"on data like these AIS is too low by at most {gap} nats on average"
         return Verdict((Finding("bounded", sentence),))
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the upper bound is above the lower one by more than two errors."""
+        gap = self.mean_gap
+        return float(gap.value) > 2 * float(gap.standard_error)
 
     def table(self) -> pandas.DataFrame:
         """A row for lower and upper bound and the gap: averages over data in nats, with errors."""
@@ -98,8 +107,16 @@ class Sandwich(Result):
 
     @property
     def headline(self) -> str:
-        """Both bounds and the gap."""
-        return f"{self.lower} ≤ log p(x) ≤ {self.upper}, gap {self.mean_gap} nats per datum"
+        """Both bounds, in expectation, and the gap; in no order where they meet within error."""
+        gap = f"gap {self.mean_gap} nats per datum"
+        if self._is_open:
+            return f"{self.lower} ≤ log p(x) ≤ {self.upper} in expectation, {gap}"
+        both = f"log p(x) from below {self.lower}, from above {self.upper}, {gap}"
+        if "crossed" in self.verdict.tags:
+            return f"the bounds are crossed: {both}"
+        if len(self.x) > 1:
+            return f"the bounds meet within error: {both}"
+        return both
 
 
 def bdmc(
@@ -122,8 +139,11 @@ def bdmc(
     (z, x) are drawn from the program, so that z is an exact draw of p(z | x). Those of w are the
     runs of `ais`. Those of w′ go backwards: from z the chains first part under the posterior, and
     then follow the path back to its base. A small gap says that AIS may be trusted on data like
-    these, with as many temperatures. Chains of one datum begin at one z, whose chance the upper
-    bound's standard error leaves out; the spread of the gap over data (`mean_gap`) has it.
+    these, with as many temperatures.
+
+    Both are bounds of log p(x), not estimates: an error says how far a bound may be from its own
+    expectation. The chains of one datum begin at one z, and do not show its chance; what gaps vary
+    over data beyond the errors of chains is added to the upper bound's.
 
     Args:
         program: Any program with a density, hierarchical latents included; evaluated in evaluation
@@ -180,9 +200,29 @@ def bdmc(
     # drawn with.
     forwards = annealed_log_weights(program, guide, data, _reseeded(settings, 1))
     backwards = annealed_log_weights(program, guide, data, _reseeded(settings, 2), latents)
+    lower = evidence_of(forwards)
     above = evidence_of(-backwards)
-    upper = replace(above, value=-above.value)
-    return Sandwich(evidence_of(forwards), upper, x)
+    error = _error_of_upper(lower, above)
+    upper = replace(above, value=-above.value, standard_error=error)
+    return Sandwich(lower, upper, x)
+
+
+def _error_of_upper(lower: Estimate, above: Estimate) -> Tensor:
+    """√(s′² + τ²), (N,): of the chains, and of the latents that they begin at.
+
+    τ² = Var(gaps) − mean(s² + s′²), or 0: the variance of gaps over data, less that of chains.
+
+    Args:
+        lower: The lower bounds, with errors s.
+        above: Minus the upper bounds, with the errors s′ of their chains.
+    """
+    variance = above.standard_error.square()
+    if len(variance) == 1:
+        return variance * torch.nan
+    gaps = above.value + lower.value
+    of_chains = (variance + lower.standard_error.square()).mean()
+    of_starts = (gaps.var() - of_chains).clamp(min=0)
+    return (variance + of_starts).sqrt()
 
 
 def _reseeded(settings: Settings, by: int) -> Settings:

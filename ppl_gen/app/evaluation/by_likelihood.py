@@ -116,8 +116,8 @@ def bound_by_bdmc(subject: Subject, judged: Judged) -> None:
     judged.row(f"BDMC above, {drawn}", sandwich.upper)
     judged.row(f"BDMC gap, {drawn}", gap)
     judged.say(
-        f"on data drawn from the model, AIS is too low by at most {gap} nats on average; on test "
-        "data, which are like them as far as the model is good, by about as much"
+        f"drawn from the model: {sandwich.verdict}; on test data, which are like them as far as "
+        "the model is good, by about as much"
     )
     title = f"BDMC of {drawn} data"
     figure = plots.evidence.sandwich(sandwich.lower.value, sandwich.upper.value, title=title)

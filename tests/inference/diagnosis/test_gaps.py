@@ -87,6 +87,8 @@ class TestClosedForms:
         found = gaps(program, None, x, evidence=evidence, richer=None, steps=20, seed=0)
         assert all(within(part, 0.0, 1e-4) for part in found.parts.values())
         assert set(found.parts) == {"inference", "approximation", "amortisation"}
+        assert found.verdict.tags == ("none",)
+        assert "no gap to speak of" in found.verdict
 
     def test_a_family_loses_more_than_its_network(
         self, ppca: tuple[toy.PPCA, Tensor, Estimate]
@@ -109,6 +111,28 @@ class TestClosedForms:
         two = gaps(program, rough(program), x, evidence=evidence, **options)
         assert torch.equal(one.inference.value, two.inference.value)
         assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("refitted", "error", "tag"),
+    [
+        (0.3, 0.01, "approximation"),  # 0.3 of 0.5 nats are left by the best of the family
+        (0.2, 0.01, "amortisation"),
+        (0.3, 0.2, "alike"),  # as much as 0.1 ± 0.26 nats apart
+        (0.252, 1e-4, "alike"),  # clear, but nothing
+        (0.2, math.nan, "none"),
+    ],
+)
+def test_the_verdict_looks_at_errors(refitted: float, error: float, tag: str) -> None:
+    """Evidence 0 and ELBO −0.5, exact where nothing else is said."""
+    count = 25
+    exact = torch.zeros(count)
+    noise = torch.full((count,), error * math.sqrt(count))
+    elbo = Estimate(exact - 0.5, exact)
+    if math.isnan(error):
+        elbo = Estimate(exact - 0.5, noise)
+    found = Gaps(Estimate(exact, exact), elbo, Estimate(exact - refitted, noise / 2))
+    assert found.verdict.tags == (tag,)
 
 
 def test_a_vae_s_bounds_are_in_order() -> None:
