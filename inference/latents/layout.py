@@ -68,7 +68,14 @@ class Layout:
         for name, site in sites.items():
             shape = transforms[name](site["value"]).shape
             if self.local:
-                if plates(site)[:1] != ("data",) or shape[0] != rows:
+                axes = plates(site)
+                if "data" in axes[1:]:
+                    raise ValueError(
+                        "expected the plate 'data' on the first axis of every latent, got it on "
+                        f"axis {axes.index('data')} of {name!r} of shape {tuple(shape)}; put it "
+                        "left of the plates inside it (dim=-2 of two)"
+                    )
+                if axes[:1] != ("data",) or shape[0] != rows:
                     raise ValueError(
                         "expected every latent inside the plate 'data', on its first axis, got "
                         f"the site {name!r} outside it, of shape {tuple(shape)}; "

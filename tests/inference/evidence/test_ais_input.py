@@ -104,7 +104,7 @@ BAD_INPUT: list[tuple[Callable[[], Any], str]] = [
     (lambda: ais(_Fixed(), torch.zeros(4, 2)), "program with latents to anneal, got none"),
     (
         lambda: ais(_Shared(), torch.zeros(4)),
-        "inside the plate 'data', on its first axis, got the site 'z'",
+        "inside the plate 'data', got 'z' outside it",
     ),
     (lambda: ais(_Positive(), torch.ones(4), guide=_normal), "'z' in the support of its prior"),
     (lambda: bdmc(_TwiceObserved(), 4), r"observed sites \['y'\] without data"),
