@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Checked", "check", "check_draws", "needs_all_data", "telling_rows"]
+__all__ = [
+    "Checked",
+    "check",
+    "check_arguments",
+    "check_draws",
+    "check_sites",
+    "expect_observed",
+    "few_data",
+    "needs_all_data",
+    "telling_rows",
+]
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -13,13 +23,20 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, expect_context, explained, forked, owner
+from ppl_gen.arguments import described, expect_data, likelihood_hint, traced
+from ppl_gen.contexts import device_of, evaluating, explained, forked, owner, simulates
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import Sites, is_auxiliary, latent_sites, plate_nesting, stochastic_sites
+from ppl_gen.sites import (
+    Sites,
+    is_auxiliary,
+    is_deterministic,
+    latent_sites,
+    plate_nesting,
+    stochastic_sites,
+)
 from ppl_gen.supports import (
     flaw_of_draws,
     is_discrete,
@@ -29,10 +46,6 @@ from ppl_gen.supports import (
     unwrapped,
 )
 
-_RUNNABLE = (
-    "take priors, likelihoods and encoders of pyro.distributions that can be drawn from for "
-    "several data at once, or run it by itself to see where it stops"
-)
 _SCORABLE = (
     "take a distribution with a log_prob at any given value (a flow whose inverse is not known "
     "has one at its own draws alone: such a flow can be a guide)"
@@ -70,63 +83,88 @@ def check(
             or rounded.
 
     Raises:
-        ValueError: If x is empty, not finite, of another shape than the program's data or outside
-            the likelihood's support, if a context has another length, if the program cannot be run
-            on a few data, if a site of model or guide has no density, or if their latent sites
-            differ.
+        ValueError: If x is no tensor, empty, not finite, of another shape than the program's data
+            or outside the likelihood's support, if a context has another length, if program or
+            guide cannot be run on a few data, if a site of model or guide has no density, or if
+            their latent sites differ, in their names, shapes or supports.
     """
-    _expect_data_and_context(program, x, context)
-    if needs_all_data(guide):
-        rows = torch.arange(x.shape[0], device=x.device)
-    else:
-        rows = telling_rows(x, context)
-    few = [c[rows] for c in context]
+    expect_data(program, (x, *context))
+    few = few_data(guide, (x, *context))
+    count = few[0].shape[0]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
-        with explained("a program that can be run on a few data", _RUNNABLE):
-            model_trace = _drawn(program, few, len(rows))
+        model_trace = traced(program.model, few)
         sites = stochastic_sites(model_trace)
-        _expect_likelihood(_data_site(sites), x)
-        guide_trace = _traced(guide, x[rows], *few)
-    free = latent_sites(model_trace)
-    free.pop("x", None)
+        observed = expect_observed(program.model, sites, x)
+        if not observed:
+            raise ValueError(
+                "expected the program to observe the data at a site (pyro.sample(..., obs=x)), got "
+                f"the sites {sorted(sites)}, none of them observed"
+            )
+        guide_trace = traced(guide, few, "guide")
     guided = latent_sites(guide_trace)
-    summable = {name for name, site in free.items() if is_enumerable(site["fn"])}
-    summed = {name for name in summable if free[name]["infer"].get("enumerate")}
-    latents = free.keys() - summed
-    auxiliary = {name for name, site in guided.items() if is_auxiliary(site)}
-    proposed = guided.keys() - auxiliary
-    if not latents <= proposed <= free.keys():
-        raise ValueError(
-            f"expected the guide to sample the model's latent sites {sorted(latents)}, got "
-            f"{sorted(proposed)}; {_remedy_of_sites(latents - proposed, summable)}"
-        )
-    for name in sorted(latents):
+    for name in _expect_same_names(latent_sites(model_trace), guided):
         _expect_prior(sites[name])
-        _expect_proposal(sites[name], guided[name], count=len(rows))
+        _expect_proposal(sites[name], guided[name], count=count)
     if weighed:
         _expect_weights(guided)
     with forked(x.device, None), evaluating(program, guide):
-        _expect_densities(program.model, guide_trace, x[rows], few)
+        at_proposal = traced(poutine.replay(program.model, trace=guide_trace), few)
+        _expect_densities({"model": at_proposal, "guide": guide_trace})
     return Checked(
         nesting=max(plate_nesting(model_trace), plate_nesting(guide_trace)),
-        width=max(x[0].numel(), _width(sites["x"]["fn"], len(rows))),
-        auxiliary=tuple(sorted(auxiliary)),
+        width=max(x[0].numel(), *[_width(site["fn"], count) for site in observed.values()]),
+        auxiliary=tuple(sorted(name for name, site in guided.items() if is_auxiliary(site))),
     )
 
 
-def _remedy_of_sites(missing: Set[str], summable: Set[str]) -> str:
-    """What to do where the guide lacks sites, or has others than the model.
+def check_arguments(model: Callable[..., Any], args: Sequence[Any]) -> None:
+    """Looks at what a program's model is to be called with: data and context of N rows each.
+
+    Any other Pyro model may take what it likes. The program is run on a few data with validation
+    on. Neither the random state nor any buffer is changed.
 
     Args:
-        missing: The sites that the guide lacks.
-        summable: The discrete sites that can be summed out.
+        model: A program's model, or a Pyro model of any other kind.
+        args: What it is called with.
+
+    Raises:
+        ValueError: If the model is a program's, and x is no tensor, empty, not finite, of another
+            shape than the program's data or outside the likelihood's support, if a context is
+            missing, left over or of another length, or if the likelihood has no density.
     """
-    if missing and missing <= summable:
-        return (
-            "let the guide sample the discrete ones too, or have them summed out: "
-            "pyro.sample(..., infer={'enumerate': 'parallel'})"
-        )
-    return "give the sites the same names in both"
+    if not args or not simulates(model):
+        return
+    expect_data(model, args)
+    x = args[0]
+    rows = telling_rows(x, tuple(args[1:]))
+    few = [t[rows] for t in args]
+    with forked(x.device, None), evaluating(model), pyro.validation_enabled(True):
+        expect_observed(model, stochastic_sites(traced(model, few)), x)
+
+
+def check_sites(model: Callable[..., Any], guide: Callable[..., Any], args: Sequence[Any]) -> None:
+    """Runs any Pyro model and guide once and compares their sites.
+
+    Pyro warns of a latent that the guide leaves out, draws it from its prior, and trains the rest
+    under that. Neither the random state nor any buffer is changed.
+
+    Args:
+        model: Any Pyro model; sites to be enumerated need no guide.
+        guide: Its guide.
+        args: What both are called with.
+
+    Raises:
+        ValueError: If one of them cannot be run, their latent sites differ in names or shapes, or
+            what the model observes has another shape than its distribution, lies outside of its
+            support or has no density.
+    """
+    with forked(device_of(None, args), None), evaluating(model, guide):
+        guide_trace = traced(guide, args, "guide")
+        model_trace = traced(poutine.replay(model, trace=guide_trace), args)
+        expect_observed(model, stochastic_sites(model_trace))
+    free = latent_sites(model_trace)
+    for name in _expect_same_names(free, latent_sites(guide_trace)):
+        _expect_same_shape(name, free[name]["fn"].shape(), free[name]["value"].shape)
 
 
 def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:
@@ -147,7 +185,7 @@ def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:
         ValueError: If x is empty or not finite, if a context has another length, if there is no
             site "x", or if the draws have another shape than x or no gradient.
     """
-    _expect_data_and_context(program, x, context)
+    expect_data(program, (x, *context))
     few = [c[telling_rows(x, context)] for c in context]
     n = min(len(x), 2)
     if few:
@@ -160,8 +198,12 @@ def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:
     ):
         # First without a trace, where what is wrong with a label is said in its own words.
         program.model(None, *few, n=n)
-        sites = stochastic_sites(_traced(program.model, None, *few, n=n))
-    drawn = _data_site(sites)["value"]
+        sites = stochastic_sites(traced(program.model, (None, *few), n=n))
+    if "x" not in sites:
+        raise ValueError(
+            f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}"
+        )
+    drawn = sites["x"]["value"]
     if drawn.shape[1:] != x.shape[1:]:
         raise ValueError(
             f"expected data of the shape that the program draws, {tuple(drawn.shape[1:])}, got "
@@ -200,90 +242,101 @@ def telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
     return torch.tensor(indices, device=x.device)
 
 
-def _expect_data_and_context(program: Program, x: Tensor, context: tuple[Tensor, ...]) -> None:
-    """Raises ValueError if something is wrong with data and context by themselves."""
-    expect_context(program, context)
-    n = 0
-    if x.dim() > 0:
-        n = x.shape[0]
-    for i, c in enumerate(context):
-        if c.shape[0] != n:
-            raise ValueError(
-                f"expected context {i} to have one row for each of {n} data, got {c.shape[0]}"
-            )
-    if n == 0:
-        raise ValueError(
-            f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}"
-        )
-    _expect_finite("data", x)
-    for c in context:
-        _expect_finite("context", c)
-    _expect_dtype(program, x)
+def few_data(guide: Guide, data: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Some rows of data and context, on which a check is made; all where a guide needs all.
+
+    Args:
+        guide: q(z | x, c).
+        data: (x, *context), each of length N.
+    """
+    if needs_all_data(guide):
+        return tuple(data)
+    rows = telling_rows(data[0], tuple(data[1:]))
+    return tuple([t[rows] for t in data])
 
 
-def _expect_finite(name: str, values: Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError(
-            f"expected finite {name}, got NaN or infinite values; remove or replace them"
-        )
+def expect_observed(model: Callable[..., Any], sites: Sites, x: Tensor | None = None) -> Sites:
+    """The observed sites, once their values are known to fit their distributions.
 
+    A value has the shape of its distribution: where the two are broadcast against each other, a
+    datum counts several times, or another datum's parameters score it. Only where a site is in no
+    plate may one distribution serve all values.
 
-def _expect_dtype(program: Program, x: Tensor) -> None:
-    """Raises ValueError if data are floating point numbers of another type than the program's."""
-    if not isinstance(program, torch.nn.Module) or not x.is_floating_point():
-        return
-    dtypes = {p.dtype for p in program.parameters() if p.is_floating_point()}
-    if dtypes and x.dtype not in dtypes:
-        raise ValueError(
-            f"expected data of {' or '.join(map(str, dtypes))}, as the program is, got {x.dtype}; "
-            "say x.to(...)"
-        )
+    Args:
+        model: The model, for what to say of its likelihood.
+        sites: The sites of a trace of the model.
+        x: All data, of which the trace may have seen a few.
 
-
-def _traced(program: Any, *args: Any, **options: Any) -> poutine.Trace:
-    """A trace; where there is none, the error says what was expected.
+    Returns:
+        By name, those that hold data: neither computed (pyro.deterministic) nor weights
+        (pyro.factor).
 
     Raises:
-        ValueError: If the program cannot be run.
+        ValueError: If a value has another shape than its distribution, lies outside its support or
+            has no log density, or if its distribution is a Dirac.
     """
-    with explained("a program that can be run on a few data", _RUNNABLE):
-        return poutine.trace(program).get_trace(*args, **options)
+    observed = {}
+    for name, site in sites.items():
+        if site["is_observed"] and not _is_computed(site):
+            _expect_shape_of_site(model, site, x)
+            _expect_likelihood(site)
+            _expect_in_support(site, x)
+            _expect_log_prob(site)
+            observed[name] = site
+    return observed
 
 
-def _drawn(program: Program, context: Sequence[Tensor], n: int) -> poutine.Trace:
-    """A trace of n draws; of a likelihood that has none, zeros of their shape are taken."""
+def _is_computed(site: Any) -> bool:
+    """Whether an observed value is no datum: what the model computes, or a weight."""
+    fn = unwrapped(site["fn"], masks=True)
+    if is_deterministic(site) or isinstance(fn, dist.Unit):
+        return True
+    # As reparameterised sites are, a point that is observed at itself.
+    return isinstance(fn, dist.Delta) and torch.equal(fn.v, site["value"])
+
+
+def _expect_shape_of_site(model: Callable[..., Any], site: Any, x: Tensor | None) -> None:
+    """Raises ValueError unless an observed value has the shape of its distribution."""
+    expected = tuple(site["fn"].shape())
+    got = tuple(torch.as_tensor(site["value"]).shape)
+    if _without_ones(expected) == _without_ones(got) or _is_shared(site, expected, got):
+        return
+    hint = likelihood_hint(model)
+    remedy = "reshape them"
+    if hint:
+        remedy += f"; {hint}"
+    if x is not None and got[1:] == tuple(x.shape[1:]):
+        inner = ", ".join(["N", *map(str, expected[1:])])
+        raise ValueError(f"expected data of shape ({inner}), got {tuple(x.shape)}; {remedy}")
+    raise ValueError(
+        f"expected data of shape {expected} at the site {site['name']!r}, got {got}, which would "
+        f"be broadcast against them; {remedy}"
+    )
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its first axes of size one, which add nothing where they are broadcast."""
+    first = 0
+    while first < len(shape) and shape[first] == 1:
+        first += 1
+    return shape[first:]
+
+
+def _is_shared(site: Any, expected: tuple[int, ...], got: tuple[int, ...]) -> bool:
+    """Whether the site is in no plate, and one distribution serves all its values."""
+    if any(frame.vectorized for frame in site["cond_indep_stack"]):
+        return False
+    events = len(site["fn"].event_shape)
+    if events and expected[-events:] != got[-events:]:
+        return False
     try:
-        return poutine.trace(program.model).get_trace(None, *context, n=n)
-    except NotImplementedError:
-        return _traced(_Zeros()(program.model), None, *context, n=n)
+        return tuple(torch.broadcast_shapes(expected, got)) == got
+    except RuntimeError:
+        return False
 
 
-class _Zeros(Messenger):
-    """Takes zeros for the data, in place of a draw."""
-
-    def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == "x" and not msg["is_observed"]:
-            msg["value"] = torch.zeros(msg["fn"].shape())
-            msg["done"] = True
-
-
-def _data_site(sites: dict[str, Any]) -> Any:
-    """The site of the data; raises ValueError if there is none."""
-    if "x" not in sites:
-        raise ValueError(
-            f"expected the program to sample the data at a site 'x', got the sites {sorted(sites)}"
-        )
-    return sites["x"]
-
-
-def _expect_likelihood(site: Any, x: Tensor) -> None:
-    """Raises ValueError unless the likelihood has a density of data of the shape of x, and at x."""
-    expected = tuple(site["value"].shape[1:])
-    if expected != tuple(x.shape[1:]):
-        raise ValueError(
-            f"expected data of shape (N, {', '.join(map(str, expected))}), got {tuple(x.shape)}; "
-            "reshape them"
-        )
+def _expect_likelihood(site: Any) -> None:
+    """Raises ValueError unless data at this site have a density, and draws that follow it."""
     fn = unwrapped(site["fn"], masks=True)
     if isinstance(fn, dist.Delta):
         raise ValueError(
@@ -299,12 +352,21 @@ def _expect_likelihood(site: Any, x: Tensor) -> None:
             "expected a likelihood with a density, got Empirical, which has draws of its points "
             "alone; take a mixture of distributions at these points (MixtureSameFamily)"
         )
+
+
+def _expect_in_support(site: Any, x: Tensor | None) -> None:
+    """Raises ValueError unless the values at a site, or all of x, are in its support."""
+    if torch.is_tensor(site["mask"]) or isinstance(site["fn"], dist.MaskedDistribution):
+        return  # what is masked may be anything
     support = support_of(site["fn"])
-    if support is None or _is_inside(support, x):
+    if support is None:
+        return
+    values = _all_values(torch.as_tensor(site["value"]), x)
+    if _is_inside(support, values):
         return
     what = (
-        f"expected data in the support of {type(fn).__name__}, {support}, got values from "
-        f"{float(x.min()):.3g} to {float(x.max()):.3g}"
+        f"expected data in the support of {_family(site)}, {support}, got values from "
+        f"{float(values.min()):.3g} to {float(values.max()):.3g}"
     )
     raise ValueError(what + _remedy(support, x))
 
@@ -328,6 +390,28 @@ def _remedy(support: Any, x: Tensor) -> str:
         "averaged; give them as they were counted, or take a likelihood of real numbers (Gaussian, "
         "Laplace)"
     )
+
+
+def _all_values(value: Tensor, x: Tensor | None) -> Tensor:
+    """The data as a site sees them: x in the shape of the site's value, if that is a part of x."""
+    if x is None or value.dim() == 0 or value[:1].numel() != x[:1].numel():
+        return value
+    return x.reshape(-1, *value.shape[1:])
+
+
+def _expect_log_prob(site: Any) -> None:
+    """Raises ValueError if the log density cannot be computed, as for data of a wrong dtype."""
+    value = torch.as_tensor(site["value"])
+    if value.is_floating_point():
+        return
+    what = f"{_family(site)} at {site['name']!r} to score {described(value)}"
+    with explained(what, "pass floating point numbers: x.float()"):
+        site["fn"].log_prob(value)
+
+
+def _family(site: Any) -> str:
+    """The class of a site's distribution, without what it is wrapped in."""
+    return type(unwrapped(site["fn"], masks=True)).__name__
 
 
 def _expect_prior(site: Any) -> None:
@@ -366,22 +450,16 @@ def _expect_weights(guide_sites: Sites) -> None:
             raise ValueError(f"expected draws of {name!r} that follow their density, got {flaw}")
 
 
-def _expect_densities(
-    model: Any, guide_trace: poutine.Trace, x: Tensor, context: Sequence[Tensor]
-) -> None:
-    """Raises ValueError unless model and guide have densities, one for each draw, at a proposal.
+def _expect_densities(traces: Mapping[str, poutine.Trace]) -> None:
+    """Raises ValueError unless all sites have densities, one for each draw, at a proposal.
 
     Args:
-        model: The program's model.
-        guide_trace: A trace of the guide on these data.
-        x: A few data.
-        context: What they are conditioned on.
+        traces: By "model" and "guide", their traces at the guide's draws.
     """
-    scored = _traced(poutine.replay(model, trace=guide_trace), x, *context)
-    for part, trace in (("model", scored), ("guide", guide_trace)):
+    for part, trace in traces.items():
         for name, site in stochastic_sites(trace).items():
             fn = site["fn"]
-            family = type(unwrapped(fn, masks=True)).__name__
+            family = _family(site)
             with explained(f"a density of {family} at {name!r} of the {part}", _SCORABLE):
                 log_prob = fn.log_prob(site["value"])
             if log_prob.shape != fn.batch_shape:
@@ -390,6 +468,48 @@ def _expect_densities(
                     f"draw, of shape {tuple(fn.batch_shape)}, got {tuple(log_prob.shape)}; say "
                     ".to_event for axes that belong to a draw"
                 )
+
+
+def _expect_same_names(free: Sites, guided: Sites) -> list[str]:
+    """The latents that model and guide both sample; raises ValueError if one lacks any.
+
+    Args:
+        free: The model's latent sites. Discrete ones to be enumerated the guide may leave out.
+        guided: The guide's. Those for its own use are no concern of the model's.
+    """
+    summable = {name for name, site in free.items() if is_enumerable(site["fn"])}
+    summed = {name for name in summable if free[name]["infer"].get("enumerate")}
+    latents = free.keys() - summed
+    proposed = {name for name, site in guided.items() if not is_auxiliary(site)}
+    if latents <= proposed <= free.keys():
+        return sorted(latents)
+    raise ValueError(
+        f"expected the guide to sample the model's latent sites {sorted(latents)}, got "
+        f"{sorted(proposed)}; {_remedy_of_sites(latents - proposed, summable)}"
+    )
+
+
+def _remedy_of_sites(missing: Set[str], summable: Set[str]) -> str:
+    """What to do where the guide lacks sites, or has others than the model.
+
+    Args:
+        missing: The sites that the guide lacks.
+        summable: The discrete sites that can be summed out.
+    """
+    if missing and missing <= summable:
+        return (
+            "let the guide sample the discrete ones too, or have them summed out: "
+            "pyro.sample(..., infer={'enumerate': 'parallel'})"
+        )
+    return "give the sites the same names in both"
+
+
+def _expect_same_shape(name: str, expected: torch.Size, got: torch.Size) -> None:
+    if expected != got:
+        raise ValueError(
+            f"expected the guide to sample {name!r} of shape {tuple(expected)}, as the model does, "
+            f"got {tuple(got)}; give the plates of both the same axes (dim=-1, dim=-2)"
+        )
 
 
 def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
@@ -407,6 +527,7 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
         raise ValueError(
             f"expected the guide to sample {name!r} of {expected} numbers for each datum, got {got}"
         )
+    _expect_same_shape(name, latent["value"].shape, proposal["value"].shape)
     support = support_of(latent["fn"])
     value = _reached(proposal)
     if support is not None and not _is_inside(support, value):

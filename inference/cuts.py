@@ -11,11 +11,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from ppl_gen.arguments import expect_data
 from ppl_gen.contexts import evaluating, forked
-from ppl_gen.inference.checks import Checked, check, needs_all_data
+from ppl_gen.inference.checks import Checked, check, few_data, needs_all_data
+from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.program import log_density
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import data_axis, latent_sites
+from ppl_gen.sites import data_axis, data_plate, latent_sites, stochastic_sites
 
 # The first data, as many as this at most, are scored at once and in two halves.
 _ROWS = 64
@@ -30,10 +32,10 @@ _REMEDY = (
 
 
 def check_by_datum(program: Program, guide: Guide, x: Tensor, *context: Tensor) -> Checked:
-    """Checks program, guide and data together, and that data can be scored some at a time.
+    """Checks program, guide and data together, and that they can be scored in any pieces.
 
-    For evaluators that cut data into pieces. A guide that can only see all data at once is never
-    cut.
+    For evaluators that cut data into pieces, and score many draws of the latents at once. A guide
+    that can only see all data at once is never cut.
 
     Args:
         program: Any program with a density.
@@ -43,9 +45,11 @@ def check_by_datum(program: Program, guide: Guide, x: Tensor, *context: Tensor) 
 
     Raises:
         ValueError: If `ppl_gen.inference.checks.check` finds a fault, or if log p(x, z) or
-            log q(z | x) of the first data changes with how many are scored at once.
+            log q(z | x) of the first data changes with how many are scored at once, or several
+            draws of the latents cannot be scored at once.
     """
     data = (x, *context)
+    expect_data(program, data)
     cut = not needs_all_data(guide)
     try:
         found = check(program, guide, *data)
@@ -53,6 +57,7 @@ def check_by_datum(program: Program, guide: Guide, x: Tensor, *context: Tensor) 
         if cut and _runs_only_whole(program.model, guide, data):
             raise ValueError(_message("cannot be run on some of them")) from error
         raise
+    expect_leading_axes(program, guide, found.nesting, few_data(guide, data))
     if cut:
         expect_same_when_cut(program.model, guide, data)
     return found
@@ -139,7 +144,7 @@ def _runs(part: Callable[..., Any], data: Sequence[Any]) -> bool:
     try:
         latents, _ = _drawn(part, data)
         _scored(part, latents, data)
-    except (ValueError, RuntimeError, KeyError):
+    except Exception:
         return False
     return True
 
@@ -151,9 +156,11 @@ def _drawn(
 
     They are copies: some flows have a density at their own draws alone, which they keep.
     """
-    sites = latent_sites(poutine.trace(part).get_trace(*data))
+    trace = poutine.trace(part).get_trace(*data)
+    plate = data_plate(stochastic_sites(trace))
+    sites = latent_sites(trace)
     latents = {name: site["value"].clone() for name, site in sites.items()}
-    return latents, {name: data_axis(site) for name, site in sites.items()}
+    return latents, {name: data_axis(site, plate) for name, site in sites.items()}
 
 
 def _scored(part: Callable[..., Any], latents: dict[str, Tensor], data: Sequence[Any]) -> Tensor:

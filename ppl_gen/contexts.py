@@ -7,6 +7,7 @@ __all__ = [
     "device_of",
     "evaluating",
     "expect_context",
+    "expect_drawing",
     "explained",
     "forked",
     "guide_of",
@@ -29,7 +30,7 @@ from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ppl_gen.protocols import Guide, Program
 
@@ -38,11 +39,14 @@ from ppl_gen.protocols import Guide, Program
 def evaluating(*parts: Any) -> Iterator[None]:
     """Evaluation mode without gradients or validation; each submodule gets its own mode back.
 
+    What programs put into Pyro's global param store meanwhile, as `pyro.module` does, is taken out
+    again.
+
     Args:
         *parts: Programs and guides; all modules that `modules_of` finds in them are put in
             evaluation mode.
     """
-    with in_evaluation_mode(*parts), torch.no_grad(), pyro.validation_enabled(False):
+    with in_evaluation_mode(*parts), torch.no_grad(), pyro.validation_enabled(False), store_kept():
         yield
 
 
@@ -286,21 +290,39 @@ def simulates(model: Callable[..., Any]) -> bool:
     return any(p.name == "n" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def expect_context(program: Program, context: tuple[Tensor, ...]) -> None:
-    """Raises ValueError if a program is given more or fewer context tensors than it takes.
+def expect_drawing(program: Any) -> None:
+    """Raises ValueError unless a program's model draws data when it is called without any.
 
     Args:
         program: Any program.
+    """
+    if simulates(program.model):
+        return
+    name = type(owner(program)).__name__
+    raise ValueError(
+        f"expected a program that draws data by model(None, *context, n=n), got {name}.model"
+        f"{inspect.signature(program.model)}, which takes no n: give it `x=None, *, n=1`, plates "
+        "of size n where x is None, and a site 'x' (obs=x) that it returns; log_evidence, elbo, "
+        "ais, compare and hmc need none of this"
+    )
+
+
+def expect_context(program: Any, context: tuple[Any, ...]) -> None:
+    """Raises ValueError if a program is given more or fewer context tensors than it takes.
+
+    Args:
+        program: Any program, or its model.
         context: What it is to be conditioned on; parameters with a default may be left out.
     """
-    tensors = takes(program.model)
+    model = getattr(program, "model", program)
+    tensors = takes(model)
     if tensors is None:
         return
     most = tensors - 1  # the first one is x
-    parameters = _parameters(program.model)[1:tensors]
+    parameters = _parameters(model)[1:tensors]
     optional = sum(p.default is not p.empty for p in parameters)
     if not most - optional <= len(context) <= most:
         raise ValueError(
             f"expected {most} context tensors (labels or attributes) for "
-            f"{type(program).__name__}, got {len(context)}"
+            f"{type(owner(program)).__name__}, got {len(context)}"
         )

@@ -16,7 +16,7 @@ from pyro.ops.packed import unpack
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.sites import data_frame, stochastic_sites
+from ppl_gen.sites import data_frame, data_plate, stochastic_sites
 from ppl_gen.supports import is_discrete
 
 # The names of the plates of particles begin so.
@@ -114,27 +114,29 @@ def marginal(
         site["scale"] = 1.0
     trace.compute_log_prob(lambda name, site: name in sites)
     trace.pack_tensors()
+    plate = data_plate(sites)
     latents = {*summed, *given}
     prior = [site for name, site in sites.items() if name in latents]
     shape = [*particles, data[0].shape[0]]
     return Marginal(
-        prior=_eliminated(trace, prior).reshape(shape),
-        joint=_eliminated(trace, list(sites.values())).reshape(shape),
+        prior=_eliminated(trace, prior, plate).reshape(shape),
+        joint=_eliminated(trace, list(sites.values()), plate).reshape(shape),
     )
 
 
-def _eliminated(trace: poutine.Trace, sites: Sequence[Any]) -> Tensor:
+def _eliminated(trace: poutine.Trace, sites: Sequence[Any], plate: str) -> Tensor:
     """log Σₖ Πₛ pₛ over sites s, k on all enumerated axes, with the axes of particles and data.
 
     Args:
         trace: The enumerated trace, its log densities packed.
         sites: Some of its sites.
+        plate: The name of the plate of the data.
     """
     symbols = trace.plate_to_symbol
     factors: OrderedDict[frozenset[str], list[Tensor]] = OrderedDict()
     kept = set()
     for site in sites:
-        data = data_frame(site)
+        data = data_frame(site, plate)
         # Packed tensors have no axes of length one.
         frames = [f for f in site["cond_indep_stack"] if f.vectorized and f.size > 1]
         kept.update([symbols[f.name] for f in frames if f == data or _holds_particles(f)])

@@ -14,6 +14,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_gen.autoguides import automatic
+from ppl_gen.contexts import simulates
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.protocols import Distribution, Guide, Program
 
@@ -42,11 +43,18 @@ def from_prior(program: Program) -> Guide:
     latents only; `ais` begins at this guide by itself.
 
     Args:
-        program: Any program.
+        program: Any program; one whose model takes no `n` is run on the data.
     """
 
     def guide(x: Tensor, *context: Tensor) -> Any:
+        if not simulates(program.model):
+            return poutine.block(program.model, hide_fn=_is_data)(x, *context)
         without_data = poutine.block(program.model, hide=["x"])
         return without_data(None, *context, n=x.shape[0])
 
     return guide
+
+
+def _is_data(site: Any) -> bool:
+    """Whether this is an observed sample statement."""
+    return site["type"] == "sample" and site["is_observed"]

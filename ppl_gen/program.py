@@ -11,6 +11,7 @@ __all__ = [
     "Observed",
     "Proposal",
     "data_axis",
+    "data_plate",
     "is_auxiliary",
     "log_density",
     "log_prob_per_datum",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyro
@@ -36,12 +37,22 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.contexts import evaluating, expect_context, explained, guide_of, takes
+from ppl_gen.arguments import expect_data, traced
+from ppl_gen.contexts import (
+    evaluating,
+    expect_context,
+    expect_drawing,
+    explained,
+    guide_of,
+    simulates,
+    takes,
+)
 from ppl_gen.enumeration import SomeValue, is_enumerable, marginal
 from ppl_gen.protocols import Conditional, Distribution, Guide, Program
 from ppl_gen.pyro_patches import listens_for_parameters
 from ppl_gen.sites import (
     data_axis,
+    data_plate,
     is_auxiliary,
     is_deterministic,
     log_prob_per_datum,
@@ -180,6 +191,7 @@ def _check_lengths(program: Program, n: int, context: tuple[Tensor, ...]) -> Non
     """Raises ValueError unless n is positive and the context is what the program takes, n rows."""
     if n < 1:
         raise ValueError(f"expected n of at least 1, got {n}")
+    expect_drawing(program)
     expect_context(program, context)
     for c in context:
         if c.shape[0] != n:
@@ -199,12 +211,40 @@ def reconstruct(
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
         guide: q(z | x, context); `program.guide` if left out.
+
+    Raises:
+        ValueError: If x or a context is no tensor, empty, not finite or of another length, or the
+            program cannot be run on them or has data of another shape.
     """
     guide = guide_of(program, guide)
-    mean = Observed(program, dist.Delta)
+    expect_data(program, (x, *context))
     with evaluating(program, guide):
-        drawn = poutine.trace(guide).get_trace(x, *context)
-        return poutine.replay(mean.model, trace=drawn)(None, *context, n=x.shape[0])
+        drawn = traced(guide, (x, *context), "guide")
+        mean = _mean_of_data(program, drawn, (x, *context))
+    if mean.shape != x.shape:
+        expected = ", ".join(["N", *map(str, mean.shape[1:])])
+        raise ValueError(f"expected data of shape ({expected}), got {tuple(x.shape)}; reshape them")
+    return mean
+
+
+def _mean_of_data(program: Program, drawn: poutine.Trace, data: Sequence[Tensor]) -> Tensor:
+    """E[x | z] at the latents of a guide's trace."""
+    x = data[0]
+    if simulates(program.model):
+        mean = Observed(program, dist.Delta)
+        return poutine.replay(mean.model, trace=drawn)(None, *data[1:], n=x.shape[0])
+    sites = stochastic_sites(traced(poutine.replay(program.model, trace=drawn), data))
+    means = []
+    for site in sites.values():
+        if site["is_observed"] and not is_deterministic(site):
+            means.append(site["fn"].mean)
+    if len(means) != 1:
+        raise ValueError(
+            f"expected one site of observed data, got {len(means)} among {sorted(sites)}"
+        )
+    if means[0].numel() == x.numel():
+        return means[0].reshape(x.shape)
+    return means[0]
 
 
 class LogDensity(NamedTuple):
@@ -248,7 +288,8 @@ def log_density(
 ) -> LogDensity:
     """log p(z | context) and log p(x | z, context), datum by datum, by tracing the model once.
 
-    Plates other than "data" are summed over, masks are kept, and scales (`poutine.scale`,
+    Plates other than that of the data ("data", or the only one that holds all sites) are summed
+    over, masks are kept, and scales (`poutine.scale`,
     subsampling) are ignored: what comes out is a density, never a weighted objective.
     Discrete latents of listable values that are given none are summed out of both halves.
     Differentiable in the latents and the parameters.
@@ -261,8 +302,8 @@ def log_density(
         *context: What the program is conditioned on, each of length N.
 
     Raises:
-        ValueError: If a latent site has no value, a value has no site, or a site lies outside the
-            plate "data".
+        ValueError: If a latent site has no value, a value has no site, data have another shape than
+            the program's, or a site lies outside the plate of the data.
     """
     at_latents = poutine.condition(model, data=dict(latents))
     with SomeValue():
@@ -277,6 +318,8 @@ def log_density(
     summed = []
     for name, site in sites.items():
         if site["is_observed"]:
+            if name not in latents:
+                _expect_no_broadcasting(site)
             continue
         if not is_enumerable(site["fn"]):
             raise ValueError(
@@ -285,6 +328,7 @@ def log_density(
         summed.append(name)
     nesting = plate_nesting(trace)
     zero = x.new_zeros(()) if x.is_floating_point() else torch.zeros((), device=x.device)
+    plate = data_plate(sites)
     latent_sites = [site for name, site in sites.items() if name in latents]
     if summed:
         particles = _particles_of(sites.values(), nesting)
@@ -292,8 +336,8 @@ def log_density(
         return LogDensity(prior=found.prior, likelihood=found.joint - found.prior)
     data_sites = [site for name, site in sites.items() if name not in latents]
     return LogDensity(
-        prior=_summed_log_prob(latent_sites, nesting, zero),
-        likelihood=_summed_log_prob(data_sites, nesting, zero),
+        prior=_summed_log_prob(latent_sites, nesting, plate, zero),
+        likelihood=_summed_log_prob(data_sites, nesting, plate, zero),
     )
 
 
@@ -306,9 +350,25 @@ def _particles_of(sites: Iterable[Mapping[str, Any]], nesting: int) -> torch.Siz
     return torch.broadcast_shapes(*shapes)
 
 
-def _summed_log_prob(sites: Iterable[Mapping[str, Any]], nesting: int, zero: Tensor) -> Tensor:
-    """Σ log p over sites, datum by datum; `zero` where there are none."""
-    return sum((log_prob_per_datum(site, nesting) for site in sites), zero)
+def _expect_no_broadcasting(site: Mapping[str, Any]) -> None:
+    """Raises ValueError unless data have the shape of their distribution, particles' axes apart."""
+    if is_deterministic(site):
+        return
+    name = site["name"]
+    expected = tuple(site["fn"].shape())
+    got = tuple(site["value"].shape)
+    if expected[len(expected) - len(got) :] != got or len(got) > len(expected):
+        raise ValueError(
+            f"expected data of shape {expected} (particles first) at the site {name!r}, got {got}, "
+            "which would be broadcast against them; reshape them"
+        )
+
+
+def _summed_log_prob(
+    sites: Iterable[Mapping[str, Any]], nesting: int, plate: str, zero: Tensor
+) -> Tensor:
+    """Σ log p over sites, datum by datum in the plate of that name; `zero` where there are none."""
+    return sum((log_prob_per_datum(site, nesting, plate) for site in sites), zero)
 
 
 def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Tensor) -> Proposal:
@@ -330,7 +390,7 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
     zero = torch.zeros((particles, x.shape[0]), device=x.device)
     return Proposal(
         latents={name: site["value"] for name, site in sites.items() if not is_auxiliary(site)},
-        log_prob=_summed_log_prob(sites.values(), nesting, zero),
+        log_prob=_summed_log_prob(sites.values(), nesting, data_plate(sites), zero),
     )
 
 
@@ -340,9 +400,11 @@ class _ReplaceLikelihood(Messenger):
     def __init__(self, likelihood: Conditional) -> None:
         super().__init__()
         self.likelihood = likelihood
+        self.done = False
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] == "x":
+            self.done = True
             own = msg["fn"]
             msg["fn"] = per_datum(self.likelihood(own.mean), len(own.batch_shape))
 
@@ -371,13 +433,24 @@ class Observed(nn.Module):
             x: Data (N, *shape) to be scored; None draws.
             *context: What the program is conditioned on; surplus tensors are left out.
             n: The number of draws, where x is None.
+
+        Raises:
+            ValueError: If the program has no site "x", or its model takes no n.
         """
         if isinstance(self.likelihood, nn.Module):
             register(self.likelihood)
         if x is not None:
             n = x.shape[0]
-        with _ReplaceLikelihood(self.likelihood):
-            return self.program.model(x, *self._context_taken(context), n=n)
+        expect_drawing(self.program)
+        replacement = _ReplaceLikelihood(self.likelihood)
+        with replacement:
+            drawn = self.program.model(x, *self._context_taken(context), n=n)
+        if not replacement.done:
+            raise ValueError(
+                f"expected {type(self.program).__name__} to sample the data at a site 'x', whose "
+                "likelihood is replaced, got none; give the site of its data that name"
+            )
+        return drawn
 
     def guide(self, x: Tensor, *context: Tensor) -> Any:
         """The program's own guide.

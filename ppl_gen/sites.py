@@ -6,6 +6,7 @@ __all__ = [
     "Sites",
     "data_axis",
     "data_frame",
+    "data_plate",
     "deterministic_sites",
     "is_auxiliary",
     "is_deterministic",
@@ -67,27 +68,66 @@ def deterministic_sites(trace: poutine.Trace) -> list[str]:
     return [name for name, site in sites.items() if is_deterministic(site)]
 
 
-def data_axis(site: Mapping[str, Any]) -> int:
+def data_plate(sites: Sites) -> str:
+    """The name of the plate of the data: "data", or else the only plate that holds all sites.
+
+    Args:
+        sites: All sites of a model or guide.
+
+    Returns:
+        The name; "data" as well where no plate or several hold all sites. The functions that look
+        for that plate then say so.
+    """
+    shared: set[str] | None = None
+    for site in sites.values():
+        if is_deterministic(site):
+            continue
+        frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+        names = {frame.name for frame in frames if not frame.name.startswith("_particles")}
+        if shared is None:
+            shared = names
+        shared = shared & names
+    if shared is None or len(shared) != 1:
+        return "data"
+    return shared.pop()
+
+
+def data_axis(site: Mapping[str, Any], plate: str = "data") -> int:
     """The axis of the data in the value of a site, counted from the right: −1 is the last.
 
-    Raises:
-        ValueError: If the site lies outside the plate "data".
-    """
-    return data_frame(site).dim - len(site["fn"].event_shape)
-
-
-def data_frame(site: Mapping[str, Any]) -> Any:
-    """The frame of the plate "data" that a site lies in.
+    Args:
+        site: A site of a trace.
+        plate: The name of the plate of the data, as `data_plate` finds it.
 
     Raises:
-        ValueError: If the site lies outside the plate "data".
+        ValueError: If the site lies outside that plate.
     """
+    return data_frame(site, plate).dim - len(site["fn"].event_shape)
+
+
+def data_frame(site: Mapping[str, Any], plate: str = "data") -> Any:
+    """The frame of the plate of the data that a site lies in.
+
+    Args:
+        site: A site of a trace.
+        plate: The name of that plate, as `data_plate` finds it.
+
+    Raises:
+        ValueError: If the site lies outside that plate.
+    """
+    others = []
     for frame in site["cond_indep_stack"]:
-        if frame.vectorized and frame.name == "data":
+        if frame.vectorized and frame.name == plate:
             return frame
+        if frame.vectorized and not frame.name.startswith("_particles"):
+            others.append(repr(frame.name))
+    inside = ""
+    if others:
+        inside = f", in {', '.join(sorted(others))} (if that holds the data, name it 'data')"
     raise ValueError(
-        f"expected every site inside the plate 'data', got {site['name']!r} outside it: a latent "
-        "shared by all data has no density per datum; keep it as a parameter, or sample it by MCMC"
+        f"expected every site inside the plate {plate!r}, got {site['name']!r} outside it{inside}: "
+        "a latent shared by all data has no density per datum; keep it as a parameter, or sample "
+        "it by MCMC"
     )
 
 
@@ -124,8 +164,10 @@ def plates(site: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
-    """The log density of a site in nats, summed over its plates but "data": (*particles, N).
+def log_prob_per_datum(site: Mapping[str, Any], nesting: int, plate: str = "data") -> Tensor:
+    """The log density of a site in nats, summed over its plates but that of the data.
+
+    Its shape is (*particles, N).
 
     Masks are kept, scales are not.
 
@@ -133,11 +175,12 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int) -> Tensor:
         site: A site of a trace.
         nesting: The number of axes that the program's own plates take, as `plate_nesting` counts
             them.
+        plate: The name of the plate of the data, as `data_plate` finds it.
 
     Raises:
-        ValueError: If the site lies outside the plate "data".
+        ValueError: If the site lies outside that plate.
     """
-    axis = data_frame(site).dim
+    axis = data_frame(site, plate).dim
     log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
     missing = nesting - log_prob.dim()
     log_prob = log_prob.reshape((1,) * missing + log_prob.shape)

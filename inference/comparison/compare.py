@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
+from ppl_gen.arguments import traced
 from ppl_gen.contexts import evaluating, forked, guide_of, seeded, store_kept
 from ppl_gen.inference.comparison.comparison import Comparison, shared_sites, side_by_side
 from ppl_gen.inference.comparison.divergences import densities_of, predict
@@ -26,10 +26,11 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.latents.potential import Potential, log_joint
+from ppl_gen.inference.latents.prototype import prototype_of
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
-from ppl_gen.sites import is_auxiliary, stochastic_sites
+from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites
 from ppl_gen.supports import is_discrete
 
 _POINTS = 64  # at which the guide is asked whether it leaves anything out
@@ -149,26 +150,27 @@ def _warn_of_left_out(potential: Potential, approximation: Approximation) -> Non
 
 
 def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:
-    """Whether all latents of model and guide lie in the plate "data".
+    """Whether all latents of model and guide lie in the plate of the data.
 
     Its size is the length of the first argument.
     """
     if not data or not torch.is_tensor(data[0]) or data[0].dim() == 0:
         return False
-    for part in (model, guide):
-        trace = poutine.trace(part).get_trace(*data)
-        for site in stochastic_sites(trace).values():
-            if not site["is_observed"] and not _belongs_to_data(site, len(data[0])):
+    for trace in (prototype_of(model, data), traced(guide, data, "guide")):
+        sites = stochastic_sites(trace)
+        plate = data_plate(sites)
+        for site in sites.values():
+            if not site["is_observed"] and not _belongs_to_data(site, plate, len(data[0])):
                 return False
     return True
 
 
-def _belongs_to_data(site: Mapping[str, Any], count: int) -> bool:
+def _belongs_to_data(site: Mapping[str, Any], plate: str, count: int) -> bool:
     """Whether a latent site, continuous or auxiliary, has one value for each of so many data."""
     if is_discrete(site["fn"]) and not is_auxiliary(site):
         return False
     plates = {frame.name: frame.size for frame in site["cond_indep_stack"]}
-    return plates.get("data") == count
+    return plates.get(plate) == count
 
 
 def _options_of(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.support import is_outside, point_masses
 from ppl_gen.pyro_patches import location_and_scale
-from ppl_gen.sites import is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites, unwrapped
 
 _WORK = 8  # numbers that a run of the guide computes, for each latent
 
@@ -296,23 +296,26 @@ class _TracedDensity:
         trace = poutine.trace(poutine.condition(self._guide, data=given)).get_trace(*self._args)
         total = torch.zeros(potential.shape[0], dtype=potential.dtype, device=potential.device)
         latents = {}
-        for name, site in stochastic_sites(trace).items():
+        sites = stochastic_sites(trace)
+        plate = data_plate(sites)
+        for name, site in sites.items():
             if site["is_observed"] and name not in given:
                 continue
-            total = total + self._log_prob_by_block(site, name in given)
+            total = total + self._log_prob_by_block(site, plate, name in given)
             if not is_auxiliary(site):
                 latents[name] = site["value"]
         return latents, total
 
-    def _log_prob_by_block(self, site: Mapping[str, Any], given: bool) -> Tensor:
+    def _log_prob_by_block(self, site: Mapping[str, Any], plate: str, given: bool) -> Tensor:
         """log q of a site: in all, or of each datum (B,) where the posterior is local.
 
         Args:
-            site: The site.
+            site: A site of the guide.
+            plate: The name of the plate of the data.
             given: Whether its value was given, and may lie outside of its support.
 
         Raises:
-            ValueError: If the posterior is local and the site lies outside the plate "data".
+            ValueError: If the posterior is local and the site lies outside that plate.
         """
         log_prob = site["fn"].log_prob(site["value"])
         if given:  # elsewhere than where the guide would draw it
@@ -320,10 +323,10 @@ class _TracedDensity:
         log_prob = scale_and_mask(log_prob, 1.0, site["mask"])
         if not self._potential.local:
             return log_prob.sum()
-        axes = [frame.dim for frame in site["cond_indep_stack"] if frame.name == "data"]
+        axes = [frame.dim for frame in site["cond_indep_stack"] if frame.name == plate]
         if not axes:
             raise ValueError(
-                "expected a guide with every site inside the plate 'data' for local=True, got "
+                f"expected a guide with every site inside the plate {plate!r} for local=True, got "
                 f"{site['name']!r} outside it; compare with local=False"
             )
         others = [axis for axis in range(-log_prob.dim(), 0) if axis != axes[0]]

@@ -25,7 +25,7 @@ from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.sites import data_axis, data_plate, is_auxiliary, stochastic_sites, unwrapped
 from ppl_gen.supports import is_discrete
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def collapse(
     guide = guide_of(program, guide)
     expect_at_least(2, particles=particles)
     expect_at_least(1, chunk=chunk)
-    _check_enough_data(x)
     expect_weight(threshold=threshold)
     _check_amortised(guide)
     nesting, width, _ = check_by_datum(program, guide, x, *context)
+    _check_enough_data(x)
     if chunk is None:
         chunk = memory.pairs(width, x.device)
     data = (x, *context)
@@ -392,6 +392,7 @@ class _Latents(NamedTuple):
         few = _rows(data, slice(2))
         sites = stochastic_sites(poutine.trace(program.model).get_trace(*few))
         guide_sites = stochastic_sites(poutine.trace(guide).get_trace(*few))
+        plate = data_plate(sites)
         discrete = []
         axes = {}
         shapes = {}
@@ -401,7 +402,7 @@ class _Latents(NamedTuple):
             if is_discrete(site["fn"]):
                 discrete.append(name)
                 continue
-            axes[name] = data_axis(site)
+            axes[name] = data_axis(site, plate)
             shapes[name] = site["value"].movedim(axes[name], 0).shape[1:]
         if discrete:
             raise ValueError(
@@ -532,7 +533,7 @@ def _average(terms: Tensor) -> Estimate:
 
 def _check_enough_data(x: Tensor) -> None:
     """Raises ValueError if there is one datum alone; `check` looks at everything else."""
-    if x.dim() and len(x) == 1:
+    if len(x) == 1:
         raise ValueError(
             "expected at least 2 data, whose posterior means can differ, got 1; give some hundreds"
         )

@@ -31,7 +31,7 @@ from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose, simulate_sites
 from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import data_axis, latent_sites
+from ppl_gen.sites import data_axis, data_plate, latent_sites
 
 if TYPE_CHECKING:
     import pandas
@@ -382,11 +382,12 @@ class _Pairs:
     def simulated(cls, program: Program, n: int, context: tuple[Tensor, ...]) -> _Pairs:
         """Draws n pairs from the program."""
         sites = simulate_sites(program, n, *context)
+        plate = data_plate(sites)
         x = sites.pop("x")["value"]
         truth = {}
         axes = {}
         for name, site in sites.items():
-            axes[name] = data_axis(site)
+            axes[name] = data_axis(site, plate)
             truth[name] = site["value"].movedim(axes[name], 0)
         summable = tuple([name for name, site in sites.items() if is_enumerable(site["fn"])])
         return cls(x, context, truth, axes, summable)

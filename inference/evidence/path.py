@@ -31,7 +31,7 @@ from ppl_gen.inference.latents.prototype import continuous_sites, prototype_of
 from ppl_gen.inference.mcmc.leapfrog import log_uniform
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import latent_sites
+from ppl_gen.sites import data_plate, latent_sites, stochastic_sites
 from ppl_gen.supports import is_discrete, to_support
 
 # Draws of the base that the scales of the coordinates are taken from.
@@ -130,7 +130,8 @@ class Path:
         if len(discrete) < len(hidden):
             continuous = continuous_sites(program.model, data, prototype)
         transforms = {name: to_support(name, site["fn"]).inv for name, site in continuous.items()}
-        self.layout = Layout(continuous, transforms, data[0].shape[0], _REMEDY)
+        plate = data_plate(stochastic_sites(prototype))
+        self.layout = Layout(continuous, transforms, data[0].shape[0], _REMEDY, plate)
         self._step, self._accept = replays
         self._pure = Functional(self._evaluate, program, guide)
         # At its first step the engine compares its graphs with the functions.

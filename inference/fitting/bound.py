@@ -19,6 +19,7 @@ from ppl_gen.contexts import device_of, evaluating, forked
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.sites import (
     Sites,
+    data_plate,
     is_auxiliary,
     latent_sites,
     log_prob_per_datum,
@@ -51,8 +52,9 @@ class Draw(NamedTuple):
             sites: By name, sites of guide or model.
         """
         total = torch.zeros_like(self.log_likelihood)
+        plate = data_plate(sites)
         for site in sites.values():
-            total = total + self.beta(site) * log_prob_per_datum(site, self.nesting)
+            total = total + self.beta(site) * log_prob_per_datum(site, self.nesting, plate)
         return total
 
     def beta(self, site: Any) -> Any:
@@ -195,9 +197,10 @@ class PerDatum(ELBO):
         scale = _scale_of_data(observed)
         some = next(iter(guided.values()))["value"]
         log_likelihood = some.new_zeros(self.num_particles, 1)
+        plate = data_plate(sites)
         for site in observed.values():
             weight = _ratio(site["scale"], scale)
-            log_likelihood = log_likelihood + log_prob_per_datum(site, nesting) * weight
+            log_likelihood = log_likelihood + log_prob_per_datum(site, nesting, plate) * weight
         return Draw(
             guide=guided,
             model=latent_sites(model_trace),

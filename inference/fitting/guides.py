@@ -45,7 +45,7 @@ from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import track
 from ppl_gen.protocols import Distribution, Guide, Program
-from ppl_gen.sites import data_axis, is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.sites import data_axis, data_plate, is_auxiliary, stochastic_sites, unwrapped
 
 if TYPE_CHECKING:
     import pandas
@@ -211,6 +211,7 @@ def _free_sites(guide: Guide, family: Family, x: Tensor, *context: Tensor) -> di
             f"expected a guide without auxiliary sites, got {auxiliary}; take one that samples its "
             "latents"
         )
+    plate = data_plate(first)
     sites = {}
     for name, site in first.items():
         fn = site["fn"]
@@ -222,7 +223,7 @@ def _free_sites(guide: Guide, family: Family, x: Tensor, *context: Tensor) -> di
             start=start,
             make=make,
             transforms={parameter: transform_to(constraints[parameter]) for parameter in start},
-            plate_dim=data_axis(site) + len(fn.event_shape),
+            plate_dim=data_axis(site, plate) + len(fn.event_shape),
         )
     return sites
 

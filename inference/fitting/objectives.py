@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
-from ppl_gen.sites import Sites, is_auxiliary, latent_sites, unwrapped
+from ppl_gen.sites import Sites, data_axis, data_plate, is_auxiliary, latent_sites, unwrapped
 
 Rerun = Callable[[Mapping[str, Tensor]], Sites]
 
@@ -82,9 +82,10 @@ class DReG(PerDatum):
         """log (1/K) Σₖ wₖ, (N,)."""
         log_weight = draw.log_weight - _score(draw, rerun)
         normalised = log_weight.detach().softmax(0)
+        plate = data_plate(draw.guide)
         for site in draw.guide.values():
             if site["value"].requires_grad:
-                weight = _aligned(normalised, site, draw.nesting)
+                weight = _aligned(normalised, site, draw.nesting, plate)
                 site["value"].register_hook(partial(torch.mul, weight))
         return log_weight.logsumexp(0) - math.log(self.num_particles)
 
@@ -165,9 +166,10 @@ class FreeBits(PerDatum):
     def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
         """(1/K) Σₖ log p(x | zₖ) − Σⱼ max(λ, KLⱼ), (N,)."""
         cost: Tensor | float = 0
+        plate = data_plate(draw.guide)
         for name, site in draw.guide.items():
             if not is_auxiliary(site):
-                divergence = _divergence(site, draw.model[name], draw.nesting)
+                divergence = _divergence(site, draw.model[name], draw.nesting, plate)
                 cost = cost + draw.beta(site) * divergence.clamp(min=self.nats).sum()
         return draw.log_likelihood.mean(0) - cost
 
@@ -233,21 +235,21 @@ def _score(draw: Draw, rerun: Rerun) -> Tensor:
     return log_q.detach() - log_q
 
 
-def _aligned(weight: Tensor, site: Any, nesting: int) -> Tensor:
+def _aligned(weight: Tensor, site: Any, nesting: int, plate: str) -> Tensor:
     """A weight (K, N) in the shape of a site's value: particles left, data on its plate's axis."""
     shape = [1] * (1 + nesting)
     shape[0] = weight.shape[0]
-    shape[_data_dim(site)] = weight.shape[1]
+    shape[_data_dim(site, plate)] = weight.shape[1]
     events = [1] * site["fn"].event_dim
     return weight.reshape(*shape, *events)
 
 
-def _data_dim(site: Any) -> int:
-    """The axis of the plate "data" among those of a site's plates, counted from the right."""
-    return next(frame.dim for frame in site["cond_indep_stack"] if frame.name == "data")
+def _data_dim(site: Any, plate: str) -> int:
+    """The axis of the data's plate among those of a site's plates, counted from the right."""
+    return data_axis(site, plate) + len(site["fn"].event_shape)
 
 
-def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
+def _divergence(q: Any, p: Any, nesting: int, plate: str) -> Tensor:
     """KL(q ‖ p) of each coordinate of a site, averaged over particles and data.
 
     A density that does not factorise is taken whole. Data that are masked count with a divergence
@@ -257,6 +259,7 @@ def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
         q: The site of the guide.
         p: The site of the model.
         nesting: The number of axes that plates take.
+        plate: The name of the plate of the data.
     """
     try:
         divergence = kl_divergence(unwrapped(q["fn"]), unwrapped(p["fn"]))
@@ -267,7 +270,7 @@ def _divergence(q: Any, p: Any, nesting: int) -> Tensor:
     if torch.is_tensor(mask):
         mask = mask.reshape(mask.shape + (1,) * coordinates)
         divergence = torch.where(mask, divergence, 0.0)
-    data = _data_dim(q) - coordinates
+    data = _data_dim(q, plate) - coordinates
     particles = range(-divergence.dim(), -nesting - coordinates)
     return divergence.mean([*particles, data])
 

@@ -17,11 +17,13 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, owner, simulates, takes
-from ppl_gen.inference.checks import check
+from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
@@ -116,8 +118,8 @@ def svi_step(
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]
-        if index == first_step and objective.is_per_datum:
-            check(program, guide, *batch, weighed=False)
+        if index == first_step:
+            objective.check(program, batch)
 
         def failure(loss: Tensor) -> NotFinite:
             if torch.isfinite(loss):
@@ -169,6 +171,27 @@ class _Objective:
         self._model = model
         self._guide = guide
         self._optimizer = optimizer
+
+    def check(self, program: Any, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError if program, guide and data do not fit each other.
+
+        Args:
+            program: The program, or the plain Pyro model.
+            batch: What model and guide are called with.
+        """
+        if not self.is_per_datum:
+            check_sites(self._model, self._guide, batch)
+            return
+        nesting = check(program, self._guide, *batch, weighed=False).nesting
+        if self._draws_at_once:
+            expect_leading_axes(program, self._guide, nesting, few_data(self._guide, batch))
+
+    @property
+    def _draws_at_once(self) -> bool:
+        """Whether all draws of the latents lie on an axis of their own."""
+        if isinstance(self._elbo, PerDatum):
+            return True
+        return bool(self._elbo.vectorize_particles) and self._elbo.num_particles > 1
 
     def loss(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
         """The loss, differentiable, latent sites weighted by β if it is given."""

@@ -44,7 +44,8 @@ class Layout:
         sites: The latent sites of a trace, by name.
         transforms: By name, from the support to the whole line.
         rows: N where the latents are local; None where they are taken jointly.
-        remedy: What to do where a latent lies outside the plate "data", as the error says it.
+        remedy: What to do where a latent lies outside the plate of the data, as the error says it.
+        plate: The name of the plate of the data.
 
     Attributes:
         local: Whether there is one row for each datum.
@@ -61,6 +62,7 @@ class Layout:
         transforms: Mapping[str, Any],
         rows: int | None,
         remedy: str = "",
+        plate: str = "data",
     ) -> None:
         self.local = rows is not None
         self.places: dict[str, _Place] = {}
@@ -69,15 +71,15 @@ class Layout:
             shape = transforms[name](site["value"]).shape
             if self.local:
                 axes = plates(site)
-                if "data" in axes[1:]:
+                if plate in axes[1:]:
                     raise ValueError(
-                        "expected the plate 'data' on the first axis of every latent, got it on "
-                        f"axis {axes.index('data')} of {name!r} of shape {tuple(shape)}; put it "
+                        f"expected the plate {plate!r} on the first axis of every latent, got it on "
+                        f"axis {axes.index(plate)} of {name!r} of shape {tuple(shape)}; put it "
                         "left of the plates inside it (dim=-2 of two)"
                     )
-                if axes[:1] != ("data",) or shape[0] != rows:
+                if axes[:1] != (plate,) or shape[0] != rows:
                     raise ValueError(
-                        "expected every latent inside the plate 'data', on its first axis, got "
+                        f"expected every latent inside the plate {plate!r}, on its first axis, got "
                         f"the site {name!r} outside it, of shape {tuple(shape)}; "
                         f"{remedy or 'sample it jointly, with local=False'}"
                     )

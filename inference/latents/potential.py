@@ -33,6 +33,7 @@ from ppl_gen.program import log_density
 from ppl_gen.pyro_patches import tracing
 from ppl_gen.sites import (
     data_frame,
+    data_plate,
     deterministic_sites,
     latent_sites,
     plate_nesting,
@@ -103,10 +104,12 @@ class Potential:
                 rows = args[0].shape[0]
             else:
                 self._prepare_joint(latents, transforms, prototype)
-            self.layout = Layout(latents, transforms, rows)
+            sites = stochastic_sites(prototype)
+            plate = data_plate(sites)
+            self.layout = Layout(latents, transforms, rows, plate=plate)
             if local:
-                for site in stochastic_sites(prototype).values():
-                    data_frame(site)  # raises where a site has no density per datum
+                for site in sites.values():
+                    data_frame(site, plate)  # raises where a site has no density per datum
         self.shapes = {name: site["value"].shape for name, site in latents.items()}
         self.supports = {name: support_of(site["fn"]) for name, site in latents.items()}
         self.shape = self.layout.shape
@@ -359,8 +362,8 @@ def _expect_data(args: Sequence[Any]) -> None:
     """Raises ValueError unless the first argument has an axis of data."""
     if not (args and torch.is_tensor(args[0]) and args[0].dim() > 0):
         raise ValueError(
-            "expected data of shape (N, *shape) as the first argument for local=True; else "
-            "say local=False"
+            "expected data of shape (N, *shape) as the first argument for local=True, a tensor; "
+            "else say local=False"
         )
 
 

@@ -14,9 +14,11 @@ from pyro import poutine
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
-from ppl_gen.contexts import explained, forked
+from ppl_gen.arguments import traced
+from ppl_gen.contexts import forked
 from ppl_gen.enumeration import is_enumerable
-from ppl_gen.sites import Sites, latent_sites
+from ppl_gen.inference.checks import check_arguments, expect_observed
+from ppl_gen.sites import Sites, latent_sites, stochastic_sites
 from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
 
 # How often a program is run to see whether its latents are the same at every call.
@@ -49,19 +51,22 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
     Args:
         model: Any Pyro program.
         args: What it is called with.
+
+    Raises:
+        ValueError: If the model cannot be run on these arguments, or observes data of another shape
+            than their distribution, outside its support or without a density.
     """
+    check_arguments(model, args)
 
     def start(site: Any) -> Tensor | None:
         if is_discrete(site["fn"]):
             return None
         return anywhere(site)
 
-    with (
-        forked(torch.device("cpu"), 0),
-        warnings.catch_warnings(action="ignore"),
-        explained("a model that can be run on these data", "run it by itself to see where"),
-    ):
-        return poutine.trace(InitMessenger(start)(model)).get_trace(*args)
+    with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
+        trace = traced(InitMessenger(start)(model), args)
+        expect_observed(model, stochastic_sites(trace))
+    return trace
 
 
 def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: poutine.Trace) -> Sites:

@@ -63,17 +63,33 @@ class Shape(nn.Module):
 
 
 class Batched(nn.Module):
-    """Lets a network of (N, C, H, W) take (*leading, C, H, W), as particles and chains need it.
+    """Lets a network of (N, *datum) take (*leading, *datum), as particles and chains need it.
 
     Args:
-        net: Any network of images, with images or vectors as its output.
+        net: Any network of a batch, (N, *datum) → (N, *output).
+        axes: How many axes one datum of its input has: 3 for images (C, H, W), 1 for vectors, such
+            as the latents that a decoder takes.
+
+    Raises:
+        ValueError: If axes is below 1.
+
+    Example:
+        >>> import torch
+        >>> decoder = nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4)))
+        >>> Batched(decoder, axes=1)(torch.zeros(3, 5, 2)).shape
+        torch.Size([3, 5, 1, 4, 4])
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, axes: int = 3) -> None:
         super().__init__()
+        if axes < 1:
+            raise ValueError(
+                f"expected axes of at least 1, got {axes}; 3 for images, 1 for vectors"
+            )
         self.net = net
+        self.axes = axes
 
-    def forward(self, images: Tensor) -> Tensor:
-        leading = images.shape[:-3]
-        out = self.net(images.reshape(-1, *images.shape[-3:]))
+    def forward(self, data: Tensor) -> Tensor:
+        leading = data.shape[: -self.axes]
+        out = self.net(data.reshape(-1, *data.shape[-self.axes :]))
         return out.reshape(*leading, *out.shape[1:])

@@ -1,0 +1,155 @@
+"""What programs are called with: data and context, looked at before and when something fails."""
+
+from __future__ import annotations
+
+__all__ = ["described", "expect_data", "likelihood_hint", "traced"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ppl_gen.contexts import expect_context, explained, owner
+
+# What users bring where tensors are expected.
+_ARRAYS = (np.ndarray, list, tuple)
+
+
+def expect_data(program: Any, data: Sequence[Any]) -> None:
+    """Raises ValueError if something is wrong with data and context by themselves.
+
+    They are tensors with N rows each, finite, of the program's floating point type, and as many as
+    the program takes.
+
+    Args:
+        program: A program, or its model.
+        data: (x, *context).
+    """
+    expect_context(program, tuple(data[1:]))
+    for i, argument in enumerate(data):
+        _expect_tensor(_name_of(i), argument)
+    x = data[0]
+    n = 0
+    if x.dim() > 0:
+        n = x.shape[0]
+    for i, c in enumerate(data[1:]):
+        rows = 0
+        if c.dim() > 0:
+            rows = c.shape[0]
+        if rows != n:
+            raise ValueError(
+                f"expected context {i} to have one row for each of {n} data, got {rows}"
+            )
+    if n == 0:
+        raise ValueError(
+            f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}"
+        )
+    _expect_finite("data", x)
+    for c in data[1:]:
+        _expect_finite("context", c)
+    _expect_dtype(program, x)
+
+
+def _name_of(i: int) -> str:
+    """What to call an argument of a program in an error."""
+    if i == 0:
+        return "data"
+    return f"context {i - 1}"
+
+
+def _expect_tensor(name: str, values: Any) -> None:
+    if not torch.is_tensor(values):
+        raise ValueError(
+            f"expected {name} as a tensor, got {type(values).__module__}."
+            f"{type(values).__qualname__}; say torch.as_tensor(...), with the program's dtype"
+        )
+
+
+def _expect_finite(name: str, values: Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"expected finite {name}, got NaN or infinite values; remove or replace them"
+        )
+
+
+def _expect_dtype(program: Any, x: Tensor) -> None:
+    """Raises ValueError if data are floating point numbers of another type than the program's."""
+    module = owner(program)
+    if not isinstance(module, torch.nn.Module) or not x.is_floating_point():
+        return
+    dtypes = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    if dtypes and x.dtype not in dtypes:
+        raise ValueError(
+            f"expected data of {' or '.join(map(str, dtypes))}, as the program is, got {x.dtype}; "
+            "say x.to(...)"
+        )
+
+
+def traced(
+    program: Callable[..., Any], args: Sequence[Any], what: str = "model", **options: Any
+) -> poutine.Trace:
+    """A trace; what a model or guide cannot be run on is a ValueError that says why.
+
+    Args:
+        program: Any model or guide.
+        args: What it is called with.
+        what: What to call it in an error.
+        **options: Keywords that it is called with.
+
+    Raises:
+        ValueError: If it raises an error of any kind.
+    """
+    shown = ", ".join([described(argument) for argument in args])
+    remedy = _remedy(args)
+    if what == "model" and (hint := likelihood_hint(program)):
+        remedy += f"; {hint}"
+    with explained(f"a {what} that can be run on ({shown})", remedy):
+        return poutine.trace(program).get_trace(*args, **options)
+
+
+def described(argument: Any) -> str:
+    """The type and shape of a tensor, the class of anything else, for an error.
+
+    Args:
+        argument: Any argument of a call.
+    """
+    if torch.is_tensor(argument):
+        return f"{argument.dtype} of shape {tuple(argument.shape)}"
+    return type(argument).__name__
+
+
+def _remedy(args: Sequence[Any]) -> str:
+    """What may help where a model or guide cannot be run on these arguments."""
+    for argument in args:
+        if isinstance(argument, _ARRAYS):
+            return "pass tensors: torch.as_tensor(...)"
+        if torch.is_tensor(argument) and not argument.is_floating_point():
+            return (
+                "where its networks take floating point numbers, pass these: x.float(), or x.to of "
+                "their dtype"
+            )
+    return (
+        "take priors, likelihoods and encoders of pyro.distributions, and networks for data of "
+        "this shape, or run it by itself to see where it stops"
+    )
+
+
+def likelihood_hint(program: Any) -> str:
+    """What to say of a user's own likelihood that may take several numbers per value, if any.
+
+    Args:
+        program: A program, or its model or guide.
+    """
+    likelihood = getattr(owner(program), "likelihood", None)
+    if likelihood is None or hasattr(likelihood, "parameters_per_value"):
+        return ""
+    if type(likelihood).__module__.startswith("ppl_gen."):
+        return ""
+    return (
+        "if the likelihood takes P numbers per value (such as a mean and a scale), say so before "
+        "the program is built: likelihood.parameters_per_value = P gives it decoder outputs of "
+        "shape (N, *shape, P)"
+    )

@@ -1,0 +1,240 @@
+"""What a user brings wrongly, in every evaluator and sampler: each says expected, got, remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.inference import (
+    ais,
+    collapse,
+    compare,
+    elbo,
+    gaps,
+    hmc,
+    log_evidence,
+    nuts,
+    svi_step,
+)
+from ppl_gen.inference.checks import check
+from ppl_gen.models import cvae, vae
+from ppl_gen.priors import StandardNormal
+from ppl_gen.program import log_density, reconstruct, simulate
+
+SHAPE = (1, 4, 4)
+BINARY = torch.tensor([0.0, 1.0] * 24).reshape(3, *SHAPE)
+LABELS = torch.tensor([0, 1, 2])
+PROGRAM = vae(SHAPE, 2, hidden=(4,))
+CONDITIONAL = cvae(SHAPE, 2, classes=3, hidden=(4,))
+
+EVALUATORS: dict[str, Callable[..., Any]] = {
+    "log_evidence": lambda program, *data: log_evidence(program, None, *data, particles=2),
+    "elbo": lambda program, *data: elbo(program, None, *data, particles=2),
+    "ais": lambda program, *data: ais(program, *data, temperatures=2, chains=2),
+    "hmc": lambda program, *data: hmc(program.model, *data, draws=2, warmup=2, chains=2),
+    "hmc, local": lambda program, *data: hmc(
+        program.model, *data, draws=2, warmup=2, chains=2, local=True
+    ),
+    "nuts": lambda program, *data: nuts(program.model, *data, draws=2, warmup=2, chains=1),
+    "compare": lambda program, *data: compare(
+        program, None, *data, draws=4, warmup=2, chains=2, guide_draws=4
+    ),
+    "gaps": lambda program, *data: gaps(program, None, *data, steps=1, particles=2),
+    "collapse": lambda program, *data: collapse(program, None, *data, particles=2),
+    "svi_step": lambda program, *data: svi_step(
+        program, torch.optim.SGD(program.parameters(), 0.0)
+    )(*data),
+    "reconstruct": reconstruct,
+}
+
+# By what is wrong: data, and what is said of them.
+DATA: dict[str, tuple[Any, str]] = {
+    "no channel": (BINARY[:, 0], r"data of shape .*1, 4, 4\), got \(3, 4, 4\).*reshape them"),
+    "an axis too many": (BINARY[:, None], r"1, 4, 4\), got \(3, 1, 1, 4, 4\).*reshape them"),
+    "flat": (BINARY.flatten(1), r"1, 4, 4\), got \(3, 16\).*reshape them"),
+    "two channels": (BINARY.repeat(1, 2, 1, 1), r"1, 4, 4\), got \(3, 2, 4, 4\).*reshape them"),
+    "NaN": (BINARY / 0, "expected finite data, got NaN"),
+    "another type": (
+        BINARY.double(),
+        "expected data of torch.float32.*got torch.float64; say x.to",
+    ),
+    "integers": (BINARY.long(), r"torch.int64.*x\.float\(\)"),
+    "booleans": (BINARY.bool(), r"torch.bool.*x\.float\(\)"),
+    "an array": (BINARY.numpy(), r"a tensor, got numpy\.ndarray.*torch\.as_tensor"),
+    "a list": (BINARY.tolist(), r"a tensor, got builtins\.list.*torch\.as_tensor"),
+    "none": (BINARY[:0], r"data of shape \(N, \*shape\) with N of at least 1"),
+    "a number": (torch.tensor(1.0), r"data of shape \(N, \*shape\)"),
+}
+# Those that no density is asked of take any values, and read the data before the model does.
+OUTSIDE = {
+    "grey pixels": (BINARY * 0.5, r"support of Bernoulli.*from 0 to 0.5: binarise them.*Gaussian"),
+    "pixels in [−1, 1]": (2 * BINARY - 1, "support of Bernoulli.*got values from -1 to 1"),
+}
+CONTEXT: dict[str, tuple[Any, str]] = {
+    "short": ((LABELS[:2],), "context 0 to have one row for each of 3 data, got 2"),
+    "one for all": ((LABELS[:1],), "context 0 to have one row for each of 3 data, got 1"),
+    "missing": ((), "expected 1 context tensors .* for CVAE, got 0"),
+    "an array": ((LABELS.numpy(),), r"context 0 as a tensor, got numpy\.ndarray"),
+    "out of range": ((LABELS + 1,), "expected labels in 0, …, 2, or −1 where missing, got 1 to 3"),
+}
+
+
+@pytest.mark.parametrize("evaluator", EVALUATORS)
+class TestEveryEvaluator:
+    @pytest.mark.parametrize("wrong", DATA)
+    def test_data(self, evaluator: str, wrong: str) -> None:
+        x, said = DATA[wrong]
+        if evaluator == "reconstruct" and wrong in ("no channel", "flat", "two channels"):
+            said = "expected a guide that can be run on"  # its network reads them first
+        if evaluator == "hmc, local" and not torch.is_tensor(x):
+            said = r"data of shape \(N, \*shape\) as the first argument for local=True, a tensor"
+        with pytest.raises(ValueError, match=said):
+            EVALUATORS[evaluator](PROGRAM, x)
+
+    @pytest.mark.parametrize("wrong", OUTSIDE)
+    def test_values_outside_of_the_support(self, evaluator: str, wrong: str) -> None:
+        if evaluator == "reconstruct":
+            pytest.skip("asks for no density")
+        x, said = OUTSIDE[wrong]
+        with pytest.raises(ValueError, match=said):
+            EVALUATORS[evaluator](PROGRAM, x)
+
+    @pytest.mark.parametrize("wrong", CONTEXT)
+    def test_context(self, evaluator: str, wrong: str) -> None:
+        if evaluator == "reconstruct" and wrong == "out of range":
+            pytest.skip("runs without validation")
+        context, said = CONTEXT[wrong]
+        with pytest.raises(ValueError, match=said):
+            EVALUATORS[evaluator](CONDITIONAL, BINARY, *context)
+
+
+def test_a_grey_pixel_far_down_the_data_is_seen() -> None:
+    x = BINARY.repeat(20, 1, 1, 1)
+    x[47, 0, 2, 1] = 0.3
+    for evaluator in ("log_evidence", "hmc", "compare"):
+        with pytest.raises(ValueError, match="support of Bernoulli"):
+            EVALUATORS[evaluator](PROGRAM, x)
+
+
+def test_log_density_does_not_broadcast_data() -> None:
+    latents = {"z": torch.zeros(5, 3, 2)}
+    assert log_density(PROGRAM.model, latents, BINARY).joint.shape == (5, 3)
+    for x in (BINARY[:, 0], BINARY[:, None]):
+        with pytest.raises(ValueError, match="broadcast against them; reshape them"):
+            log_density(PROGRAM.model, latents, x)
+
+
+class TestPlainModels:
+    """Models of any arguments: what they observe has the shape of its distribution."""
+
+    def test_values_broadcast_against_their_plate(self) -> None:
+        def regression(x: Tensor, y: Tensor) -> None:
+            slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", len(x)):
+                pyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+        x = torch.linspace(-1, 1, 5)
+        hmc(regression, x, 2 * x, draws=2, warmup=2, chains=2)
+        for y in (x[:1], x[:, None], x[:3]):
+            with pytest.raises(ValueError, match=r"shape \(5,\) at the site 'y', got"):
+                hmc(regression, x, y, draws=2, warmup=2, chains=2)
+            with pytest.raises(ValueError, match=r"shape \(5,\) at the site 'y', got"):
+                nuts(regression, x, y, draws=2, warmup=2, chains=1)
+
+    def test_one_distribution_serves_all_values_outside_of_plates(self) -> None:
+        def coin(tosses: Tensor) -> None:
+            pyro.sample("tosses", dist.Bernoulli(pyro.sample("p", dist.Beta(1, 1))), obs=tosses)
+
+        tosses = torch.tensor([1.0, 0.0, 1.0])
+        assert hmc(coin, tosses, draws=2, warmup=2, chains=2, seed=0).samples["p"].shape == (2, 2)
+        with pytest.raises(ValueError, match="support of Bernoulli"):
+            hmc(coin, tosses / 2, draws=2, warmup=2, chains=2)
+
+    def test_a_masked_value_may_be_anything(self) -> None:
+        def model(x: Tensor, seen: Tensor) -> None:
+            rate = pyro.sample("rate", dist.Gamma(2, 1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Poisson(rate).expand(x.shape).mask(seen), obs=x)
+
+        x = torch.tensor([1.0, -1.0, 3.0])
+        hmc(model, x, x >= 0, draws=2, warmup=2, chains=2)
+
+
+class TestLikelihoodsOfTwoParameters:
+    """A likelihood function of one's own that takes a mean and a scale per value."""
+
+    @pytest.mark.parametrize(
+        "likelihood",
+        [
+            lambda p: dist.Normal(p[..., 0], p[..., 1].exp()),
+            lambda p: dist.Normal(*p.unbind(-1)),
+        ],
+    )
+    def test_the_remedy_is_named(self, likelihood: Any) -> None:
+        program = vae((3,), 2, hidden=(4,), likelihood=likelihood)
+        for evaluator in ("log_evidence", "hmc", "svi_step"):
+            with pytest.raises(ValueError, match=r"likelihood\.parameters_per_value = P"):
+                EVALUATORS[evaluator](program, torch.zeros(4, 3))
+
+    def test_it_works_once_it_says_so(self) -> None:
+        def likelihood(p: Tensor) -> Any:
+            return dist.Normal(p[..., 0], p[..., 1].exp())
+
+        likelihood.parameters_per_value = 2  # type: ignore[attr-defined]
+        program = vae((3,), 2, hidden=(4,), likelihood=likelihood)
+        assert log_evidence(program, None, torch.zeros(4, 3), particles=2).value.shape == (4,)
+
+
+class _Grid(nn.Module):
+    """z in the plate "data" and in an inner one of three entries, at dim −2 in the model."""
+
+    def __init__(self, guide_dim: int) -> None:
+        super().__init__()
+        self.guide_dim = guide_dim
+        self.prior = StandardNormal(1)
+        self.encoder = DiagonalGaussian(nn.Linear(1, 2))
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        with pyro.plate("data", n if x is None else x.shape[0], dim=-1):
+            with pyro.plate("entries", 3, dim=-2):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            return pyro.sample("x", dist.Normal(z.sum(-2, keepdim=True), 1.0), obs=x)
+
+    def guide(self, x: Tensor) -> Tensor:
+        if self.guide_dim == -2:
+            with pyro.plate("data", x.shape[0], dim=-1), pyro.plate("entries", 3, dim=-2):
+                return pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", x.shape[0], dim=-2), pyro.plate("entries", 3, dim=-1):
+            return pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+def test_a_guide_that_passes_is_one_that_the_density_takes() -> None:
+    x = torch.linspace(-1, 1, 4)
+    program = _Grid(guide_dim=-2)
+    assert check(program, program.guide, x).nesting == 2
+    log_evidence(program, None, x, particles=2)
+    other = _Grid(guide_dim=-1)
+    with pytest.raises(ValueError, match=r"'z' of shape \(3, 2\), as the model does, got \(2, 3\)"):
+        check(other, other.guide, x)
+
+
+def test_what_has_no_site_of_data_says_so() -> None:
+    class Unobserved(nn.Module):
+        def model(self, x):  # type: ignore[no-untyped-def]
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    program = Unobserved()
+    with pytest.raises(ValueError, match=r"to observe the data at a site .*obs=x"):
+        check(program, program.model, torch.zeros(3))
+    with pytest.raises(
+        ValueError, match=r"draws data by model\(None, .* got Unobserved.model\(x\)"
+    ):
+        simulate(program, 3)
