@@ -22,6 +22,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
@@ -358,6 +359,8 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
     """Raises ValueError unless the values at a site, or all of x, are in its support."""
     if torch.is_tensor(site["mask"]) or isinstance(site["fn"], dist.MaskedDistribution):
         return  # what is masked may be anything
+    if x is None and _has_moving_support(site):
+        return  # at other latents it may hold them
     support = support_of(site["fn"])
     if support is None:
         return
@@ -390,6 +393,13 @@ def _remedy(support: Any, x: Tensor) -> str:
         "averaged; give them as they were counted, or take a likelihood of real numbers (Gaussian, "
         "Laplace)"
     )
+
+
+def _has_moving_support(site: Any) -> bool:
+    """Whether the support of a distribution depends on its parameters, as that of a Uniform."""
+    family = type(unwrapped(site["fn"], masks=True))
+    support = getattr(family, "support", None)
+    return support is None or bool(constraints.is_dependent(support))
 
 
 def _all_values(value: Tensor, x: Tensor | None) -> Tensor:

@@ -30,7 +30,7 @@ from typing import Any
 
 import pyro
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ppl_gen.protocols import Guide, Program
 

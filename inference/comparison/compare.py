@@ -23,7 +23,7 @@ from ppl_gen.inference.comparison.guide_density import Approximation, latents_at
 from ppl_gen.inference.comparison.marginals import Marginals, standardised_distance
 from ppl_gen.inference.comparison.verdict import judge
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_finite
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.latents.prototype import prototype_of
@@ -105,6 +105,7 @@ def compare(
     expect_counts(
         draws=draws, warmup=warmup, chains=chains, guide_draws=guide_draws, particles=particles
     )
+    expect_finite(data)
     model = getattr(program, "model", program)
     guide = guide_of(program, guide)
     guide_seed = None if seed is None else seed + 1

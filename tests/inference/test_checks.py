@@ -238,3 +238,14 @@ def test_what_has_no_site_of_data_says_so() -> None:
         ValueError, match=r"draws data by model\(None, .* got Unobserved.model\(x\)"
     ):
         simulate(program, 3)
+
+
+def test_a_support_that_moves_with_the_latents_is_no_reason_to_refuse() -> None:
+    def model(x: Tensor) -> None:
+        width = pyro.sample("width", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Uniform(0.0, width), obs=x)
+
+    x = torch.tensor([0.5, 3.0])  # outside at the origin, where the width is 1
+    draws = hmc(model, x, draws=5, warmup=5, chains=2, seed=0)
+    assert bool((draws.samples["width"] > 3).all())
