@@ -73,8 +73,8 @@ class Layout:
                 axes = plates(site)
                 if plate in axes[1:]:
                     raise ValueError(
-                        f"expected the plate {plate!r} on the first axis of every latent, got it on "
-                        f"axis {axes.index(plate)} of {name!r} of shape {tuple(shape)}; put it "
+                        f"expected the plate {plate!r} on the first axis of every latent, got it "
+                        f"on axis {axes.index(plate)} of {name!r} of shape {tuple(shape)}; put it "
                         "left of the plates inside it (dim=-2 of two)"
                     )
                 if axes[:1] != (plate,) or shape[0] != rows:
