@@ -441,15 +441,6 @@ def _expect_weights(guide_sites: Sites) -> None:
     Args:
         guide_sites: What the guide samples, by name.
     """
-    # A Delta beside auxiliary sites carries their density.
-    if not any(map(is_auxiliary, guide_sites.values())):
-        for name, site in guide_sites.items():
-            if isinstance(unwrapped(site["fn"], masks=True), dist.Delta):
-                raise ValueError(
-                    f"expected a guide with a density, got a point mass at {name!r}: the best "
-                    "latents are no posterior, and their weights no evidence; take a guide such as "
-                    "AutoNormal, or from_prior(program)"
-                )
     for name, site in guide_sites.items():
         if isinstance(unwrapped(site["fn"], masks=True), dist.Unit):
             raise ValueError(

@@ -144,7 +144,7 @@ def _runs(part: Callable[..., Any], data: Sequence[Any]) -> bool:
     try:
         latents, _ = _drawn(part, data)
         _scored(part, latents, data)
-    except Exception:
+    except Exception:  # whatever a user's program raises
         return False
     return True
 

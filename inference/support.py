@@ -97,7 +97,8 @@ def point_masses(guide: Callable[..., Any], sites: Mapping[str, Any]) -> list[st
     for name, site in sites.items():
         fn = unwrapped(site["fn"], masks=True)
         at_integer = not site["value"].is_floating_point()  # where a mass is a density
-        if isinstance(fn, dist.Delta) and not at_integer and not bool(fn.log_density.any()):
+        is_point = isinstance(fn, dist.Delta) and not bool(fn.log_density.any())
+        if (is_point or isinstance(fn, dist.Empirical)) and not at_integer:
             points.append(name)
     return sorted(points)
 

@@ -60,7 +60,10 @@ class AsLikelihood(nn.Module):
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z), (K, N), of latents (K, N), without the library."""
-        log_prob = self.make(self.weight * z).log_prob(x)
+        try:
+            log_prob = self.make(self.weight * z).log_prob(x)
+        except IndexError:  # scores as many values as it has parameters
+            log_prob = torch.stack([self.make(self.weight * row).log_prob(x) for row in z])
         return log_prob.reshape(*z.shape, -1).sum(-1)
 
     def draws(self) -> Tensor:
@@ -374,7 +377,7 @@ def _says_why(error: Exception) -> bool:
 
 
 def table(names: list[str], columns: list[str]) -> dict[tuple[str, str, str], Cell]:
-    """All cells of these classes, by class, role and column."""
+    """All cells of these classes, by class, role and column; those that do not work are printed."""
     cells = {}
     for name in names:
         for role in ROLES:
@@ -382,7 +385,11 @@ def table(names: list[str], columns: list[str]) -> dict[tuple[str, str, str], Ce
             for column in columns:
                 if column == "svi_step, inductor" and name not in COMPILED:
                     continue
-                cells[name, role, column] = tried(case, column)
+                cell = tried(case, column)
+                cells[name, role, column] = cell
+                if cell.outcome != "works":
+                    said = cell.note.replace("\n", " ")[:300]
+                    print(name, role, column, cell.outcome, said, sep=" | ", flush=True)
     return cells
 
 
@@ -391,9 +398,6 @@ def main() -> None:
     names = [name for name in arguments if name in ROWS] or list(ROWS)
     columns = [column for column in COLUMNS if column in arguments] or list(COLUMNS)
     cells = table(names, columns)
-    for key, cell in cells.items():
-        if cell.outcome not in ("works",):
-            print(", ".join(key), cell.outcome, cell.note.replace("\n", " ")[:300], sep=" | ")
     print(f"{'':<32}" + "".join([f"{outcome:>9}" for outcome in OUTCOMES]))
     for role in ROLES:
         for column in columns:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.arguments import traced
-from ppl_gen.contexts import evaluating, forked, guide_of, seeded, store_kept
+from ppl_gen.contexts import evaluating, explained, forked, guide_of, seeded, store_kept
 from ppl_gen.inference.comparison.comparison import Comparison, shared_sites, side_by_side
 from ppl_gen.inference.comparison.divergences import densities_of, predict
 from ppl_gen.inference.comparison.exact import Exact
@@ -34,6 +34,8 @@ from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites
 from ppl_gen.supports import is_discrete
 
 _POINTS = 64  # at which the guide is asked whether it leaves anything out
+_RUNNABLE = "a program and a guide that can be run on these data"
+_REMEDY = "run each by itself to see where"
 _MOST_CORRELATED = 256  # coordinates, of all pairs of which correlations are listed
 
 
@@ -110,7 +112,7 @@ def compare(
     guide = guide_of(program, guide)
     guide_seed = None if seed is None else seed + 1
     with store_kept(), evaluating(program, guide):
-        with forked(torch.device("cpu"), 0):
+        with forked(torch.device("cpu"), 0), explained(_RUNNABLE, _REMEDY):
             if local is None:
                 local = _is_local(model, guide, data)
             potential = Potential(model, data, local=local)

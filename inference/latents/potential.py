@@ -17,7 +17,7 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from ppl_gen.contexts import device_of, evaluating, forked, store_kept
+from ppl_gen.contexts import device_of, evaluating, explained, forked, store_kept
 from ppl_gen.enumeration import in_parallel
 from ppl_gen.inference.engine.graphs import Functional
 from ppl_gen.inference.engine.vectorised import at_each
@@ -42,6 +42,7 @@ from ppl_gen.sites import (
 )
 from ppl_gen.supports import support_of, to_support
 
+_SCORABLE = "take distributions with a log_prob of many values at once"
 # From q (C, B, D) and tensors to U (C, B) and ∂U/∂q (C, B, D).
 Energies = Callable[..., tuple[Tensor, Tensor]]
 
@@ -241,6 +242,8 @@ class Potential:
                 apart = self.energies_in_turn(q, *self.tensors)
                 if all(map(partial(torch.allclose, rtol=1e-4, equal_nan=True), together, apart)):
                     return self.energies_side_by_side, None
+        with explained("a log density of the model at given latents", _SCORABLE):
+            self.energies_in_turn(q, *self.tensors)
         return self.energies_in_turn, reason
 
     def expect_no_noise(self, q: Tensor) -> None:

@@ -19,7 +19,14 @@ from ppl_gen.contexts import forked
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.inference.checks import check_arguments, expect_observed
 from ppl_gen.sites import Sites, latent_sites, stochastic_sites
-from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
+from ppl_gen.supports import (
+    flaw_of_draws,
+    is_discrete,
+    is_rounded,
+    support_of,
+    to_support,
+    unwrapped,
+)
 
 # How often a program is run to see whether its latents are the same at every call.
 _RUNS = 3
@@ -81,6 +88,7 @@ def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: pout
         ValueError: If there are no continuous latents, or discrete ones that cannot be summed out;
             if sites, shapes or supports differ between two calls.
     """
+    _expect_likelihoods_that_hold(trace)
     hidden = latent_sites(trace)
     latents = {}
     for name, site in hidden.items():
@@ -103,15 +111,33 @@ def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: pout
     if not latents:
         raise ValueError(
             "expected a program with continuous latents to sample, got the sites "
-            f"{sorted(hidden) or 'none'}"
+            f"{sorted(hidden) or 'none'}; log_evidence, ais and sbc take discrete latents alone"
         )
     if not any(_is_improper(site["fn"]) for site in hidden.values()):
         with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
-            others = [latent_sites(poutine.trace(model).get_trace(*args)) for _ in range(_RUNS)]
+            others = _other_runs(model, args)
         for other in others:
             _expect_same_shapes(hidden, other)
             _expect_same_supports(latents, other)
     return latents
+
+
+def _expect_likelihoods_that_hold(trace: poutine.Trace) -> None:
+    """Raises ValueError if data are scored by the density of what is rounded only afterwards."""
+    for name, site in stochastic_sites(trace).items():
+        if site["is_observed"] and is_rounded(site["fn"]):
+            raise ValueError(
+                f"expected a likelihood at {name!r} whose draws follow its density, got "
+                f"{flaw_of_draws(site['fn'])}"
+            )
+
+
+def _other_runs(model: Callable[..., Any], args: Sequence[Any]) -> list[Sites]:
+    """The latent sites of some runs of a model; none where a prior has a density and no draws."""
+    try:
+        return [latent_sites(poutine.trace(model).get_trace(*args)) for _ in range(_RUNS)]
+    except NotImplementedError:
+        return []
 
 
 def _expect_same_shapes(sites: Sites, others: Sites) -> None:
