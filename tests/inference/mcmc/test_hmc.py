@@ -396,13 +396,6 @@ def _moving(y: Tensor) -> None:
     pyro.sample("y", dist.Normal(a, 1.0), obs=y)
 
 
-def _counted(y: Tensor) -> None:
-    with pyro.plate("data", y.shape[0]):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        k = pyro.sample("k", dist.Bernoulli(0.5))
-        pyro.sample("x", dist.Normal(z + k, 1.0), obs=y)
-
-
 BAD: dict[str, tuple[Callable[..., Any], dict[str, Any], Tensor, str]] = {
     "discrete latents": (
         _discrete,
@@ -429,12 +422,6 @@ BAD: dict[str, tuple[Callable[..., Any], dict[str, Any], Tensor, str]] = {
         {},
         torch.ones(()),
         "got that of the site 'b', which depends on another latent",
-    ),
-    "discrete latents, local": (
-        _counted,
-        {"local": True},
-        torch.ones(3),
-        "expected continuous latents alone for local=True",
     ),
     "no data, local": (
         _fine,
