@@ -371,10 +371,10 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
         f"expected data in the support of {_family(site)}, {support}, got values from "
         f"{float(values.min()):.3g} to {float(values.max()):.3g}"
     )
-    raise ValueError(what + _remedy(support, x))
+    raise ValueError(what + _remedy(support, values))
 
 
-def _remedy(support: Any, x: Tensor) -> str:
+def _remedy(support: Any, values: Tensor) -> str:
     """What to do about data outside the support of their likelihood."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
@@ -385,7 +385,7 @@ def _remedy(support: Any, x: Tensor) -> str:
             ": binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood "
             "of grey values (ContinuousBernoulli, Gaussian, Laplace)"
         )
-    broken = x[x != x.round()]
+    broken = values[values != values.round()]
     if len(broken) == 0:
         return "; shift them, or take a likelihood of counts in that range"
     return (
