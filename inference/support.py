@@ -13,7 +13,6 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions import constraints
-from pyro.distributions.transforms import biject_to
 from pyro.infer.autoguide import AutoDelta
 from torch import Tensor, nn
 
@@ -22,7 +21,8 @@ from ppl_gen.guides import from_prior
 from ppl_gen.inference.checks import needs_all_data, telling_rows
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import is_auxiliary, latent_sites, unwrapped
+from ppl_gen.sites import is_auxiliary, latent_sites
+from ppl_gen.supports import is_discrete, support_of, to_support, unwrapped
 
 _DRAWS = 64  # of the prior, that are looked for in the support of the guide
 _FAR = (-5.0, 5.0)  # further points of each site, unconstrained
@@ -42,12 +42,14 @@ def is_outside(fn: Any, value: Tensor) -> Tensor:
         Booleans of the shape of `fn.log_prob(value)`.
     """
     log_prob = fn.log_prob(value)
-    support = fn.support
+    outside = log_prob == -torch.inf
+    support = support_of(fn)
+    if support is None:
+        return outside
     reinterpreted = 0
     while isinstance(support, constraints.independent):
         reinterpreted += support.reinterpreted_batch_ndims
         support = support.base_constraint
-    outside = log_prob == -torch.inf
     if support.event_dim > 0:  # as a simplex, which float32 leaves by rounding alone
         return outside
     beyond = ~support.check(value)
@@ -158,7 +160,9 @@ def left_out(
     rows = telling_rows(x, context)
     data = (x[rows], *[c[rows] for c in context])
     found: dict[str, str] = {}
-    with forked(x.device, 0), evaluating(program, guide), suppress(NotImplementedError):
+    # A flow without an inverse, which keeps its draws, raises KeyError at others.
+    unknown = suppress(NotImplementedError, KeyError)
+    with forked(x.device, 0), evaluating(program, guide), unknown:
         latents = propose(from_prior(program), _DRAWS, nesting, *data).latents
         for points in (latents, *_far_out(program, latents, data)):
             proposed = poutine.trace(poutine.condition(guide, data=points)).get_trace(*data)
@@ -179,9 +183,12 @@ def _far_out(
     prior = poutine.trace(from_prior(program)).get_trace(*data)
     points = []
     for name, site in latent_sites(prior).items():
-        if name not in latents or site["fn"].support.is_discrete:
+        if name not in latents or is_discrete(site["fn"]):
             continue
-        transform = biject_to(site["fn"].support)
+        try:
+            transform = to_support(name, site["fn"])
+        except ValueError:  # nothing leads there from the whole line
+            continue
         shape = transform.inverse_shape(site["value"].shape)
         ends = [transform(site["value"].new_full(shape, end)) for end in _FAR]
         two = {other: value[:2] for other, value in latents.items()}
