@@ -28,6 +28,7 @@ from ppl_gen.app.arguments import (
     with_options_of_models,
 )
 from ppl_gen.app.recipes import RECIPES
+from ppl_gen.app.wording import in_options
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
@@ -387,7 +388,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo("error: " + " ".join(str(error).split()), err=True)
+        typer.echo("error: " + in_options(" ".join(str(error).split())), err=True)
         raise typer.Exit(2) from None
 
 

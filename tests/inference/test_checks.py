@@ -158,6 +158,15 @@ class TestPlainModels:
         with pytest.raises(ValueError, match="support of Bernoulli"):
             hmc(coin, tosses / 2, draws=2, warmup=2, chains=2)
 
+    def test_counts_that_are_none(self) -> None:
+        def model(x: Tensor) -> None:
+            rate = pyro.sample("rate", dist.Gamma(2, 1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Poisson(rate), obs=x)
+
+        with pytest.raises(ValueError, match=r"among them 0\.5: counts are whole"):
+            hmc(model, torch.tensor([1.0, 0.5]), draws=2, warmup=2, chains=2)
+
     def test_a_masked_value_may_be_anything(self) -> None:
         def model(x: Tensor, seen: Tensor) -> None:
             rate = pyro.sample("rate", dist.Gamma(2, 1))

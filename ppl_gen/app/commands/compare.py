@@ -23,6 +23,7 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.wording import in_options
 from ppl_gen.contexts import forked
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
@@ -336,11 +337,11 @@ def _print(name: str, found: Comparison, console: Console) -> None:
     lines = []
     if len(rows) > SHOWN:
         lines.append(f"… and {len(rows) - SHOWN} coordinates more, all in comparison.csv")
-    lines.append(str(found))
+    lines.append(in_options(str(found)))
     for what, why in found.unavailable.items():
         lines.append(f"not available: {what}: {why}")
     for remark in draws.remarks:
-        lines.append(f"{draws.sampler}: {remark}")
+        lines.append(in_options(f"{draws.sampler}: {remark}"))
     lines.append(
         f"{draws.chains} chains of {draws.draws} draws in {draws.seconds:.1f} "
         f"s (+ {draws.preparation_seconds:.1f} s of preparation), "

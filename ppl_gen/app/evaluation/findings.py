@@ -17,6 +17,7 @@ from ppl_gen.app.evaluation.asked import Asked
 from ppl_gen.app.run import evaluation
 from ppl_gen.app.run.evaluation import Entry, Evaluation
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.wording import in_options
 from ppl_gen.inference import Estimate
 
 _WIDTH = 110  # columns that wide tables are given, even where the terminal has fewer
@@ -90,7 +91,7 @@ class Judged:
 
     def say(self, sentence: str) -> None:
         """Adds a line below the tables."""
-        self._sentences.append(sentence)
+        self._sentences.append(in_options(sentence))
 
     def show(self, title: str, console: Console) -> None:
         """Prints the tables under a title, then the sentences, and where the rest lies."""
