@@ -162,7 +162,7 @@ class TestPlates:
                 z = pyro.sample("z", dist.Normal(0.0, 1.0))
                 pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
-        with pytest.raises(ValueError, match=r"in 'columns', 'rows'.*name the plate of the data"):
+        with pytest.raises(ValueError, match=r"in 'columns', 'rows' .*name it 'data'"):
             log_density(model, {"z": torch.zeros(3, 4)}, torch.zeros(3, 4))
 
     def test_sites_in_plates_of_their_own_share_none(self) -> None:
