@@ -6,7 +6,7 @@ __all__ = ["Collapse", "collapse"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyro.distributions as dist
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+_FEW = 0.1  # nats by which the mutual information is extrapolated, from which on data are few
 _TOLD = 0.1  # nats of a datum, below which latents as a whole are as good as unused
 # A mixture over all posteriors is computed from so many data at once: few, so that the guide's
 # network sees each of them seldom.
@@ -51,9 +52,11 @@ def collapse(
     """A_u = Var_x(E_q[u]) / Var_p(u), and KL(q(z | x) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z)).
 
     The activity A_u says whether a latent u varies with the data, the mutual information I_q how
-    many nats all latents tell. Expectations over x are averages over the N data, and q(z) = (1/N)
-    Σⱼ q(z | xⱼ) is their aggregate posterior, so that I_q is at most log N. For a conditional
-    program it is the information that z holds on x and context together.
+    many nats all latents tell. Expectations over x are averages over the N data, and q(z) = E_x
+    q(z | x) is the aggregate posterior of all data that might be: the average over N of them alone
+    would show log N nats at most, and KL(q(z) ‖ p(z)) too large by as much as I_q too small. Both
+    are therefore extrapolated, with an error for that, and bounded from both sides. For a
+    conditional program I_q is the information that z holds on x and context together.
 
     Moments come from the mean and variance of the distributions that guide and prior sample from,
     averaged over the draws that these depend on; of draws alone where a distribution has none, as a
@@ -83,9 +86,10 @@ def collapse(
 
     Reference:
         Burda et al. (2016), Importance weighted autoencoders, for A_u; Hoffman and Johnson (2016),
-        ELBO surgery; for collapse Bowman et al. (2016), Generating sentences from a continuous
-        space, and Kingma et al. (2016), Improved variational inference with inverse autoregressive
-        flow.
+        ELBO surgery; Poole, Ozair, van den Oord, Alemi and Tucker (2019), On variational bounds of
+        mutual information, for the bounds; for collapse Bowman et al. (2016), Generating sentences
+        from a continuous space, and Kingma et al. (2016), Improved variational inference with
+        inverse autoregressive flow.
     """
     guide = guide_of(program, guide)
     expect_at_least(2, particles=particles)
@@ -102,19 +106,24 @@ def collapse(
         seen = latents.look_at(program, guide, data, particles, chunk)
         # The aggregate posterior takes time in K N², so that many data are given few draws.
         kept = max(2, memory.rows(memory.POSTERIOR_PAIRS, len(x) ** 2))
-        log_aggregate = latents.log_aggregate(guide, seen.latents[:kept], data)
-    log_q = seen.log_q[:kept]
+        log_others, sizes = latents.pools(guide, seen.latents[:kept], data)
+    aggregate = _Aggregate(seen.log_q[:kept], log_others, sizes)
     log_prior = seen.log_prior[:kept]
     prior_is_shared = torch.allclose(seen.log_prior[:1], seen.elsewhere, rtol=1e-5, atol=1e-5)
     prior = seen.prior
     prior_mean = prior.mean
     prior_sd = prior.variance.sqrt()
     marginal_kl = None
+    rate = _average(seen.log_q - seen.log_prior)
+    at_most = _average(aggregate.at_most)
     if prior_is_shared:
         prior = prior.pooled()
         prior_mean = prior.mean[0]
         prior_sd = prior.variance[0].sqrt()
-        marginal_kl = _average(log_aggregate - log_prior)
+        rest = seen.log_q[:kept] - log_prior - aggregate.information
+        marginal_kl = aggregate.estimate(rest)
+        if float(rate.value.mean()) < float(at_most.value.mean()):
+            at_most = rate  # I + KL(q(z) ‖ p(z))
     activity = seen.posterior.activity(prior)
     return Collapse(
         names=latents.names,
@@ -125,9 +134,11 @@ def collapse(
         kl=seen.posterior.divergence(prior),
         activity=activity,
         active=activity > threshold,
-        rate=_average(seen.log_q - seen.log_prior),
-        mutual_information=_average(log_q - log_aggregate),
+        rate=rate,
+        mutual_information=aggregate.estimate(aggregate.information),
         marginal_kl=marginal_kl,
+        at_least=_average(aggregate.at_least),
+        at_most=at_most,
     )
 
 
@@ -149,11 +160,15 @@ class Collapse(Result):
         active: Whether A_u is above the threshold, (D,).
         rate: E_q[log q(z | x) − log p(z)], per datum (N,), in nats; its mean is E KL(q(z | x) ‖
             p(z)).
-        mutual_information: E_q[log q(z | x) − log q(z)], per datum (N,), in nats; its mean is
-            I_q(x; z).
+        mutual_information: E_q[log q(z | x) − log q(z)], per datum (N,), in nats, extrapolated to
+            infinitely many data; its mean is I_q(x; z), and has the error of that in its own.
         marginal_kl: E_q[log q(z) − log p(z)], per datum (N,), in nats; its mean is KL(q(z) ‖ p(z)).
             None where the prior depends on the context: the difference of the two above is no
             divergence then.
+        at_least: The same as the mutual information with q(z) = (1/N) Σⱼ q(z | xⱼ), per datum (N,):
+            its mean is below I_q in expectation, and log N at most.
+        at_most: The same without the datum's own posterior, per datum (N,), or the rate where
+            that is less and bounds it: its mean is above I_q in expectation.
     """
 
     names: list[str]
@@ -167,6 +182,8 @@ class Collapse(Result):
     rate: Estimate
     mutual_information: Estimate
     marginal_kl: Estimate | None
+    at_least: Estimate
+    at_most: Estimate
 
     @property
     def dead(self) -> int:
@@ -197,17 +214,19 @@ class Collapse(Result):
     def verdict(self) -> Verdict:
         """What that means, with remedies; it passes unless the latents are collapsed.
 
-        Tags: "collapsed", "partly-unused" or "in-use"; "near-ceiling" where more data would show
-        more mutual information.
+        Tags: "collapsed", "partly-unused" or "in-use"; "near-ceiling" where the data are so few
+        that the mutual information is extrapolated by more than 0.1 nats.
         """
         findings = [self._usage()]
-        ceiling = math.log(len(self.means))
-        if self.marginal_kl is not None and self.nats > ceiling - 1:
+        count = len(self.means)
+        low = float(self.at_least.mean().value)
+        if float(self.mutual_information.mean().value) - low > _FEW:
             findings.append(
                 Finding(
                     "near-ceiling",
-                    f"the mutual information is near its ceiling, log {len(self.means)} = "
-                    f"{ceiling:.2g} nats: more data would raise it, and lower KL(q(z) ‖ p(z))",
+                    f"{count} data, which show log {count} = {math.log(count):.2g} nats at most, "
+                    f"are few for what these latents tell: I(x; z) lies between {low:.2f} and "
+                    f"{float(self.at_most.mean().value):.2f} nats in expectation; give more data",
                 )
             )
         return Verdict(tuple(findings), passes=not self.collapsed)
@@ -284,6 +303,77 @@ _REMEDY = (
     "ppl_gen.inference.fitting.objectives), leave it free nats (FreeBits of the same module), "
     "lower β, or weaken the decoder"
 )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Extrapolated(Estimate):
+    """An estimate from N data of what infinitely many would give.
+
+    Attributes:
+        extrapolation_error: What all its entries may be off by together: the last step of the
+            extrapolation, from N/2 data to N.
+    """
+
+    extrapolation_error: Tensor = field(kw_only=True)
+
+    def mean(self) -> Estimate:
+        """The average over data, with the error of the extrapolation in its standard error."""
+        average = super().mean()
+        error = torch.hypot(average.standard_error, self.extrapolation_error)
+        return replace(average, standard_error=error)
+
+
+class _Aggregate(NamedTuple):
+    """What is known of log q(z), q(z) = E_x q(z | x), at draws z ~ q(z | xᵢ), K of each of N data.
+
+    Attributes:
+        log_q: log q(z | xᵢ), (K, N).
+        log_others: log Σ q(z | xⱼ) over the others of two halves of the data, (2, K, N).
+        sizes: How many others are in each half, (2, N).
+    """
+
+    log_q: Tensor
+    log_others: Tensor
+    sizes: Tensor
+
+    @property
+    def at_least(self) -> Tensor:
+        """log q(z | xᵢ) − log (1/N) Σⱼ q(z | xⱼ), i among the j: below I in expectation, (K, N)."""
+        return self._pooled(1.0)
+
+    @property
+    def at_most(self) -> Tensor:
+        """The same over the N − 1 others alone: above I in expectation, (K, N)."""
+        return self._pooled(0.0)
+
+    @property
+    def information(self) -> Tensor:
+        """2 I(N) − I(N/2), (K, N).
+
+        I(N) counts half of the datum's own density: a whole one is too low, none too high, by as
+        much in the first order of 1/N. The rest is extrapolated.
+        """
+        return 2 * self._pooled(0.5) - self._pooled_by_halves()
+
+    def estimate(self, terms: Tensor) -> Extrapolated:
+        """The average of draws (K, N) that were extrapolated, datum by datum."""
+        step = (self._pooled(0.5) - self._pooled_by_halves()).mean().abs()
+        average = _average(terms)
+        return Extrapolated(average.value, average.standard_error, extrapolation_error=step)
+
+    def _pooled(self, own: float) -> Tensor:
+        return self._over(self.log_others.logsumexp(0), self.sizes.sum(0), own)
+
+    def _pooled_by_halves(self) -> Tensor:
+        """I(N/2), the average over both halves, (K, N)."""
+        return self._over(self.log_others, self.sizes[:, None], 0.5).mean(0)
+
+    def _over(self, log_others: Tensor, size: Tensor, own: float) -> Tensor:
+        """log q(z | xᵢ) − log ((own q(z | xᵢ) + Σ q(z | xⱼ)) / (own + size))."""
+        log_sum = log_others
+        if own > 0:
+            log_sum = torch.logaddexp(log_others, self.log_q + math.log(own))
+        return self.log_q - log_sum + (size + own).log()
 
 
 class _Moments(NamedTuple):
@@ -468,20 +558,31 @@ class _Latents(NamedTuple):
             parts.append(seen)
         return _Seen.joined(parts)
 
-    def log_aggregate(self, guide: Guide, z: Tensor, data: tuple[Tensor, ...]) -> Tensor:
-        """log q(z) = log (1/N) Σⱼ q(z | xⱼ) of draws z (K, N, D), of shape (K, N)."""
+    def pools(self, guide: Guide, z: Tensor, data: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """log Σⱼ q(z | xⱼ) of draws z (K, N, D) over the other data, without their own.
+
+        Returns:
+            The sums over two random halves of the data, (2, K, N), and how many others are in each,
+            (2, N).
+        """
         count, n, latents = z.shape
         draws = z.flatten(0, 1)
+        own = torch.arange(n, device=z.device).repeat(count)
         size = memory.rows(memory.MIXTURE_VALUES, _MIXED_AT_ONCE * latents)
-        total = torch.full((count * n,), -math.inf, dtype=torch.float64, device=z.device)
-        for first in range(0, n, _MIXED_AT_ONCE):
-            x, *context = _rows(data, slice(first, first + _MIXED_AT_ONCE))
-            for start in range(0, count * n, size):
-                rows = slice(start, start + size)
-                pairs = draws[rows, None].expand(-1, len(x), -1)
-                log_q = self._log_prob(guide, pairs, x, *context)
-                total[rows] = torch.logaddexp(total[rows], log_q.logsumexp(-1))
-        return total.reshape(count, n) - math.log(n)
+        total = torch.full((2, count * n), -math.inf, dtype=torch.float64, device=z.device)
+        sizes = torch.empty((2, n), dtype=torch.long, device=z.device)
+        for side, half in enumerate(_halves(n)):
+            sizes[side] = len(half)
+            sizes[side, half] -= 1
+            for others in half.to(z.device).split(_MIXED_AT_ONCE):
+                x, *context = [values[others] for values in data]
+                for start in range(0, count * n, size):
+                    rows = slice(start, start + size)
+                    pairs = draws[rows, None].expand(-1, len(x), -1)
+                    log_q = self._log_prob(guide, pairs, x, *context)
+                    log_q = log_q.masked_fill(own[rows, None] == others, -math.inf)
+                    total[side, rows] = torch.logaddexp(total[side, rows], log_q.logsumexp(-1))
+        return total.reshape(2, count, n), sizes
 
     def _drawn(
         self, sampled: Any, particles: int, x: Tensor, *context: Tensor
@@ -519,6 +620,11 @@ class _Latents(NamedTuple):
             value = values[name].movedim(axis, 1)
             parts.append(value.reshape(len(value), len(x), self.shapes[name].numel()))
         return torch.cat(parts, -1)
+
+
+def _halves(n: int) -> tuple[Tensor, ...]:
+    """The indices of n data in two halves, at random but always the same."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0)).chunk(2)
 
 
 def _rows(tensors: Sequence[Tensor], rows: slice) -> list[Tensor]:
