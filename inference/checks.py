@@ -367,17 +367,18 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
     values = _all_values(torch.as_tensor(site["value"]), x)
     if _is_inside(support, values):
         return
+    each = support
+    while hasattr(each, "base_constraint"):
+        each = each.base_constraint
     what = (
-        f"expected data in the support of {_family(site)}, {support}, got values from "
+        f"expected data in the support of {_family(site)}, {each}, got values from "
         f"{float(values.min()):.3g} to {float(values.max()):.3g}"
     )
-    raise ValueError(what + _remedy(support, values))
+    raise ValueError(what + _remedy(each, values))
 
 
 def _remedy(support: Any, values: Tensor) -> str:
-    """What to do about data outside the support of their likelihood."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
+    """What to do about values outside the support of their likelihood, that of each of them."""
     if not support.is_discrete:
         return "; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
     if not hasattr(support, "lower_bound"):

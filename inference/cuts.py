@@ -122,11 +122,15 @@ def _expect_same_scores(
 
 
 def _close(scores: Tensor, others: Tensor) -> Tensor:
-    """Whether scores (n,) are the same but for rounding, which is a share of their usual size."""
+    """Whether scores (n,) are the same but for rounding, which is a share of their usual size.
+
+    Where one is not a number, a program has run away, which is said elsewhere.
+    """
     finite = scores.isfinite()
     size = torch.where(finite, scores, 0.0).abs().sum() / finite.sum().clamp(min=1)
     tolerance = _ROUNDING * (1 + float(size))
-    return torch.isclose(scores, others, rtol=0.0, atol=tolerance, equal_nan=True)
+    unknown = scores.isnan() | others.isnan()
+    return torch.isclose(scores, others, rtol=0.0, atol=tolerance) | unknown
 
 
 def _runs_only_whole(

@@ -191,8 +191,11 @@ def _far_out(
             continue
         shape = transform.inverse_shape(site["value"].shape)
         ends = [transform(site["value"].new_full(shape, end)) for end in _FAR]
-        two = {other: value[:2] for other, value in latents.items()}
-        two[name] = torch.stack(ends).expand_as(two[name])
+        two = {other: value[: len(_FAR)] for other, value in latents.items()}
+        far = torch.stack(ends)
+        inner = two[name].dim() - far.dim()  # axes of plates that the guide has for itself
+        far = far.reshape(len(_FAR), *[1] * inner, *far.shape[1:])
+        two[name] = far.expand_as(two[name])
         points.append(two)
     return points
 

@@ -413,7 +413,7 @@ BAD = {
     ),
     "grey file": (
         ["fit", "vae", "--data", "{scene}/grey.npy", "--binarize", "none"],
-        "ContinuousBernoulli, Gaussian",
+        "likelihood of grey values (--likelihood continuous-bernoulli, gaussian or laplace)",
     ),
     "beyond the interval": (
         ["fit", "vae", "--data", "circle"],

@@ -238,7 +238,7 @@ class TestJudging:
     def test_what_was_found_before_a_failure_is_kept(
         self, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise ValueError("no more")
 
         path, words = runs / "gan" / "evaluation.json", ("evaluate", runs / "gan", *CHEAP)

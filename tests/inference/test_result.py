@@ -72,6 +72,8 @@ def collapse(name: str = "z") -> Collapse:
         rate=nats,
         mutual_information=nats,
         marginal_kl=nats,
+        at_least=nats,
+        at_most=nats,
     )
 
 
@@ -94,6 +96,7 @@ def compared() -> Comparison:
         evidence={"elbo": one, "importance": one},
         divergence={"KL(q‖p)": one},
         outside=torch.zeros(1),
+        left_out=torch.zeros(1),
         elpd={"mcmc": Elpd.of(torch.zeros(N), torch.ones(N), 0.0, "loo")},
         seconds={"mcmc": 1.0},
         unavailable={},
