@@ -298,7 +298,7 @@ def _is_computed(site: Any) -> bool:
 
 def _expect_shape_of_site(model: Callable[..., Any], site: Any, x: Tensor | None) -> None:
     """Raises ValueError unless an observed value has the shape of its distribution."""
-    expected = tuple(site["fn"].shape())
+    expected = (*site["fn"].batch_shape, *site["fn"].event_shape)  # tuples or lists, of some
     got = tuple(torch.as_tensor(site["value"]).shape)
     if _without_ones(expected) == _without_ones(got) or _is_shared(site, expected, got):
         return

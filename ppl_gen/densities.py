@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DENSITY_LAWS", "Case", "check_likelihood"]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class Case:
             parameters: What that was given.
         """
         d = unwrapped(d, masks=True)
-        if d.event_shape or d.batch_shape.numel() > _MOST:
+        if d.event_shape or math.prod(d.batch_shape) > _MOST:
             return None
         try:
             draws = d.sample((_DRAWS,))
