@@ -264,7 +264,7 @@ def _elbo(case: Case) -> None:
 
 
 def _ais(case: Case) -> None:
-    found = ais(case.program(), case.x, chains=8, temperatures=40, leapfrogs=2)
+    found = ais(case.program(), case.x, chains=64, temperatures=40, leapfrogs=2)
     _expect_near("AIS", found, case, below=0.3)
 
 
