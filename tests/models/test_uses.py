@@ -66,6 +66,7 @@ def by_label() -> Any:
     return trained(cgan(SHAPE, 20, classes=10), critic, digits().x, digits().y, epochs=70)
 
 
+@pytest.mark.slow
 def test_the_samples_for_a_label_are_read_as_that_label(by_label: Any) -> None:
     y = torch.arange(1000) % 10
     assert float((judged(simulate(by_label, 1000, y)) == y).float().mean()) >= 0.9

@@ -235,6 +235,7 @@ class TestCollapsed:
         assert not plain.collapsed
         assert plain.dead < 5
 
+    @pytest.mark.slow
     def test_spare_latents_are_not_a_collapse(self) -> None:
         """Of 20 latents many are left over, and the others tell all there is."""
         found = fitted(20, beta=1.0, hidden=(200, 200), rate=3e-3, epochs=60)

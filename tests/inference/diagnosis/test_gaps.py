@@ -135,6 +135,7 @@ def test_the_verdict_looks_at_errors(refitted: float, error: float, tag: str) ->
     assert found.verdict.tags == (tag,)
 
 
+@pytest.mark.slow
 def test_a_vae_s_bounds_are_in_order() -> None:
     digits = data.load("digits", binarize="dynamic")
     program = vae(digits.shape, 5, hidden=(32,))

@@ -21,12 +21,14 @@ from ppl_gen.inference.mcmc.leapfrog import accept_step
 from ppl_gen.models import toy, vae
 from ppl_gen.program import simulate
 
-# A chain of hidden states is a graph of thousands of nodes, which is replayed uncompiled here.
-QUICK = [name for name in SCENARIOS if name != "hidden Markov chain"]
+# A chain of hidden states is a graph of thousands of nodes, which is replayed uncompiled here. The
+# others repeat a kind of posterior that is among the quick ones.
+LONG = ("hidden Markov chain", "banana", "linear regression, noise unknown", "logistic regression")
+QUICK = [name for name in SCENARIOS if name not in LONG]
 
 
 @pytest.mark.parametrize(
-    "name", [*QUICK, pytest.param("hidden Markov chain", marks=pytest.mark.slow)]
+    "name", [*QUICK, *[pytest.param(name, marks=pytest.mark.slow) for name in LONG]]
 )
 def test_moments_agree_with_the_reference(name: str) -> None:
     posterior = SCENARIOS[name]()
