@@ -19,12 +19,15 @@ SHORTER = {
 }
 
 
-def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Loops, chains and paths are shortened; everything else is taken to the letter."""
     code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
     for long, short in SHORTER.items():
         assert long in code
         code = code.replace(long, short)
+    monkeypatch.chdir(tmp_path)  # they write files
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "epoch 20: ELBO -2" in printed
