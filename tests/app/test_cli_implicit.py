@@ -249,10 +249,14 @@ class TestEvaluate:
         assert (runs / "infogan" / "confusion.png").exists()
 
     def test_noise_gives_a_likelihood(self, runs: Path) -> None:
+        path = runs / "cgan" / "evaluation.json"
+        before = json.loads(path.read_text()) if path.exists() else {}
         code, said = call("evaluate", runs / "cgan", "--epsilon", 0.2, "--bdmc", *FEW_CHAINS)
         assert code == 0, said
         assert "AIS under noise of 0.2, first 5 grey" in said
-        assert "MMD" not in said
+        after = found(runs / "cgan")
+        assert after.get("two_sample") == before.get("two_sample")  # nothing else was asked
+        assert after.get("moments") == before.get("moments")
         noise = found(runs / "cgan")["noise"]
         assert (
             noise["bdmc_gap"]["value"] > -4 * noise["bdmc_gap"]["standard_error"]
