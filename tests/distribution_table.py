@@ -291,7 +291,7 @@ def _compare(case: Case) -> None:
     program = case.program()
     found = compare(program, None, case.x, draws=20, warmup=40, chains=8, guide_draws=1000)
     _expect(bool(str(found.verdict)), "no verdict")
-    if "importance" in found.evidence:
+    if "importance" in found.evidence and "heavy-tails" not in found.verdict.tags:
         estimate = found.evidence["importance"]
         value, error = case.evidence
         if len(estimate.value) == 1:

@@ -291,7 +291,10 @@ class _TracedDensity:
         return log_prob + self._potential.log_jacobian(q)
 
     def _run(self, given: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The latents of one run of the guide, some of them given, and their log q (B,)."""
+        """The latents of one run of the guide, some of them given, and their log q (B,).
+
+        The latter is 0 for a guide without a density.
+        """
         potential = self._potential
         trace = poutine.trace(poutine.condition(self._guide, data=given)).get_trace(*self._args)
         total = torch.zeros(potential.shape[0], dtype=potential.dtype, device=potential.device)
@@ -301,7 +304,8 @@ class _TracedDensity:
         for name, site in sites.items():
             if site["is_observed"] and name not in given:
                 continue
-            total = total + self._log_prob_by_block(site, plate, name in given)
+            if not self.own_reason:
+                total = total + self._log_prob_by_block(site, plate, name in given)
             if not is_auxiliary(site):
                 latents[name] = site["value"]
         return latents, total
@@ -348,7 +352,7 @@ class _TracedDensity:
             return (
                 f"the guide's auxiliary sites {_listed(auxiliary)} would have to be integrated out"
             )
-        return ""
+        return _why_not_scored(sites)
 
     @staticmethod
     def _is_computed_from(auxiliary: Sequence[str], sites: Mapping[str, Any]) -> bool:
@@ -367,6 +371,16 @@ class _TracedDensity:
         except Exception as error:  # a flow that is fast one way only knows no density elsewhere
             return f"log q cannot be computed at given values: {reason(error)}"
         return ""
+
+
+def _why_not_scored(sites: Mapping[str, Any]) -> str:
+    """Why the density of a guide's site at its own draw cannot be had; empty where all can."""
+    for name, site in sites.items():
+        try:
+            site["fn"].log_prob(site["value"])
+        except Exception as error:  # whatever a user's distribution does
+            return f"the guide's density at {name!r} cannot be computed: {reason(error)}"
+    return ""
 
 
 def _auxiliary(sites: Mapping[str, Any]) -> list[str]:

@@ -16,24 +16,40 @@ from ppl_gen.pyro_patches import held_tensors, make_fx, tracing
 # Some entries of the result may be None, as the gradient of what does not matter is.
 Function = Callable[..., tuple[Tensor | None, ...]]
 
+# Of the noise while tracing: a seed that nobody else takes.
+_SEED = 5_113_409_287
 
-def trace(function: Function, inputs: Sequence[Tensor], rows: Sequence[int] = ()) -> fx.GraphModule:
+
+def trace(
+    function: Function,
+    inputs: Sequence[Tensor],
+    rows: Sequence[int] = (),
+    *,
+    any_size: bool = False,
+) -> fx.GraphModule:
     """The graph of the tensor operations in `function(*inputs)`, gradients that it takes included.
+
+    What reaches the graph by way of Python's numbers is a constant of it. So that such a graph is
+    found out when it is compared with the function, it is traced with noise and an order of the
+    data that are not those of the call. The random state is left as found.
 
     Args:
         function: From tensors to a flat tuple of tensors. Other tensors that it holds are kept by
             reference.
         inputs: What it is traced at; the graph serves all inputs of these shapes.
-        rows: The indices of the inputs whose first axis is the data. With any, the graph serves
-            every number of data, provided that the function reads that number as `x.shape[0]`.
+        rows: The indices of the inputs whose first axis is the data.
+        any_size: Whether the graph is to serve every number of data, provided that the function
+            reads that number as `x.shape[0]`.
     """
     # One tensor given for two inputs would be merged into one.
     distinct = copies_of(inputs)
+    for i in rows:
+        distinct[i].copy_(distinct[i].roll(1, 0))  # in place, to keep its strides
     options: dict[str, Any] = {}
-    if rows:
+    if any_size:
         _resize(distinct, rows)
         options = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}
-    with tracing(), torch.enable_grad(), forked(distinct[0].device, None):
+    with tracing(), torch.enable_grad(), forked(distinct[0].device, _SEED):
         return make_fx(lambda *tensors: function(*tensors), **options)(*distinct)
 
 

@@ -246,9 +246,7 @@ class Replay:
             return self._any_size
         # What is done at a first call only is to be no part of the graph.
         _run_apart(function, inputs)
-        if any_size:
-            return trace(function, inputs, rows)
-        return trace(function, inputs)
+        return trace(function, inputs, rows, any_size=any_size)
 
     def _climb(
         self, case: _Case, graph: fx.GraphModule, wanted: Engine, inputs: Sequence[Tensor]

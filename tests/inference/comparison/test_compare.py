@@ -250,6 +250,28 @@ class TestTheGuidesDensity:
             approximation.log_prob(approximation.draw(3)[0])
 
 
+    def test_a_distribution_without_a_density_says_so(self) -> None:
+        """It can still be drawn from and compared by its draws."""
+
+        class Undefined(dist.Normal):
+            def log_prob(self, value: Tensor) -> Tensor:
+                raise NotImplementedError("no density")
+
+        program = toy.PPCA(torch.randn(3, 2), torch.zeros(3), 0.5)
+        x = simulate(program, 2)
+
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", Undefined(torch.zeros(2), 1.0).to_event(1))
+
+        approximation = Approximation(guide, Potential(program.model, (x,), local=True), (x,))
+        said = "the guide's density at 'z' cannot be computed: no density"
+        assert approximation.own_reason == said
+        q, log_q = approximation.draw(3)
+        assert q.shape == (3, 2, 2)
+        assert log_q is None
+
+
 class TestDatumByDatum:
     def test_an_amortised_guide(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Posteriors of standard deviations 1.3 times too large: KL = D/2 (1.69 − 1 − log 1.69) for

@@ -447,6 +447,22 @@ class TestTheLadder:
                 )
         assert len(told) == 1
 
+    def test_noise_and_data_that_pass_through_python_are_found_out_at_once(self) -> None:
+        """As those of distributions that draw number by number: constants of the graph."""
+        for function in (
+            lambda x: (x + torch.tensor(torch.randn(3).tolist()),),
+            lambda x: (x + torch.tensor(x.tolist()),),
+        ):
+            replay = Replay("fx", watch=False, rows=[0])
+            torch.manual_seed(0)
+            with pytest.warns(RuntimeWarning, match="draws on something outside its inputs"):
+                got = [replay(function, torch.arange(3.0) + i)[0] for i in range(3)]
+            torch.manual_seed(0)
+            assert torch.equal(
+                torch.stack(got),
+                torch.stack([function(torch.arange(3.0) + i)[0] for i in range(3)]),
+            )
+
     def test_without_a_compiler_the_graph_is_replayed_uncompiled(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
