@@ -24,6 +24,7 @@ from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.support import is_outside, point_masses
 from ppl_gen.pyro_patches import location_and_scale
 from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.supports import flaw_of_draws
 
 _WORK = 8  # numbers that a run of the guide computes, for each latent
 
@@ -374,8 +375,10 @@ class _TracedDensity:
 
 
 def _why_not_scored(sites: Mapping[str, Any]) -> str:
-    """Why the density of a guide's site at its own draw cannot be had; empty where all can."""
+    """Why the density of a guide's draws cannot be had at some site; empty where it can."""
     for name, site in sites.items():
+        if flaw := flaw_of_draws(site["fn"]):
+            return f"the guide's draws of {name!r} follow no density: they are of {flaw}"
         try:
             site["fn"].log_prob(site["value"])
         except Exception as error:  # whatever a user's distribution does

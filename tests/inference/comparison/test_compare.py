@@ -249,6 +249,23 @@ class TestTheGuidesDensity:
         with pytest.raises(ValueError, match="expected a guide with a density at given points"):
             approximation.log_prob(approximation.draw(3)[0])
 
+    def test_draws_that_are_rounded_follow_no_density(self) -> None:
+        def model(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Beta(2.0, 2.0))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                rounded = dist.RelaxedBernoulliStraightThrough(torch.tensor(1.0), torch.tensor(0.5))
+                pyro.sample("z", rounded)
+
+        x = torch.zeros(2)
+        approximation = Approximation(guide, Potential(model, (x,), local=True), (x,))
+        assert (
+            "follow no density: they are of RelaxedBernoulliStraightThrough, which rounds them"
+            in (approximation.own_reason)
+        )
 
     def test_a_distribution_without_a_density_says_so(self) -> None:
         """It can still be drawn from and compared by its draws."""
