@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
 from ppl_gen.app.recipes import recipe_of
+from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.folder import Run
 
 needs_compiler = pytest.mark.skipif(
@@ -130,7 +131,7 @@ class TestRuns:
         from ppl_gen.models import vae
 
         program = vae((1, 8, 8), 2)
-        assert Run.open(fitted).restore(program, torch.device("cpu")) == 2
+        assert checkpoint.restore(fitted, program, torch.device("cpu")) == 2
 
 
 def weights(run: Path) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ from ppl_gen.app.ingredients.data import Data, check_classes, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import recipe_of
-from ppl_gen.app.run import pictures, progress
+from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run, expect_new_run
 from ppl_gen.app.run.opened import Fitted
@@ -197,8 +197,8 @@ def _go_on(run: Run, device: torch.device, download: bool) -> _Training:
     fitting = recipe.prepare(run.config, data, device)
     held = fingerprint(data)
     done = 0  # a run that was stopped before its first checkpoint begins where that one would be
-    if (run.folder / "checkpoint.pt").exists():
-        done = run.resume(fitting, device, held)
+    if (run.folder / checkpoint.FILE).exists():
+        done = checkpoint.resume(run.folder, fitting, device, held)
     if run.config.passes < done:
         raise ValueError(
             f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got "

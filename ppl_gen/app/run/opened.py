@@ -19,6 +19,7 @@ from ppl_gen.app.ingredients.conditioning import Conditioning
 from ppl_gen.app.ingredients.data import check_classes, fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import explicit_models, recipe_of
+from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.contexts import forked
@@ -66,7 +67,7 @@ class Fitted:
         check_classes(run.config, data)
         condition = recipe.condition(run.config, data)
         program = recipe.build(run.config, data, condition).to(device)
-        epoch = run.restore(program, device, fingerprint(data))
+        epoch = checkpoint.restore(folder, program, device, fingerprint(data))
         return cls(
             run=run,
             program=program,
