@@ -9,6 +9,7 @@ __all__ = [
     "check_draws",
     "check_sites",
     "expect_observed",
+    "expect_values",
     "few_data",
     "needs_all_data",
     "telling_rows",
@@ -433,6 +434,20 @@ def _expect_prior(site: Any) -> None:
             f"expected a prior with a density at the latent {site['name']!r}, got "
             f"{type(fn).__name__}, which has none; say pyro.deterministic for what is known, "
             "pyro.factor for a weight"
+        )
+    expect_values(site)
+
+
+def expect_values(site: Any) -> None:
+    """Raises ValueError if a latent site has no values, as one of 0 dimensions.
+
+    Args:
+        site: Of a trace.
+    """
+    if site["value"].numel() == 0:
+        raise ValueError(
+            f"expected latents with values, got none at {site['name']!r}, of shape "
+            f"{tuple(site['value'].shape)}; leave it out"
         )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ppl_gen.arguments import traced
 from ppl_gen.contexts import forked
 from ppl_gen.enumeration import is_enumerable
-from ppl_gen.inference.checks import check_arguments, expect_observed
+from ppl_gen.inference.checks import check_arguments, expect_observed, expect_values
 from ppl_gen.sites import Sites, latent_sites, stochastic_sites
 from ppl_gen.supports import (
     flaw_of_draws,
@@ -99,6 +99,7 @@ def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: pout
                 f"expected latents with a density, got {type(inner).__name__} at the site "
                 f"{name!r}; say pyro.deterministic for what is known, pyro.factor for a weight"
             )
+        expect_values(site)
         if not is_discrete(fn):
             latents[name] = site
         elif not is_enumerable(fn):

@@ -235,6 +235,24 @@ def test_a_guide_that_passes_is_one_that_the_density_takes() -> None:
         check(other, other.guide, x)
 
 
+def test_latents_without_values_are_refused() -> None:
+    class Empty(nn.Module):
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(0), 1.0).to_event(1))
+                return pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+        def guide(self, x: Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(torch.zeros(0), 1.0).to_event(1))
+
+    program = Empty()
+    x = torch.zeros(3)
+    for evaluator in ("log_evidence", "ais", "hmc", "hmc, local", "compare"):
+        with pytest.raises(ValueError, match=r"latents with values, got none at 'z', of shape"):
+            EVALUATORS[evaluator](program, x)
+
+
 def test_what_has_no_site_of_data_says_so() -> None:
     class Unobserved(nn.Module):
         def model(self, x):  # type: ignore[no-untyped-def]
