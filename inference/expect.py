@@ -7,6 +7,7 @@ __all__ = [
     "expect_counts",
     "expect_finite",
     "expect_level",
+    "expect_room_for_draws",
     "expect_target_accept",
     "expect_weight",
 ]
@@ -16,6 +17,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from ppl_gen.memory import SINGLE, expect_memory
+
+_MOST = 2**63 - 1  # the largest whole number that a tensor holds
+_PER_ITERATION = 32  # bytes of a Python number and its place in a list
 
 
 def expect_counts(**counts: int | None) -> None:
@@ -28,10 +34,32 @@ def expect_counts(**counts: int | None) -> None:
 
 
 def expect_at_least(least: int, **counts: int | None) -> None:
-    """Raises ValueError unless every count is at least `least`; None is passed over."""
+    """Raises ValueError unless every count is from `least` to 2⁶³ − 1; None is passed over."""
     for name, count in counts.items():
         if count is not None and count < least:
             raise ValueError(f"expected {name} of at least {least}, got {count}")
+        if count is not None and count > _MOST:
+            raise ValueError(f"expected {name} below 2⁶³, got {count}")
+
+
+def expect_room_for_draws(
+    draws: int, chains: int, width: int, device: torch.device, *, warmup: int = 0
+) -> None:
+    """Raises ValueError if the draws of a sampler do not fit into memory.
+
+    Args:
+        draws: The number of draws of each chain.
+        chains: The number of chains.
+        width: The number of coordinates of a draw.
+        device: Where they are held.
+        warmup: The number of iterations of each chain before its draws.
+    """
+    # As they are kept one by one, and once more where they are put together.
+    held = 2 * SINGLE * draws * chains * (width + 2)
+    remedy = "take fewer draws or chains"
+    expect_memory(f"{draws} draws of {chains} chains", held, remedy, device)
+    iterations = _PER_ITERATION * (draws + warmup)
+    expect_memory(f"{draws + warmup} iterations", iterations, "take fewer draws, a shorter warmup")
 
 
 def expect_level(level: float) -> None:

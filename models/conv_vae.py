@@ -10,6 +10,7 @@ from torch import nn
 
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.memory import expect_weights
 from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, conv_decoder, conv_features
 from ppl_gen.priors import StandardNormal
@@ -36,10 +37,12 @@ def conv_vae(
         prior: StandardNormal(latent_dim) if left out.
 
     Raises:
-        ValueError: If the shape is not that of such an image.
+        ValueError: If the shape is not that of such an image, or the weights do not fit into
+            memory.
     """
     if likelihood is None:
         likelihood = Bernoulli()
+    expect_weights((hidden, 2 * latent_dim))
     if prior is None:
         prior = StandardNormal(latent_dim)
     encoder = nn.Sequential(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.memory import expect_weights
 from ppl_gen.models.gan import GAN
 from ppl_gen.nn import Batched
 from ppl_gen.priors import Empirical
@@ -130,6 +131,7 @@ def translator(
 
 def _halved_and_doubled(channels: int, width: int, blocks: int) -> nn.Sequential:
     """Residual blocks of 4 · width channels on images of a quarter of their sides, and back."""
+    expect_weights((2 * blocks, 4 * width, 4 * width, 3, 3))
     layers = _normalised(_conv(channels, width, 7), width)
     for inputs in (width, 2 * width):
         halving = nn.Conv2d(inputs, 2 * inputs, 3, stride=2, padding=1)
@@ -175,6 +177,7 @@ class _Retouch(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int, *, alike: bool) -> None:
         super().__init__()
+        expect_weights((2 * blocks, width, width, 3, 3))
         layers: list[nn.Module] = [_conv(channels, width), nn.ReLU()]
         for _ in range(blocks):
             layers += [_Residual(width, normalise=False), nn.ReLU()]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ppl_gen.memory import expect_weights
 from ppl_gen.models.gan import GAN
 from ppl_gen.nn import Batched, pyramid
 from ppl_gen.priors import StandardNormal
@@ -58,6 +59,7 @@ def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.S
     sides, _ = pyramid(shape, smallest=4, least=2)
     doublings = len(sides) - 1
     channels = width * 2 ** (doublings - 1)
+    expect_weights((inputs, channels, *sides[-1]), (channels, channels // 2, 4, 4))
     layers: list[nn.Module] = [
         nn.ConvTranspose2d(inputs, channels, sides[-1], bias=False),
         nn.BatchNorm2d(channels),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.memory import expect_weights
 from ppl_gen.nn import Activation, Condition, Shape, mlp
 from ppl_gen.priors import OneHot, StandardNormal, Uniform
 from ppl_gen.program import per_datum, register
@@ -103,6 +104,7 @@ def infogan(
         hidden: The widths from latent to data; the heads' features have them in reverse.
         activation: Makes the module between two layers.
     """
+    expect_weights((hidden[0], categories), (hidden[0], 2 * continuous))
     codes: dict[str, nn.Module] = {"c": OneHot(categories)}
     heads: dict[str, nn.Module] = {"c": _OneHotHead(hidden[0], categories)}
     if continuous:

@@ -32,6 +32,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.memory import is_exhausted, shortage
 from ppl_gen.protocols import Guide, Program
 
 
@@ -172,6 +173,8 @@ def explained(what: str, remedy: str) -> Iterator[None]:
             if pyros_shapes:
                 raise ValueError(said) from error
             raise
+        if is_exhausted(error):
+            raise ValueError(shortage(error)) from error
         kind = type(error).__name__
         got = reason(error)
         if got != kind:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ppl_gen.memory import expect_weights
 from ppl_gen.nn import Batched, Condition, context_width, mlp, pyramid
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -105,6 +106,8 @@ def conv_critic(
     """
     sides, _ = pyramid(shape, smallest=4, least=2)
     channels = shape[0]
+    widest = width * 2 ** (len(sides) - 2)
+    expect_weights((widest // 2, widest, 4, 4), (widest, *sides[-1]))
     layers: list[nn.Module] = []
     for level, (height, breadth) in enumerate(sides[:-1]):
         outputs = width * 2**level
@@ -140,6 +143,8 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
         Isola et al. (2017), Image-to-image translation with conditional adversarial networks,
         section 3.2.2.
     """
+    widest = width * min(2**layers, 8)
+    expect_weights((widest, max(channels, widest // 2), 4, 4))
     net: list[nn.Module] = []
     for i in range(layers + 1):
         outputs = width * min(2**i, 8)

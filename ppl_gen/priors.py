@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppl_gen.distributions import LogScaleNormal, StoredPoints
 from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.memory import expect_weights
 from ppl_gen.protocols import Distribution
 
 
@@ -27,6 +28,7 @@ class StandardNormal(nn.Module):
         super().__init__()
         if dim < 1:
             raise ValueError(f"expected a latent dimension of at least 1, got {dim}")
+        expect_weights((2, dim))
         self.register_buffer("loc", torch.zeros(dim), persistent=False)
         self.register_buffer("log_scale", torch.zeros(dim), persistent=False)
 
@@ -47,6 +49,7 @@ class Uniform(nn.Module):
         super().__init__()
         if dim < 1:
             raise ValueError(f"expected a latent dimension of at least 1, got {dim}")
+        expect_weights((2, dim))
         self.register_buffer("end", torch.ones(dim), persistent=False)
 
     def forward(self, *context: Tensor) -> Distribution:
@@ -66,6 +69,7 @@ class OneHot(nn.Module):
         super().__init__()
         if categories < 2:
             raise ValueError(f"expected at least 2 categories, got {categories}")
+        expect_weights((categories,))
         self.register_buffer("probs", torch.full((categories,), 1 / categories), persistent=False)
 
     def forward(self, *context: Tensor) -> Distribution:

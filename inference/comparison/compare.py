@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Comparison", "compare"]
 
 import inspect
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from ppl_gen.inference.latents.prototype import prototype_of
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites
 from ppl_gen.supports import is_discrete
 
@@ -116,6 +118,7 @@ def compare(
             if local is None:
                 local = _is_local(model, guide, data)
             potential = Potential(model, data, local=local)
+            _expect_room(potential, guide_draws)
             approximation = Approximation(guide, potential, data)
             _warn_of_left_out(potential, approximation)
         known = Exact.of(program, exact, data, potential)
@@ -150,6 +153,13 @@ def _warn_of_left_out(potential: Potential, approximation: Approximation) -> Non
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _expect_room(potential: Potential, guide_draws: int) -> None:
+    """Raises ValueError if draws of the guide do not fit into memory."""
+    needed = SINGLE * guide_draws * math.prod(potential.shape)
+    remedy = "take fewer guide_draws"
+    expect_memory(f"{guide_draws} draws of the guide", needed, remedy, potential.device)
 
 
 def _is_local(model: Any, guide: Any, data: tuple[Any, ...]) -> bool:

@@ -98,6 +98,12 @@ def collapse(
     _check_amortised(guide)
     nesting, width, _ = check_by_datum(program, guide, x, *context)
     _check_enough_data(x)
+    memory.expect_memory(
+        f"{particles} draws for each of {len(x)} data",
+        2 * x.element_size() * particles * len(x),
+        "take fewer particles",
+        x.device,
+    )
     if chunk is None:
         chunk = memory.pairs(width, x.device)
     data = (x, *context)

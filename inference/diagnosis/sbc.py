@@ -107,6 +107,9 @@ def sbc(
         if checked is None:  # of a sampler, which has no sites of its own: the prior
             checked = poutine.block(program.model, hide=["x"])
         nesting, width, _ = check_by_datum(program, checked, pairs.x, *context)
+        memory.expect_memory(
+            f"{draws} draws for a datum", 4 * draws * width, "take fewer draws", device
+        )
         size = chunk
         if size is None:
             size = memory.rows(memory.pairs(width, device), draws + 1)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Settings", "ais", "annealed_log_weights", "expect_settings"]
+__all__ = [
+    "Settings",
+    "ais",
+    "annealed_log_weights",
+    "expect_room_for_annealing",
+    "expect_settings",
+]
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,12 +31,15 @@ from ppl_gen.inference.evidence.weights import evidence_of
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
 from ppl_gen.inference.mcmc.by_datum import data_at_once, equal_chunks
 from ppl_gen.inference.support import expect_density, left_out
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.pyro_patches import tracing
 
 # Below this mean acceptance probability a run is reported as loose.
 _LOOSE = 0.2
+
+_PER_TEMPERATURE = 32  # bytes of a temperature, and of the step size at it
 
 
 def ais(
@@ -134,6 +144,23 @@ def expect_settings(settings: Settings) -> None:
     expect_target_accept(settings.target_accept, usual=0.65)
 
 
+def expect_room_for_annealing(
+    chains: int, temperatures: int, values: int, device: torch.device
+) -> None:
+    """Raises ValueError if chains or temperatures do not fit into memory.
+
+    Args:
+        chains: C, the number of chains of each datum.
+        temperatures: T, the number of steps of each chain.
+        values: How many numbers the data hold that are annealed at once.
+        device: Where they are held.
+    """
+    needed = SINGLE * chains * values
+    expect_memory(f"{chains} chains for a datum", needed, "take fewer chains", device)
+    steps = _PER_TEMPERATURE * temperatures
+    expect_memory(f"{temperatures} temperatures", steps, "take fewer temperatures", device)
+
+
 def annealed_log_weights(
     program: Program,
     guide: Guide | None,
@@ -157,7 +184,10 @@ def annealed_log_weights(
     """
     x = data[0]
     nesting = _check_base(program, guide, data)
-    chunks = equal_chunks(len(x), _data_at_once(guide, x, settings), x.device)
+    at_once = _data_at_once(guide, x, settings)
+    values = min(at_once, len(x)) * math.prod(x.shape[1:])
+    expect_room_for_annealing(settings.chains, settings.temperatures, values, x.device)
+    chunks = equal_chunks(len(x), at_once, x.device)
     path_of = partial(
         Path,
         program,

@@ -17,7 +17,7 @@ from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Engine, Replay
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.evidence.weights import LogWeights, Weights
+from ppl_gen.inference.evidence.weights import LogWeights, Weights, tail_length
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.support import expect_density, warn_of_left_out
 from ppl_gen.program import log_density, propose
@@ -183,6 +183,7 @@ def _estimate(
     particles = options.particles
     pairs = options.chunk or memory.pairs(width, x.device)
     cut = _Cut.of(pairs, particles, n, whole=needs_all_data(guide))
+    _expect_room(cut, width, n, particles, x)
     starts = range(0, n, cut.rows)
     calls = len(starts) * math.ceil(particles / cut.particles)
     weigher = _Weigher(program, guide, nesting, options.engine, calls)
@@ -202,6 +203,23 @@ def _estimate(
                     column = columns.setdefault(name, part.new_empty(n))
                     column[rows] = part
     return Estimate(**columns)
+
+
+def _expect_room(cut: _Cut, width: int, n: int, particles: int, x: Tensor) -> None:
+    """Raises ValueError if what is computed at once does not fit into memory."""
+    at_once = min(cut.rows, n) * cut.particles
+    memory.expect_memory(
+        f"{at_once} pairs of a particle and a datum at once",
+        x.element_size() * width * at_once,
+        "take a smaller chunk",
+        x.device,
+    )
+    memory.expect_memory(
+        f"the largest weights of {particles} particles",
+        8 * tail_length(particles) * min(cut.rows, n),
+        "take fewer particles",
+        x.device,
+    )
 
 
 class _Weigher:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LogWeights", "Weights", "elbo_of", "evidence_of", "k_hat_limit"]
+__all__ = ["LogWeights", "Weights", "elbo_of", "evidence_of", "k_hat_limit", "tail_length"]
 
 import math
 from typing import NamedTuple, Self
@@ -58,7 +58,7 @@ class Weights(NamedTuple):
     def empty(cls, n: int, particles: int, device: torch.device) -> Self:
         """No weights yet, of `particles` to come for each of n data."""
         nothing = torch.full((n,), -math.inf, dtype=torch.float64, device=device)
-        return cls(nothing, nothing, nothing.expand(_tail_length(particles) + 1, n))
+        return cls(nothing, nothing, nothing.expand(tail_length(particles) + 1, n))
 
     @classmethod
     def of(cls, log_weights: Tensor) -> Self:
@@ -81,7 +81,7 @@ class Weights(NamedTuple):
         if particles > 1:
             variance = (particles / ess - 1).clamp(min=0) / (particles - 1)
         k_hat = None
-        if _tail_length(particles) >= _SHORTEST_TAIL:
+        if tail_length(particles) >= _SHORTEST_TAIL:
             k_hat = _pareto_shape(self.tail)
         return Estimate(
             value=self.log_sum - math.log(particles),
@@ -135,8 +135,12 @@ class LogWeights(NamedTuple):
         return Estimate(self.mean, (variance / particles).sqrt())
 
 
-def _tail_length(particles: int) -> int:
-    """The number of largest weights that the Pareto tail is fitted to (Vehtari et al. 2024)."""
+def tail_length(particles: int) -> int:
+    """The number of largest weights that the Pareto tail is fitted to (Vehtari et al. 2024).
+
+    Args:
+        particles: K, the number of weights of each datum.
+    """
     return math.ceil(min(0.2 * particles, 3 * math.sqrt(particles)))
 
 

@@ -24,6 +24,7 @@ from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.particles import expect_leading_axes
+from ppl_gen.memory import expect_memory
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
@@ -182,8 +183,9 @@ class _Objective:
         if not self.is_per_datum:
             check_sites(self._model, self._guide, batch)
             return
-        nesting = check(program, self._guide, *batch, weighed=False).nesting
+        nesting, width, _ = check(program, self._guide, *batch, weighed=False)
         if self._draws_at_once:
+            _expect_room(self._elbo.num_particles, width, batch[0])
             expect_leading_axes(program, self._guide, nesting, few_data(self._guide, batch))
 
     @property
@@ -237,6 +239,13 @@ class _Objective:
         if self.is_per_datum:
             return batch[0].shape[0]
         return 1
+
+
+def _expect_room(particles: int, width: int, x: Tensor) -> None:
+    """Raises ValueError if draws of all particles and their gradients do not fit into memory."""
+    needed = 2 * x.element_size() * particles * len(x) * width
+    what = f"{particles} particles for each of {len(x)} data"
+    expect_memory(what, needed, "take fewer particles, or smaller batches", x.device)
 
 
 class _LatentScale(Messenger):

@@ -20,7 +20,11 @@ from torch import Tensor
 from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.inference.cuts import expect_same_when_cut
 from ppl_gen.inference.engine.replay import Engine, expect_engine
-from ppl_gen.inference.expect import expect_counts, expect_target_accept
+from ppl_gen.inference.expect import (
+    expect_counts,
+    expect_room_for_draws,
+    expect_target_accept,
+)
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.adaptation import (
     DualAveraging,
@@ -125,6 +129,8 @@ def hmc(
     )
     # Of all data, so that what is wrong with any of them shows before work starts.
     potential = Potential(model, args, local=local)
+    width = math.prod(potential.shape)
+    expect_room_for_draws(draws, chains, width, potential.device, warmup=warmup)
 
     def sample_some(some: list[Any], tell: Callable[[Progress], None]) -> Draws:
         starts = None

@@ -15,7 +15,11 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, seeded, store_kept
-from ppl_gen.inference.expect import expect_counts, expect_target_accept
+from ppl_gen.inference.expect import (
+    expect_counts,
+    expect_room_for_draws,
+    expect_target_accept,
+)
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.convergence import warn_unless_converged
 from ppl_gen.inference.mcmc.diagnostics import stuck_chains
@@ -90,6 +94,8 @@ def nuts(
     with store_kept(), seeded(device, seed), evaluating(model):
         began = perf_counter()
         potential = Potential(model, args)
+        width = math.prod(potential.shape)
+        expect_room_for_draws(draws, chains, width, device, warmup=warmup)
         if init is None:
             starts = potential.starts(chains)
         else:

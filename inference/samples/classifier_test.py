@@ -113,6 +113,7 @@ def classifier_test(
     x, y = as_vectors(x, y, features, least=10)
     n = min(len(x), len(y))
     half = n // 2
+    expect_permutations(permutations, n)
     with seeded(x.device, seed):
         x = x[torch.randperm(len(x), device=x.device)[:n]]
         y = y[torch.randperm(len(y), device=y.device)[:n]]

@@ -32,6 +32,7 @@ from ppl_gen.inference.samples.kernels import (
     off_diagonal,
 )
 from ppl_gen.inference.samples.vectors import Features, as_vectors
+from ppl_gen.memory import expect_memory
 
 _GROUPS = 10  # of points, that a jackknife leaves out in turn
 
@@ -236,6 +237,8 @@ def sliced_wasserstein(
         raise ValueError(
             f"expected at least 2 projections, got {projections}; some hundred are usual"
         )
+    needed = x.element_size() * projections * (x.shape[1] + len(x) + len(y))
+    expect_memory(f"{projections} projections", needed, "take fewer of them", x.device)
     with seeded(x.device, seed):
         theta = directions(x, projections)
     x = x @ theta

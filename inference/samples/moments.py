@@ -97,6 +97,7 @@ def moments(
     if permutations is None:
         permutations = _default_permutations(x.shape[1])
     _expect_enough(permutations, level)
+    expect_permutations(permutations, len(x) + len(y))
     shape: tuple[int, ...] = (x.shape[1],)
     if features is None:
         shape = tuple(data.shape[1:])

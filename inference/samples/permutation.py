@@ -166,6 +166,7 @@ def two_sample_test(
     expect_permutations(permutations)
     x, y = as_vectors(x, y, features, least=4)
     count = len(x) + len(y)
+    expect_permutations(permutations, count)
     with seeded(x.device, seed), torch.no_grad():
         as_they_are = torch.arange(count, device=x.device)[None]
         orders = torch.cat([as_they_are, random_orders(count, permutations, x.device)])

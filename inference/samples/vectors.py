@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating
+from ppl_gen.memory import expect_memory
 
 Features = Callable[[Tensor], Tensor]
 
+_PER_PLACE = 16  # bytes of a place in a permutation: its number, and what it was sorted by
 _FEWEST = 19  # permutations, with which p can reach 0.05
 
 
@@ -56,16 +58,19 @@ def _flattened(x: Tensor) -> Tensor:
     return x.detach().reshape(len(x), -1).double()
 
 
-def expect_permutations(count: int) -> None:
-    """Raises ValueError if there are too few permutations for a p-value of 0.05.
+def expect_permutations(count: int, points: int = 0) -> None:
+    """Raises ValueError if permutations are too few for p = 0.05, or do not fit into memory.
 
     Args:
         count: Their number; the least is 19.
+        points: How many points each of them orders; 0 where that is not known yet.
     """
     if count < _FEWEST:
         raise ValueError(
             f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {count}"
         )
+    needed = _PER_PLACE * count * points
+    expect_memory(f"{count} permutations of {points} points", needed, "take fewer permutations")
 
 
 def _expect_row_for_each(vectors: Tensor, sample: Tensor) -> None:

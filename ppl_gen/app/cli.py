@@ -384,11 +384,18 @@ def compare(
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Prints a ValueError or OSError as one line on stderr, and exits with code 2."""
+    """Prints a ValueError, an OSError or the end of memory as one line, and exits with code 2."""
     try:
         yield
     except (ValueError, OSError) as error:
         typer.echo("error: " + in_options(" ".join(str(error).split())), err=True)
+        raise typer.Exit(2) from None
+    except Exception as error:
+        from ppl_gen.memory import is_exhausted, shortage
+
+        if not is_exhausted(error):
+            raise
+        typer.echo(f"error: {in_options(shortage(error))}", err=True)
         raise typer.Exit(2) from None
 
 

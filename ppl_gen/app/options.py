@@ -36,6 +36,8 @@ from typing import Any
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.names import resolve
 
+_MOST = 2**63 - 1  # the largest whole number that a tensor holds
+
 Check = Callable[[str, Any], None]  # of a flag and a value; raises ValueError
 
 
@@ -84,6 +86,8 @@ class Option:
             if self.default is None:
                 expected += " | None"
             raise ValueError(f"expected {self.name} of type {expected}, got {value!r}")
+        if self.kind is int and not -_MOST <= value <= _MOST:
+            raise ValueError(f"expected {self.flag} below 2⁶³, got {value}")
         if self.check is not None:
             self.check(self.flag, value)
 

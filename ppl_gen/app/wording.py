@@ -18,6 +18,14 @@ _WORDS = {
     "reparametrise (non-centred), or raise target_accept": (
         "reparametrise (non-centred), or warm up longer (--warmup)"
     ),
+    "(latent_dim=...), narrower layers or smaller images (image_size=...)": (
+        "(--latent-dim), narrower layers (--width) or smaller images (--image-size)"
+    ),
+    "take fewer or smaller: data, pixels, latents, draws, particles or chains": (
+        "take fewer or smaller: --limit, --subset, --batch-size, --image-size, --latent-dim, "
+        "--width, --count, --draws, --particles or --chains"
+    ),
+    "take a smaller chunk": "take fewer --particles",
     "begin from a guide, or take more temperatures": "take more --temperatures",
 }
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from ppl_gen.memory import expect_weights
 from ppl_gen.nn.layers import Activation, Batched, Shape
 
 
@@ -26,13 +27,15 @@ def conv_features(
         activation: Makes the module after each layer.
 
     Raises:
-        ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
+        ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
+            not fit into memory.
     """
     sides, channels = pyramid(shape)
+    size = channels[-1] * math.prod(sides[-1])
+    expect_weights((size, outputs))
     layers: list[nn.Module] = []
     for inputs, doubled in pairwise(channels):
         layers += [nn.Conv2d(inputs, doubled, 3, stride=2, padding=1), activation()]
-    size = channels[-1] * math.prod(sides[-1])
     return nn.Sequential(
         Batched(nn.Sequential(*layers)), nn.Flatten(-3), nn.Linear(size, outputs), activation()
     )
@@ -58,17 +61,19 @@ def conv_decoder(
         activation: Makes the module between two layers.
 
     Raises:
-        ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
+        ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
+            not fit into memory.
     """
     sides, channels = pyramid(shape)
     outputs = [channels[0] * parameters, *channels[1:]]
+    size = channels[-1] * math.prod(sides[-1])
+    expect_weights((inputs, hidden), (hidden, size), (channels[1], outputs[0], 3, 3))
     layers: list[nn.Module] = []
     for level in range(len(sides) - 1, 0, -1):
         if layers:
             layers.append(activation())
         doubling = _doubling(channels[level], outputs[level - 1], sides[level], sides[level - 1])
         layers.append(doubling)
-    size = channels[-1] * math.prod(sides[-1])
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         activation(),

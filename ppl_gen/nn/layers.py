@@ -9,6 +9,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ppl_gen.memory import expect_weights
+
 Activation = Callable[[], nn.Module]
 
 
@@ -22,7 +24,8 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         activation: Makes the module between two layers.
 
     Raises:
-        ValueError: If there are fewer than two sizes, or one below 1.
+        ValueError: If there are fewer than two sizes, one is below 1, or the weights do not fit
+            into memory.
 
     Example:
         >>> import torch
@@ -33,6 +36,7 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         raise ValueError(
             f"expected at least an input and an output size, all positive, got {list(sizes)}"
         )
+    expect_weights(*pairwise(sizes))
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         if layers:

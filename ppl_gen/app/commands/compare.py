@@ -27,7 +27,7 @@ from ppl_gen.app.wording import in_options
 from ppl_gen.contexts import forked
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_room_for_draws
 from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
@@ -180,6 +180,10 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
         steps=asked.steps,
         limit=asked.limit,
         chains=asked.chains,
+    )
+    # At the least: chains of one coordinate.
+    expect_room_for_draws(
+        asked.draws, asked.chains or 1, 1, torch.device("cpu"), warmup=asked.warmup
     )
     is_run = asked.what not in TOYS and (Path(asked.what) / "config.json").exists()
     if is_run:

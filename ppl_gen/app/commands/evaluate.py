@@ -4,13 +4,14 @@ from __future__ import annotations
 
 __all__ = ["evaluate"]
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from ppl_gen.app.evaluation.asked import Asked
-from ppl_gen.app.evaluation.features import expect_features
+from ppl_gen.app.evaluation.features import MOST, expect_features
 from ppl_gen.app.evaluation.findings import Judged
 from ppl_gen.app.evaluation.judges import judges_of
 from ppl_gen.app.evaluation.statistics import LEAST
@@ -18,6 +19,8 @@ from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.recipes import explicit_models
 from ppl_gen.app.run.evaluation import Entry
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.inference.evidence.ais import expect_room_for_annealing
+from ppl_gen.inference.samples.vectors import expect_permutations
 
 _FEWEST_PERMUTATIONS = 19  # with which p can be as low as 0.05
 
@@ -45,6 +48,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
     _expect_heeded(fitted, asked)
     _expect_possible(fitted, asked)
     _expect_enough(fitted, asked)
+    _expect_room(fitted, asked)
     subject = Subject(fitted, asked)
     count = len(subject.x)
     judged = Judged(fitted, asked)
@@ -117,6 +121,16 @@ def _expect_enough(fitted: Fitted, asked: Asked) -> None:
             f"expected at least {_FEWEST_PERMUTATIONS} permutations, for a p-value of 0.05, got "
             f"{asked.permutations}"
         )
+
+
+def _expect_room(fitted: Fitted, asked: Asked) -> None:
+    """Raises ValueError if chains, temperatures or permutations do not fit into memory."""
+    values = math.prod(_datasets(fitted)[0].shape)
+    if asked.ais or asked.bdmc or asked.gaps or asked.wants("epsilon"):
+        expect_room_for_annealing(asked.chains, asked.temperatures, values, fitted.device)
+    if asked.moments or asked.two_sample:
+        test = min(len(dataset.test) for dataset in _datasets(fitted))
+        expect_permutations(asked.permutations, 2 * min(test, asked.limit or MOST))
 
 
 def _datasets(fitted: Fitted) -> list[Any]:

@@ -17,6 +17,7 @@ from ppl_gen.app.ingredients.conditioning import Conditioning
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.memory import expect_memory
 from ppl_gen.protocols import Step
 
 PROBED = 100  # data that are drawn or scored before a checkpoint
@@ -96,7 +97,15 @@ class Start:
             part: The program or a companion.
             betas: Decays of the averages of the gradient and of its square.
         """
-        return Adam(part.parameters(), self.config.lr, betas, fused=True)
+        weights = list(part.parameters())
+        expect_memory(
+            "gradients of all weights, and Adam's averages of them,",
+            3 * sum(weight.nbytes for weight in weights),
+            "take fewer latents (latent_dim=...), narrower layers or smaller images "
+            "(image_size=...)",
+            self.device,
+        )
+        return Adam(weights, self.config.lr, betas, fused=True)
 
     def batches(self, at_least: int = 1) -> Batches:
         """Batches of the training data, with the context in the place of the labels.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 __all__ = ["by_svi"]
 
+import math
+
 from torch import Tensor, nn
 
 from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.app.ingredients.objectives import objective, weight_of_kl
 from ppl_gen.inference import elbo, svi_step
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.protocols import Step
 
 
@@ -22,6 +25,7 @@ def by_svi(start: Start) -> Fitting:
     program = start.program
     optimizer = start.adam(program)
     batches = start.batches()
+    _expect_room(start)
     probed = start.probed()
     bound = objective(start.config)
     beta = weight_of_kl(start.config, len(batches))
@@ -40,4 +44,16 @@ def by_svi(start: Start) -> Fitting:
         batches=batches,
         begin=begin,
         probe=probe,
+    )
+
+
+def _expect_room(start: Start) -> None:
+    """Raises ValueError if draws of all particles and their gradients do not fit into memory."""
+    config = start.config
+    pairs = config.particles * config.batch_size
+    expect_memory(
+        f"{config.particles} particles for each of {config.batch_size} data",
+        2 * SINGLE * pairs * (math.prod(start.data.shape) + config.latent_dim),
+        "lower --particles or --batch-size",
+        start.device,
     )
