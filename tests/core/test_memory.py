@@ -121,7 +121,6 @@ COMMANDS = {
     "--width": "fit dcgan --width 1000000",
     "--categories": "fit infogan --categories 1000000000",
     "--continuous": "fit infogan --continuous 1000000000",
-    "--image-size": "fit vae --image-size 100000",
     "--chains": "compare eight-schools --chains 1000000000",
     "--draws": "compare eight-schools --draws 1000000000",
     "--warmup": "compare eight-schools --warmup 1000000000",
