@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Two OpenMP threads on two busy cores can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow notebooks benchmarks readability lint format clean
+.PHONY: demo test test-long test-slow notebooks benchmarks readability lint format clean
 
 demo: $(READY)
 	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
@@ -16,8 +16,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal
 
+test-long: $(READY)
+	$(BIN)/pytest -n auto --dist worksteal -m long
+
 test-slow: $(READY)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 notebooks: $(READY)
 	$(BIN)/python tests/run_notebooks.py
