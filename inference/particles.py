@@ -162,14 +162,17 @@ def _watched(count: int) -> Iterator[_Networks]:
 
 def _message(program: Program, guide: Guide, networks: _Networks, said: str) -> str:
     """What is wrong, with the network to be wrapped."""
-    wrapped = "wrap the network in ppl_gen.nn.Batched"
+    wrapped = (
+        "count axes from the right and keep those of plates, as z.sum(-2, keepdim=True) does, or "
+        "wrap the network in ppl_gen.nn.Batched"
+    )
     if networks.suspect is not None:
         module, shape = networks.suspect
         name = _name_of(module, program, guide)
         axes = len(shape) - len(networks.leading)
         wrapped = f"wrap the network: {name} = ppl_gen.nn.Batched({name}, axes={axes})"
     return (
-        "expected networks that take leading axes, on which particles lie: one draw of the latents "
+        "expected a program that takes leading axes, on which particles lie: one draw of the latents "
         f"of each datum is scored, {_DRAWS} at once are not ({said}); {wrapped}"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,3 +111,19 @@ def test_nothing_is_left_of_the_look() -> None:
 def test_axes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="expected axes of at least 1, got 0; 3 for images"):
         Batched(nn.Identity(), axes=0)
+
+
+def test_an_axis_of_a_plate_that_is_summed_away() -> None:
+    class Summed(nn.Module):
+        def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            data = pyro.plate("data", n if x is None else len(x), dim=-1)
+            with data, pyro.plate("inner", 3, dim=-2):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            with data:
+                return pyro.sample("x", dist.Normal(z.sum(-2), 1.0), obs=x)
+
+    program = Summed()
+    with pytest.raises(
+        ValueError, match=r"leading axes, .* keep those of plates, as z\.sum\(-2, k"
+    ):
+        log_evidence(program, from_prior(program), torch.zeros(4), particles=4)
