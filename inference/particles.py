@@ -172,8 +172,8 @@ def _message(program: Program, guide: Guide, networks: _Networks, said: str) -> 
         axes = len(shape) - len(networks.leading)
         wrapped = f"wrap the network: {name} = ppl_gen.nn.Batched({name}, axes={axes})"
     return (
-        "expected a program that takes leading axes, on which particles lie: one draw of the latents "
-        f"of each datum is scored, {_DRAWS} at once are not ({said}); {wrapped}"
+        "expected a program that takes leading axes, on which particles lie: one draw of the "
+        f"latents of each datum is scored, {_DRAWS} at once are not ({said}); {wrapped}"
     )
 
 
