@@ -19,9 +19,9 @@ from pyro.infer.autoguide import AutoContinuous, AutoNormal
 from torch import Tensor
 
 from ppl_gen.contexts import reason
-from ppl_gen.inference.coverage import is_outside, point_masses
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
+from ppl_gen.inference.left_out import is_outside, point_masses
 from ppl_gen.pyro_patches import location_and_scale
 from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites, unwrapped
 from ppl_gen.supports import flaw_of_draws

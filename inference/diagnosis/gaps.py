@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, seeded
-from ppl_gen.inference.coverage import left_out
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate, by_datum, summarised
@@ -27,6 +26,7 @@ from ppl_gen.inference.fitting.guides import (
     refit,
     same_family,
 )
+from ppl_gen.inference.left_out import left_out
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program

@@ -22,7 +22,6 @@ from torch import Tensor
 from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.guides import from_prior
 from ppl_gen.inference.checks import needs_all_data
-from ppl_gen.inference.coverage import expect_density, left_out
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.replay import Engine, Replay, expect_engine
 from ppl_gen.inference.estimate import Estimate
@@ -30,6 +29,7 @@ from ppl_gen.inference.evidence.path import Anneal, Path
 from ppl_gen.inference.evidence.temperatures import Schedule
 from ppl_gen.inference.evidence.weights import evidence_of
 from ppl_gen.inference.expect import expect_counts, expect_target_accept
+from ppl_gen.inference.left_out import expect_density, left_out
 from ppl_gen.inference.mcmc.by_datum import data_at_once, equal_chunks
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.progress import Bar

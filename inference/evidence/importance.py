@@ -13,13 +13,13 @@ from torch import Tensor
 from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
 from ppl_gen.inference.checks import needs_all_data
-from ppl_gen.inference.coverage import expect_density, warn_of_left_out
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Engine, Replay
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.weights import LogWeights, Weights, tail_length
 from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.left_out import expect_density, warn_of_left_out
 from ppl_gen.program import log_density, propose
 from ppl_gen.progress import track
 from ppl_gen.protocols import Guide, Program

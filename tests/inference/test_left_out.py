@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Comparison, Estimate, ais, bdmc, compare, elbo, gaps, log_evidence
-from ppl_gen.inference.coverage import is_outside
+from ppl_gen.inference.left_out import is_outside
 from ppl_gen.models import toy
 
 Guide = Callable[[Tensor], Tensor]
