@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["described", "expect_data", "likelihood_hint", "traced"]
+__all__ = ["described", "expect_data", "expect_tensor", "likelihood_hint", "traced", "whole"]
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +17,11 @@ from ppl_gen.contexts import expect_context, explained, owner
 # What users bring where tensors are expected.
 _ARRAYS = (np.ndarray, list, tuple)
 
+# What torch takes of NumPy's types, and computes with.
+_TAKEN = tuple(np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?"))
+# What it stores, and hardly computes with.
+_STORED = (torch.uint16, torch.uint32, torch.uint64)
+
 
 def expect_data(program: Any, data: Sequence[Any]) -> None:
     """Raises ValueError if something is wrong with data and context by themselves.
@@ -30,7 +35,8 @@ def expect_data(program: Any, data: Sequence[Any]) -> None:
     """
     expect_context(program, tuple(data[1:]))
     for i, argument in enumerate(data):
-        _expect_tensor(_name_of(i), argument)
+        expect_tensor(_name_of(i), argument)
+        _expect_computable(_name_of(i), argument)
     x = data[0]
     n = 0
     if x.dim() > 0:
@@ -60,12 +66,61 @@ def _name_of(i: int) -> str:
     return f"context {i - 1}"
 
 
-def _expect_tensor(name: str, values: Any) -> None:
+def expect_tensor(name: str, values: Any) -> None:
+    """Raises ValueError unless values are a tensor of real numbers; says how to make one.
+
+    Args:
+        name: What they are, for the message: "data", "context 0".
+        values: Whatever was given.
+    """
     if not torch.is_tensor(values):
         raise ValueError(
             f"expected {name} as a tensor, got {type(values).__module__}."
-            f"{type(values).__qualname__}; say torch.as_tensor(...), with the program's dtype"
+            f"{type(values).__qualname__}; {_way_to_tensor(values)}"
         )
+    if values.is_complex():
+        raise ValueError(
+            f"expected real {name}, got {values.dtype}; take .real, .abs(), or both parts as two "
+            "values"
+        )
+
+
+def _way_to_tensor(values: Any) -> str:
+    """How a tensor is made of something: torch takes no big-endian and no long double arrays."""
+    if not isinstance(values, np.ndarray):
+        return "say torch.as_tensor(...), with the program's dtype"
+    if values.dtype.kind not in "buif":
+        return f"its entries are of {values.dtype}: give numbers"
+    if values.dtype.newbyteorder("=") in _TAKEN and values.dtype.isnative:
+        return "say torch.as_tensor(...), with the program's dtype"
+    return f"its entries are of {values.dtype}: say torch.as_tensor(x.astype('float32'))"
+
+
+def _expect_computable(name: str, values: Tensor) -> None:
+    """Raises ValueError if torch stores such numbers, and hardly computes with them."""
+    if values.dtype in _STORED:
+        raise ValueError(
+            f"expected {name} of a type that torch computes with, got {values.dtype}; say "
+            ".float(), or .long() for labels"
+        )
+
+
+def whole(values: Tensor) -> Tensor:
+    """Numbers of a type that torch stores, and hardly computes with, as int64; others as they are.
+
+    Args:
+        values: Of any type; those of uint16, uint32 and uint64 are converted.
+
+    Raises:
+        ValueError: If they are complex, or one of uint64 is 2⁶³ or more.
+    """
+    expect_tensor("labels", values)
+    if values.dtype not in _STORED:
+        return values
+    converted = values.long()
+    if bool((converted < 0).any()):
+        raise ValueError(f"expected whole numbers below 2⁶³, got larger ones of {values.dtype}")
+    return converted
 
 
 def _expect_finite(name: str, values: Tensor) -> None:

@@ -268,7 +268,7 @@ def sample(
         from ppl_gen.app.run import exports, pictures, progress
         from ppl_gen.app.run.opened import Fitted
 
-        is_array = out is not None and out.suffix in (".npy", ".npz")
+        is_array = out is not None and out.suffix.lower() in (".npy", ".npz")
         progress.expect_count(count, many=is_array)
         fitted = Fitted.open(run_folder, device)
         if out is None:

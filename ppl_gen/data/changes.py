@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
 
 # Makes images (N, C, H, W) of images, and of the places of these in their data set (N,).
@@ -115,6 +116,11 @@ def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
             raise ValueError(f"expected a crop from 1 to the image's side, {side}, got {crop}")
     if size < 1:
         raise ValueError(f"expected an image size of at least 1, got {size}")
+    expect_memory(
+        f"images of {size} × {size} pixels",
+        SINGLE * _count_in_memory(dataset) * dataset.shape[0] * size**2,
+        "take a smaller image_size, or fewer data",
+    )
     change = functools.partial(_centre, crop=crop, size=size)
     return _changed(dataset, f"{size}x{size}", change, change)
 
@@ -208,6 +214,15 @@ def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Data
         stored=dataset.stored,
         class_names=dataset.class_names,
     )
+
+
+def _count_in_memory(dataset: Dataset) -> int:
+    """How many data are held at once: all of those in memory, one of a stream."""
+    count = 1
+    for split in (dataset.train, dataset.test):
+        if isinstance(split, Split):
+            count += len(split)
+    return count
 
 
 def _mapped(split: Split | StreamedSplit, change: Change) -> Split | StreamedSplit:

@@ -1,42 +1,44 @@
-"""Data in files of one's own: folders of images, and arrays in .npy and .npz files."""
+"""Folders of images: what their headers say, and images as tensors, held or streamed."""
 
 from __future__ import annotations
 
 __all__ = [
-    "ARRAYS",
     "IMAGES",
+    "expect_room_for_images",
     "held_or_streamed",
-    "pixels",
-    "read_arrays",
+    "opened",
     "read_folder",
     "resized",
 ]
 
-import zipfile
-import zlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen import memory
-from ppl_gen.data.splits import Dataset, Split, StreamedSplit
+from ppl_gen.contexts import reason
+from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
+from ppl_gen.memory import SINGLE, expect_memory, is_exhausted, shortage
+from ppl_gen.reading import expect_file
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-ARRAYS = (".npy", ".npz")
 
 # The modes of Pillow that are read: 8 bits to a channel, or 1.
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"P", "RGB", "RGBA"}
-_CHANNELS = (1, 3, 4)
 
-_EXACT = 2**24  # up to which single precision holds every whole number
+_LONG = 8  # shorter sides, beyond which an image is cut before its central square is taken
 
 
 def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Dataset:
@@ -58,9 +60,11 @@ def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Data
     seen = _headers(listed)
     _check_images(seen, listed, path, image_size)
     mode = "L" if seen.modes <= _GREY else "RGB"
+    if image_size is not None:
+        expect_room_for_images(image_size)
     sources: list[Any] = [_ImageFiles(rows, mode, resized(image_size)) for rows in listed]
     if len(sources) == 1:
-        train, test = _nine_to_one(len(sources[0]), str(path))
+        train, test = nine_to_one(len(sources[0]), str(path))
         whole = sources[0]
         sources = [Subset(whole, train.tolist()), Subset(whole, test.tolist())]
     made = held_or_streamed(
@@ -69,36 +73,37 @@ def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Data
     return replace(made, class_names=tuple(labels))
 
 
-def read_arrays(path: Path) -> Dataset:
-    """Arrays x_train and x_test, with y_train and y_test if labelled; or x, with y, or a .npy file.
-
-    Bytes are images and divided by 255, unless they are all 0 or 1; other integers are counts and
-    left as they are. `stored` of the data set says which.
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """An image as Pillow opens it; what Pillow warns of stays here.
 
     Args:
-        path: The file.
+        file: Where it lies.
 
     Raises:
-        ValueError: If it cannot be read, arrays are missing, or their shapes or numbers are not
-            those of data and labels.
+        ValueError: If there is no image that can be read, inside the context as well; if it has
+            more pixels than Pillow's limit, `PIL.Image.MAX_IMAGE_PIXELS`, against files that
+            unpack without end.
     """
-    stored = _stored(path)
-    if {"x_train", "x_test"} <= stored.keys():
-        reading = _reading_of([stored["x_train"], stored["x_test"]], path)
-        train = _array_split(stored["x_train"], stored.get("y_train"), reading, path)
-        test = _array_split(stored["x_test"], stored.get("y_test"), reading, path)
-    elif "x" in stored:
-        reading = _reading_of([stored["x"]], path)
-        train, test = _divided(stored["x"], stored.get("y"), reading, path)
-    else:
-        raise ValueError(
-            f"expected arrays x_train and x_test, or x, in {path}, got "
-            f"{', '.join(sorted(stored)) or 'none'}"
-        )
-    _check_same(train.x, test.x, "data", path)
-    _check_same(train.y, test.y, "labels", path)
-    made = Dataset.of(path.name, train, test, _classes(train, test, path))
-    return replace(made, stored=reading.words)
+    from PIL import Image
+
+    expect_file(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(file) as image:
+                yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            most = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+            raise ValueError(
+                f"expected images of at most {most:.0f} million pixels, got more in {file}; cut it "
+                "into smaller ones"
+            ) from error
+        except Exception as error:  # Pillow has no class of error for files that are damaged
+            if is_exhausted(error):
+                raise ValueError(f"the image {file}: {shortage(error)}") from error
+            raise ValueError(f"cannot read the image {file}: {reason(error)}") from error
 
 
 def held_or_streamed(
@@ -131,6 +136,19 @@ def held_or_streamed(
     return Dataset.of(name, splits[0], splits[1], classes or None)
 
 
+def expect_room_for_images(size: int) -> None:
+    """Raises ValueError if a single image of a size does not fit into memory.
+
+    Args:
+        size: The side that images are brought to.
+    """
+    expect_memory(
+        f"an image of {size} × {size} pixels in colour",
+        3 * SINGLE * size**2,
+        "take a smaller image_size",
+    )
+
+
 def resized(size: int | None, crop: int | None = None) -> Callable[[Any], Tensor]:
     """What makes a tensor (C, H, W) in [0, 1] of a Pillow image.
 
@@ -144,25 +162,24 @@ def resized(size: int | None, crop: int | None = None) -> Callable[[Any], Tensor
     if crop is not None:
         steps.append(transforms.CenterCrop(crop))
     if size is not None:
-        steps += [transforms.Resize(size), transforms.CenterCrop(size)]
+        steps += [_shortened, transforms.Resize(size), transforms.CenterCrop(size)]
     return transforms.Compose([*steps, transforms.ToTensor()])
 
 
-def pixels(x: Tensor, divisor: float = 255) -> Tensor:
-    """Stored arrays as floats (N, D) or (N, C, H, W), divided by a number, colour axes second.
+def _shortened(image: Image.Image) -> Image.Image:
+    """The middle of an image that is longer than `_LONG` times its shorter side.
 
-    Args:
-        x: (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C).
-        divisor: 255 for bytes.
+    Its central square is the same, and the rest need not be resized.
     """
-    x = x.float()
-    if divisor != 1:
-        x = x / divisor
-    if x.dim() == 3:
-        return x[:, None]
-    if x.dim() == 4 and x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS:
-        return x.movedim(-1, 1)
-    return x
+    width, height = image.size
+    most = _LONG * min(width, height)
+    across = min(width, most)
+    down = min(height, most)
+    if (across, down) == (width, height):
+        return image
+    left = (width - across) // 2
+    top = (height - down) // 2
+    return image.crop((left, top, left + across, top + down))
 
 
 class _ImageFiles(TorchDataset):
@@ -179,14 +196,9 @@ class _ImageFiles(TorchDataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
         file, label = self.rows[index]
-        try:
-            with Image.open(file) as image:
-                return self.transform(image.convert(self.mode)), label
-        except OSError as error:
-            raise ValueError(f"cannot read the image {file}: {error}") from error
+        with opened(file) as image:
+            return self.transform(image.convert(self.mode)), label
 
 
 class _Seen(NamedTuple):
@@ -223,17 +235,12 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _headers(listed: list[list[tuple[Path, int]]]) -> _Seen:
-    from PIL import Image
-
     seen = _Seen({}, set())
     for rows in listed:
         for file, _ in rows:
-            try:
-                with Image.open(file) as image:
-                    seen.sizes.setdefault(image.size, file)
-                    seen.modes.add(image.mode)
-            except OSError as error:
-                raise ValueError(f"cannot read the image {file}: {error}") from error
+            with opened(file) as image:
+                seen.sizes.setdefault(image.size, file)
+                seen.modes.add(image.mode)
     return seen
 
 
@@ -264,144 +271,11 @@ def _check_images(
 
 def _held(source: Any, labelled: bool) -> Split:
     """A torch dataset read into memory."""
+    needed = 2 * SINGLE * source[0][0].numel() * len(source)
+    remedy = "stream them (stream=True), or take a smaller image_size"
+    expect_memory(f"{len(source)} data", needed, remedy)
     rows = zip(*DataLoader(source, batch_size=256), strict=True)
     x, y = (torch.cat(column) for column in rows)
     if labelled:
         return Split(x, y)
     return Split(x)
-
-
-def _nine_to_one(n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a training and a test set, by a fixed permutation."""
-    if n < 2:
-        raise ValueError(f"expected at least 2 data in {name}, to train and to test, got {n}")
-    order = np.random.RandomState(0).permutation(n)
-    cut = max(1, n // 10)
-    return order[cut:], order[:cut]
-
-
-def _stored(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name; that of a .npy file is x."""
-    try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return {"x": stored}
-        return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-
-
-class _Reading(NamedTuple):
-    """What is done to stored numbers: they are divided by `divisor`, which `words` say."""
-
-    divisor: float
-    words: str
-
-
-def _reading_of(parts: list[np.ndarray], path: Path) -> _Reading:
-    """What is done to the numbers of all parts of a file alike.
-
-    Raises:
-        ValueError: If they are no data, or bytes in one part and other numbers in another.
-    """
-    for x in parts:
-        _check_numbers(x, path)
-    dtypes = {str(x.dtype) for x in parts}
-    names = " and ".join(sorted(dtypes))
-    is_bytes = "uint8" in dtypes
-    if is_bytes and len(dtypes) > 1:
-        raise ValueError(
-            f"expected numbers of one type to train and to test in {path}, got {names}: bytes are "
-            "divided by 255, other numbers are not; store both alike"
-        )
-    least = min(x.min() for x in parts)
-    most = max(x.max() for x in parts)
-    if is_bytes and most > 1:
-        return _Reading(255, f"bytes from {least} to {most}, divided by 255")
-    if is_bytes or "bool" in dtypes:
-        return _Reading(1, "pixels that are 0 or 1")
-    if {x.dtype.kind for x in parts} <= {"i", "u"}:
-        return _Reading(1, f"counts ({names}) from {least} to {most}, as they are")
-    return _Reading(1, f"numbers from {least:.3g} to {most:.3g}, as they are")
-
-
-def _divided(
-    x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path
-) -> tuple[Split, Split]:
-    """x, with y if there is one, split nine to one."""
-    count = len(x)
-    rows = _nine_to_one(count, str(path))
-    if y is not None and y.shape[:1] != (count,):
-        raise ValueError(
-            f"expected one label for each of {count} data in {path}, got labels of shape {y.shape}"
-        )
-    splits = []
-    for part in rows:
-        labels = None if y is None else y[part]
-        splits.append(_array_split(x[part], labels, reading, path))
-    return splits[0], splits[1]
-
-
-def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path) -> Split:
-    data = pixels(torch.as_tensor(x.astype(np.float32)), reading.divisor)
-    if y is None:
-        return Split(data)
-    _check_labels(y, len(x), path)
-    kind = np.float32 if y.dtype.kind == "f" else np.int64
-    return Split(data, torch.as_tensor(y.astype(kind)))
-
-
-def _check_numbers(x: np.ndarray, path: Path) -> None:
-    if x.ndim < 2 or x.dtype.kind not in "buif" or len(x) == 0:
-        raise ValueError(
-            f"expected numbers of shape (N, *shape) in {path}, got {x.dtype} of shape {x.shape}"
-        )
-    if not np.isfinite(x).all():
-        raise ValueError(
-            f"expected finite numbers in {path}, got NaN or infinite ones; remove or replace them"
-        )
-    if x.dtype.kind in "ui" and max(-int(x.min()), int(x.max())) > _EXACT:
-        raise ValueError(
-            f"expected counts up to {_EXACT:,} in {path}, which single precision has exactly, got "
-            f"{x.min()} to {x.max()}; store them as floats, in a larger unit"
-        )
-
-
-def _check_labels(y: np.ndarray, n: int, path: Path) -> None:
-    if y.dtype.kind == "f":
-        right = y.ndim == 2 and bool(np.isfinite(y).all())
-    else:
-        right = y.dtype.kind in "ui" and y.ndim == 1 and bool((y >= -1).all())
-    if right and len(y) == n:
-        return
-    least = ""
-    if y.size and y.dtype.kind in "ui":
-        least = f" from {y.min()}"
-    raise ValueError(
-        f"expected {n} integer labels, −1 where missing, or attribute vectors of floats (N, A), in "
-        f"{path}, got {y.dtype} of shape {y.shape}{least}"
-    )
-
-
-def _check_same(train: Tensor | None, test: Tensor | None, what: str, path: Path) -> None:
-    shapes = []
-    for each in (train, test):
-        shapes.append(None if each is None else tuple(each.shape[1:]))
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"expected one shape of {what} in {path}, got {shapes[0]} to train and {shapes[1]} to "
-            "test"
-        )
-
-
-def _classes(train: Split, test: Split, path: Path) -> int | None:
-    """The number of labels; None without labels, or with attribute vectors."""
-    if train.y is None or test.y is None or train.y.is_floating_point():
-        return None
-    classes = int(max(train.y.max(), test.y.max())) + 1
-    if not 1 <= classes <= len(train):
-        raise ValueError(
-            f"expected labels numbered from 0, fewer than data, in {path}, got them up to "
-            f"{classes - 1}"
-        )
-    return classes

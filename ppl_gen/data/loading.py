@@ -8,8 +8,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from ppl_gen.data.arrays import ARRAYS, read_arrays
 from ppl_gen.data.changes import check_suffixes, parse, prepared
-from ppl_gen.data.files import ARRAYS, read_arrays, read_folder
+from ppl_gen.data.files import read_folder
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
 from ppl_gen.names import nearest
@@ -97,7 +98,7 @@ def _read(
     path = Path(name)
     if name and path.is_dir():
         return read_folder(path, image_size, stream)
-    if path.suffix in ARRAYS:
+    if path.suffix.lower() in ARRAYS:
         return read_arrays(path)
     raise ValueError(
         f"no data set and no folder, .npy or .npz file named {name!r}; {nearest(name, NAMES)}"

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_gen.data.files import held_or_streamed, pixels, resized
+from ppl_gen.data.arrays import pixels
+from ppl_gen.data.files import held_or_streamed, resized
 from ppl_gen.data.splits import Dataset, Split
 from ppl_gen.data.toys import MANIFOLDS, manifold, ring
 

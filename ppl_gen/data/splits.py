@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["BINARIZATIONS", "Batches", "Dataset", "Split", "StreamedSplit", "check_binarize"]
+__all__ = [
+    "BINARIZATIONS",
+    "Batches",
+    "Dataset",
+    "Split",
+    "StreamedSplit",
+    "check_binarize",
+    "nine_to_one",
+]
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
+
+from ppl_gen.arguments import expect_tensor, whole
 
 BINARIZATIONS = ("threshold", "static", "dynamic", "dequantize")
 
@@ -29,7 +40,8 @@ class Split:
         levels: The number of grey levels of the stored images, which "dequantize" needs.
 
     Raises:
-        ValueError: If binarize is unknown, or x is outside [0, 1] and to be binarised.
+        ValueError: If binarize is unknown, x or y is no tensor of real numbers, or x is outside
+            [0, 1] and to be binarised.
     """
 
     x: Tensor
@@ -39,6 +51,11 @@ class Split:
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
+        expect_tensor("x", self.x)
+        object.__setattr__(self, "x", whole(self.x))
+        if self.y is not None:
+            expect_tensor("y", self.y)
+            object.__setattr__(self, "y", whole(self.y))
         if self.binarize is not None:
             _check_range(self.x)
         # Binary pixels come through both unchanged, so that a copy of this split holds the same
@@ -293,6 +310,23 @@ class Dataset:
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def nine_to_one(n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a training and a test set, nine to one, by a fixed permutation.
+
+    Args:
+        n: The number of data.
+        name: Of the data set, for the message.
+
+    Raises:
+        ValueError: If there are fewer than 2 data.
+    """
+    if n < 2:
+        raise ValueError(f"expected at least 2 data in {name}, to train and to test, got {n}")
+    order = np.random.RandomState(0).permutation(n)
+    cut = max(1, n // 10)
+    return order[cut:], order[:cut]
 
 
 def check_binarize(binarize: str | None) -> None:

@@ -10,6 +10,8 @@ import torch
 from pyro.distributions import is_validation_enabled
 from torch import Tensor, nn
 
+from ppl_gen.arguments import whole
+
 
 class Condition(nn.Module):
     """net(features(v) ⊕ e(y)): gives a network of vectors a context, over any leading axes of v.
@@ -75,6 +77,7 @@ class Condition(nn.Module):
             return self.embed(y).to(dtype)
         if self.classes is None:
             return y.to(dtype)
+        y = whole(y)
         if is_validation_enabled():
             _check_labels(y, self.classes)
         return (y[..., None] == torch.arange(self.classes, device=y.device)).to(dtype)

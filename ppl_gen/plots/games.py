@@ -69,7 +69,7 @@ def line_game_animation(
             (2,).
     """
     path = Path(path)
-    if not history or path.suffix != ".gif" or frames_per_second < 1:
+    if not history or path.suffix.lower() != ".gif" or frames_per_second < 1:
         raise ValueError(
             "expected at least one turn, a .gif and one frame per second or more, got "
             f"{len(history)} turns, {path.name!r} and {frames_per_second}"

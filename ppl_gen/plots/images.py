@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ppl_gen.arguments import expect_tensor
 from ppl_gen.plots.style import array, one_axes
 
 _CELL = 0.6  # inches that an image is wide
@@ -34,6 +35,7 @@ def image_grid(
     Raises:
         ValueError: If the images are not of shape (N, C, H, W).
     """
+    expect_tensor("images", images)
     if images.dim() != 4 or 0 in images.shape:
         raise ValueError(
             f"expected images (N, C, H, W), got {tuple(images.shape)}; for vectors there is "
@@ -100,6 +102,7 @@ def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:
     """
     figure, axes = one_axes(4.5, 4)
     for name, sample in samples.items():
+        expect_tensor(name, sample)
         flat = array(sample.flatten(1))
         size = flat.shape[1]
         if size == 1:

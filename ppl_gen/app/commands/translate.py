@@ -18,7 +18,8 @@ from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Dataset, Split, load, parse, prepared
-from ppl_gen.data.files import ARRAYS, IMAGES
+from ppl_gen.data.arrays import ARRAYS
+from ppl_gen.data.files import IMAGES, expect_room_for_images, opened
 from ppl_gen.data.sources import NAMES
 
 _AT_ONCE = 100  # images that are held in memory
@@ -76,6 +77,8 @@ def translate(
         raise ValueError(f"expected --image-size of at least 1, got {image_size}")
     if to.exists() and to.resolve() in (Path(images).resolve(), Path(images).resolve().parent):
         raise ValueError(f"{to} holds the images themselves; say another folder with --to")
+    if image_size is not None:
+        expect_room_for_images(image_size)
     expect_vacant(to, overwrite, option="--to")
     found = _find(fitted, side, images, image_size)
     translator = fitted.program.to_b if side == "a" else fitted.program.to_a
@@ -112,7 +115,7 @@ def _find(fitted: Fitted, side: str, images: str, image_size: int | None) -> _Im
     path = Path(images)
     domain = config.data if side == "a" else config.data_b
     size = image_size or config.image_size
-    is_data_set = images in NAMES or path.suffix in ARRAYS
+    is_data_set = images in NAMES or path.suffix.lower() in ARRAYS
     if path.exists() and not is_data_set:
         return _from_files(path, _Preparation(tuple(fitted.data.shape), domain, size))
     return _from_data_set(fitted, images, domain, size)
@@ -195,12 +198,9 @@ class _Preparation:
         Raises:
             ValueError: If the file cannot be read, or its image would not be of the shape.
         """
-        try:
-            with Image.open(file) as image:
-                width, height = image.size
-                is_grey = image.mode in _GREY_MODES
-        except OSError as error:
-            raise ValueError(f"cannot read the image {file}: {error}") from error
+        with opened(file) as image:
+            width, height = image.size
+            is_grey = image.mode in _GREY_MODES
         channels = 3
         if is_grey:
             channels = self.shape[0]  # a grey picture is a colour picture too
@@ -215,7 +215,7 @@ class _Preparation:
 
     def read(self, file: Path) -> Tensor:
         """The image, (C, H, W) in [0, 1]."""
-        with Image.open(file) as image:
+        with opened(file) as image:
             if (image.height, image.width) == self.shape[1:]:
                 return _pixels(image, self.shape[0])
             return self._prepare(image, file.name)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
-from ppl_gen.data.files import ARRAYS
+from ppl_gen.data.arrays import ARRAYS
 from ppl_gen.plots.style import stamp
 from ppl_gen.writing import write_atomically, write_picture
 
@@ -37,7 +37,7 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
                 f"{tuple(fitted.data.shape)}; say --out draws.npy"
             )
         return
-    if out.suffix not in (*ARRAYS, _PICTURE):
+    if out.suffix.lower() not in (*ARRAYS, _PICTURE):
         raise ValueError(
             f"expected --out to be a folder, or a file in {', '.join((*ARRAYS, _PICTURE))}, got "
             f"{out}"
@@ -64,13 +64,13 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
             write_image(out / name, image)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == _PICTURE:
+    if out.suffix.lower() == _PICTURE:
         figure = figure_of_samples(fitted, drawn)
         stamp(figure, f"epoch {fitted.epoch}")
         write_picture(out, figure)
         return
     x = drawn.x.cpu().numpy()
-    if out.suffix == ".npy":
+    if out.suffix.lower() == ".npy":
         write_atomically(out, lambda file: np.save(file, x))
         return
     if drawn.y is None:
