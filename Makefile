@@ -17,7 +17,7 @@ test: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal
 
 test-long: $(READY)
-	$(BIN)/pytest -n auto --dist worksteal -m long
+	$(BIN)/pytest -n auto --dist worksteal -m "long and not slow"
 
 test-slow: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal -m slow

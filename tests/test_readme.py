@@ -19,6 +19,7 @@ SHORTER = {
 }
 
 
+@pytest.mark.long
 def test_the_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,7 @@ def weights(run: Path) -> dict[str, list[float]]:
 
 
 class TestResume:
+    @pytest.mark.long
     @pytest.mark.parametrize(
         "engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)]
     )
@@ -232,6 +233,7 @@ class TestResume:
         assert "The checkpoint of epoch 0 stays" in said
         assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
 
+    @pytest.mark.long
     def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         """SIGKILL during training, ten times over; the run ends with the weights of one that was
         left alone.
@@ -257,6 +259,7 @@ class TestResume:
         assert weights(run) == weights(tmp_path / "whole")
         assert [r.epoch for r in Run.open(run).records()] == list(range(1, last + 1))
 
+    @pytest.mark.long
     @pytest.mark.parametrize("model", ["cvae", "conv-vae"])
     def test_a_streamed_folder_resumes_bit_exactly(
         self, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

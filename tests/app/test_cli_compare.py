@@ -17,6 +17,7 @@ from ppl_gen.app.commands.compare import PRODUCTS, TOYS
 FAST = ["--draws", "150", "--warmup", "150", "--steps", "600", "--engine", "fx"]
 
 
+@pytest.mark.long
 def test_a_toy_gives_table_verdict_pictures_and_draws(tmp_path: Path) -> None:
     import arviz
 
@@ -35,6 +36,7 @@ def test_a_toy_gives_table_verdict_pictures_and_draws(tmp_path: Path) -> None:
     assert tree["guide"]["z"].shape[-2:] == (4, 2)
 
 
+@pytest.mark.long
 def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
     code, said = call(
         "compare",
@@ -61,6 +63,7 @@ def test_divergences_of_the_centred_funnel_are_reported(tmp_path: Path) -> None:
     assert "divergences" in said.split("10 coordinates: ")[1].split(" - ")[0]
 
 
+@pytest.mark.long
 def test_nuts_is_a_sampler_too(tmp_path: Path) -> None:
     words = ["--sampler", "nuts", "--chains", 2, "--draws", 100, "--warmup", 100, "--steps", 100]
     code, said = call("compare", "sign-flip", "--out", tmp_path, *words)
@@ -68,6 +71,7 @@ def test_nuts_is_a_sampler_too(tmp_path: Path) -> None:
     assert "2 chains of 100 draws" in said
 
 
+@pytest.mark.long
 def test_a_run_is_compared_datum_by_datum(tmp_path: Path) -> None:
     run = tmp_path / "run"
     call("fit", "vae", "--out", run, "--epochs", 2, "--latent-dim", 2, "--device", "cpu")
@@ -125,6 +129,7 @@ def test_bad_input_is_one_line_before_work_starts(name: str, tmp_path: Path) -> 
     assert (tmp_path / "posterior.nc").read_text() == "kept"
 
 
+@pytest.mark.long
 def test_the_engine_is_decided_once_and_kept(tmp_path: Path) -> None:
     """From 100 steps on a run is traced; what was decided goes on when it is resumed."""
     from ppl_gen.app.run.folder import Run

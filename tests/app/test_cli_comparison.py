@@ -42,6 +42,7 @@ def compared(runs: Path) -> tuple[dict[str, Any], str]:
     return json.loads((runs / "comparison" / "comparison.json").read_text()), said
 
 
+@pytest.mark.long
 def test_a_table_of_all_runs(runs: Path, compared: tuple[dict[str, Any], str]) -> None:
     result, said = compared
     assert list(result["runs"]) == ["vae", "grey", "cvae", "gan"]
@@ -87,6 +88,7 @@ def test_parameters_are_those_of_a_draw(runs: Path, compared: tuple[dict[str, An
         assert compared[0]["runs"][name]["parameters"] == expected
 
 
+@pytest.mark.long
 def test_nats_are_those_of_the_run_by_itself(
     runs: Path, compared: tuple[dict[str, Any], str]
 ) -> None:
@@ -101,6 +103,7 @@ def test_nats_are_those_of_the_run_by_itself(
         assert alone["value"] == pytest.approx(compared[0]["runs"][name]["nats"]["value"], rel=1e-5)
 
 
+@pytest.mark.long
 def test_nothing_is_written_over(
     runs: Path, compared: tuple[dict[str, Any], str], tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ class TestFit:
         assert code == 0, said
         assert same(checkpoint(tmp_path / "run"), checkpoint(runs / name))
 
+    @pytest.mark.long
     def test_the_rate_of_a_cycle_gan_falls_over_the_second_half(self, tmp_path: Path) -> None:
         rates = []
         for epochs in (1, 4):
@@ -143,6 +144,7 @@ class TestFit:
             rates.append(checkpoint(run)["optimizers"][0]["param_groups"][0]["lr"])
         assert rates == [1e-3, 5e-4]
 
+    @pytest.mark.long
     def test_a_semantic_loss_says_how_good_its_reader_is(self, tmp_path: Path) -> None:
         code, said = call(
             "fit",
@@ -221,6 +223,7 @@ class TestEvaluate:
         for picture in ("moments.png", "two_sample.png"):
             assert (runs / name / picture).stat().st_size > 5000
 
+    @pytest.mark.long
     def test_data_are_not_told_from_data(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With other data in the place of draws nothing is off, but for chance: the tests have
         their level.
@@ -238,6 +241,7 @@ class TestEvaluate:
         density = result["two_sample"]["density"]
         assert abs(density["value"] - 1) < 4 * density["standard_error"]
 
+    @pytest.mark.long
     def test_features_of_a_classifier_say_how_good_it_is(self, runs: Path) -> None:
         code, said = call("evaluate", runs / "infogan", "--permutations", 20)
         assert code == 0, said
@@ -248,6 +252,7 @@ class TestEvaluate:
         assert np.sum(result["codes_read_as"]["counts"]) == 5000
         assert (runs / "infogan" / "confusion.png").exists()
 
+    @pytest.mark.long
     def test_noise_gives_a_likelihood(self, runs: Path) -> None:
         path = runs / "cgan" / "evaluation.json"
         before = json.loads(path.read_text()) if path.exists() else {}
@@ -262,6 +267,7 @@ class TestEvaluate:
             noise["bdmc_gap"]["value"] > -4 * noise["bdmc_gap"]["standard_error"]
         )  # not below 0 in expectation
 
+    @pytest.mark.long
     def test_a_vae_s_draws_are_judged_too(self, tmp_path: Path) -> None:
         call("fit", "vae", "--out", tmp_path / "vae", *FEW)
         words = ("--moments", "--two-sample", "--epsilon", 0.1, "--particles", 5)
@@ -271,6 +277,7 @@ class TestEvaluate:
         assert "not to be held beside those of binary pixels" in said
         assert {"log_evidence", "moments", "two_sample", "noise"} <= found(tmp_path / "vae").keys()
 
+    @pytest.mark.long
     def test_translations_are_judged_both_ways(self, runs: Path) -> None:
         code, said = call(
             "evaluate", runs / "cycle-gan", "--two-sample", "--moments", "--permutations", 20

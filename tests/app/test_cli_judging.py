@@ -35,6 +35,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class TestEvaluate:
+    @pytest.mark.long
     @pytest.mark.parametrize("name", ["vae", pytest.param("cvae", marks=pytest.mark.slow)])
     def test_everything_at_once(self, runs: Path, name: str) -> None:
         code, said = call(

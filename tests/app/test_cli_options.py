@@ -105,6 +105,7 @@ class TestNumbers:
         assert configure.decide_epochs(asked("gan", epochs=7), digits).epochs == 7
         assert configure.decide_epochs(asked("vae"), digits).epochs == 200
 
+    @pytest.mark.long
     def test_the_number_is_said_and_written_down(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -129,6 +130,7 @@ class TestNumbers:
 
 
 class TestData:
+    @pytest.mark.long
     def test_a_vae_and_a_gan_see_the_same(self, tmp_path: Path) -> None:
         words = ("--data", "digits:inverted", "--image-size", 12, *FEW)
         for model in ("vae", "gan"):
@@ -235,6 +237,7 @@ class TestCaptions:
 
 
 class TestJudging:
+    @pytest.mark.long
     def test_what_was_found_before_a_failure_is_kept(
         self, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -342,6 +345,7 @@ class TestFitting:
         )  # nothing is learnt yet
         assert progress.PLAYED.index("auxiliary") < progress.PLAYED.index("spread")
 
+    @pytest.mark.long
     def test_edges_are_paired_with_their_image(self, tmp_path: Path) -> None:
         """The mean absolute difference to the image whose edges are given, with its term and
         without.
@@ -397,6 +401,7 @@ class TestTranslate:
         assert code == 0, said
         return photographs / "run"
 
+    @pytest.mark.long
     @pytest.mark.parametrize("images", ["files", "x.npy"])
     def test_raw_images_are_made_those_of_the_domain(
         self, run: Path, photographs: Path, images: str
@@ -418,6 +423,7 @@ class TestTranslate:
         written = np.stack([np.asarray(Image.open(path)) for path in sorted(there.iterdir())])
         assert np.abs(written - expected[:, 0].numpy()).max() <= 0.51  # rounding
 
+    @pytest.mark.long
     def test_what_has_the_size_is_taken_as_it_is(self, run: Path, photographs: Path) -> None:
         Image.new("L", (8, 8)).save(photographs / "small.png")
         words = (
@@ -431,6 +437,7 @@ class TestTranslate:
         )
         assert "1 image of domain b, taken as they are" in call(*words)[1]
 
+    @pytest.mark.long
     def test_what_cannot_be_prepared_is_said(self, run: Path, photographs: Path) -> None:
         Image.new("L", (12, 12)).save(photographs / "odd.png")
         words = ("translate", run, photographs / "odd.png", "--to", photographs / "there", "--from")

@@ -18,6 +18,7 @@ def entry(epoch: int, weights: str = "a", **options: Any) -> dict[str, Any]:
     return {"value": 1.0, "epoch": epoch, "weights": weights, "current": True, "options": options}
 
 
+@pytest.mark.long
 def test_a_second_evaluation_keeps_what_the_first_has_found(tmp_path: Path) -> None:
     """Other quantities stay as they are; a score with other options moves into `earlier`."""
     run = tmp_path / "run"

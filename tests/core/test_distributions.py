@@ -40,6 +40,7 @@ def test_cells_of_a_sample(name: str, role: str) -> None:
     assert not _fails(name, role, CHEAP)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["MixtureSameFamily", "TransformedDistribution", "VonMises"])
 def test_hmc_moves_in_the_support_of_a_prior_that_names_a_larger_one(name: str) -> None:
     cell = tried(Case(name, "prior"), "hmc")

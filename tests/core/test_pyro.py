@@ -114,6 +114,7 @@ def test_nuts_samples_the_posterior_of_every_model(make: object, binary: Tensor)
     assert not pyro.get_param_store().keys()
 
 
+@pytest.mark.long
 def test_nuts_finds_the_exact_posterior() -> None:
     program = toy.PPCA(torch.tensor([[1.0], [0.5]]), torch.zeros(2), 0.5)
     x = torch.tensor([[0.7, -0.2]])

@@ -80,6 +80,7 @@ def test_the_density_of_a_generator_is_exact() -> None:
         assert bool((off.abs() <= 4 * estimate.standard_error + 1e-4).all())
 
 
+@pytest.mark.long
 def test_bdmc_holds_a_generator_s_density_between_bounds() -> None:
     program, _, _ = _linear_gan()
     sandwich = bdmc(program, 50, temperatures=300, chains=16, seed=0)
@@ -89,6 +90,7 @@ def test_bdmc_holds_a_generator_s_density_between_bounds() -> None:
     )
 
 
+@pytest.mark.long
 def test_inversion_finds_the_latents_of_an_image() -> None:
     program, exact, x = _linear_gan()
     draws = nuts(program.model, x[:1], draws=300, warmup=200, chains=1, seed=0)

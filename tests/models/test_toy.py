@@ -79,6 +79,7 @@ def test_the_quadrature_has_converged() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [_curve, _mixture], ids=["curve", "mixture"])
 def test_the_evidence_is_a_density(make: object) -> None:
     program = make()

@@ -346,6 +346,7 @@ PPCA = toy.PPCA(torch.tensor([[1.0, 0.9], [1.0, 1.1], [0.95, 1.0]]), torch.zeros
 
 
 class TestVerdicts:
+    @pytest.mark.long
     def test_a_diagonal_guide_is_too_sure_and_a_full_one_is_good(self) -> None:
         """A posterior with a correlation of −0.89 between the latents of each datum."""
         x = torch.tensor([[0.5, 0.7, 0.6], [-1.0, -0.8, -1.1]])
@@ -379,6 +380,7 @@ class TestVerdicts:
         names, guide, mcmc = diagonal.arrays()
         assert (names[1], guide.shape, mcmc.shape) == ("z[0, 1]", (4000, 4), (16, 400, 4))
 
+    @pytest.mark.long
     def test_a_gaussian_on_two_modes_seeks_one(self) -> None:
         posterior = toy.SignFlip.simulated()
         guide = fitted(autoguide.AutoNormal, posterior, *posterior.data, steps=150)
@@ -394,6 +396,7 @@ class TestVerdicts:
         assert comparison.divergence["KL(p‖q)"].value > 10
         assert "k_hat" not in comparison.unavailable
 
+    @pytest.mark.long
     def test_a_funnel_diverges(self) -> None:
         posterior = toy.Funnel(5)
         guide = automatic(autoguide.AutoDiagonalNormal, posterior.model, seed=0)
@@ -571,6 +574,7 @@ class TestPrediction:
 
 
 class TestPromises:
+    @pytest.mark.long
     def test_a_toy_from_end_to_end(self) -> None:
         posterior = toy.EightSchools()
         guide = automatic(autoguide.AutoDiagonalNormal, posterior.model, *posterior.data, seed=0)

@@ -227,6 +227,7 @@ class TestCollapsed:
         assert found.verdict.tags == ("collapsed",)
         assert found.verdict.passes is False
 
+    @pytest.mark.long
     def test_a_digits_vae_under_a_heavy_weight(self) -> None:
         heavy, plain = fitted(10, beta=20.0), fitted(10, beta=1.0)
         assert heavy.collapsed

@@ -42,6 +42,7 @@ def within(got: Estimate | None, expected: float, slack: float = 0.0) -> bool:
 
 
 class TestClosedForms:
+    @pytest.mark.long
     def test_every_gap_of_principal_components(
         self, ppca: tuple[toy.PPCA, Tensor, Estimate]
     ) -> None:
@@ -90,6 +91,7 @@ class TestClosedForms:
         assert found.verdict.tags == ("none",)
         assert "no gap to speak of" in found.verdict
 
+    @pytest.mark.long
     def test_a_family_loses_more_than_its_network(
         self, ppca: tuple[toy.PPCA, Tensor, Estimate]
     ) -> None:
@@ -158,6 +160,7 @@ def test_a_vae_s_bounds_are_in_order() -> None:
         assert p.grad is None
 
 
+@pytest.mark.long
 def test_a_program_that_is_no_module_and_a_scalar_latent() -> None:
     class Plain:
         def __init__(self) -> None:

@@ -91,6 +91,7 @@ class TestRightPosteriors:
         assert found.passes()
         assert found.remarks == ()
 
+    @pytest.mark.long
     def test_p_values_are_uniform(self, ppca: toy.PPCA) -> None:
         """Of 200 calibrations a tenth is below 0.1, within 4 standard errors of a binomial, and
         half below 0.5.
@@ -103,6 +104,7 @@ class TestRightPosteriors:
             assert abs(float((p < 0.1).double().mean()) - 0.1) < 4 * (0.1 * 0.9 / 200) ** 0.5
             assert abs(float((p < 0.5).double().mean()) - 0.5) < 4 * (0.5 * 0.5 / 200) ** 0.5
 
+    @pytest.mark.long
     def test_the_test_of_all_together_keeps_its_level(self, ppca: toy.PPCA) -> None:
         failed = sum(not sbc(ppca, 100, draws=19, seed=i).passes(0.05) for i in range(200))
         assert failed <= stats.binom.ppf(0.9999, 200, 0.05)

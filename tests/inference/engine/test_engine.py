@@ -269,6 +269,7 @@ def test_a_number_that_the_program_holds_may_change() -> None:
     torch.testing.assert_close(got, eager(x))
 
 
+@pytest.mark.long
 def test_a_number_that_changes_all_the_time_leaves_the_engine() -> None:
     class Tempered(VAE):
         temperature = 1.0

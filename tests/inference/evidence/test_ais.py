@@ -87,6 +87,7 @@ def agrees(estimate: Estimate, exact: Tensor) -> bool:
 
 
 class TestAgainstExactAnswers:
+    @pytest.mark.long
     @pytest.mark.parametrize("name", TOYS)
     def test_importance_weights_ais_and_the_exact_evidence(self, name: str) -> None:
         make, guide_of = TOYS[name]
@@ -109,6 +110,7 @@ class TestAgainstExactAnswers:
         got = ais(program, x, guide=guide, temperatures=temperatures, chains=3000, seed=3)
         assert agrees(got, program.exact_log_evidence(x))
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", TOYS)
     def test_backwards_so_are_their_inverses(self, name: str) -> None:
         """E[1/w] = 1/p(x), where 1/w has a variance: temperatures enough that no weight is lost."""
@@ -192,6 +194,7 @@ def test_any_program_from_its_guide_is_no_lower_than_its_elbo(name: str) -> None
 
 
 class TestSampler:
+    @pytest.mark.long
     def test_steps_are_learned_for_the_acceptance_asked_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -332,6 +335,7 @@ class TestSampler:
         assert float(sigmoid(10)[5]) == pytest.approx(0.5)
         assert float(sigmoid(10).diff()[0]) < float(linear(10).diff()[0])
 
+    @pytest.mark.long
     def test_where_the_weights_vary_the_temperatures_are_close(self) -> None:
         """Half of the temperatures go where the path is long.
 

@@ -17,6 +17,7 @@ from ppl_gen.models import cvae, toy, vae
 
 
 class TestSandwich:
+    @pytest.mark.long
     def test_it_closes_on_principal_components(self) -> None:
         program = ppca()
         sandwich = bdmc(program, 200, temperatures=1000, seed=0)
@@ -29,6 +30,7 @@ class TestSandwich:
         assert float(lower.value) <= exact + 4 * float(lower.standard_error)
         assert float(upper.value) >= exact - 4 * float(upper.standard_error)
 
+    @pytest.mark.long
     def test_few_temperatures_leave_a_gap_around_the_truth(self) -> None:
         program = ppca()
         sandwich = bdmc(program, 200, temperatures=20, seed=0)
@@ -40,6 +42,7 @@ class TestSandwich:
         assert "≤ log p(x) ≤" in str(sandwich)
         torch.testing.assert_close(sandwich.gap.value, sandwich.upper.value - sandwich.lower.value)
 
+    @pytest.mark.long
     def test_given_a_label(self) -> None:
         program = cvae((1, 8, 8), 2, classes=10, hidden=(16,))
         y = torch.arange(10)

@@ -278,6 +278,7 @@ def log_weights(shape: float) -> Tensor:
 
 
 class TestPromises:
+    @pytest.mark.long
     def test_chunks_do_not_matter(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         """However the work is cut, every draw is used once.
 
@@ -292,6 +293,7 @@ class TestPromises:
                 cut.ess, torch.full_like(cut.ess, 50.0), rtol=1e-3, atol=1e-3
             )
 
+    @pytest.mark.long
     @pytest.mark.parametrize("likelihood", ["Bernoulli()", "Categorical(32)"])
     def test_memory_is_that_of_a_chunk(self, likelihood: str) -> None:
         """The peak stays, however many data.

@@ -239,6 +239,7 @@ def test_the_label_reaches_generator_and_critic() -> None:
     assert float((nearest == torch.arange(1000) % 2).float().mean()) > 0.95
 
 
+@pytest.mark.long
 def test_a_lost_game_is_said_once() -> None:
     program, critic = gan((2,), 2, hidden=(8,)), mlp_critic((2,), hidden=(32,))
     step = adversarial_step(program, critic, sgd(program), adam(critic, 1e-2))

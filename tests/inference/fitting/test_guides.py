@@ -67,6 +67,7 @@ def test_a_global_posterior_is_found(family: Any) -> None:
     assert torch.allclose(posterior.covariance_matrix, covariance, atol=0.01)
 
 
+@pytest.mark.long
 def test_local_posteriors_are_found(local: tuple[Any, torch.Tensor]) -> None:
     """A full covariance for each datum reaches the exact evidence, which mean fields do not."""
     program, x = local

@@ -58,6 +58,7 @@ class _Line(nn.Module):
         return self.net(x)[..., 0]
 
 
+@pytest.mark.long
 def test_the_critic_of_the_minimax_game_finds_the_log_density_ratio() -> None:
     # log N(x; 1, 1) / N(x; 0, 1) = x − 1/2. The averages of w and b over 1000 steps after 1000 have
     # standard errors below √(4/(512 · 1000)) · √τ with τ the some 20 steps in which SGD of this
@@ -74,6 +75,7 @@ def test_the_critic_of_the_minimax_game_finds_the_log_density_ratio() -> None:
     assert b == pytest.approx(-0.5, abs=error)
 
 
+@pytest.mark.long
 def test_the_penalised_critic_of_wasserstein_finds_the_distance() -> None:
     # W₁ of N(1, 1) from N(0, 1) is 1; λ(‖∇s‖ − 1)² leaves a linear critic the slope 1 + 1/2λ, from
     # any that is positive.

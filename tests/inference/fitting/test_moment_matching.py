@@ -142,6 +142,7 @@ class TestTheStep:
 
 
 class TestLearning:
+    @pytest.mark.long
     @pytest.mark.parametrize("discrepancy", [None, squared_energy])
     def test_a_gaussian(self, discrepancy: Discrepancy | None) -> None:
         """Mean and covariance of the data, within the errors of 1000 data and a hundredth for the
@@ -165,6 +166,7 @@ class TestLearning:
             weight @ weight.T, x.T.cov(), rtol=0, atol=4 * (2 / 1000) ** 0.5 + 0.02
         )
 
+    @pytest.mark.long
     def test_two_modes(self) -> None:
         x = 0.2 * torch.randn(600, 1) + torch.tensor([-2.0, 2.0]).repeat(300)[:, None]
         program = Implicit(mlp([2, 32, 32, 1]))

@@ -243,6 +243,7 @@ class TestGradients:
         signal = [g.mean(0).abs() / g.std(0) for g in draws]
         assert bool((signal[1] > 3 * signal[0]).all())
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("kind", "particles"), [(StickingTheLanding, 1), (DReG, 4), (DReG, 16)]
     )
@@ -260,6 +261,7 @@ class TestGradients:
             ]
         )
 
+    @pytest.mark.long
     def test_expectations_in_two_layers(self) -> None:
         program = TwoLayers()
         x = PROGRAMS["two latent layers"]()[1][:2]
@@ -332,6 +334,7 @@ class TestFreeBits:
         likelihood = log_density(program.model, z, x).likelihood.mean()
         assert got == pytest.approx(float(likelihood - kl.clamp(min=nats).sum()), rel=1e-5)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("diagonal", [True, False])
     def test_masked_data_count_for_nothing(self, diagonal: bool) -> None:
         mask = torch.tensor([True, False, True, False])

@@ -293,6 +293,7 @@ class TestTheLoop:
             list(iterate(lambda x: {}, batches, epochs))
 
 
+@pytest.mark.long
 def test_a_linear_vae_finds_the_principal_components() -> None:
     """The exact evidence of the fitted VAE reaches that of maximum likelihood: 16.6285 nats per
     test datum at q = 10.

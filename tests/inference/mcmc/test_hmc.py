@@ -51,6 +51,7 @@ def without_kinetic_energy(*inputs: Tensor) -> tuple[Tensor, ...]:
     return accept_step(*rest)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("broken", [always, without_kinetic_energy])
 def test_a_broken_accept_step_fails_the_law(
     broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -106,6 +107,7 @@ class TestLocal:
         torch.testing.assert_close(energy.sum(1), total[:, 0])
         torch.testing.assert_close(gradient.reshape(3, 1, -1), flat)
 
+    @pytest.mark.long
     def test_chunks_are_put_side_by_side(self) -> None:
         """Seven data in chunks of three: the last is filled up, and what fills it is dropped."""
         program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
@@ -150,6 +152,7 @@ class TestLocal:
         assert draws.samples["z"].shape == (2, 20, 4, 2)
         assert draws.remarks == ("interrupted: the draws are of the first 4 of 6 data",)
 
+    @pytest.mark.long
     def test_simulation_based_calibration(self) -> None:
         """z ~ p(z), x ~ p(x | z): the rank of z among draws from p(z | x) is uniform (Talts et al.
         2018).
@@ -206,6 +209,7 @@ class TestNothingIsBakedIn:
             )
             assert float(draws.mean["loc"]) == pytest.approx(centre * 50 / 50.01, abs=0.05)
 
+    @pytest.mark.long
     def test_data_of_a_closure_that_were_replaced(self) -> None:
         held = {"y": torch.zeros(50), "scale": 1.0}
 
@@ -224,6 +228,7 @@ class TestNothingIsBakedIn:
             draws = hmc(model, draws=100, warmup=100, seed=0, engine="fx")
         assert float(draws.sd["loc"]) == pytest.approx(0.1 / 50**0.5, rel=0.1)
 
+    @pytest.mark.long
     def test_an_argument_that_is_no_tensor_and_moves_a_small_part_of_the_gradient(self) -> None:
         """One large entry must not hide the change of a small one."""
         y = 3 + 0.01 * torch.randn(2000)
@@ -242,6 +247,7 @@ class TestNothingIsBakedIn:
 
 
 class TestOtherPrograms:
+    @pytest.mark.long
     def test_double_precision_and_an_improper_prior(self) -> None:
         def model(y: Tensor) -> None:
             loc = pyro.sample("loc", dist.ImproperUniform(dist.constraints.real, (), ()))
@@ -253,6 +259,7 @@ class TestOtherPrograms:
         draws = hmc(model, y, draws=5, warmup=10, seed=0, engine="fx")
         assert draws.samples["loc"].dtype == torch.float64
 
+    @pytest.mark.long
     def test_a_simplex(self) -> None:
         counts = torch.tensor([5.0, 2.0, 1.0])
 
@@ -298,6 +305,7 @@ def test_engines_give_the_same_draws_to_rounding() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.long
 def test_divergences_of_the_centred_funnel_are_counted() -> None:
     posterior = toy.Funnel(centred=True)
     draws = hmc(
@@ -341,6 +349,7 @@ def test_a_program_that_vmap_cannot_follow_runs_in_turn() -> None:
     assert float(draws.mean["loc"]) == pytest.approx(0.5, abs=4 * float(draws.mcse["loc"]))
 
 
+@pytest.mark.long
 def test_a_failing_decomposition_is_a_divergence_of_its_chain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

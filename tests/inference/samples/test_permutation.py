@@ -53,6 +53,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TESTS if name not
 
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 class TestLevelAndPower:
+    @pytest.mark.long
     def test_five_per_cent_are_rejected_under_the_null(self, name: str) -> None:
         """Within 2 %, 50 against 40 points: the share has a standard error of √(0.05 · 0.95 / 1000)
         = 0.7 % at most.
