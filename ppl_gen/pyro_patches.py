@@ -8,8 +8,10 @@ from __future__ import annotations
 
 __all__ = [
     "blend",
+    "compiling",
     "drawing",
     "energy_at_draw",
+    "forget_compiled",
     "forget_unconstrained",
     "global_norm",
     "held_tensors",
@@ -23,14 +25,16 @@ __all__ = [
     "step_hooks",
     "tracing",
     "whole_plates",
-    "without_cuda_remarks",
+    "without_sources",
 ]
 
+import linecache
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from types import CodeType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -46,18 +50,51 @@ from pyro.poutine.subsample_messenger import SubsampleMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.graph_module import _loader
 from torch.utils._python_dispatch import _disable_current_modes
 
 
 @contextmanager
-def without_cuda_remarks() -> Iterator[None]:
-    """Keeps torch from logging that it found a CUDA toolkit and no device, where it compiles."""
+def compiling() -> Iterator[None]:
+    """Lets torch compile graphs without guards, without a word and with nothing left behind.
+
+    What the compiler warns of is no failure to compile, even where warnings are errors; it logs
+    that it found a CUDA toolkit and no device. Of all that a graph calls torch notes, for good,
+    that the graph is to be dropped once that is gone, which no graph without guards needs.
+    """
+    from torch._dynamo.guards import CheckFunctionManager  # of some seconds
+
     log = logging.getLogger("torch.utils.cpp_extension")
+    unnoted = patch.object(CheckFunctionManager, "id_ref", lambda self, held, *name: id(held))
     log.addFilter(_is_no_cuda_remark)
+    try:
+        with warnings.catch_warnings(action="ignore"), unnoted, without_sources():
+            yield
+    finally:
+        log.removeFilter(_is_no_cuda_remark)
+
+
+@contextmanager
+def without_sources() -> Iterator[None]:
+    """Drops the source texts of graphs made meanwhile, which torch keeps for tracebacks for good."""
+    kept = set(_loader.eval_cache)
     try:
         yield
     finally:
-        log.removeFilter(_is_no_cuda_remark)
+        for name in set(_loader.eval_cache) - kept:
+            del _loader.eval_cache[name]
+            linecache.cache.pop(name, None)
+
+
+def forget_compiled(code: CodeType) -> None:
+    """Frees what torch has compiled of a function, which would stay after the function is gone.
+
+    Args:
+        code: Of the function that was given to `torch.compile`.
+    """
+    from torch._dynamo.eval_frame import remove_from_cache
+
+    remove_from_cache(code)
 
 
 def _is_no_cuda_remark(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ppl_gen.contexts import forked, owner
-from ppl_gen.pyro_patches import held_tensors, make_fx, tracing
+from ppl_gen.pyro_patches import held_tensors, make_fx, tracing, without_sources
 
 # Some entries of the result may be None, as the gradient of what does not matter is.
 Function = Callable[..., tuple[Tensor | None, ...]]
@@ -49,7 +49,8 @@ def trace(
     if any_size:
         _resize(distinct, rows)
         options = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}
-    with tracing(), torch.enable_grad(), forked(distinct[0].device, _SEED):
+    device = distinct[0].device
+    with tracing(), without_sources(), torch.enable_grad(), forked(device, _SEED):
         return make_fx(lambda *tensors: function(*tensors), **options)(*distinct)
 
 

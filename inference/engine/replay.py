@@ -15,6 +15,7 @@ __all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", 
 
 import logging
 import warnings
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -24,7 +25,7 @@ from torch import Tensor, fx
 
 from ppl_gen.contexts import forked, reason
 from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
-from ppl_gen.pyro_patches import tracing, without_cuda_remarks
+from ppl_gen.pyro_patches import compiling, forget_compiled, tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 
@@ -275,12 +276,12 @@ class Replay:
             # No guards: cases are told apart by the shapes of their inputs already.
             "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
         }
-        # A copy, with code of its own, since the graph may serve other shapes as well.
-        own = fx.GraphModule(graph, graph.graph)
-        # A warning of the compiler's is no failure to compile, even where warnings are errors.
-        with warnings.catch_warnings(action="ignore"), torch.no_grad(), without_cuda_remarks():
+        with compiling(), torch.no_grad():
+            # A copy, with code of its own, since the graph may serve other shapes as well.
+            own = fx.GraphModule(graph, graph.graph)
             compiled = torch.compile(own.forward, dynamic=False, options=options)
             result = compiled(*_distinct(inputs))
+        weakref.finalize(compiled, forget_compiled, own.forward.__code__).atexit = False
         case.rung = "inductor"
         case.run = compiled
         return result

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import linecache
 import pickle
 import warnings
+import weakref
 from typing import Any
 
 import pyro
@@ -36,6 +39,24 @@ def test_blend() -> None:
     assert torch.equal(old[1], torch.full((2,), 1.5))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch looks for the toolkit where it compiles; other remarks of its are let through."""
+    from torch.utils import cpp_extension
+
+    said: list[str] = []
+    monkeypatch.setenv("CUDA_HOME", "/somewhere")
+    monkeypatch.setattr(cpp_extension.logger.__class__, "callHandlers", lambda _, r: said.append(r))
+    cpp_extension._find_cuda_home()
+    assert len(said) == 1
+    with pyro_patches.compiling():
+        cpp_extension._find_cuda_home()
+        assert len(said) == 1
+        cpp_extension.logger.warning("another")
+    cpp_extension._find_cuda_home()
+    assert len(said) == 3
+
+
 def test_drawing() -> None:
     """vmap follows draws, and enumeration, inside; refuses both outside."""
 
@@ -64,6 +85,28 @@ def test_energy_at_draw() -> None:
     drawn = kernel.sample(kernel.initial_params)
     energy = pyro_patches.energy_at_draw(kernel)
     torch.testing.assert_close(energy, kernel.potential_fn(drawn))
+
+
+def test_forget_compiled() -> None:
+    """What a graph holds is freed with it, though torch keeps what it compiled of its code."""
+
+    class Held:
+        pass
+
+    def function(x: Tensor) -> Tensor:
+        return x + 1
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        held = Held()
+        seen.append(weakref.ref(held))
+        return lambda *x: (held, graph(*x))[1]
+
+    seen: list[Any] = []
+    torch.compile(function, backend=backend)(torch.ones(2))
+    assert seen[0]() is not None
+    pyro_patches.forget_compiled(function.__code__)
+    gc.collect()
+    assert seen[0]() is None
 
 
 def test_forget_unconstrained() -> None:
@@ -243,24 +286,6 @@ def test_tracing() -> None:
     assert pyro.distributions.is_validation_enabled()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_without_cuda_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch looks for the toolkit where it compiles; other remarks of its are let through."""
-    from torch.utils import cpp_extension
-
-    said: list[str] = []
-    monkeypatch.setenv("CUDA_HOME", "/somewhere")
-    monkeypatch.setattr(cpp_extension.logger.__class__, "callHandlers", lambda _, r: said.append(r))
-    cpp_extension._find_cuda_home()
-    assert len(said) == 1
-    with pyro_patches.without_cuda_remarks():
-        cpp_extension._find_cuda_home()
-        assert len(said) == 1
-        cpp_extension.logger.warning("another")
-    cpp_extension._find_cuda_home()
-    assert len(said) == 3
-
-
 def test_whole_plates() -> None:
     def drawn() -> int:
         with pyro.plate("data", 5, subsample_size=2) as indices:
@@ -269,3 +294,14 @@ def test_whole_plates() -> None:
     with pyro_patches.whole_plates():
         assert drawn() == 5
     assert drawn() == 2
+
+
+def test_without_sources() -> None:
+    """The source of a graph is there while it is made, and not afterwards."""
+    with pyro_patches.without_sources():
+        graph = pyro_patches.make_fx(torch.sin)(torch.ones(2))
+        name = graph.forward.__code__.co_filename
+        assert "sin" in linecache.getline(name, 5) + linecache.getline(name, 6)
+    assert name not in linecache.cache
+    assert not linecache.getlines(name)
+    assert torch.equal(graph(torch.zeros(2)), torch.zeros(2))
