@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ONE_THREAD",
     "copied",
     "device_of",
     "evaluating",
@@ -13,6 +14,7 @@ __all__ = [
     "guide_of",
     "in_evaluation_mode",
     "modules_of",
+    "one_at_a_time",
     "owner",
     "reason",
     "seeded",
@@ -24,9 +26,10 @@ __all__ = [
 import copy
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyro
 import torch
@@ -35,13 +38,36 @@ from torch import Tensor, nn
 from ppl_gen.memory import is_exhausted, shortage
 from ppl_gen.protocols import Guide, Program
 
+# Held while programs are run. Pyro's stack of handlers and its param store, torch's generator, what
+# is patched of both and the modes of modules are the process's: what another thread found, or
+# changed, halfway would be wrong for both. It waits instead.
+ONE_THREAD = threading.RLock()
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def one_at_a_time(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function, for which other threads that evaluate or fit anything wait.
+
+    Args:
+        function: What runs programs.
+    """
+
+    @functools.wraps(function)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with ONE_THREAD:
+            return function(*args, **kwargs)
+
+    return alone
+
 
 @contextmanager
 def evaluating(*parts: Any) -> Iterator[None]:
     """Evaluation mode without gradients or validation; each submodule gets its own mode back.
 
     What programs put into Pyro's global param store meanwhile, as `pyro.module` does, is taken out
-    again.
+    again. Other threads that evaluate or fit anything wait.
 
     Args:
         *parts: Programs and guides; all modules that `modules_of` finds in them are put in
@@ -60,14 +86,15 @@ def in_evaluation_mode(*parts: Any) -> Iterator[None]:
             evaluation mode.
     """
     modules = modules_of(*parts)
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+    with ONE_THREAD:
+        modes = [module.training for module in modules]
+        try:
+            for module in modules:
+                module.training = False
+            yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                module.training = mode
 
 
 def modules_of(*parts: Any) -> list[nn.Module]:
@@ -106,7 +133,7 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
     devices = []
     if device.type == "cuda":
         devices = [device]
-    with torch.random.fork_rng(devices=devices):
+    with ONE_THREAD, torch.random.fork_rng(devices=devices):
         if seed is not None:
             torch.manual_seed(seed)
         yield
@@ -196,13 +223,14 @@ def reason(error: Exception) -> str:
 def store_kept() -> Iterator[None]:
     """Removes from Pyro's global param store what was put there meanwhile."""
     store = pyro.get_param_store()
-    before = set(store.keys())
-    try:
-        yield
-    finally:
-        added = set(store.keys()) - before
-        for name in added:
-            del store[name]
+    with ONE_THREAD:
+        before = set(store.keys())
+        try:
+            yield
+        finally:
+            added = set(store.keys()) - before
+            for name in added:
+                del store[name]
 
 
 def owner(part: Any) -> Any:

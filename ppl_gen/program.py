@@ -44,6 +44,7 @@ from ppl_gen.contexts import (
     expect_drawing,
     explained,
     guide_of,
+    one_at_a_time,
     simulates,
     takes,
 )
@@ -283,6 +284,7 @@ class Proposal(NamedTuple):
         return f"latents {sites}, with log density {tuple(self.log_prob.shape)}"
 
 
+@one_at_a_time
 def log_density(
     model: Callable[..., Any], latents: Mapping[str, Tensor], x: Tensor, *context: Tensor
 ) -> LogDensity:
@@ -371,6 +373,7 @@ def _summed_log_prob(
     return sum((log_prob_per_datum(site, nesting, plate) for site in sites), zero)
 
 
+@one_at_a_time
 def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Tensor) -> Proposal:
     """Draws `particles` latents per datum from a guide, all at once, with log q(z | x, context).
 

@@ -53,6 +53,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph_module import _loader
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ppl_gen.contexts import ONE_THREAD
+
 
 @contextmanager
 def compiling() -> Iterator[None]:
@@ -68,7 +70,7 @@ def compiling() -> Iterator[None]:
     unnoted = patch.object(CheckFunctionManager, "id_ref", lambda self, held, *name: id(held))
     log.addFilter(_is_no_cuda_remark)
     try:
-        with warnings.catch_warnings(action="ignore"), unnoted, without_sources():
+        with ONE_THREAD, warnings.catch_warnings(action="ignore"), unnoted, without_sources():
             yield
     finally:
         log.removeFilter(_is_no_cuda_remark)
@@ -76,7 +78,7 @@ def compiling() -> Iterator[None]:
 
 @contextmanager
 def without_sources() -> Iterator[None]:
-    """Drops the source texts of graphs made meanwhile, which torch keeps for tracebacks for good."""
+    """Drops the sources of graphs made meanwhile, which torch keeps for tracebacks for good."""
     kept = set(_loader.eval_cache)
     try:
         yield
@@ -163,6 +165,9 @@ def mark_as_stepped(optimizer: torch.optim.Optimizer) -> None:
     vars(optimizer)["_opt_called"] = True
 
 
+_standard_normal = torch.distributions.utils._standard_normal
+_post_sample = EnumMessenger._pyro_post_sample
+_subsample = SubsampleMessenger._subsample
 # The name `pyro.distributions.transforms.spline` is that of a function.
 _spline_module = sys.modules["pyro.distributions.transforms.spline"]
 _monotonic_rational_spline = vars(_spline_module)["_monotonic_rational_spline"]
@@ -229,9 +234,17 @@ def tracing() -> Iterator[None]:
     """Takes out of Pyro, for the moment, what reads numbers out of tensors or keeps vmap from
     following.
     """
-    if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
-        yield
-        return
+    with ONE_THREAD:
+        if vars(pyro.ops.special)["_SafeLog"] is _SafeLog:  # already out
+            yield
+            return
+        with _taken_out():
+            yield
+
+
+@contextmanager
+def _taken_out() -> Iterator[None]:
+    """Takes it out of a Pyro that is as it was imported."""
     instead: dict[str, tuple[Any, Callable[..., Any]]] = {
         "torch_item": (torch_item, lambda x: x.detach() if torch.is_tensor(x) else x),
         "warn_if_nan": (warn_if_nan, lambda value, *args, **options: value),
@@ -269,17 +282,13 @@ def drawing() -> Iterator[None]:
     torch fills an empty tensor with normals in place, and Pyro's enumeration looks at `value.data`:
     vmap refuses both.
     """
-    original, post_sample = (
-        torch.distributions.utils._standard_normal,
-        EnumMessenger._pyro_post_sample,
-    )
 
     def standard_normal(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.randn(shape, dtype=dtype, device=device)
 
     def shape_only(self: EnumMessenger, msg: Any) -> None:
         value = msg["value"]
-        post_sample(
+        _post_sample(
             self,
             {**msg, "value": SimpleNamespace(data=value, dim=value.dim)}
             if torch.is_tensor(value)
@@ -290,7 +299,7 @@ def drawing() -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if (
                 name.startswith(("pyro.", "torch.distributions."))
-                and vars(module).get("_standard_normal") is original
+                and vars(module).get("_standard_normal") is _standard_normal
             ):
                 stack.enter_context(patch.object(module, "_standard_normal", standard_normal))
         stack.enter_context(patch.object(EnumMessenger, "_pyro_post_sample", shape_only))
@@ -300,7 +309,6 @@ def drawing() -> Iterator[None]:
 @contextmanager
 def whole_plates() -> Iterator[None]:
     """Lets plates that would draw a subsample take all their indices, without a scale."""
-    original = SubsampleMessenger._subsample
 
     def whole(
         name: str,
@@ -310,8 +318,8 @@ def whole_plates() -> Iterator[None]:
         *device: Any,
     ) -> Any:
         if size is None:
-            return original(name, size, subsample_size, subsample, *device)
-        return original(name, size, None, subsample, *device)
+            return _subsample(name, size, subsample_size, subsample, *device)
+        return _subsample(name, size, None, subsample, *device)
 
-    with patch.object(SubsampleMessenger, "_subsample", staticmethod(whole)):
+    with ONE_THREAD, patch.object(SubsampleMessenger, "_subsample", staticmethod(whole)):
         yield

@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ppl_gen.contexts import evaluating, forked, modules_of, takes
+from ppl_gen.contexts import evaluating, forked, modules_of, one_at_a_time, takes
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
@@ -105,6 +105,7 @@ def adversarial_step(
             descend(generator_optimizer, total, "generator", steps)
         return metrics
 
+    @one_at_a_time
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps
         batch = batch[:takes_at_most]

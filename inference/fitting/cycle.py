@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ppl_gen.contexts import evaluating, in_evaluation_mode
+from ppl_gen.contexts import evaluating, in_evaluation_mode, one_at_a_time
 from ppl_gen.inference.estimate import Estimate, summarised
 from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
@@ -198,6 +198,7 @@ def cycle_step(
         metrics = {name: value.detach() for name, value in losses.items()}
         return in_a.detach(), in_b.detach(), metrics
 
+    @one_at_a_time
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps, memories
         if steps == 0:

@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import takes
+from ppl_gen.contexts import one_at_a_time, takes
 from ppl_gen.inference.checks import check_draws
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
@@ -77,6 +77,7 @@ def moment_step(
     takes_at_most = takes(program.model)
     index = 0
 
+    @one_at_a_time
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]

@@ -16,7 +16,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.contexts import guide_of, owner, simulates, takes
+from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
@@ -116,6 +116,7 @@ def svi_step(
     takes_at_most = takes(model)
     index = first_step
 
+    @one_at_a_time
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal index
         batch = batch[:takes_at_most]
