@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["save_netcdf", "to_arviz"]
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from ppl_gen.inference.prediction.pointwise import (
 from ppl_gen.pyro_patches import masks_out
 from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sites, unwrapped
 from ppl_gen.supports import is_discrete
+from ppl_gen.writing import write_beside
 
 
 def to_arviz(
@@ -106,14 +106,15 @@ def save_netcdf(tree: Any, path: str | Path) -> None:
     Args:
         tree: An `arviz.InferenceData` or an `xarray.DataTree`.
         path: Where to; a file that is there is replaced.
+
+    Raises:
+        OSError: If it cannot be written; a file that was there stays.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        tree.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_beside(Path(path)) as part:
+        try:
+            tree.to_netcdf(part, engine="h5netcdf")
+        except RuntimeError as error:  # of HDF5, on a full disk
+            raise OSError(str(error)) from error
 
 
 class _SampledModel(NamedTuple):

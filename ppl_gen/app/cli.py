@@ -9,7 +9,7 @@ __all__ = ["app", "main"]
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +27,9 @@ from ppl_gen.app.arguments import (
     names_given,
     with_options_of_models,
 )
+from ppl_gen.app.output import not_needed
 from ppl_gen.app.recipes import RECIPES
+from ppl_gen.app.signals import STOPS, heeded, stopped
 from ppl_gen.app.wording import in_options
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
@@ -204,6 +206,7 @@ def evaluate(
         from ppl_gen.app.commands import evaluate as evaluate_command
         from ppl_gen.app.commands import evaluate_runs
         from ppl_gen.app.evaluation.asked import Asked
+        from ppl_gen.app.run.folder import Run
         from ppl_gen.app.run.opened import Fitted
 
         asked = Asked(
@@ -226,11 +229,12 @@ def evaluate(
         )
         asked.expect_counts()
         asked.expect_for(len(run_folders))
-        runs = [Fitted.open(folder, device) for folder in run_folders]
-        if len(runs) == 1:
-            evaluate_command.evaluate(runs[0], asked, console)
-        else:
+        if len(run_folders) > 1:
+            runs = [Fitted.open(folder, device) for folder in run_folders]
             evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
+            return
+        with Run.held(run_folders[0]) as run:
+            evaluate_command.evaluate(Fitted.open(run.folder, device), asked, console)
 
 
 @app.command()
@@ -384,19 +388,31 @@ def compare(
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Prints a ValueError, an OSError or the end of memory as one line, and exits with code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo("error: " + in_options(" ".join(str(error).split())), err=True)
-        raise typer.Exit(2) from None
-    except Exception as error:
-        from ppl_gen.memory import is_exhausted, shortage
+    """Ends a command that cannot go on in one line on stderr.
 
-        if not is_exhausted(error):
-            raise
-        typer.echo(f"error: {in_options(shortage(error))}", err=True)
-        raise typer.Exit(2) from None
+    A ValueError, an OSError or the end of memory exits with code 2; Ctrl-C and signals that ask for
+    the end with 128 and their number, where the command has not said more of what is lost.
+    """
+    with not_needed(), heeded():
+        try:
+            yield
+        except STOPS as stop:
+            raise stopped(stop, ": what was worked out is lost, and nothing was written") from None
+        except (ValueError, OSError) as error:
+            raise _refusal(" ".join(str(error).split())) from None
+        except Exception as error:
+            from ppl_gen.memory import is_exhausted, shortage
+
+            if not is_exhausted(error):
+                raise
+            raise _refusal(shortage(error)) from None
+
+
+def _refusal(why: str) -> typer.Exit:
+    """The end of a command that cannot go on, with a line on stderr."""
+    with suppress(OSError):  # which may be gone
+        typer.echo(f"error: {in_options(why)}", err=True)
+    return typer.Exit(2)
 
 
 def main() -> None:

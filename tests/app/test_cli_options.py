@@ -79,7 +79,7 @@ class TestNumbers:
         assert not (tmp_path / "run").exists()
 
     def test_what_is_written_is_json(self, tmp_path: Path) -> None:
-        run = Run.create(tmp_path / "run", asked("gan", epochs=1), False)
+        run = Run.create(tmp_path / "run", asked("gan", epochs=1), lambda run: None)
         run.log(Record(1, {"critic": 1.5, "spread": math.nan}, 10, 0.1))
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         assert [strict(line)["metrics"] for line in lines] == [{"critic": 1.5, "spread": None}]

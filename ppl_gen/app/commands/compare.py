@@ -33,7 +33,7 @@ from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
 from ppl_gen.names import resolve
 from ppl_gen.program import simulate
-from ppl_gen.writing import write_atomically, write_picture
+from ppl_gen.writing import write_atomically, write_folder, write_picture
 
 if TYPE_CHECKING:
     import pandas
@@ -213,8 +213,8 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
         engine=asked.engine,  # type: ignore[arg-type]
     )
     _print(problem.name, found, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(problem, found, folder, asked.seed)
+    with write_folder(folder) as new:
+        _write(problem, found, new, asked.seed)
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return found
 

@@ -19,6 +19,7 @@ from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.recipes import explicit_models
 from ppl_gen.app.run.evaluation import Entry
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.signals import STOPS, stopped
 from ppl_gen.inference.evidence.ais import expect_room_for_annealing
 from ppl_gen.inference.samples.vectors import expect_permutations
 
@@ -52,9 +53,12 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
     subject = Subject(fitted, asked)
     count = len(subject.x)
     judged = Judged(fitted, asked)
-    for part in judges_of(recipe):
-        if part.is_wanted(asked):
-            part.judge(subject, judged)
+    try:
+        for part in judges_of(recipe):
+            if part.is_wanted(asked):
+                part.judge(subject, judged)
+    except STOPS as stop:
+        raise stopped(stop, f": {judged.saved()}; the rest is lost") from None
     if not (recipe.explicit or recipe.translates or asked.wants("epsilon")):
         judged.say(
             f"{recipe.name} has draws and no likelihood, and so no score in nats; under a "

@@ -33,7 +33,7 @@ from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import as_vectors
 from ppl_gen.likelihoods import Dirac, Gaussian
 from ppl_gen.program import Observed, simulate
-from ppl_gen.writing import write_json, write_picture
+from ppl_gen.writing import write_folder, write_json, write_picture
 
 PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
@@ -121,11 +121,11 @@ def judge_runs(
         if is_quiet:
             console.print(f"{name}: judged", soft_wrap=True)
     _print(found, ground, console)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(found, ground, folder / "comparison.json")
     shown = {"test data": ground.data.x[:_SHOWN], **{run.name: run.drawn for run in found}}
     figure = plots.samples.runs(shown, f"test data and draws, {runs[0].data_name}")
-    write_picture(folder / "comparison.png", figure)
+    with write_folder(folder) as new:
+        _write(found, ground, new / "comparison.json")
+        write_picture(new / "comparison.png", figure)
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return {run.name: run.columns for run in found}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["fit"]
 
 import math
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 from rich.console import Console
 
 from ppl_gen.app import configure
@@ -24,10 +24,13 @@ from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device
-from ppl_gen.app.run.folder import Run, expect_new_run
+from ppl_gen.app.run.folder import Run, drop_start, expect_new_run, finish_start
+from ppl_gen.app.run.lock import locked
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.signals import STOPS, stopped
 from ppl_gen.inference import NotFinite, iterate
 from ppl_gen.inference.engine.replay import Engine, plan
+from ppl_gen.writing import uninterrupted
 
 _FEW = 2000  # steps below which a model without a likelihood is remarked on
 
@@ -95,21 +98,53 @@ def fit(
     """
     device = find_device(device_name)
     if resume:
-        run = _reopen(folder, config, given)
-        training = _go_on(run, device, download)
-    else:
-        expect_new_run(folder, overwrite)
-        training = _begin(folder, config, device, overwrite, download)
+        with Run.held(folder) as run:
+            if drop_start(folder):
+                console.print(
+                    "a run that was to take the place of this one came to no checkpoint: dropped"
+                )
+            run = _reopen(run, config, given)
+            with _stop_says("before training began; nothing is lost"):
+                training = _go_on(run, device, download)
+            _carry_out(training, console)
+        return
+    expect_new_run(folder, overwrite)
+    with locked(folder):
+        finish_start(folder)
+        expect_new_run(folder, overwrite)  # which another process may have begun meanwhile
+        with _stop_says("before training began; nothing is lost"):
+            training = _begin(folder, config, device, download)
+        _carry_out(training, console)
+
+
+def _carry_out(training: _Training, console: Console) -> None:
+    """Trains, draws the pictures and says what comes next."""
+    run = training.run
     _announce(training, console)
     _train(training, console)
-    _draw_pictures(training, console)
-    console.print(f"next: ppl-gen evaluate {folder}", soft_wrap=True)
+    with _stop_says(
+        f"while pictures were drawn; the run is whole. They come with: {_go_on_with(run)}"
+    ):
+        _draw_pictures(training, console)
+    console.print(f"next: ppl-gen evaluate {run.folder}", soft_wrap=True)
 
 
-def _begin(
-    folder: Path, config: Config, device: torch.device, overwrite: bool, download: bool
-) -> _Training:
-    """A new run, its folder made once all that could be wrong has been looked at."""
+@contextmanager
+def _stop_says(said: str) -> Iterator[None]:
+    """Says in one line what Ctrl-C or a signal has stopped, and exits."""
+    try:
+        yield
+    except STOPS as stop:
+        raise stopped(stop, f" {said}") from None
+
+
+def _go_on_with(run: Run) -> str:
+    """The command that goes on with a run."""
+    return f"ppl-gen fit {run.config.model} --out {shlex.quote(str(run.folder))} --resume"
+
+
+def _begin(folder: Path, config: Config, device: torch.device, download: bool) -> _Training:
+    """A new run, in its folder once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
     recipe.check(config)
     asked = config
@@ -122,9 +157,8 @@ def _begin(
         steps = config.passes * len(fitting.batches)
         config = config.changed(engine=plan(steps, config.engine))
     config = replace(config, class_names=getattr(data, "class_names", ()))
-    run = Run.create(folder, config, overwrite)
     training = _Training(
-        run=run,
+        run=Run(folder, config),
         fitting=fitting,
         data=data,
         fingerprint=fingerprint(data),
@@ -132,7 +166,7 @@ def _begin(
         done=0,
         reason=_reason(asked, config),
     )
-    training.checkpoint(0)
+    Run.create(folder, config, lambda run: replace(training, run=run).checkpoint(0))
     return training
 
 
@@ -158,13 +192,13 @@ def _reason(asked: Config, decided: Config) -> str:
     return " (for images in colour; --likelihood says another)"
 
 
-def _reopen(folder: Path, config: Config, given: set[str]) -> Run:
+def _reopen(run: Run, config: Config, given: set[str]) -> Run:
     """The run to go on with, under its own configuration but for a new number of epochs.
 
     Raises:
         ValueError: If another option was given that is not the run's.
     """
-    run = Run.open(folder)
+    folder = run.folder
     if config.model != run.config.model:
         raise _another(folder, "model", run.config.model, config.model)
     if recipe_of(config).explicit:
@@ -255,18 +289,22 @@ def _train(training: _Training, console: Console) -> None:
         with _warnings_as_lines(console), live:
             for record in iterate(step, live, epochs, first_epoch=done + 1):
                 _check_finite(training, record.epoch)
-                run.log(record)
-                training.checkpoint(record.epoch)
-                done = record.epoch
+                with uninterrupted():
+                    run.log(record)
+                    training.checkpoint(record.epoch)
+                    done = record.epoch
                 live.show(record)
                 fitting.pace(done + 1)
-    except KeyboardInterrupt:
-        console.print(
-            f"stopped in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is "
-            f"saved. Go on with: ppl-gen fit {run.config.model} --out {run.folder} --resume",
-            soft_wrap=True,
-        )
-        raise typer.Exit(130) from None
+    except STOPS as stop:
+        raise stopped(
+            stop,
+            f" in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved. Go "
+            f"on with: {_go_on_with(run)}",
+        ) from None
+    except OSError as error:
+        raise OSError(
+            f"{error}. The checkpoint of epoch {done} stays; go on with: {_go_on_with(run)}"
+        ) from error
     except NotFinite as error:
         raise ValueError(
             f"{error}. The checkpoint of epoch {done} stays in {run.folder}"

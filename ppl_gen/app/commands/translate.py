@@ -21,6 +21,7 @@ from ppl_gen.data import Dataset, Split, load, parse, prepared
 from ppl_gen.data.arrays import ARRAYS
 from ppl_gen.data.files import IMAGES, expect_room_for_images, opened
 from ppl_gen.data.sources import NAMES
+from ppl_gen.writing import write_folder
 
 _AT_ONCE = 100  # images that are held in memory
 _GREY_MODES = ("1", "L", "LA")  # of Pillow
@@ -82,14 +83,13 @@ def translate(
     expect_vacant(to, overwrite, option="--to")
     found = _find(fitted, side, images, image_size)
     translator = fitted.program.to_b if side == "a" else fitted.program.to_a
-    to.mkdir(parents=True, exist_ok=True)
     count = len(found.names)
-    with evaluating(translator):
+    with evaluating(translator), write_folder(to) as folder:
         for start in range(0, count, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             translated = translator(found.read(part).to(fitted.device))
             for name, image in zip(found.names[part], translated, strict=True):
-                write_image(to / name, image)
+                write_image(folder / name, image)
     console.print(
         f"{count} image{'s' * (count > 1)} of domain {side}, taken {found.said}, translated "
         f"into {to}",

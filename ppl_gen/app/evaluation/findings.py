@@ -19,6 +19,7 @@ from ppl_gen.app.run.evaluation import Entry, Evaluation
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.wording import in_options
 from ppl_gen.inference import Estimate
+from ppl_gen.writing import uninterrupted
 
 _WIDTH = 110  # columns that wide tables are given, even where the terminal has fewer
 
@@ -73,11 +74,12 @@ class Judged:
         }
         if pictures:
             entry["pictures"] = list(pictures)
-        for name, figure in pictures.items():
-            self._pictures.append(str(self._fitted.write_picture(name, figure)))
-        self.found[quantity] = entry
-        self._evaluation.add(quantity, entry)
-        self._evaluation.write()
+        with uninterrupted():
+            for name, figure in pictures.items():
+                self._pictures.append(str(self._fitted.write_picture(name, figure)))
+            self._evaluation.add(quantity, entry)
+            self._evaluation.write()
+            self.found[quantity] = entry
 
     def row(self, name: str, estimate: Estimate) -> None:
         """Adds a row to the table in nats: the average over data with its standard error."""
@@ -109,6 +111,13 @@ class Judged:
             console.print("pictures: " + ", ".join(self._pictures), soft_wrap=True)
         path = self._fitted.run.folder / evaluation.FILE
         console.print(f"written to {path}{self._kept()}", soft_wrap=True)
+
+    def saved(self) -> str:
+        """What is written so far, in words."""
+        path = self._fitted.run.folder / evaluation.FILE
+        if not self.found:
+            return f"nothing was written to {path}"
+        return f"{', '.join(self.found)} written to {path}"
 
     def _kept(self) -> str:
         """What evaluation.json holds from before, as the end of a sentence."""

@@ -16,7 +16,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
 from ppl_gen.data.arrays import ARRAYS
 from ppl_gen.plots.style import stamp
-from ppl_gen.writing import write_atomically, write_picture
+from ppl_gen.writing import write_atomically, write_folder, write_picture
 
 _PICTURE = ".png"
 
@@ -60,8 +60,9 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
             are classes.
     """
     if _is_folder(out):
-        for name, image in zip(_names(drawn), drawn.x, strict=True):
-            write_image(out / name, image)
+        with write_folder(out) as folder:
+            for name, image in zip(_names(drawn), drawn.x, strict=True):
+                write_image(folder / name, image)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix.lower() == _PICTURE:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Run", "expect_new_run", "expect_vacant"]
+__all__ = ["Run", "drop_start", "expect_new_run", "expect_vacant", "finish_start"]
 
 import json
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +17,16 @@ import torch
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.recipes import configuration
-from ppl_gen.app.run import checkpoint, evaluation, metrics
+from ppl_gen.app.run import checkpoint, evaluation, lock, metrics
 from ppl_gen.app.run.evaluation import Evaluation
+from ppl_gen.app.run.lock import locked
 from ppl_gen.inference import Record
-from ppl_gen.writing import write_json
+from ppl_gen.writing import is_part, uninterrupted, write_json
 
+CONFIG = "config.json"
+# Where a run is made before it takes the place of an old one, and where it lies when it is whole.
+_NEW = ".ppl-gen-new"
+_WHOLE = ".ppl-gen-whole"
 # What the command writes into the folder of a run, but for config.json.
 PRODUCTS = (
     metrics.FILE,
@@ -55,27 +63,30 @@ class Run:
     config: Config
 
     @classmethod
-    def create(cls, folder: Path, config: Config, overwrite: bool) -> Run:
-        """Makes the folder of a new run, or empties that of an old one.
+    def create(cls, folder: Path, config: Config, begin: Callable[[Run], None]) -> Run:
+        """A new run in a folder that is locked, in the place of an old one that may be there.
+
+        It is made in a folder inside, and takes the place of the old one when its first checkpoint
+        is whole: until then the old one stays as it is.
 
         Args:
-            folder: Where the run is to be.
+            folder: Where the run is to be, by `expect_new_run`.
             config: What it is asked for.
-            overwrite: Whether a run that is there may be deleted.
-
-        Raises:
-            ValueError: If the folder exists and may not be overwritten, or is not that of a run.
+            begin: Writes the first checkpoint of the run that it is given.
         """
-        expect_new_run(folder, overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        for product in PRODUCTS:
-            path = folder / product
-            path.unlink(missing_ok=True)
-            for of_older_weights in folder.glob(f"{path.stem}-epoch-[0-9]*.png"):
-                of_older_weights.unlink()
-        run = cls(folder, config)
-        run.save_config()  # over the old one: at no moment is the folder not that of a run
-        return run
+        new = folder / _NEW
+        drop_start(folder)
+        new.mkdir(parents=True)
+        try:
+            run = cls(new, config)
+            run.save_config()
+            begin(run)
+            with uninterrupted():
+                os.rename(new, folder / _WHOLE)
+                finish_start(folder)
+        finally:
+            drop_start(folder)
+        return cls(folder, config)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -84,7 +95,10 @@ class Run:
         Raises:
             ValueError: If the folder is not that of a run.
         """
-        path = folder / "config.json"
+        if _is_folder(folder / _WHOLE):
+            with locked(folder):
+                finish_start(folder)
+        path = folder / CONFIG
         if not path.is_file():
             raise ValueError(
                 f"{folder} is not the folder of a run: it has no config.json; `ppl-gen fit` makes "
@@ -97,9 +111,22 @@ class Run:
                 f"{path} is not the configuration of a run ({error}); the run has to be fitted anew"
             ) from error
 
+    @classmethod
+    @contextmanager
+    def held(cls, folder: Path) -> Iterator[Run]:
+        """An existing run that no other process fits or adds to meanwhile.
+
+        Raises:
+            ValueError: If the folder is not that of a run, or another process holds it.
+        """
+        cls.open(folder)  # before anything is written into it
+        with locked(folder):
+            finish_start(folder)
+            yield cls.open(folder)
+
     def save_config(self) -> None:
         """Writes config.json."""
-        write_json(self.folder / "config.json", self.config.asked())
+        write_json(self.folder / CONFIG, self.config.asked())
 
     def log(self, record: Record) -> None:
         """Appends one line to metrics.jsonl."""
@@ -142,6 +169,52 @@ class Run:
         metrics.forget(self.folder, epoch)
 
 
+def drop_start(folder: Path) -> bool:
+    """Deletes what is left of a run that was begun and did not come to its first checkpoint.
+
+    Args:
+        folder: Of the run, locked.
+
+    Returns:
+        Whether there was such a run.
+    """
+    new = folder / _NEW
+    if new.is_symlink():
+        new.unlink()
+    if not new.exists():
+        return False
+    shutil.rmtree(new)
+    return True
+
+
+def finish_start(folder: Path) -> None:
+    """Puts a new run whose first checkpoint is whole in the place of the old one, if there is one.
+
+    Killed in between, it is begun again at the next call.
+
+    Args:
+        folder: Of the run, locked.
+    """
+    whole = folder / _WHOLE
+    if not _is_folder(whole):
+        return
+    for product in PRODUCTS:
+        path = folder / product
+        if product != checkpoint.FILE:
+            path.unlink(missing_ok=True)
+        for of_older_weights in folder.glob(f"{path.stem}-epoch-[0-9]*.png"):
+            of_older_weights.unlink()
+    for name in (checkpoint.FILE, CONFIG):
+        if (whole / name).exists():
+            os.replace(whole / name, folder / name)
+    shutil.rmtree(whole)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is that of a folder, not of a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def expect_new_run(folder: Path, overwrite: bool) -> None:
     """Raises ValueError if a new run may not be put into a folder.
 
@@ -150,7 +223,7 @@ def expect_new_run(folder: Path, overwrite: bool) -> None:
         overwrite: Whether another run may be deleted.
     """
     expect_vacant(folder, True, ())
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(_is_left(path.name) for path in folder.iterdir()):
         return
     try:
         Run.open(folder)
@@ -163,6 +236,11 @@ def expect_new_run(folder: Path, overwrite: bool) -> None:
             f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say "
             "another --out"
         )
+
+
+def _is_left(name: str) -> bool:
+    """Whether a process that was killed before its run was one may have left something behind."""
+    return name in (lock.FILE, _NEW) or name.endswith(".part")
 
 
 def expect_vacant(
@@ -180,7 +258,7 @@ def expect_vacant(
         raise ValueError(f"{folder} is a file; say another place with {option}")
     if overwrite or not folder.exists():
         return
-    held = sorted(path.name for path in folder.iterdir())
+    held = sorted(path.name for path in folder.iterdir() if not is_part(path.name))
     if products is None:
         there, what = held, "is not empty"
     else:

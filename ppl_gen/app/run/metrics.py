@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ppl_gen.inference import Record
-from ppl_gen.writing import plain, write_atomically
+from ppl_gen.writing import append_line, plain, write_atomically
 
 FILE = "metrics.jsonl"
 
@@ -22,8 +22,7 @@ def append(folder: Path, record: Record) -> None:
         folder: Of the run.
         record: Of the epoch that is done.
     """
-    with open(folder / FILE, "a") as file:
-        file.write(_line(record))
+    append_line(folder / FILE, _line(record))
 
 
 def read(folder: Path, last_epoch: int | None = None) -> list[Record]:
