@@ -16,7 +16,7 @@ from programs import PROGRAMS, TwoLayers, digits
 from torch import Tensor, nn
 
 from ppl_gen.inference import Estimate, elbo, fit, log_evidence, svi_step
-from ppl_gen.inference.evidence.weights import LogWeights, _pareto_shape, _tail_length
+from ppl_gen.inference.evidence.weights import LogWeights, _pareto_shape, tail_length
 from ppl_gen.likelihoods import Bernoulli, Dirac, Gaussian
 from ppl_gen.models import CVAE, VAE, cvae, toy, vae
 from ppl_gen.priors import StandardNormal
@@ -252,7 +252,7 @@ class TestEstimate:
         rows = log_weights(shape).T.numpy()
         if hasattr(arviz, "psislw"):
             reference = [float(arviz.psislw(row)[1]) for row in rows]
-            length = _tail_length(2000)
+            length = tail_length(2000)
         else:
             from arviz_stats.base import array_stats
 
