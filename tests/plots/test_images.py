@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.inference import mmd, moments, two_sample_test
+from ppl_gen.plots import image_grid, points
 
 
 def shown(figure: Figure) -> Tensor:
@@ -125,3 +127,59 @@ class TestInANotebook:
         before = pyplot.get_fignums()
         assert plots.training_curve(records(3))._repr_png_()  # type: ignore[attr-defined]
         assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize(
+    ("count", "shape"),
+    [(100, (1, 5000, 1)), (100, (1, 1, 5000)), (1000, (1, 400, 1)), (4, (3, 900, 1200))],
+    ids=str,
+)
+def test_images_of_any_shape_are_drawn_within_limits(count: int, shape: tuple[int, ...]) -> None:
+    """5000 × 1 pixels, ten in a row, asked for a picture of 4.5 million rows of dots."""
+    figure = image_grid(torch.rand(count, *shape))
+    width, height = figure.get_size_inches() * figure.dpi
+    assert max(width, height) <= 2**15
+    assert width * height <= 1.01 * 2**26
+    (sheet,) = figure.axes[0].images
+    assert sheet.get_array().size < 2**26
+    figure.set_dpi(10)
+    figure.canvas.draw()
+
+
+def test_small_images_are_drawn_as_they_are() -> None:
+    figure = image_grid(torch.rand(20, 1, 28, 20), columns=10)
+    assert figure.dpi == 150
+    assert figure.axes[0].images[0].get_array().shape == (2 * 29, 10 * 21)
+    assert figure.axes[0].get_aspect() == 1
+
+
+def test_figures_beyond_what_can_be_drawn_have_fewer_dots() -> None:
+    figure = plots.evidence.bounds({str(k): (0.0, 1.0) for k in range(600)})
+    assert figure.get_size_inches()[1] * figure.dpi <= 2**15
+    confusion = plots.games.confusion(torch.eye(4000))
+    assert not confusion.axes[0].texts
+    assert max(confusion.get_size_inches()) < 40
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout")
+def test_names_from_outside_are_no_mathematics(tmp_path) -> None:
+    strange = "a$\\frac{$\x1b[31m" + 100 * "x"
+    images = torch.rand(2, 1, 4, 4)
+    drawn = torch.randn(2, 30, 2)
+    figures = [
+        image_grid(images, 1, row_labels=[strange, strange]),
+        points({strange: torch.rand(3, 2)}),
+        plots.samples.runs({strange: images}),
+        plots.games.confusion(torch.eye(2), [strange, strange]),
+        plots.evidence.bounds({strange: (0.0, 1.0)}),
+        plots.evidence.rank_histograms({strange: torch.arange(40) % 10}, 9),
+        plots.posterior.contours(drawn[0], drawn, [strange, strange]),
+        plots.posterior.forest(drawn[0], drawn, [strange, strange]),
+        plots.posterior.traces(drawn, [strange, strange]),
+    ]
+    for figure in figures:
+        figure.savefig(tmp_path / "picture.png", dpi=20)
+        shown = [text.get_text() for text in figure.findobj(Text)]
+        said = [text for text in shown if "frac" in text]
+        assert said
+        assert all("\x1b" not in text and len(text) < 70 for text in said)
