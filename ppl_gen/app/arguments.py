@@ -31,7 +31,7 @@ Engine = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
 Count = Annotated[int, typer.Option(help="How many, at most 1000.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")]
 

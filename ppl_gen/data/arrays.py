@@ -264,7 +264,7 @@ def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: P
 
 
 def _check_numbers(x: np.ndarray, path: Path) -> None:
-    if x.ndim < 2 or x.dtype.kind not in "buif" or len(x) == 0:
+    if x.ndim < 2 or x.dtype.kind not in "buif" or x.size == 0:
         raise ValueError(
             f"expected numbers of shape (N, *shape) in {path}, got {x.dtype} of shape {x.shape}"
         )
@@ -286,7 +286,7 @@ def _check_numbers(x: np.ndarray, path: Path) -> None:
 
 def _check_labels(y: np.ndarray, n: int, path: Path) -> None:
     if y.dtype.kind == "f":
-        right = y.ndim == 2 and bool((np.abs(y) <= _LARGEST).all())
+        right = y.ndim == 2 and y.size > 0 and bool((np.abs(y) <= _LARGEST).all())
     else:
         right = y.dtype.kind in "ui" and y.ndim == 1 and bool((y >= -1).all())
         right = right and bool((y < 2**63).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,31 @@ def test_a_damaged_file_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"log_evidence": ')
     with pytest.raises(ValueError, match=r"is damaged.*move it away"):
         Evaluation.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"ais": 3},
+        {"ais": [1]},
+        {"ais": entry(1) | {"earlier": 3}},
+        {"ais": entry(1) | {"earlier": [None]}},
+        {"ais": entry(1) | {"pictures": "a.png"}},
+        {"ais": entry(1) | {"pictures": ["../a.png"]}},
+        {"ais": entry(1) | {"earlier": [entry(1) | {"pictures": ["/a.png"]}]}},
+    ],
+)
+def test_what_someone_else_wrote_is_refused(tmp_path: Path, written: object) -> None:
+    """Pictures of former weights are renamed: none outside of the run's folder."""
+    (tmp_path / FILE).write_text(json.dumps(written))
+    with pytest.raises(ValueError, match="is not what `ppl-gen evaluate` writes; move it away"):
+        Evaluation.read(tmp_path)
+
+
+def test_a_folder_or_a_pipe_is_refused(tmp_path: Path) -> None:
+    for make in (os.mkdir, os.mkfifo):
+        path = tmp_path / make.__name__ / FILE
+        path.parent.mkdir()
+        make(path)
+        with pytest.raises(ValueError, match="is not a file; move it away"):
+            Evaluation.read(path.parent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["FILE", "Entry", "Evaluation"]
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,21 +64,23 @@ class Evaluation:
             folder: Of the run.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or is none.
         """
         path = folder / FILE
-        if not path.is_file():
+        if not os.path.lexists(path):
             return cls(folder, {})
+        if not path.is_file():
+            raise ValueError(f"{path} is not a file; move it away")
         try:
             held = json.loads(path.read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} is damaged ({error}); move it away, so that nothing in it is lost"
             ) from error
-        if not isinstance(held, dict):
-            raise ValueError(f"{path} is not what `ppl-gen evaluate` writes; move it away")
-        if isinstance(held.get("epoch"), int):
+        if isinstance(held, dict) and isinstance(held.get("epoch"), int):
             held = _from_former(held)
+        if not _are_entries(held):
+            raise ValueError(f"{path} is not what `ppl-gen evaluate` writes; move it away")
         return cls(folder, held)
 
     def add(self, name: str, entry: Entry) -> None:
@@ -148,6 +151,29 @@ def _is_of(entry: Entry, epoch: int, weights: str | None) -> bool:
     known = entry.get("weights")
     is_same = known is None or weights is None or known == weights
     return entry.get("epoch") == epoch and is_same
+
+
+def _are_entries(held: Any) -> bool:
+    """Whether what a file holds are entries, as far as they are read: nobody else wrote it.
+
+    Their pictures are renamed, so that no name may lead out of the folder.
+    """
+    return isinstance(held, dict) and all(map(_is_entry, held.values()))
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    pictures = entry.get("pictures", [])
+    earlier = entry.get("earlier", [])
+    if not isinstance(pictures, list) or not isinstance(earlier, list):
+        return False
+    return all(map(_is_name, pictures)) and all(map(_is_entry, earlier))
+
+
+def _is_name(name: Any) -> bool:
+    """Whether something is the name of a picture in the folder of the run itself."""
+    return isinstance(name, str) and name.endswith(".png") and Path(name).name == name
 
 
 def _from_former(held: dict[str, Any]) -> dict[str, Entry]:

@@ -43,9 +43,9 @@ class Live:
         self.batches = batches
         self.epochs = epochs
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}", markup=False),
+            TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.fields[said]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
