@@ -103,6 +103,7 @@ class Descent:
         optimizer: The optimiser of the parameters θ to train.
         engine: How loss and gradient are computed: "auto", "inductor", "fx" or "eager".
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
+        first_step: How many steps were made in another process, by whose engines this one goes on.
         clip: The largest norm of the gradient; longer ones are scaled down to it. None clips none.
 
     Attributes:
@@ -121,6 +122,7 @@ class Descent:
         *,
         engine: Engine = "auto",
         steps: int | None = None,
+        first_step: int = 0,
         clip: float | None = None,
     ) -> None:
         self.parameters = _parameters_of(optimizer)
@@ -128,9 +130,9 @@ class Descent:
         self._backward = backward
         self._optimizer = optimizer
         self._clip = clip
-        self._steps_done = 0
-        self._gradient = Replay(engine, steps, what="objective")
-        self._whole = Replay("inductor", what="descent step")
+        self._steps_done = first_step
+        self._gradient = Replay(engine, steps, what="objective", begun=first_step)
+        self._whole = Replay("inductor", what="descent step", begun=first_step)
         self._adam = Adam.of(optimizer)
         self._seen: set[_Constants] = set()
         # Where each parameter is among the tensors of the modules.

@@ -74,6 +74,7 @@ class Replay:
         watch: Whether to compare graph and function again at calls 2, 4, 8, … and at every
             thousandth.
         what: The name of the function in messages.
+        begun: How many calls were made in another process, by whose engines this one goes on.
 
     Attributes:
         highest: The highest rung that is still tried: "inductor", "fx" or "eager".
@@ -90,6 +91,7 @@ class Replay:
         rows: Sequence[int] = (),
         watch: bool = True,
         what: str = "function",
+        begun: int = 0,
     ) -> None:
         expect_engine(engine)
         self.engine = engine
@@ -97,12 +99,14 @@ class Replay:
         self.rows = rows
         self.watch = watch
         self.what = what
+        self.begun = begun
         self.highest: Engine = "inductor"
         if engine != "auto":
             self.highest = engine
         self._cases: dict[Hashable, _Case] = {}
         self._any_size: fx.GraphModule | None = None
         self._changes = 0
+        self._calls_here = 0
 
     @property
     def rung(self) -> Engine:
@@ -167,7 +171,8 @@ class Replay:
         if case is None:
             case = self._cases[key] = _Case(first=not self._cases)
         case.calls += 1
-        wanted = self.wanted(case.calls, case.first)
+        self._calls_here += 1
+        wanted = self.wanted(self._calls_of(case), case.first)
         if wanted == "eager":
             case.leave()
             return eager(*inputs)
@@ -194,6 +199,13 @@ class Replay:
         self.lower("eager")
         case.leave()
         return eager(*inputs)
+
+    def _calls_of(self, case: _Case) -> int:
+        """How many calls have had a shape; those of another process by its share of those here.
+
+        A last batch, which ends every epoch, is counted exactly.
+        """
+        return case.calls * (self.begun + self._calls_here) // self._calls_here
 
     def _forget_graphs(self) -> None:
         """Drops all graphs, since the function has changed; if once more, it runs eagerly."""

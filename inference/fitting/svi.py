@@ -62,7 +62,8 @@ def svi_step(
         beta: β, a number or a function of the step's index. It multiplies the log densities of
             latent sites only.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
-        first_step: The index of the first step, for a schedule that goes on where it stopped.
+        first_step: The index of the first step, above 0 where a fit goes on: by the schedule, and
+            by the engine, of the step that it stopped at.
         engine: How loss and gradient are computed; all engines draw the same random numbers.
             "eager" runs the program, as objectives without a `differentiable_loss` always do. "fx"
             replays a graph of tensor operations, traced from the program once. "inductor" compiles
@@ -110,6 +111,7 @@ def svi_step(
         optimizer,
         engine=engine,
         steps=steps,
+        first_step=first_step,
         clip=clip,
     )
     name = _metric(elbo, beta)

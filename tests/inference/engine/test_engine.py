@@ -434,6 +434,31 @@ class TestTheLadder:
             rungs.append(replay.rung)
         assert rungs == ["eager"] * 99 + ["fx"] * 2
 
+    def test_what_goes_on_in_another_process_climbs_at_the_same_call(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Epochs of three batches, the last of which is smaller and compiled from its fifth call."""
+        monkeypatch.setattr("ppl_gen.inference.engine.replay.COMPILE_AFTER", 5)
+
+        def compiled(self: Replay, case: Any, graph: Any, inputs: tuple[Tensor, ...]) -> Any:
+            case.rung, case.run = "inductor", graph
+            return graph(*inputs)
+
+        monkeypatch.setattr(Replay, "_compile", compiled)
+
+        def epochs(count: int, done: int) -> list[str]:
+            replay = Replay("inductor", begun=3 * done)
+            rungs = []
+            for size in [4, 4, 2] * count:
+                replay(lambda x: (x + 1,), torch.ones(size))
+                rungs.append([case.rung for case in replay._cases.values()][-1])
+            return rungs[2::3]
+
+        whole = epochs(8, done=0)
+        assert whole == ["fx"] * 4 + ["inductor"] * 4
+        for done in range(1, 8):
+            assert epochs(8 - done, done) == whole[done:]
+
     def test_what_cannot_be_traced_runs_eagerly_and_says_why_once(self) -> None:
         replay = Replay("fx", what="sum")
         with pytest.warns(
