@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ppl_gen.app.arguments import (
     Count,
@@ -30,7 +29,9 @@ from ppl_gen.app.arguments import (
 from ppl_gen.app.output import not_needed
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.app.signals import STOPS, heeded, stopped
+from ppl_gen.app.terminal import Terminal, warnings_as_lines
 from ppl_gen.app.wording import in_options
+from ppl_gen.names import spelled_out
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
@@ -78,7 +79,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
+console = Terminal()
 
 
 def _show_version(asked: bool) -> None:
@@ -391,15 +392,16 @@ def one_line_errors() -> Iterator[None]:
     """Ends a command that cannot go on in one line on stderr.
 
     A ValueError, an OSError or the end of memory exits with code 2; Ctrl-C and signals that ask for
-    the end with 128 and their number, where the command has not said more of what is lost.
+    the end with 128 and their number, where the command has not said more of what is lost. Warnings
+    are lines as well.
     """
-    with not_needed(), heeded():
+    with not_needed(), heeded(), warnings_as_lines(console):
         try:
             yield
         except STOPS as stop:
             raise stopped(stop, ": what was worked out is lost, and nothing was written") from None
         except (ValueError, OSError) as error:
-            raise _refusal(" ".join(str(error).split())) from None
+            raise _refusal(str(error)) from None
         except Exception as error:
             from ppl_gen.memory import is_exhausted, shortage
 
@@ -410,8 +412,9 @@ def one_line_errors() -> Iterator[None]:
 
 def _refusal(why: str) -> typer.Exit:
     """The end of a command that cannot go on, with a line on stderr."""
+    line = in_options(" ".join(why.split()))
     with suppress(OSError):  # which may be gone
-        typer.echo(f"error: {in_options(why)}", err=True)
+        typer.echo(f"error: {spelled_out(line)}", err=True)
     return typer.Exit(2)
 
 

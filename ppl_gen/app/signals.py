@@ -15,6 +15,8 @@ from typing import Any
 
 import typer
 
+from ppl_gen.names import spelled_out
+
 # Sent by schedulers, and by a terminal that is closed; not all systems have both.
 _ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Seconds in which further signals say nothing new: schedulers send several, and hands press twice.
@@ -92,5 +94,5 @@ def stopped(stop: BaseException, said: str) -> typer.Exit:
         number = int(stop.number)
         by = f" by {signal.Signals(number).name}"
     with suppress(OSError):  # the terminal may be gone
-        typer.echo(f"stopped{by}{said}", err=True)
+        typer.echo(spelled_out(f"stopped{by}{said}"), err=True)
     return typer.Exit(128 + number)

@@ -25,6 +25,7 @@ from ppl_gen.plots.style import (
     figure_of,
     largest,
     legend_below,
+    literal,
     one_axes,
     panels,
 )
@@ -73,7 +74,7 @@ def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") ->
         top = max(1.1 * float(heights[k].max()), 1.15 * float(high.max()))
         panel.set_ylim(0, top)
         panel.set_xlim(0, draws + 1)
-        panel.set_title(names[k], fontsize=8)
+        panel.set_title(literal(names[k]), fontsize=8)
         panel.tick_params(labelsize=7)
         few_ticks(panel, whole=True)
     said = [title] if title else []
@@ -315,7 +316,7 @@ def _rows_of(
     if not parts:
         raise ValueError("expected at least one named value with its error, got none")
     figure, axes = one_axes(5.6, 0.42 * len(parts) + 1.1)
-    axes.set_yticks(range(len(parts)), list(parts), fontsize=8)
+    axes.set_yticks(range(len(parts)), list(map(literal, parts)), fontsize=8)
     axes.set_ylim(len(parts) - 0.4, -0.6)
     for row, (value, error) in enumerate(parts.values()):
         axes.annotate(

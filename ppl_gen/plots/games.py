@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid
-from ppl_gen.plots.style import one_axes
+from ppl_gen.plots.style import literal, one_axes
 
 DATA = "#222222"
 GENERATOR = "#d95f02"
@@ -26,6 +26,7 @@ _FAR = 2.5  # the picture's half side, in standard deviations of h
 _SIDE = 121  # points along each axis of the heat map
 _COLOURS = 20  # of the heat map: few enough for a GIF, which has 256
 _FEW_RECORDS = 30  # below which each is marked by a dot
+_MOST_CLASSES = 100  # of a confusion that are named, with their counts
 
 
 def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str = "") -> Figure:
@@ -192,7 +193,7 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
 def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "") -> Figure:
     """Counts of (true class, class read), coloured by the share of their row.
 
-    The diagonal is what is right.
+    The diagonal is what is right. Of more than 100 classes, neither names nor counts are written.
 
     Args:
         matrix: (K, K), rows by true class; counts, or shares.
@@ -210,20 +211,17 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
         )
     classes = [str(k) for k in range(len(matrix))]
     if names is not None:
-        classes = list(names)
+        classes = [literal(name) for name in names]
     if len(classes) != len(matrix):
         raise ValueError(f"expected {len(matrix)} names, one for each class, got {len(classes)}")
     counts = matrix.detach().cpu().double()
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1e-12)
-    side = 0.32 * len(classes) + 1.2
+    side = 0.32 * min(len(classes), _MOST_CLASSES) + 1.2
     figure, axes = one_axes(max(3.0, side + 0.6), max(2.6, side))
     picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    _write_counts(axes, counts, shares)
-    ticks = range(len(classes))
-    longest = max(len(name) for name in classes)
-    turned = 90 if longest > 3 else 0
-    axes.set_xticks(ticks, classes, fontsize=7, rotation=turned)
-    axes.set_yticks(ticks, classes, fontsize=7)
+    if len(classes) <= _MOST_CLASSES:
+        _write_counts(axes, counts, shares)
+        _name_classes(axes, classes)
     axes.set_xlabel("read as", fontsize=8)
     axes.set_ylabel("is", fontsize=8)
     axes.set_title(title, fontsize=9)
@@ -231,6 +229,15 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
     bar.set_label("share of the row", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
+
+
+def _name_classes(axes: Any, classes: Sequence[str]) -> None:
+    """Writes the names of the classes along both axes."""
+    ticks = range(len(classes))
+    longest = max(len(name) for name in classes)
+    turned = 90 if longest > 3 else 0
+    axes.set_xticks(ticks, classes, fontsize=7, rotation=turned)
+    axes.set_yticks(ticks, classes, fontsize=7)
 
 
 def _write_counts(axes: Any, counts: Tensor, shares: Tensor) -> None:

@@ -11,11 +11,17 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from ppl_gen.arguments import expect_tensor
-from ppl_gen.plots.style import array, one_axes
+from ppl_gen.memory import SINGLE, expect_memory
+from ppl_gen.plots.style import array, literal, one_axes
 
 _CELL = 0.6  # inches that an image is wide
+_CELL_PIXELS = 90  # that it is wide on the picture
+_LONG = 8  # times that it is drawn as high as it is wide, or as wide as it is high, at most
+_MOST_SIDE = 256  # pixels of an image that is drawn
+_MOST_VALUES = 2**25  # of all images together
 _FEW_RECORDS = 30  # below which each is marked by a dot
 
 
@@ -25,6 +31,7 @@ def image_grid(
     """Images (N, C, H, W) in [0, 1], row by row.
 
     Three channels or more are shown in colour, by the first three; fewer in grey, by the first.
+    Images above 256 pixels a side are drawn smaller, and very long ones shorter than they are.
 
     Args:
         images: What is shown, (N, C, H, W); values outside [0, 1] are clipped.
@@ -44,16 +51,37 @@ def image_grid(
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     height, width = images.shape[2:]
-    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * height / width + 0.5)
+    # A cell is at most so many times as high as it is wide, or as wide as it is high.
+    stretched = min(max(height / width, 1 / _LONG), _LONG)
+    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * stretched + 0.5)
+    images = _shrunk(images)
+    height, width = images.shape[2:]
     sheet = _sheet(images, rows, columns)
-    axes.imshow(array(sheet), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        array(sheet),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+        aspect=stretched * width / height,
+    )
     axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     middles = [(height + 1) * (row + 0.5) for row in range(len(row_labels))]
-    axes.set_yticks(middles, row_labels, fontsize=8)
+    axes.set_yticks(middles, list(map(literal, row_labels)), fontsize=8)
     axes.tick_params(length=0)
     axes.set_frame_on(False)
     return figure
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    """Images whose sides are no longer than a picture can show, by averages over areas."""
+    n, channels, height, width = images.shape
+    most = min(_MOST_SIDE, max(_CELL_PIXELS, math.isqrt(_MOST_VALUES // (n * channels))))
+    if max(height, width) <= most:
+        return images
+    size = (min(height, most), min(width, most))
+    return F.adaptive_avg_pool2d(images.detach().cpu().float(), size)
 
 
 def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:
@@ -106,12 +134,12 @@ def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:
         flat = array(sample.flatten(1))
         size = flat.shape[1]
         if size == 1:
-            axes.hist(flat[:, 0], bins=60, density=True, alpha=0.5, label=name)
+            axes.hist(flat[:, 0], bins=60, density=True, alpha=0.5, label=literal(name))
             continue
         second = 1
         if size == 3:
             second = 2
-        axes.scatter(flat[:, 0], flat[:, second], s=4, alpha=0.5, label=name)
+        axes.scatter(flat[:, 0], flat[:, second], s=4, alpha=0.5, label=literal(name))
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     return figure
@@ -126,6 +154,7 @@ def latent_manifold(decode: Callable[[Tensor], Tensor], side: int = 20, title: s
         side: The number of quantiles along each axis.
         title: Stands above.
     """
+    expect_memory(f"{side} × {side} images", 2 * SINGLE * side**2, "take a smaller side")
     quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1)
     with torch.no_grad():

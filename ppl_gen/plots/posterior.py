@@ -22,6 +22,7 @@ from ppl_gen.plots.style import (
     figure_of,
     largest,
     legend_below,
+    literal,
     one_axes,
     panels,
 )
@@ -60,7 +61,7 @@ def contours(
     _check_draws(guide, mcmc, names)
     pooled = mcmc.flatten(0, 1)
     if len(names) == 1:
-        return _two_histograms(guide, pooled, names[0], title)
+        return _two_histograms(guide, pooled, literal(names[0]), title)
     if pair is None:
         pair = _telling_pair(guide, pooled)
     i, j = pair
@@ -84,8 +85,8 @@ def contours(
     axes.set_xlim(*_window(guide[:, i], pooled[:, i]))
     axes.set_ylim(*_window(guide[:, j], pooled[:, j]))
     _draw_contours(axes, guide[:, [i, j]].double())
-    axes.set_xlabel(names[i])
-    axes.set_ylabel(names[j])
+    axes.set_xlabel(literal(names[i]))
+    axes.set_ylabel(literal(names[j]))
     axes.set_title(title, fontsize=9)
     legend_below(figure, columns=4, markerscale=3)
     return figure
@@ -256,7 +257,7 @@ def quantiles(
         if of_exact is not None:
             panel.plot(across, array(of_exact[:, k]), color=EXACT, linewidth=1, linestyle=":")
         panel.plot(across, array(of_guide[:, k]), color=GUIDE, linewidth=1.5)
-        panel.set_title(names[k], fontsize=8)
+        panel.set_title(literal(names[k]), fontsize=8)
         panel.tick_params(labelsize=7)
         few_ticks(panel)
     lines = [("guide", GUIDE, "-"), ("exact", EXACT, ":"), ("agreement", _AGREEMENT, "-")]
@@ -334,7 +335,7 @@ def forest(
             markersize=5,
             label="reference, mean ± 2 sd",
         )
-    axes.set_yticks(array(rows), [names[k] for k in shown], fontsize=8)
+    axes.set_yticks(array(rows), [literal(names[k]) for k in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
@@ -399,7 +400,7 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
         rank = figure.add_subplot(grid[row, 1])
         _draw_traces(trace, mcmc[some, :, k])
         _draw_ranks(rank, mcmc[..., k], some)
-        trace.set_ylabel(names[k], fontsize=8)
+        trace.set_ylabel(literal(names[k]), fontsize=8)
         for axes in (trace, rank):
             axes.tick_params(labelsize=7, labelbottom=k == shown[-1])
             axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid, points
-from ppl_gen.plots.style import panels
+from ppl_gen.plots.style import literal, panels
 
 _OFF = "#c0392b"
 _FINE = "#4c72b0"
@@ -63,7 +63,7 @@ def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
     for panel, (name, test) in zip(axes, tests.items(), strict=True):
         panel.hist(test.null.cpu().numpy(), bins=30, color=_NULL)
         panel.axvline(test.statistic, color=_OFF)
-        panel.set_title(name, fontsize=8)
+        panel.set_title(literal(name), fontsize=8)
         panel.tick_params(labelsize=6)
         panel.set_yticks([])
     said = "statistic (red) and its permutations"

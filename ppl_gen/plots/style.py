@@ -13,6 +13,7 @@ __all__ = [
     "figure_of",
     "largest",
     "legend_below",
+    "literal",
     "one_axes",
     "panels",
     "stamp",
@@ -26,9 +27,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ppl_gen.names import spelled_out
+
 GUIDE = "#d95f02"
 MCMC = "#1b6ca8"
 EXACT = "#222222"
+
+_DOTS = 150  # to the inch
+_MOST_DOTS = 2**15  # along a side: the renderer takes less than twice as many
+_MOST_PIXELS = 2**26
+_MOST_LETTERS = 60  # of a name
 
 
 class Picture(Figure):
@@ -45,8 +53,12 @@ class Picture(Figure):
 
 
 def figure_of(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, whose parts make room for each other."""
-    return Picture(figsize=(width, height), layout="constrained", dpi=150)
+    """An empty figure of so many inches, whose parts make room for each other.
+
+    A very large one has fewer dots to the inch, so that it can be drawn.
+    """
+    dots = min(_DOTS, _MOST_DOTS / max(width, height), math.sqrt(_MOST_PIXELS / (width * height)))
+    return Picture(figsize=(width, height), layout="constrained", dpi=dots)
 
 
 def one_axes(width: float, height: float) -> tuple[Figure, Any]:
@@ -97,6 +109,18 @@ def few_ticks(axes: Any, *, whole: bool = False) -> None:
     """
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=whole))
     axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def literal(name: str) -> str:
+    """A name from outside as matplotlib is to write it: without mathematics, and not too long.
+
+    Args:
+        name: Of a run, a class, a coordinate, ...
+    """
+    shown = spelled_out(name)
+    if len(shown) > _MOST_LETTERS:
+        shown = shown[: _MOST_LETTERS - 1] + "…"
+    return shown.replace("$", r"\$")
 
 
 def legend_below(

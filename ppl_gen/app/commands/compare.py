@@ -23,6 +23,7 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.terminal import widened
 from ppl_gen.app.wording import in_options
 from ppl_gen.contexts import forked
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
@@ -32,6 +33,7 @@ from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
 from ppl_gen.names import resolve
+from ppl_gen.plots.style import literal
 from ppl_gen.program import simulate
 from ppl_gen.writing import write_atomically, write_folder, write_picture
 
@@ -266,7 +268,7 @@ def _problem_of_toy(asked: CompareOptions, console: Console) -> _Problem:
 def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:
     table = found.table().to_csv(index_label="coordinate")
     write_atomically(folder / "comparison.csv", lambda file: file.write(table.encode()))
-    _draw_pictures(found, folder, problem.name)
+    _draw_pictures(found, folder, literal(problem.name))
     is_observed = bool(problem.data)
     model = None
     guide = None
@@ -336,7 +338,7 @@ def _print(name: str, found: Comparison, console: Console) -> None:
     rows = found.table()
     title = f"{name}: mean (sd) under the guide and {found.draws.sampler}"
     table = _table(rows.head(SHOWN), title, has_reference=bool(rows["exact mean"].notna().any()))
-    Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
+    widened(console, _WIDTH).print(table)
     draws = found.draws
     lines = []
     if len(rows) > SHOWN:

@@ -26,12 +26,14 @@ from ppl_gen.app.evaluation.statistics import LEAST, columns
 from ppl_gen.app.ingredients.data import fingerprint, grey
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.terminal import widened
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Split
 from ppl_gen.inference import Estimate, ais
 from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import as_vectors
 from ppl_gen.likelihoods import Dirac, Gaussian
+from ppl_gen.plots.style import literal
 from ppl_gen.program import Observed, simulate
 from ppl_gen.writing import write_folder, write_json, write_picture
 
@@ -122,7 +124,7 @@ def judge_runs(
             console.print(f"{name}: judged", soft_wrap=True)
     _print(found, ground, console)
     shown = {"test data": ground.data.x[:_SHOWN], **{run.name: run.drawn for run in found}}
-    figure = plots.samples.runs(shown, f"test data and draws, {runs[0].data_name}")
+    figure = plots.samples.runs(shown, literal(f"test data and draws, {runs[0].data_name}"))
     with write_folder(folder) as new:
         _write(found, ground, new / "comparison.json")
         write_picture(new / "comparison.png", figure)
@@ -230,7 +232,7 @@ def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
     kinds = list(dict.fromkeys(run.fitted_to for run in found))
     for kind in kinds:
         table.add_row(_heading(kind, kinds), *[_nats(run, kind) for run in found])
-    Console(file=console.file, width=max(console.width, _WIDTH)).print(table)
+    widened(console, _WIDTH).print(table)
     console.print(
         f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log "
         f"density of the first {ground.subset} test data, grey, under noise of "

@@ -28,6 +28,7 @@ from ppl_gen.app.run.folder import Run, drop_start, expect_new_run, finish_start
 from ppl_gen.app.run.lock import locked
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, stopped
+from ppl_gen.app.terminal import warnings_as_lines
 from ppl_gen.inference import NotFinite, iterate
 from ppl_gen.inference.engine.replay import Engine, plan
 from ppl_gen.writing import uninterrupted
@@ -286,7 +287,7 @@ def _train(training: _Training, console: Console) -> None:
     try:
         step = fitting.begin(done * len(fitting.batches), engine)
         fitting.pace(done + 1)
-        with _warnings_as_lines(console), live:
+        with _all_warnings_as_lines(console), live:
             for record in iterate(step, live, epochs, first_epoch=done + 1):
                 _check_finite(training, record.epoch)
                 with uninterrupted():
@@ -322,20 +323,12 @@ def _check_finite(training: _Training, epoch: int) -> None:
 
 
 @contextmanager
-def _warnings_as_lines(console: Console) -> Iterator[None]:
+def _all_warnings_as_lines(console: Console) -> Iterator[None]:
     """Prints what the library warns of while a model is fitted, each text once."""
-    said = set()
-
-    def show(message: Any, category: type[Warning], *place: Any) -> None:
-        if str(message) not in said:
-            said.add(str(message))
-            console.print(f"warning: {message}", soft_wrap=True)
-
-    with warnings.catch_warnings():
+    with warnings_as_lines(console):
         warnings.simplefilter("always", RuntimeWarning)
         # Pyro's words for what NotFinite says in full.
         warnings.filterwarnings("ignore", "Encountered (NaN|inf)")
-        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

@@ -24,6 +24,7 @@ from ppl_gen.contexts import evaluating, forked
 from ppl_gen.inference import code_information
 from ppl_gen.inference.samples.features import Classifier
 from ppl_gen.inference.samples.moments import Moments, moments
+from ppl_gen.plots.style import literal
 from ppl_gen.program import simulate_sites
 
 _CODE_DRAWS = 5000
@@ -46,7 +47,7 @@ def compare_moments(subject: Subject, judged: Judged) -> None:
         "moments",
         {**entry, "compared_in": samples.chosen.words, "data": len(samples.data)},
         options=["features"],
-        pictures={"moments.png": plots.samples.moments(found, title=subject.fitted.name)},
+        pictures={"moments.png": plots.samples.moments(found, title=literal(subject.fitted.name))},
     )
 
 
@@ -65,7 +66,7 @@ def compare_samples(subject: Subject, judged: Judged) -> None:
         "two_sample",
         entry,
         options=["features", "permutations"],
-        pictures={"two_sample.png": plots.samples.nulls(tests, title=subject.fitted.name)},
+        pictures={"two_sample.png": plots.samples.nulls(tests, title=literal(subject.fitted.name))},
     )
 
 

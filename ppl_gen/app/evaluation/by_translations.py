@@ -24,6 +24,7 @@ from ppl_gen.inference import cycle_errors
 from ppl_gen.inference.fitting.cycle import CycleErrors
 from ppl_gen.inference.samples.features import Classifier
 from ppl_gen.inference.samples.moments import moments
+from ppl_gen.plots.style import literal
 
 _AT_ONCE = 500  # images that are translated in one call
 
@@ -97,7 +98,7 @@ def _judge_direction(direction: _Direction, subject: Subject, judged: Judged) ->
             permutations=asked.given_permutations,
             seed=asked.seed,
         )
-        title = f"{direction.words}: {direction.target.name}"
+        title = literal(f"{direction.words}: {direction.target.name}")
         pictures[f"moments_{direction.name}.png"] = plots.samples.moments(compared, title=title)
         result["moments"] = moments_entry(compared)
         judged.say(f"{direction.words}: {result['moments']['verdict']}")
@@ -152,7 +153,7 @@ def _read_labels(
         f"{direction.words}: {direction.target.name}'s classifier reads {before} of the "
         f"images rightly as they are, and {after} of them translated"
     )
-    title = f"{direction.words}, translated: {float(after.value):.2f} right"
+    title = literal(f"{direction.words}, translated: {float(after.value):.2f} right")
     found = {
         "read_untranslated": float(before.value),
         "read_translated": float(after.value),

@@ -17,6 +17,7 @@ from ppl_gen.app.evaluation.asked import Asked
 from ppl_gen.app.run import evaluation
 from ppl_gen.app.run.evaluation import Entry, Evaluation
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.terminal import widened
 from ppl_gen.app.wording import in_options
 from ppl_gen.inference import Estimate
 from ppl_gen.writing import uninterrupted
@@ -102,7 +103,7 @@ class Judged:
             for row in self._rows:
                 in_nats.add_row(*row)
             _print_titled(in_nats, title, console)
-        wide = Console(file=console.file, width=max(console.width, _WIDTH))
+        wide = widened(console, _WIDTH)
         for table in self._tables:
             _print_titled(table, f"{title}: {table.title}", wide)
         for sentence in self._sentences:

@@ -31,6 +31,7 @@ from ppl_gen.contexts import evaluating
 from ppl_gen.data import Captions
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.names import nearest
+from ppl_gen.plots.style import literal
 from ppl_gen.program import Observed, reconstruct, simulate
 
 _IN_A_ROW = 10
@@ -212,7 +213,7 @@ def translations(fitted: Fitted, count: int = 24) -> Path:
     images = _stacked(of_a, of_b, half)
     translated = _stacked(a_in_b, b_in_a, half)
     returned = _stacked(a_again, b_again, half)
-    title = f"{fitted.data.a.name} above, {fitted.data.b.name} below"
+    title = literal(f"{fitted.data.a.name} above, {fitted.data.b.name} below")
     figure = plots.games.translations(images, translated, returned, half, title)
     return fitted.write_picture("translations.png", figure)
 

@@ -43,9 +43,9 @@ class Live:
         self.batches = batches
         self.epochs = epochs
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("epoch {task.fields[epoch]}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[said]}", markup=False),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
