@@ -1,0 +1,187 @@
+"""A small call of every public function that takes a seed: name -> from a seed to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor
+
+from ppl_gen import contexts, data, inference, testing
+from ppl_gen.autoguides import automatic
+from ppl_gen.data import Dataset, Split
+from ppl_gen.data.changes import coloured
+from ppl_gen.data.splits import StreamedSplit
+from ppl_gen.data.toys import manifold
+from ppl_gen.densities import check_likelihood
+from ppl_gen.likelihoods import Bernoulli
+from ppl_gen.models import infogan, toy, vae
+
+SAMPLED = {"draws": 20, "warmup": 4, "chains": 2}
+Call = Callable[..., Any]
+
+
+@cache
+def _vae() -> tuple[Any, Tensor]:
+    """A VAE of a few weights, with eight data."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return vae((1, 4, 4), 2, hidden=(8,)), torch.rand(8, 1, 4, 4).round()
+
+
+@cache
+def _schools() -> Any:
+    return toy.EightSchools()
+
+
+@cache
+def _two() -> tuple[Tensor, Tensor]:
+    """Two samples."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 60, 3, generator=generator)
+    return x, y
+
+
+def _streamed() -> StreamedSplit:
+    return StreamedSplit([(image / 2, -1) for image in _vae()[1]], "dynamic", workers=0)
+
+
+def _ais(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    small = {"chains": 2, "temperatures": 4, "leapfrogs": 1}
+    return inference.ais(program, x, seed=seed, **small, **options)
+
+
+def _bdmc(seed: int | None, **options: Any) -> Any:
+    program, _ = _vae()
+    small = {"chains": 2, "temperatures": 4, "leapfrogs": 1}
+    return inference.bdmc(program, 4, seed=seed, **small, **options)
+
+
+def _compare(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    return inference.compare(program, None, x[:2], seed=seed, guide_draws=40, **SAMPLED, **options)
+
+
+def _gaps(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    known = inference.Estimate(torch.zeros(len(x)), torch.ones(len(x)))
+    small = {"particles": 4, "steps": 3, "evidence": known}
+    return inference.gaps(program, None, x, seed=seed, **small, **options)
+
+
+def _fit_guide(seed: int | None, **options: Any) -> Any:
+    schools = _schools()
+    return inference.fit_guide(
+        schools.model, AutoNormal, *schools.data, steps=3, seed=seed, **options
+    )
+
+
+def _to_arviz(seed: int | None) -> Any:
+    schools = _schools()
+    drawn = _hmc(seed=0, engine="eager")
+    return inference.to_arviz(drawn, model=schools.model, args=schools.data, seed=seed)
+
+
+def _hmc(seed: int | None, **options: Any) -> Any:
+    schools = _schools()
+    return inference.hmc(schools.model, *schools.data, seed=seed, **SAMPLED, **options)
+
+
+def _nuts(seed: int | None) -> Any:
+    schools = _schools()
+    small = {"draws": 4, "warmup": 4, "chains": 1}
+    return inference.nuts(schools.model, *schools.data, seed=seed, **small)
+
+
+def _of_vae(function: Call, **fixed: Any) -> Call:
+    """A call of an evaluator of program, guide and data."""
+
+    def call(seed: int | None, **options: Any) -> Any:
+        program, x = _vae()
+        return function(program, None, x, seed=seed, **fixed, **options)
+
+    return call
+
+
+def _of_two(function: Call, **fixed: Any) -> Call:
+    """A call of a statistic of two samples."""
+    return lambda seed: function(*_two(), seed=seed, **fixed)
+
+
+def _drawn_from_seed(opened: Call) -> Call:
+    """Draws inside of a context that is opened with a seed."""
+
+    def call(seed: int | None) -> Tensor:
+        with opened(torch.device("cpu"), seed):
+            return torch.rand(3)
+
+    return call
+
+
+def _codes(seed: int | None) -> Any:
+    with torch.random.fork_rng():
+        program = infogan((1, 8, 8), 2, categories=2, hidden=(4,))
+    return inference.code_information(program, program.posterior, 4, seed=seed)
+
+
+SEEDED: dict[str, Call] = {
+    "autoguides.automatic": lambda seed: automatic(
+        AutoNormal, _schools().model, *_schools().data, seed=seed
+    ),
+    "contexts.forked": _drawn_from_seed(contexts.forked),
+    "contexts.seeded": _drawn_from_seed(contexts.seeded),
+    "data.changes.coloured": lambda seed: (
+        coloured(Dataset(Split(_vae()[1]), Split(_vae()[1]), (1, 4, 4), name="few"), seed).train.x
+    ),
+    "data.splits.Split.fixed": lambda seed: Split(_vae()[1] / 2, binarize="dynamic").fixed(seed).x,
+    "data.splits.StreamedSplit.fixed": lambda seed: _streamed().fixed(seed).x,
+    "data.toys.manifold": lambda seed: manifold("circle", 5, seed),
+    "data.toys.ring": lambda seed: data.ring(5, seed=seed),
+    "densities.check_likelihood": lambda seed: check_likelihood(
+        Bernoulli(), torch.zeros(2, 3), seed=seed
+    ),
+    "inference.comparison.compare.compare": _compare,
+    "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
+    "inference.diagnosis.gaps.gaps": _gaps,
+    "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
+    "inference.evidence.ais.ais": _ais,
+    "inference.evidence.bdmc.bdmc": _bdmc,
+    "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),
+    "inference.evidence.importance.log_evidence": _of_vae(inference.log_evidence, particles=4),
+    "inference.fitting.guides.fit_guide": _fit_guide,
+    "inference.fitting.information.code_information": _codes,
+    "inference.mcmc.hmc.hmc": _hmc,
+    "inference.mcmc.nuts.nuts": _nuts,
+    "inference.prediction.arviz_export.to_arviz": _to_arviz,
+    "inference.samples.classifier_test.classifier_test": _of_two(
+        inference.classifier_test, permutations=20
+    ),
+    "inference.samples.distances.polynomial_mmd": _of_two(
+        inference.polynomial_mmd, subsets=2, subset_size=20
+    ),
+    "inference.samples.distances.sliced_wasserstein": _of_two(inference.sliced_wasserstein),
+    "inference.samples.features.classifier_features": lambda seed: inference.classifier_features(
+        _two()[0], torch.arange(60) % 2, epochs=1, seed=seed
+    ),
+    "inference.samples.moments.moments": _of_two(inference.moments, permutations=20),
+    "inference.samples.permutation.two_sample_test": _of_two(
+        inference.two_sample_test, permutations=20
+    ),
+    "inference.samples.precision_recall.precision_recall": _of_two(inference.precision_recall),
+    "models.toy.mixture.HiddenMarkov.simulated": lambda seed: toy.HiddenMarkov.simulated(4, seed),
+    "models.toy.mixture.OrderedMixture.simulated": lambda seed: toy.OrderedMixture.simulated(
+        4, seed
+    ),
+    "models.toy.mixture.SignFlip.simulated": lambda seed: toy.SignFlip.simulated(4, seed),
+    "models.toy.regression.LinearRegression.simulated": lambda seed: toy.LinearRegression.simulated(
+        4, 2, seed
+    ),
+    "models.toy.regression.LogisticRegression.simulated": (
+        lambda seed: toy.LogisticRegression.simulated(4, 2, seed)
+    ),
+    "testing.check_program": lambda seed: testing.check_program(*_vae(), seed=seed),
+}
