@@ -9,6 +9,7 @@ __all__ = [
     "evaluating",
     "expect_context",
     "expect_drawing",
+    "expect_seed",
     "explained",
     "forked",
     "guide_of",
@@ -129,7 +130,11 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
     Args:
         device: Where numbers are drawn.
         seed: What the generators are seeded with; None lets them go on from where they are.
+
+    Raises:
+        ValueError: If the seed is none that torch takes.
     """
+    expect_seed(seed)
     devices = []
     if device.type == "cuda":
         devices = [device]
@@ -153,6 +158,16 @@ def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
         return
     with forked(device, seed):
         yield
+
+
+def expect_seed(seed: int | None) -> None:
+    """Raises ValueError unless a seed is one that torch takes; None is passed over.
+
+    Args:
+        seed: Of torch's generators.
+    """
+    if seed is not None and not -(2**63) <= seed < 2**64:
+        raise ValueError(f"expected a seed from 0 to 2⁶³ − 1, got {seed}")
 
 
 def copied(part: Any) -> Any:

@@ -25,6 +25,7 @@ _WORDS = {
         "take fewer or smaller: --limit, --subset, --batch-size, --image-size, --latent-dim, "
         "--width, --count, --draws, --particles or --chains"
     ),
+    "take fewer (limit=...)": "take fewer (--limit)",
     "take a smaller image_size": "take a smaller --image-size",
     "(image_size=..., --image-size)": "(--image-size)",
     "take a smaller chunk": "take fewer --particles",

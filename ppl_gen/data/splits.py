@@ -22,6 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ppl_gen.arguments import expect_tensor, whole
+from ppl_gen.memory import SINGLE, expect_memory
+
+_SOME = 1000  # data of a stream that are held without a look at their size
 
 BINARIZATIONS = ("threshold", "static", "dynamic", "dequantize")
 
@@ -171,6 +174,9 @@ class StreamedSplit:
         chosen = self.source
         if limit is not None:
             chosen = Subset(self.source, range(min(limit, len(self.source))))
+        if len(chosen) > _SOME:
+            needed = 2 * SINGLE * len(chosen) * self.source[0][0].numel()
+            expect_memory(f"{len(chosen)} data at once", needed, "take fewer (limit=...)")
         # A loader draws a seed for its workers, even where it does not shuffle.
         own = torch.Generator()
         rows = list(DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own))

@@ -19,7 +19,7 @@ from ppl_gen.plots.style import array, literal, one_axes
 
 _CELL = 0.6  # inches that an image is wide
 _CELL_PIXELS = 90  # that it is wide on the picture
-_LONG = 8  # times that it is drawn as high as it is wide, or as wide as it is high, at most
+_LONG = 8  # times its shorter side, the longest that an image is drawn
 _MOST_SIDE = 256  # pixels of an image that is drawn
 _MOST_VALUES = 2**25  # of all images together
 _FEW_RECORDS = 30  # below which each is marked by a dot
@@ -31,7 +31,7 @@ def image_grid(
     """Images (N, C, H, W) in [0, 1], row by row.
 
     Three channels or more are shown in colour, by the first three; fewer in grey, by the first.
-    Images above 256 pixels a side are drawn smaller, and very long ones shorter than they are.
+    Images above 256 pixels a side are drawn smaller, and very narrow ones wider than they are.
 
     Args:
         images: What is shown, (N, C, H, W); values outside [0, 1] are clipped.
@@ -50,21 +50,11 @@ def image_grid(
         )
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
+    images = _drawable(images)
     height, width = images.shape[2:]
-    # A cell is at most so many times as high as it is wide, or as wide as it is high.
-    stretched = min(max(height / width, 1 / _LONG), _LONG)
-    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * stretched + 0.5)
-    images = _shrunk(images)
-    height, width = images.shape[2:]
+    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * height / width + 0.5)
     sheet = _sheet(images, rows, columns)
-    axes.imshow(
-        array(sheet),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-        aspect=stretched * width / height,
-    )
+    axes.imshow(array(sheet), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     middles = [(height + 1) * (row + 0.5) for row in range(len(row_labels))]
@@ -74,14 +64,20 @@ def image_grid(
     return figure
 
 
-def _shrunk(images: Tensor) -> Tensor:
-    """Images whose sides are no longer than a picture can show, by averages over areas."""
-    n, channels, height, width = images.shape
+def _drawable(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as large as a picture can show, their sides at most `_LONG` to one.
+
+    They are shrunk by averages over areas, and very narrow ones made wider.
+    """
+    n, channels, *sides = images.shape
     most = min(_MOST_SIDE, max(_CELL_PIXELS, math.isqrt(_MOST_VALUES // (n * channels))))
-    if max(height, width) <= most:
+    longest = max(sides)
+    scale = min(1.0, most / longest)
+    least = math.ceil(scale * longest / _LONG)
+    shown = [max(least, round(scale * side)) for side in sides]
+    if shown == sides:
         return images
-    size = (min(height, most), min(width, most))
-    return F.adaptive_avg_pool2d(images.detach().cpu().float(), size)
+    return F.adaptive_avg_pool2d(images.detach().cpu().float(), shown)
 
 
 def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:

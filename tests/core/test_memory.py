@@ -114,6 +114,11 @@ def test_counts_beyond_64_bits_are_refused(vae: models.VAE) -> None:
         log_evidence(vae, None, X, particles=10**30)
 
 
+def test_seeds_beyond_what_torch_takes_are_refused(vae: models.VAE) -> None:
+    with pytest.raises(ValueError, match="expected a seed from 0 to 2⁶³"):
+        log_evidence(vae, None, X, particles=2, seed=2**64)
+
+
 COMMANDS = {
     "--latent-dim": "fit vae --latent-dim 1000000000",
     "--latent-dim beyond 64 bits": f"fit vae --latent-dim {10**20}",

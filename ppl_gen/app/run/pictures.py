@@ -14,6 +14,7 @@ __all__ = [
     "translations",
 ]
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from torch.nn import functional as F
 from ppl_gen import plots
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
-from ppl_gen.contexts import evaluating
+from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
 from ppl_gen.likelihoods import Dirac
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
 from ppl_gen.plots.style import literal
 from ppl_gen.program import Observed, reconstruct, simulate
@@ -126,6 +128,9 @@ def draw_samples(
     fitted.expect_draws("samples")
     if seed is None:
         seed = fitted.config.seed
+    expect_seed(seed)
+    size = math.prod(fitted.data.shape)
+    expect_memory(f"{count} draws", 2 * SINGLE * count * size, "lower --count", fitted.device)
     torch.manual_seed(seed)
     conditions = _conditions(fitted, count, label, caption)
     if conditions.context:
