@@ -437,7 +437,7 @@ class TestTheLadder:
     def test_what_goes_on_in_another_process_climbs_at_the_same_call(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Epochs of three batches, the last of which is smaller and compiled from its fifth call."""
+        """Epochs of three batches, whose smaller last ones are compiled from the fifth on."""
         monkeypatch.setattr("ppl_gen.inference.engine.replay.COMPILE_AFTER", 5)
 
         def compiled(self: Replay, case: Any, graph: Any, inputs: tuple[Tensor, ...]) -> Any:
