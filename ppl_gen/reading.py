@@ -16,13 +16,14 @@ _KINDS = {
 }
 
 
-def expect_file(path: Path) -> None:
+def expect_file(path: Path, remedy: str = "name another") -> None:
     """Raises ValueError if something that is no regular file stands in the place of one.
 
     A missing file is left to whoever reads it, who knows what is missing.
 
     Args:
         path: Of the file; links are followed.
+        remedy: What helps, for the message.
     """
     try:
         mode = path.stat().st_mode
@@ -31,4 +32,4 @@ def expect_file(path: Path) -> None:
     if stat.S_ISREG(mode):
         return
     kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-    raise ValueError(f"expected a regular file, got {kind} at {path}; name another")
+    raise ValueError(f"expected a regular file, got {kind} at {path}; {remedy}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Loaded", "load_weights", "save"]
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -13,10 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from ppl_gen.writing import write_atomically
+from ppl_gen.reading import expect_file
+from ppl_gen.sealed import Format, read_sealed, write_sealed
+from ppl_gen.states import expect_module_state, expect_optimizer_state
 
-_FORMAT = "ppl-gen weights 1"
+_FORMAT = Format(
+    family="ppl-gen weights",
+    version=2,
+    oldest=1,
+    sealed_since=2,
+    remedy="write it anew with ppl_gen.save (the checkpoint of a run is read by the run's folder)",
+)
 _PLAIN = (Tensor, bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -35,6 +43,8 @@ class Loaded:
 
 def save(path: str | PathLike[str], program: nn.Module, **parts: Any) -> None:
     """Writes the weights of a program, and what goes with it, whole or not at all.
+
+    A checksum at the end of the file tells whether it is still what was written.
 
     Tensors and plain values are written, no code and no pickled objects: the shape of the program
     (its networks, prior and likelihood) stays in your own code, which builds it before
@@ -73,11 +83,7 @@ def save(path: str | PathLike[str], program: nn.Module, **parts: Any) -> None:
     for name, held in {**states, **notes}.items():
         _expect_plain(name, held)
     kind = f"{type(program).__module__}.{type(program).__qualname__}"
-    state = {"format": _FORMAT, "kind": kind, "states": states, "notes": notes}
-    # By way of memory: an interrupt inside torch.save's own file writer ends the process.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(Path(path), lambda file: file.write(buffer.getbuffer()))
+    write_sealed(Path(path), _FORMAT, {"kind": kind, "states": states, "notes": notes})
 
 
 def load_weights(path: str | PathLike[str], program: nn.Module, **parts: Any) -> Loaded:
@@ -95,19 +101,18 @@ def load_weights(path: str | PathLike[str], program: nn.Module, **parts: Any) ->
         The program, and the plain values of the file.
 
     Raises:
-        ValueError: If the file is damaged or not one of `save`'s, holds no state of such a name, or
-            its weights are those of another program.
+        ValueError: If the file cannot be read, is damaged, of a newer version or not one of
+            `save`'s, holds no state of such a name, or its weights are those of another program.
     """
     held = _read(Path(path))
     wanted = {"program": program, **parts}
     for name, part in wanted.items():
         if name not in held["states"]:
             raise ValueError(
-                f"expected a state named {name!r} in {path}, got {', '.join(held['states'])}; "
-                "leave it out, or name it as it was saved"
+                f"expected a state named {name!r} in {path}, got "
+                f"{', '.join(map(str, held['states']))}; leave it out, or name it as it was saved"
             )
-        if isinstance(part, nn.Module):
-            _expect_same(name, part.state_dict(), held, path)
+        _expect_same(name, part, held, path)
     for name, part in wanted.items():
         part.load_state_dict(held["states"][name])
     return Loaded(program, held["notes"])
@@ -115,40 +120,32 @@ def load_weights(path: str | PathLike[str], program: nn.Module, **parts: Any) ->
 
 def _read(path: Path) -> dict[str, Any]:
     """What `save` has written."""
-    if not path.is_file():
+    expect_file(path)
+    if not path.exists():
         raise ValueError(f"no file of weights at {path}; ppl_gen.save writes one")
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn file makes the unpickler raise anything
-        raise ValueError(
-            f"{path} is damaged, or holds more than weights; write it with ppl_gen.save"
-        ) from error
-    if not isinstance(held, dict) or held.get("format") != _FORMAT:
-        raise ValueError(
-            f"expected a {_FORMAT!r} file, got something else in {path}; for the checkpoint of a "
-            "run, load the run's folder"
-        )
+    _, held = read_sealed(path, _FORMAT)
+    is_whole = isinstance(held.get("kind"), str)
+    for name in ("states", "notes"):
+        is_whole = is_whole and isinstance(held.get(name), dict)
+    if not is_whole:
+        raise ValueError(f"expected kind, states and notes in {path}; {_FORMAT.remedy}")
     return held
 
 
-def _expect_same(
-    name: str, own: Mapping[str, Any], held: dict[str, Any], path: str | PathLike[str]
-) -> None:
-    """Raises ValueError unless a module has the names and shapes of the state that it is to get."""
+def _expect_same(name: str, part: Any, held: dict[str, Any], path: str | PathLike[str]) -> None:
+    """Raises ValueError unless a state of the file fits what it is to be loaded into."""
     state = held["states"][name]
-    differences = [f"no {key}" for key in own.keys() - state.keys()]
-    differences += [f"{key} too many" for key in state.keys() - own.keys()]
-    for key in sorted(own.keys() & state.keys()):
-        if torch.is_tensor(own[key]) and own[key].shape != state[key].shape:
-            differences.append(
-                f"{key} of shape {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
-            )
-    if differences:
+    try:
+        if isinstance(part, nn.Module):
+            expect_module_state(part, state)
+        elif isinstance(part, Optimizer):
+            expect_optimizer_state(part, state)
+    except ValueError as error:
         raise ValueError(
             f"expected the weights of this {name}, got those of a {held['kind']} in {path}: "
-            f"{differences[0]} ({len(differences)} differences); build it as it was when it was "
-            "saved (an automatic guide: call it once on the data)"
-        )
+            f"{error}; build it as it was when it was saved (an automatic guide: call it once on "
+            "the data)"
+        ) from error
 
 
 def _expect_plain(name: str, held: Any) -> None:

@@ -8,11 +8,15 @@ import sys
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import torch
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
 from ppl_gen.app.recipes import models_with
+from ppl_gen.app.run.checkpoint import FORMAT
+from ppl_gen.sealed import write_sealed
 
 PRELOADED = ["ppl_gen.app.commands.fit", "ppl_gen.models", "sklearn.datasets"]
 QUICK = ["--epochs", "2", "--latent-dim", "2", "--device", "cpu"]
@@ -57,6 +61,14 @@ def start(*words: object) -> tuple[BaseProcess, Connection]:
     child = context.Process(target=_run, args=([str(w) for w in words], sent))
     child.start()
     return child, said
+
+
+def change_checkpoint(run: Path, *left_out: str, **entries: Any) -> None:
+    """Writes a checkpoint with other entries or without some, its checksum being right."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True) | entries
+    for name in ("format", *left_out):
+        state.pop(name)
+    write_sealed(run / "checkpoint.pt", FORMAT, state)
 
 
 def owners(option: str) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 __all__ = ["app", "main"]
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,9 @@ from ppl_gen.app.signals import STOPS, heeded, stopped
 from ppl_gen.app.terminal import Terminal, warnings_as_lines
 from ppl_gen.app.wording import in_options
 from ppl_gen.names import spelled_out
+
+if TYPE_CHECKING:
+    from ppl_gen.app.run.opened import Fitted
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
@@ -190,6 +193,18 @@ def evaluate(
         int, typer.Option(help="Run these chains on this many test data, from the first.")
     ] = 100,
     seed: Seed = 0,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", "--data-a", help="Where the run's data lie now, if they have moved."
+        ),
+    ] = None,
+    data_b: Annotated[
+        str | None, typer.Option(help="Where those of its other domain lie now.")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Where data sets that torchvision downloads lie now.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -206,9 +221,9 @@ def evaluate(
     with one_line_errors():
         from ppl_gen.app.commands import evaluate as evaluate_command
         from ppl_gen.app.commands import evaluate_runs
+        from ppl_gen.app.configure import places_of
         from ppl_gen.app.evaluation.asked import Asked
         from ppl_gen.app.run.folder import Run
-        from ppl_gen.app.run.opened import Fitted
 
         asked = Asked(
             particles=particles,
@@ -230,12 +245,13 @@ def evaluate(
         )
         asked.expect_counts()
         asked.expect_for(len(run_folders))
+        places = places_of({"data": data, "data_b": data_b, "root": root})
         if len(run_folders) > 1:
-            runs = [Fitted.open(folder, device) for folder in run_folders]
+            runs = [_opened(folder, device, places) for folder in run_folders]
             evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
             return
         with Run.held(run_folders[0]) as run:
-            evaluate_command.evaluate(Fitted.open(run.folder, device), asked, console)
+            evaluate_command.evaluate(_opened(run.folder, device, places), asked, console)
 
 
 @app.command()
@@ -271,11 +287,10 @@ def sample(
     """
     with one_line_errors():
         from ppl_gen.app.run import exports, pictures, progress
-        from ppl_gen.app.run.opened import Fitted
 
         is_array = out is not None and out.suffix.lower() in (".npy", ".npz")
         progress.expect_count(count, many=is_array)
-        fitted = Fitted.open(run_folder, device)
+        fitted = _opened(run_folder, device)
         if out is None:
             out = run_folder / "samples.png"
         else:
@@ -290,10 +305,9 @@ def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto
     """Draw test data beside their reconstructions into reconstructions.png."""
     with one_line_errors():
         from ppl_gen.app.run import pictures, progress
-        from ppl_gen.app.run.opened import Fitted
 
         progress.expect_count(count)
-        path = pictures.reconstructions(Fitted.open(run_folder, device), count)
+        path = pictures.reconstructions(_opened(run_folder, device), count)
         console.print(f"written to {path}", soft_wrap=True)
 
 
@@ -318,9 +332,8 @@ def translate(
     """Translate images of one domain of a run into its other domain."""
     with one_line_errors():
         from ppl_gen.app.commands import translate as translate_command
-        from ppl_gen.app.run.opened import Fitted
 
-        fitted = Fitted.open(run_folder, device)
+        fitted = _opened(run_folder, device)
         translate_command.translate(
             fitted,
             side,
@@ -368,7 +381,6 @@ def compare(
     """
     with one_line_errors():
         from ppl_gen.app.commands import compare as compare_command
-        from ppl_gen.app.run.opened import Fitted
 
         asked = compare_command.CompareOptions(
             what=what,
@@ -384,7 +396,17 @@ def compare(
             out=out,
             overwrite=overwrite,
         )
-        compare_command.run(asked, lambda folder: Fitted.open(folder, device), console)
+        compare_command.run(asked, lambda folder: _opened(folder, device), console)
+
+
+def _opened(folder: Path, device: str, places: Mapping[str, str] | None = None) -> Fitted:
+    """The run of a folder, with what the user is to know of it printed."""
+    from ppl_gen.app.run.opened import Fitted
+
+    fitted = Fitted.open(folder, device, places)
+    if fitted.remark:
+        console.print(fitted.remark, soft_wrap=True)
+    return fitted
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = [
     "ENOUGH",
+    "PLACES",
     "configure",
     "decide_epochs",
     "decide_likelihood",
     "folder_of",
     "in_colour",
+    "places_of",
     "with_likelihood",
 ]
 
@@ -20,7 +22,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.recipes import RECIPES, models_with
+from ppl_gen.app.recipes import RECIPES, all_options, models_with
 from ppl_gen.data import Dataset, parse
 from ppl_gen.data.sources import NAMES
 from ppl_gen.names import resolve
@@ -28,6 +30,8 @@ from ppl_gen.names import resolve
 ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
 _LEAST_EPOCHS = 20
 _CHANNELS = 3  # of images in colour
+# The names of options that say where data lie.
+PLACES = (*(option.name for option in all_options() if option.names_data), "root")
 _BINARY = ("threshold", "static", "dynamic")
 
 
@@ -49,11 +53,7 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
     check_given(recipe, values, given)
     if not values["data"]:
         raise ValueError("expected a name or a path with --data, got nothing")
-    for option in recipe.options:
-        if option.names_data and values[option.name]:
-            values[option.name] = _absolute(values[option.name])
-    if values["root"]:
-        values["root"] = str(Path(values["root"]).resolve())
+    values |= places_of(values)
     is_undecided = "likelihood" in values and values["likelihood"] is None
     if "binarize" in values and not is_undecided:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
@@ -121,6 +121,22 @@ def with_likelihood(config: Config, name: str) -> Config:
 def in_colour(data: Dataset) -> bool:
     """Whether data are images of three channels."""
     return len(data.shape) == 3 and data.shape[0] == _CHANNELS
+
+
+def places_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Where data lie, by the names of options that say so and were given, paths made absolute.
+
+    Args:
+        values: By the names of options.
+    """
+    places = {}
+    for name in PLACES:
+        place = values.get(name)
+        if place and name == "root":
+            places[name] = str(Path(place).resolve())
+        elif place:
+            places[name] = _absolute(place)
+    return places
 
 
 def _absolute(name: str) -> str:

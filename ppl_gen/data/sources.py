@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.data.arrays import pixels
 from ppl_gen.data.files import held_or_streamed, resized
@@ -92,9 +93,31 @@ def _celeba(root: Path, download: bool, size: int, stream: bool | None) -> Datas
         "target_transform": _as_float,
     }
     train, test = (
-        _opened("CelebA", root, download, split=part, **options) for part in ("train", "test")
+        _Faces(_opened("CelebA", root, download, split=part, **options))
+        for part in ("train", "test")
     )
     return held_or_streamed("celeba", train, test, stream, labelled=True)
+
+
+class _Faces(TorchDataset):
+    """CelebA's images with their attributes, as torchvision reads them, and their files."""
+
+    def __init__(self, stored: Any) -> None:
+        self.stored = stored
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x, y = self.stored[index]
+        return x, y
+
+    @property
+    def rows(self) -> list[tuple[Path, Tensor]]:
+        """The file and the attributes of each image."""
+        folder = Path(self.stored.root) / self.stored.base_folder / "img_align_celeba"
+        files = [folder / name for name in self.stored.filename]
+        return list(zip(files, self.stored.attr, strict=True))
 
 
 def _as_float(y: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import QUICK, call, snapshot, start
+from command import QUICK, call, change_checkpoint, snapshot, start
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -131,7 +131,9 @@ class TestRuns:
         from ppl_gen.models import vae
 
         program = vae((1, 8, 8), 2)
-        assert checkpoint.restore(fitted, program, torch.device("cpu")) == 2
+        held = checkpoint.read(fitted)
+        held.restore(program)
+        assert held.epoch == 2
 
 
 def weights(run: Path) -> dict[str, list[float]]:
@@ -223,7 +225,7 @@ class TestResume:
         recipe = recipe_of(run.config)
         fitting = recipe.prepare(run.config, recipe.data(run.config), device)
         with pytest.raises(OSError, match="no space"):
-            run.checkpoint(9, fitting, device, "")
+            run.checkpoint(9, fitting, device, {})
         assert (fitted / "checkpoint.pt").read_bytes() == before
 
     def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(self, tmp_path: Path) -> None:
@@ -353,7 +355,7 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     (tmp_path / "mixed").mkdir()
     for side in (8, 9):
         Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / "mixed" / f"{side}.png")
-    for kind in ("damaged", "foreign", "other", "unstarted", "text"):
+    for kind in ("damaged", "foreign", "unstarted", "text"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "config.json").write_bytes((fitted / "config.json").read_bytes())
     (tmp_path / "damaged" / "checkpoint.pt").write_bytes(
@@ -361,19 +363,17 @@ def scene(tmp_path: Path, fitted: Path) -> Path:
     )
     (tmp_path / "text" / "checkpoint.pt").write_bytes(b"test")
     torch.save({"weights": torch.ones(3)}, tmp_path / "foreign" / "checkpoint.pt")
-    state = torch.load(fitted / "checkpoint.pt", weights_only=True)
-    torch.save(state | {"program": {"w": torch.ones(1)}}, tmp_path / "other" / "checkpoint.pt")
+    for kind in ("other", "partial"):
+        shutil.copytree(fitted, tmp_path / kind)
+    change_checkpoint(tmp_path / "other", program={"w": torch.ones(1)})
+    change_checkpoint(tmp_path / "partial", "rng")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.txt").write_text("not a run")
-    for kind in ("website", "edited", "partial"):
+    for kind in ("website", "edited"):
         (tmp_path / kind).mkdir()
     (tmp_path / "website" / "config.json").write_text('{"port": 80}')
     config = json.loads((fitted / "config.json").read_text())
     (tmp_path / "edited" / "config.json").write_text(json.dumps(config | {"latent_dim": "2"}))
-    (tmp_path / "partial" / "config.json").write_text(json.dumps(config))
-    torch.save(
-        {k: v for k, v in state.items() if k != "rng"}, tmp_path / "partial" / "checkpoint.pt"
-    )
     np.savez(
         tmp_path / "half.npz", x_train=np.eye(200), x_test=np.eye(200), y_train=np.arange(200) % 2
     )
@@ -441,15 +441,21 @@ BAD = {
         "it has no config.json",
     ),
     "both": (["fit", "vae", "--out", "{fitted}", "--resume", "--overwrite"], "got both"),
-    "damaged checkpoint": (["evaluate", "{scene}/damaged"], "is damaged, or not a checkpoint"),
-    "a text for a checkpoint": (["evaluate", "{scene}/text"], "is damaged, or not a checkpoint"),
+    "damaged checkpoint": (
+        ["evaluate", "{scene}/damaged"],
+        "is damaged, or not a ppl-gen checkpoint",
+    ),
+    "a text for a checkpoint": (
+        ["evaluate", "{scene}/text"],
+        "is damaged, or not a ppl-gen checkpoint",
+    ),
     "damaged, resumed": (
         ["fit", "vae", "--out", "{scene}/damaged", "--resume"],
-        "is damaged, or not a checkpoint",
+        "is damaged, or not a ppl-gen checkpoint",
     ),
     "foreign checkpoint": (
         ["evaluate", "{scene}/foreign"],
-        "expected a 'ppl-gen checkpoint 2' file",
+        "expected a 'ppl-gen checkpoint 3' file",
     ),
     "of another program": (
         ["evaluate", "{scene}/other"],
@@ -528,7 +534,7 @@ BAD = {
     ),
     "a checkpoint cut in keys": (
         ["fit", "vae", "--out", "{scene}/partial", "--resume"],
-        "expected a 'ppl-gen checkpoint 2' file",
+        "expected a 'ppl-gen checkpoint 3' file",
     ),
     "test labels missing": (
         ["fit", "cvae", "--data", "{scene}/half.npz"],

@@ -122,7 +122,7 @@ class TestFit:
         path = runs / "vae" / "config.json"
         config = json.loads(path.read_text())
         old = dict(config)
-        for name in ("objective", "particles", "beta", "anneal", "free_bits"):
+        for name in ("objective", "particles", "beta", "anneal", "free_bits", "checksum"):
             del old[name]
         path.write_text(json.dumps(old))
         try:

@@ -28,7 +28,7 @@ from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
 from ppl_gen.contexts import evaluating, forked
-from ppl_gen.data import Split
+from ppl_gen.data import Dataset, Split
 from ppl_gen.inference import Estimate, ais
 from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import as_vectors
@@ -137,9 +137,9 @@ def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
     for fitted in runs:
         fitted.expect_draws("a comparison")
     datasets = [grey(fitted.config) for fitted in runs]
-    shared = fingerprint(datasets[0])
+    shared = _images(datasets[0])
     for fitted, dataset in zip(runs, datasets, strict=True):
-        if fingerprint(dataset) != shared:
+        if _images(dataset) != shared:
             raise ValueError(
                 f"expected runs of the same data, got {runs[0].config.data} "
                 f"({runs[0].run.folder}) and {fitted.config.data} ({fitted.run.folder}); compare "
@@ -157,6 +157,12 @@ def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
     kernel = default_kernel(*as_vectors(train.x, data.x, chosen.features))
     epsilon = EPSILON if asked.epsilon is None else asked.epsilon
     return _Ground(data=data, chosen=chosen, kernel=kernel, epsilon=epsilon, asked=asked)
+
+
+def _images(data: Dataset) -> dict[str, str]:
+    """The fingerprints of training and test data; two runs may have different labels of them."""
+    found = fingerprint(data)
+    return {name: found[name] for name in ("training data", "test data")}
 
 
 def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:

@@ -7,7 +7,7 @@ __all__ = ["fit"]
 import math
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +18,13 @@ from rich.console import Console
 
 from ppl_gen.app import configure
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.data import Data, check_classes, fingerprint
+from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device
-from ppl_gen.app.run.folder import Run, drop_start, expect_new_run, finish_start
+from ppl_gen.app.run.folder import CONFIG, Run, drop_start, expect_new_run, finish_start
 from ppl_gen.app.run.lock import locked
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, stopped
@@ -44,19 +44,21 @@ class _Training:
         run: The folder and what was asked for.
         fitting: What moves.
         data: What the model is fitted to.
-        fingerprint: Of the data, for the checkpoints.
+        fingerprint: Of each part of the data, for the checkpoints.
         device: Where all of it lies.
         done: The number of epochs that are done.
         reason: Why the likelihood is not the usual one, where none was asked for; else empty.
+        remarks: What the user is to know of a run that goes on.
     """
 
     run: Run
     fitting: Fitting
     data: Data
-    fingerprint: str
+    fingerprint: dict[str, str]
     device: torch.device
     done: int
     reason: str = ""
+    remarks: Sequence[str] = ()
 
     @property
     def config(self) -> Config:
@@ -104,9 +106,9 @@ def fit(
                 console.print(
                     "a run that was to take the place of this one came to no checkpoint: dropped"
                 )
-            run = _reopen(run, config, given)
+            run, places = _reopen(run, config, given)
             with _stop_says("before training began; nothing is lost"):
-                training = _go_on(run, device, download)
+                training = _go_on(run, places, device, download)
             _carry_out(training, console)
         return
     expect_new_run(folder, overwrite)
@@ -193,8 +195,12 @@ def _reason(asked: Config, decided: Config) -> str:
     return " (for images in colour; --likelihood says another)"
 
 
-def _reopen(run: Run, config: Config, given: set[str]) -> Run:
+def _reopen(run: Run, config: Config, given: set[str]) -> tuple[Run, dict[str, str]]:
     """The run to go on with, under its own configuration but for a new number of epochs.
+
+    Returns:
+        The run, and where its data lie now, by the names of the options that were given and say
+        another place than its configuration.
 
     Raises:
         ValueError: If another option was given that is not the run's.
@@ -202,18 +208,21 @@ def _reopen(run: Run, config: Config, given: set[str]) -> Run:
     folder = run.folder
     if config.model != run.config.model:
         raise _another(folder, "model", run.config.model, config.model)
-    if recipe_of(config).explicit:
+    recipe = recipe_of(config)
+    if recipe.explicit:
         config = configure.with_likelihood(config, run.config.likelihood)
+    places = {}
     for name in sorted(given - {"epochs", "model"}):
         asked = getattr(config, name)
         has = getattr(run.config, name)
-        if name == "engine" and asked == "auto":
+        if asked == has or (name == "engine" and asked == "auto"):
             continue
-        if asked != has:
+        if name not in configure.PLACES:
             raise _another(folder, name, has, asked)
-    if "epochs" not in given:
-        return run
-    return Run(folder, run.config.changed(epochs=config.epochs))
+        places[name] = asked
+    if "epochs" in given:
+        run = Run(folder, run.config.changed(epochs=config.epochs))
+    return run, places
 
 
 def _another(folder: Path, name: str, has: Any, asked: Any) -> ValueError:
@@ -223,31 +232,61 @@ def _another(folder: Path, name: str, has: Any, asked: Any) -> ValueError:
     )
 
 
-def _go_on(run: Run, device: torch.device, download: bool) -> _Training:
-    """An old run with the weights, optimisers and random state of its checkpoint."""
+def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: bool) -> _Training:
+    """An old run with the weights, optimisers and random state of its checkpoint.
+
+    Args:
+        run: The run.
+        places: Where its data lie now, if elsewhere than its configuration says.
+        device: Where it goes on.
+        download: Whether torchvision may fetch what is missing.
+    """
     recipe = recipe_of(run.config)
     recipe.check(run.config)
-    data = recipe.data(run.config, download=download).to(device)
-    check_classes(run.config, data)
-    fitting = recipe.prepare(run.config, data, device)
-    held = fingerprint(data)
-    done = 0  # a run that was stopped before its first checkpoint begins where that one would be
+    held = None  # a run that was stopped before its first checkpoint begins where that would be
     if (run.folder / checkpoint.FILE).exists():
-        done = checkpoint.resume(run.folder, fitting, device, held)
+        held = checkpoint.read(run.folder)
+    elif places:
+        raise ValueError(
+            f"the run {run.folder} has no checkpoint that knows its data, got others with "
+            f"{', '.join(places)}; begin anew with --overwrite"
+        )
+    run = run.moved(places)
+    data = run.data(download=download)
+    now = fingerprint(data)
+    if held is not None:
+        held.expect_data(data, now)
+    data = data.to(device)
+    fitting = recipe.prepare(run.config, data, device)
+    done = 0
+    remarks = []
+    if held is not None:
+        held.resume(fitting, device)
+        done = held.epoch
+        if held.remark:
+            remarks.append(held.remark)
     if run.config.passes < done:
         raise ValueError(
             f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got "
             f"{run.config.passes}"
         )
-    run.rewind(done)
+    missing = run.rewind(done)
+    if missing:
+        remarks.append(
+            f"metrics.jsonl has lost {len(missing)} of {done} epochs (from epoch {missing[0]}), "
+            "whose lines were damaged; weights and all that follows do not depend on it"
+        )
+    if not (run.folder / CONFIG).exists():
+        remarks.append("config.json was missing; it is written anew, as the checkpoint has it")
     run.save_config()
     return _Training(
         run=run,
         fitting=fitting,
         data=data,
-        fingerprint=held,
+        fingerprint=now,
         device=device,
         done=done,
+        remarks=remarks,
     )
 
 
@@ -270,8 +309,9 @@ def _announce(training: _Training, console: Console) -> None:
             f"{enough}",
             soft_wrap=True,
         )
-    if training.fitting.remark:
-        console.print(training.fitting.remark, soft_wrap=True)
+    for remark in (training.fitting.remark, *training.remarks):
+        if remark:
+            console.print(remark, soft_wrap=True)
 
 
 def _train(training: _Training, console: Console) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Data", "check_classes", "fingerprint", "grey", "one_data_set", "two_domains"]
+__all__ = [
+    "Data",
+    "check_classes",
+    "fingerprint",
+    "former_fingerprint",
+    "grey",
+    "one_data_set",
+    "two_domains",
+]
 
 import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -80,15 +88,44 @@ def check_classes(config: Config, data: Data) -> None:
         )
 
 
-def fingerprint(data: Data) -> str:
+def fingerprint(data: Data) -> dict[str, str]:
+    """A checksum of each part of data, by its name: "training data", "test labels", ...
+
+    A run goes on, and is judged, only with data of the same fingerprint.
+
+    Args:
+        data: A data set, or the two domains of a translator.
+    """
+    from ppl_gen.data import Domains
+    from ppl_gen.data.checksums import of_labels, of_numbers
+
+    if isinstance(data, Domains):
+        found = {}
+        for side, domain in (("a", data.a), ("b", data.b)):
+            for name, checksum in fingerprint(domain).items():
+                found[f"{name} of domain {side}"] = checksum
+        return found
+    found = {}
+    for name, split in (("training", data.train), ("test", data.test)):
+        found[f"{name} data"] = of_numbers(split)
+        labels = of_labels(split)
+        if labels is not None:
+            found[f"{name} labels"] = labels
+    return found
+
+
+def former_fingerprint(data: Data) -> str:
     """The number of training data and, if they are in memory, a checksum of them.
 
-    A run goes on only with data of the same fingerprint.
+    This is what checkpoints of version 2 hold.
+
+    Args:
+        data: A data set, or the two domains of a translator.
     """
     from ppl_gen.data import Domains, Split
 
     if isinstance(data, Domains):
-        return f"{fingerprint(data.a)} and {fingerprint(data.b)}"
+        return f"{former_fingerprint(data.a)} and {former_fingerprint(data.b)}"
     train = data.train
     if not isinstance(train, Split):
         return f"{len(train)}"

@@ -82,7 +82,8 @@ def configuration(asked: Mapping[str, Any]) -> Config:
         raise ValueError(f"expected the name of a model, got {model!r}")
     resolve("model", model, RECIPES)
     class_names = values.pop("class_names", [])
-    if not all(isinstance(name, str) for name in class_names):
+    is_list = isinstance(class_names, list | tuple)
+    if not is_list or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"expected class_names to be strings, got {class_names!r}")
     made = RECIPES[model].configuration(values)
     return replace(made, class_names=tuple(class_names))

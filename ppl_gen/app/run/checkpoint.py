@@ -2,149 +2,265 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE", "restore", "resume", "write"]
+__all__ = ["FILE", "Checkpoint", "read", "write"]
 
-import io
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.data import Data, former_fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
-from ppl_gen.writing import write_atomically
+from ppl_gen.reading import expect_file
+from ppl_gen.sealed import Format, read_sealed, write_sealed
+from ppl_gen.states import expect_module_state, expect_optimizer_state
 
 FILE = "checkpoint.pt"
-FORMAT = "ppl-gen checkpoint 2"
-KEYS = {"format", "epoch", "data", "program", "companions", "optimizers", "rng", "rng_cuda"}
+FORMAT = Format(
+    family="ppl-gen checkpoint",
+    version=3,
+    oldest=2,
+    sealed_since=3,
+    remedy="put a copy of it back, or fit the run anew with --overwrite",
+)
 # Before the names of the weights of a moving average, among the companions.
-AVERAGE = "average.module."
+_AVERAGE = "average.module."
 
 
-def write(folder: Path, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
-    """Writes all that a run needs to go on, whole or not at all.
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint holds, its tensors on the processor.
+
+    Attributes:
+        path: Of the file.
+        epoch: The number of epochs that are done.
+        data: The fingerprint of each part of the data, by its name; in files of version 2 one of
+            the training data alone.
+        asked: What config.json said when it was written; None in files of version 2.
+        program: The state of the program.
+        companions: The state of the networks beside it.
+        optimizers: The states of the optimisers.
+        rng: The state of torch's generator.
+        rng_cuda: That of the CUDA device's; None where the model was fitted elsewhere.
+    """
+
+    path: Path
+    epoch: int
+    data: dict[str, str] | str
+    asked: dict[str, Any] | None = None
+    program: dict[str, Any]
+    companions: dict[str, Any]
+    optimizers: list[Any]
+    rng: Tensor
+    rng_cuda: Tensor | None
+
+    def expect_data(self, data: Data, now: Mapping[str, str]) -> None:
+        """Raises ValueError unless data are those that the run was begun with.
+
+        Args:
+            data: What is read now.
+            now: The fingerprint of each part of them, by its name.
+        """
+        if isinstance(self.data, str):
+            changed = []
+            if former_fingerprint(data) != self.data:
+                changed = ["training data"]
+        else:
+            names = [*self.data, *(name for name in now if name not in self.data)]
+            changed = [name for name in names if self.data.get(name) != now.get(name)]
+        if changed:
+            raise ValueError(
+                f"the data of the run {self.path.parent} have changed since it was begun: other "
+                f"{', '.join(changed)}; put them back, say with --data where they lie now, or fit "
+                "these into another --out"
+            )
+
+    @property
+    def remark(self) -> str:
+        """What the user is to know of a file of a former version; else empty."""
+        if isinstance(self.data, dict):
+            return ""
+        return (
+            "this run was begun by a former version, which kept no fingerprint of labels and test "
+            "data: whether they have changed is not known"
+        )
+
+    def restore(self, program: Any) -> None:
+        """Loads the weights that are sampled and judged, a moving average's where there is one.
+
+        Args:
+            program: The program that the run's configuration builds.
+
+        Raises:
+            ValueError: If the checkpoint is of another program.
+        """
+        averaged = {}
+        for name, weights in self.companions.items():
+            if name.startswith(_AVERAGE):
+                averaged[name.removeprefix(_AVERAGE)] = weights
+        state = averaged or self.program
+        with self._errors_of_another_program():
+            expect_module_state(program, state, finite=True)
+            program.load_state_dict(state)
+
+    def resume(self, fitting: Fitting, device: torch.device) -> None:
+        """Loads all that a run needs to go on as if it had not stopped.
+
+        The options of the optimisers, such as learning rates, are those of `fitting`, which has
+        them from the configuration.
+
+        Args:
+            fitting: What is to move, new.
+            device: Where the model is fitted.
+
+        Raises:
+            ValueError: If the checkpoint is of another program; nothing has been changed then.
+        """
+        optimizers = fitting.optimizers
+        with self._errors_of_another_program():
+            expect_module_state(fitting.program, self.program, finite=True)
+            expect_module_state(fitting.companions, self.companions, finite=True)
+            if len(self.optimizers) != len(optimizers):
+                raise ValueError(f"{len(self.optimizers)} optimisers, not {len(optimizers)}")
+            for optimizer, held in zip(optimizers, self.optimizers, strict=True):
+                expect_optimizer_state(optimizer, held, options=False)
+            fitting.program.load_state_dict(self.program)
+            fitting.companions.load_state_dict(self.companions)
+            for optimizer, held in zip(optimizers, self.optimizers, strict=True):
+                own = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": held["state"], "param_groups": own})
+            torch.set_rng_state(self.rng)
+            if self.rng_cuda is not None and device.type == "cuda":
+                torch.cuda.set_rng_state(self.rng_cuda, device)
+
+    @contextmanager
+    def _errors_of_another_program(self) -> Iterator[None]:
+        """Adds the file to what is raised where a checkpoint does not fit a program."""
+        try:
+            yield
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{self.path} is of another program than config.json says: {reason}; put back the "
+                "config.json, or the checkpoint, that belongs to the other"
+            ) from error
+
+
+def write(
+    folder: Path,
+    epoch: int,
+    fitting: Fitting,
+    device: torch.device,
+    data: Mapping[str, str],
+    config: Config,
+) -> None:
+    """Writes all that a run needs to go on, whole or not at all, with a checksum of it.
 
     Args:
         folder: Of the run.
         epoch: The number of epochs that are done.
         fitting: What has moved.
         device: Where the model is fitted.
-        data: The fingerprint of the data.
+        data: The fingerprint of each part of the data, by its name.
+        config: What the run was asked for.
     """
     rng_cuda = None
     if device.type == "cuda":
         rng_cuda = torch.cuda.get_rng_state(device)
     state = {
-        "format": FORMAT,
         "epoch": epoch,
-        "data": data,
+        "data": dict(data),
+        "asked": config.asked(),
         "program": fitting.program.state_dict(),
         "companions": fitting.companions.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in fitting.optimizers],
         "rng": torch.get_rng_state(),
         "rng_cuda": rng_cuda,
     }
-    # By way of memory: an interrupt inside torch.save's own file writer ends the process.
-    held = io.BytesIO()
-    torch.save(state, held)
-    write_atomically(folder / FILE, lambda file: file.write(held.getbuffer()))
+    write_sealed(folder / FILE, FORMAT, state)
 
 
-def restore(folder: Path, program: Any, device: torch.device, data: str | None = None) -> int:
-    """Loads the weights that are sampled and judged, a moving average's where there is one.
+def read(folder: Path) -> Checkpoint:
+    """The checkpoint of a run as it was written.
 
     Args:
         folder: Of the run.
-        program: The program that the run's configuration builds.
-        device: Where it lies.
-        data: The fingerprint of the data that the program is to be used on; None if any.
-
-    Returns:
-        The number of epochs that the weights have been fitted for.
 
     Raises:
-        ValueError: If the checkpoint is missing, damaged, of another program, or of other data.
+        ValueError: If it is missing, cannot be read, is damaged, of a newer version, or not one of
+            this command's.
     """
-    state = _read_for(folder, device, data)
-    with _errors_of_another_program(folder):
-        averaged = {}
-        for name, weights in state["companions"].items():
-            if name.startswith(AVERAGE):
-                averaged[name.removeprefix(AVERAGE)] = weights
-        program.load_state_dict(averaged or state["program"])
-        return int(state["epoch"])
-
-
-def resume(folder: Path, fitting: Fitting, device: torch.device, data: str) -> int:
-    """Loads all that a run needs to go on as if it had not stopped.
-
-    Args:
-        folder: Of the run.
-        fitting: What is to move, new.
-        device: Where the model is fitted.
-        data: The fingerprint of the data.
-
-    Returns:
-        The number of epochs that are done.
-
-    Raises:
-        ValueError: If the checkpoint is missing, damaged, of another program, or of other data.
-    """
-    state = _read_for(folder, device, data)
-    with _errors_of_another_program(folder):
-        fitting.program.load_state_dict(state["program"])
-        fitting.companions.load_state_dict(state["companions"])
-        for optimizer, held in zip(fitting.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(held)
-        torch.set_rng_state(state["rng"].cpu())
-        if state["rng_cuda"] is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)
-        return int(state["epoch"])
-
-
-def _read(folder: Path, device: torch.device) -> dict[str, Any]:
-    """The checkpoint as it was written."""
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"{folder} has no checkpoint.pt: the run stopped before its first one; go on with "
             "--resume"
         )
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a torn file makes the unpickler raise anything
-        raise ValueError(
-            f"{path} is damaged, or not a checkpoint; fit the run anew with --overwrite"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or state.keys() != KEYS:
-        raise ValueError(
-            f"expected a {FORMAT!r} file, got something else in {path}; fit the run anew with "
-            "--overwrite"
-        )
-    return state
+    expect_file(path, "move it away")
+    version, held = read_sealed(path, FORMAT)
+    checks = dict(_CHECKS)
+    if version == 2:
+        checks.pop("asked")
+        checks["data"] = _is_word
+    held.pop("format")
+    for name in (*checks, *held):
+        if name not in checks or name not in held or not checks[name](held[name]):
+            raise ValueError(
+                f"expected a {FORMAT.name!r} file, got something else in {path} ({name}); "
+                f"{FORMAT.remedy}"
+            )
+    return Checkpoint(path=path, **held)
 
 
-def _read_for(folder: Path, device: torch.device, data: str | None) -> dict[str, Any]:
-    """The checkpoint, if it was written with data of this fingerprint; None for any data."""
-    state = _read(folder, device)
-    if data is not None and state["data"] != data:
-        raise ValueError(
-            f"the data of the run {folder} have changed since it was begun; fit them into another "
-            "--out"
-        )
-    return state
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-@contextmanager
-def _errors_of_another_program(folder: Path) -> Iterator[None]:
-    """Makes what torch raises when a checkpoint does not fit a program a ValueError."""
-    try:
-        yield
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{folder / FILE} is of another program than config.json says: {reason}"
-        ) from error
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_fingerprint(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_word, [*value, *value.values()]))
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_word, value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_rng(value: Any) -> bool:
+    """Whether a value may be the state of a generator: bytes, of which it has a number of its own.
+
+    Those of a processor are as many everywhere; those of a CUDA device are looked at by torch.
+    """
+    return type(value) is Tensor and value.dtype == torch.uint8 and value.is_contiguous()
+
+
+def _is_own_rng(value: Any) -> bool:
+    return _is_rng(value) and value.shape == torch.get_rng_state().shape
+
+
+def _is_rng_or_none(value: Any) -> bool:
+    return value is None or _is_rng(value)
+
+
+# What each entry of a file has to be.
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "epoch": _is_count,
+    "data": _is_fingerprint,
+    "asked": _is_state,
+    "program": _is_state,
+    "companions": _is_state,
+    "optimizers": _is_list,
+    "rng": _is_own_rng,
+    "rng_cuda": _is_rng_or_none,
+}

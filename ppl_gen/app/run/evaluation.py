@@ -9,11 +9,12 @@ from __future__ import annotations
 __all__ = ["FILE", "Entry", "Evaluation"]
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ppl_gen.app.run import documents
+from ppl_gen.app.run.documents import is_count
 from ppl_gen.writing import write_json
 
 FILE = "evaluation.json"
@@ -64,23 +65,25 @@ class Evaluation:
             folder: Of the run.
 
         Raises:
-            ValueError: If the file is damaged, or is none.
+            ValueError: If the file cannot be read, or is damaged.
         """
         path = folder / FILE
-        if not os.path.lexists(path):
+        text = documents.read(path)
+        if text is None:
             return cls(folder, {})
-        if not path.is_file():
-            raise ValueError(f"{path} is not a file; move it away")
         try:
-            held = json.loads(path.read_text())
-        except (ValueError, RecursionError) as error:
+            held = documents.parse(text)
+            if not isinstance(held, dict):
+                raise ValueError(f"a {type(held).__name__}")
+            if is_count(held.get("epoch")):
+                held = _from_former(held)
+            for name, entry in held.items():
+                _expect_entry(name, entry)
+        except ValueError as error:
             raise ValueError(
-                f"{path} is damaged ({error}); move it away, so that nothing in it is lost"
+                f"{path} is damaged, or not what `ppl-gen evaluate` writes ({error}); move it "
+                "away, so that nothing in it is lost"
             ) from error
-        if isinstance(held, dict) and isinstance(held.get("epoch"), int):
-            held = _from_former(held)
-        if not _are_entries(held):
-            raise ValueError(f"{path} is not what `ppl-gen evaluate` writes; move it away")
         return cls(folder, held)
 
     def add(self, name: str, entry: Entry) -> None:
@@ -146,6 +149,31 @@ class Evaluation:
             entry["pictures"] = names
 
 
+def _expect_entry(name: str, entry: Any, has_earlier: bool = True) -> None:
+    """Raises ValueError unless a value is an entry.
+
+    Args:
+        name: Of the quantity.
+        entry: What a file says of it.
+        has_earlier: Whether it may hold earlier entries, which may not hold others.
+    """
+    if not isinstance(entry, dict) or not is_count(entry.get("epoch")):
+        raise ValueError(f"{name} has no epoch")
+    if not isinstance(entry.get("weights"), str | None):
+        raise ValueError(f"{name} has no checksum of weights")
+    pictures = entry.get("pictures", [])
+    earlier = entry.get("earlier", [])
+    if not isinstance(pictures, list) or not isinstance(earlier, list):
+        raise ValueError(f"{name} has no list of pictures, or of earlier entries")
+    for picture in pictures:
+        if not _is_name(picture):
+            raise ValueError(f"{name} has a picture {picture!r}")
+    if earlier and not has_earlier:
+        raise ValueError(f"{name} has earlier entries in an earlier one")
+    for old in earlier:
+        _expect_entry(name, old, has_earlier=False)
+
+
 def _is_of(entry: Entry, epoch: int, weights: str | None) -> bool:
     """Whether an entry is of these weights; files of former versions know the epoch alone."""
     known = entry.get("weights")
@@ -153,26 +181,11 @@ def _is_of(entry: Entry, epoch: int, weights: str | None) -> bool:
     return entry.get("epoch") == epoch and is_same
 
 
-def _are_entries(held: Any) -> bool:
-    """Whether what a file holds are entries, as far as they are read: nobody else wrote it.
-
-    Their pictures are renamed, so that no name may lead out of the folder.
-    """
-    return isinstance(held, dict) and all(map(_is_entry, held.values()))
-
-
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    pictures = entry.get("pictures", [])
-    earlier = entry.get("earlier", [])
-    if not isinstance(pictures, list) or not isinstance(earlier, list):
-        return False
-    return all(map(_is_name, pictures)) and all(map(_is_entry, earlier))
-
-
 def _is_name(name: Any) -> bool:
-    """Whether something is the name of a picture in the folder of the run itself."""
+    """Whether something is the name of a picture in the folder of the run itself.
+
+    Pictures are renamed, so that no name may lead out of the folder.
+    """
     return isinstance(name, str) and name.endswith(".png") and Path(name).name == name
 
 

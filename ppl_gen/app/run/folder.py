@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-__all__ = ["Run", "drop_start", "expect_new_run", "expect_vacant", "finish_start"]
+__all__ = ["CONFIG", "Run", "drop_start", "expect_new_run", "expect_vacant", "finish_start"]
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.data import Data, check_classes
 from ppl_gen.app.ingredients.fitting import Fitting
-from ppl_gen.app.recipes import configuration
-from ppl_gen.app.run import checkpoint, evaluation, lock, metrics
+from ppl_gen.app.recipes import configuration, recipe_of
+from ppl_gen.app.run import checkpoint, documents, evaluation, lock, metrics
 from ppl_gen.app.run.evaluation import Evaluation
 from ppl_gen.app.run.lock import locked
 from ppl_gen.inference import Record
-from ppl_gen.writing import is_part, uninterrupted, write_json
+from ppl_gen.writing import is_part, plain, uninterrupted, write_json
 
 CONFIG = "config.json"
+_CHECKSUM = "checksum"  # the name of its last entry
+# Options that a user may leave out, and that a run has a value of.
+_DECIDED = ("epochs", "lr", "likelihood")
 # Where a run is made before it takes the place of an old one, and where it lies when it is whole.
 _NEW = ".ppl-gen-new"
 _WHOLE = ".ppl-gen-whole"
@@ -90,26 +96,31 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """An existing run.
+        """An existing run; where its config.json is missing, as its checkpoint remembers it.
 
         Raises:
-            ValueError: If the folder is not that of a run.
+            ValueError: If the folder is not that of a run, or config.json is damaged or was changed
+                after it was written.
         """
         if _is_folder(folder / _WHOLE):
             with locked(folder):
                 finish_start(folder)
         path = folder / CONFIG
-        if not path.is_file():
+        text = documents.read(path)
+        if text is not None:
+            return cls(folder, _configuration(text, path))
+        if not (folder / checkpoint.FILE).is_file():
             raise ValueError(
                 f"{folder} is not the folder of a run: it has no config.json; `ppl-gen fit` makes "
                 "one"
             )
-        try:
-            return cls(folder, configuration(json.loads(path.read_text())))
-        except (TypeError, ValueError) as error:
+        asked = checkpoint.read(folder).asked
+        if asked is None:
             raise ValueError(
-                f"{path} is not the configuration of a run ({error}); the run has to be fitted anew"
-            ) from error
+                f"{folder} has no config.json, and its checkpoint, of a former version, does not "
+                "remember it; put a copy back, or say another --out"
+            )
+        return cls(folder, configuration(asked))
 
     @classmethod
     @contextmanager
@@ -124,23 +135,61 @@ class Run:
             finish_start(folder)
             yield cls.open(folder)
 
+    def moved(self, places: Mapping[str, str]) -> Run:
+        """The same run, its data being elsewhere.
+
+        Args:
+            places: Where they are now, by the names of options: data, data_b, root.
+
+        Raises:
+            ValueError: If the run has no such option.
+        """
+        for name in places:
+            if name not in self.config:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"{flag} is no option of a {self.config.model}; leave it out")
+        return replace(self, config=self.config.changed(**places))
+
+    def data(self, *, download: bool = False) -> Data:
+        """The data of the run.
+
+        Args:
+            download: Whether torchvision may fetch what is missing.
+
+        Raises:
+            ValueError: If they cannot be read, or their classes are not those of the run.
+        """
+        try:
+            data = recipe_of(self.config).data(self.config, download=download)
+        except ValueError as error:
+            raise ValueError(
+                f"the data of the run {self.folder} cannot be read: {error}. If they have moved, "
+                f"say where to: ppl-gen fit {self.config.model} --out {self.folder} --resume "
+                "--data PLACE"
+            ) from error
+        check_classes(self.config, data)
+        return data
+
     def save_config(self) -> None:
-        """Writes config.json."""
-        write_json(self.folder / CONFIG, self.config.asked())
+        """Writes config.json, with a checksum of what it says."""
+        asked = plain(self.config.asked())
+        write_json(self.folder / CONFIG, {**asked, _CHECKSUM: _checksum(asked)})
 
     def log(self, record: Record) -> None:
         """Appends one line to metrics.jsonl."""
         metrics.append(self.folder, record)
 
     def records(self, last_epoch: int | None = None) -> list[Record]:
-        """The records so far, up to a line that was cut short.
+        """The records so far, without lines that are damaged.
 
         Args:
             last_epoch: Later epochs are left out; None for all.
         """
         return metrics.read(self.folder, last_epoch)
 
-    def checkpoint(self, epoch: int, fitting: Fitting, device: torch.device, data: str) -> None:
+    def checkpoint(
+        self, epoch: int, fitting: Fitting, device: torch.device, data: Mapping[str, str]
+    ) -> None:
         """Writes all that the run needs to go on as checkpoint.pt, whole or not at all.
 
         What evaluation.json says of former weights is marked as such.
@@ -149,24 +198,27 @@ class Run:
             epoch: The number of epochs that are done.
             fitting: What has moved.
             device: Where the model is fitted.
-            data: The fingerprint of the data.
+            data: The fingerprint of each part of the data, by its name.
         """
-        checkpoint.write(self.folder, epoch, fitting, device, data)
+        checkpoint.write(self.folder, epoch, fitting, device, data, self.config)
         found = Evaluation.read(self.folder)
         if found.mark(epoch):
             found.write()
 
-    def rewind(self, epoch: int) -> None:
-        """Forgets the metrics of later epochs.
+    def rewind(self, epoch: int) -> list[int]:
+        """Forgets the metrics of later epochs, and lines that are damaged.
 
         Args:
             epoch: That of the checkpoint.
+
+        Returns:
+            The epochs so far whose line is missing or was damaged.
 
         Raises:
             ValueError: If evaluation.json, which the next checkpoint marks, is damaged.
         """
         Evaluation.read(self.folder)
-        metrics.forget(self.folder, epoch)
+        return metrics.forget(self.folder, epoch)
 
 
 def drop_start(folder: Path) -> bool:
@@ -266,3 +318,33 @@ def expect_vacant(
         what = f"has results ({', '.join(there)})"
     if there:
         raise ValueError(f"{folder} {what}; say --overwrite, or another place with {option}")
+
+
+def _configuration(text: bytes, path: Path) -> Config:
+    """What config.json says, if it says what was written."""
+    try:
+        asked = documents.parse(text)
+        if not isinstance(asked, dict):
+            raise ValueError(f"expected options by name, got a {type(asked).__name__}")
+        written = asked.pop(_CHECKSUM, None)  # which files of former versions do not have
+        config = configuration(asked)
+        for name in _DECIDED:
+            if name in config and getattr(config, name) is None:
+                raise ValueError(f"expected a value of {name}, got none")
+        if written not in (None, _checksum(asked)):
+            raise ValueError(
+                "it was changed after it was written; to keep the change, delete the line of its "
+                "checksum"
+            )
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not the configuration of a run ({error}). Put it back as it was, or move "
+            "it away, and the checkpoint gives it back"
+        ) from error
+    return config
+
+
+def _checksum(asked: Mapping[str, Any]) -> str:
+    """A checksum of the values that config.json holds."""
+    text = json.dumps(asked, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

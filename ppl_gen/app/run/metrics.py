@@ -6,13 +6,16 @@ __all__ = ["FILE", "append", "forget", "read"]
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
+from ppl_gen.app.run import documents
+from ppl_gen.app.run.documents import is_count
 from ppl_gen.inference import Record
 from ppl_gen.writing import append_line, plain, write_atomically
 
 FILE = "metrics.jsonl"
+_NAMES = {field.name for field in fields(Record)}
 
 
 def append(folder: Path, record: Record) -> None:
@@ -26,46 +29,75 @@ def append(folder: Path, record: Record) -> None:
 
 
 def read(folder: Path, last_epoch: int | None = None) -> list[Record]:
-    """The records so far, up to a line that was cut short; none where there is no file.
+    """The records so far, in order, the last of each epoch; none where there is no file.
+
+    A line that is damaged, or was cut short, is passed over.
 
     Args:
         folder: Of the run.
         last_epoch: Later epochs are left out; None for all.
+
+    Raises:
+        ValueError: If the file cannot be read.
     """
-    path = folder / FILE
-    if not path.is_file():
+    text = documents.read(folder / FILE)
+    if text is None:
         return []
-    records = []
-    for line in path.read_text().splitlines():
+    records = {}
+    for line in text.split(b"\n"):
         try:
             record = _read_record(line)
-        except (TypeError, ValueError, AttributeError):
-            break
+        except ValueError:
+            continue
         if last_epoch is None or record.epoch <= last_epoch:
-            records.append(record)
-    return records
+            records[record.epoch] = record
+    return [records[epoch] for epoch in sorted(records)]
 
 
-def forget(folder: Path, last_epoch: int) -> None:
-    """Leaves the lines of later epochs out of the file.
+def forget(folder: Path, last_epoch: int) -> list[int]:
+    """Leaves the lines of later epochs, and those that are damaged, out of the file.
 
     Args:
         folder: Of the run.
         last_epoch: The last that is kept.
+
+    Returns:
+        The epochs up to then that have no line.
     """
-    lines = "".join(map(_line, read(folder, last_epoch)))
+    records = read(folder, last_epoch)
+    lines = "".join(map(_line, records))
     write_atomically(folder / FILE, lambda file: file.write(lines.encode()))
+    there = {record.epoch for record in records}
+    return [epoch for epoch in range(1, last_epoch + 1) if epoch not in there]
 
 
 def _line(record: Record) -> str:
     return json.dumps(plain(asdict(record)), allow_nan=False) + "\n"
 
 
-def _read_record(line: str) -> Record:
-    """The record that `_line` has written, null being nan."""
-    record = Record(**json.loads(line))
-    metrics = dict(record.metrics)
-    for name, value in metrics.items():
-        if value is None:
-            metrics[name] = math.nan
-    return replace(record, metrics=metrics)
+def _read_record(line: bytes) -> Record:
+    """The record that `_line` has written, null being nan.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    held = documents.parse(line)
+    if not isinstance(held, dict) or held.keys() != _NAMES:
+        raise ValueError(f"expected {', '.join(_NAMES)}")
+    metrics = held["metrics"]
+    if not isinstance(metrics, dict) or not is_count(held["epoch"]) or not is_count(held["data"]):
+        raise ValueError("expected an epoch, its metrics by name, and a number of data")
+    return Record(
+        epoch=held["epoch"],
+        metrics={name: _number(value) for name, value in metrics.items()},
+        data=held["data"],
+        seconds=_number(held["seconds"]),
+    )
+
+
+def _number(value: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, got {value!r}")
+    return float(value)

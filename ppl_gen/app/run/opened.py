@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Fitted", "load"]
 
+import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
-from ppl_gen.app.ingredients.data import check_classes, fingerprint
+from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run import checkpoint
@@ -40,6 +42,7 @@ class Fitted:
         condition: What the program is conditioned on, None if nothing.
         device: Where all of it lies.
         epoch: The number of epochs that the weights have been fitted for.
+        remark: What the user is to know of its checkpoint; empty if nothing.
     """
 
     run: Run
@@ -48,33 +51,42 @@ class Fitted:
     condition: Conditioning | None
     device: torch.device
     epoch: int
+    remark: str = ""
 
     @classmethod
-    def open(cls, folder: Path, device_name: str) -> Fitted:
+    def open(
+        cls, folder: Path, device_name: str, places: Mapping[str, str] | None = None
+    ) -> Fitted:
         """The run of a folder, with the weights of its checkpoint.
 
         Args:
             folder: Of the run.
             device_name: auto, cpu or cuda.
+            places: Where its data lie now, by the names of options (data, data_b, root), if
+                elsewhere than config.json says.
 
         Raises:
-            ValueError: If there is no such run or device, or its data have changed.
+            ValueError: If there is no such run or device, it is damaged, or its data have changed.
         """
         device = find_device(device_name)
         run = Run.open(folder)
+        if places:
+            run = run.moved(places)
+        held = checkpoint.read(folder)
         recipe = recipe_of(run.config)
-        data = recipe.data(run.config)
-        check_classes(run.config, data)
+        data = run.data()
+        held.expect_data(data, fingerprint(data))
         condition = recipe.condition(run.config, data)
         program = recipe.build(run.config, data, condition).to(device)
-        epoch = checkpoint.restore(folder, program, device, fingerprint(data))
+        held.restore(program)
         return cls(
             run=run,
             program=program,
             data=data.to(device),
             condition=condition,
             device=device,
-            epoch=epoch,
+            epoch=held.epoch,
+            remark=held.remark,
         )
 
     def __repr__(self) -> str:
@@ -217,7 +229,10 @@ def load(
             )
         # A new program's weights are drawn from the run's seed before those of the file are put in.
         with forked(find_device(device), None):
-            return Fitted.open(Path(path), device)
+            fitted = Fitted.open(Path(path), device)
+        if fitted.remark:
+            warnings.warn(fitted.remark, stacklevel=2)
+        return fitted
     if not Path(path).exists():
         raise ValueError(
             f"no run and no file of weights at {path}; `ppl-gen fit` makes a run, ppl_gen.save a "

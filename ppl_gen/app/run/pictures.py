@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
+from ppl_gen.inference import Record
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
@@ -80,11 +82,12 @@ class Drawn:
 def draw_all(fitted: Fitted, console: Console) -> None:
     """Draws the pictures that a new fit can have, and prints where they lie."""
     if fitted.recipe.translates:
-        paths = [translations(fitted), training(fitted)]
+        paths = [translations(fitted)]
     elif fitted.recipe.explicit:
-        paths = [samples(fitted), reconstructions(fitted), training(fitted)]
+        paths = [samples(fitted), reconstructions(fitted)]
     else:
-        paths = [samples(fitted), training(fitted)]
+        paths = [samples(fitted)]
+    paths += training(fitted)
     console.print("pictures: " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
@@ -223,17 +226,37 @@ def translations(fitted: Fitted, count: int = 24) -> Path:
     return fitted.write_picture("translations.png", figure)
 
 
-def training(fitted: Fitted) -> Path:
-    """Draws the bound that was ascended, or the losses of both players, into training.png."""
+def training(fitted: Fitted) -> list[Path]:
+    """Draws the bound that was ascended, or the losses of both players, into training.png.
+
+    Args:
+        fitted: The run.
+
+    Returns:
+        The path of the picture; an empty list where metrics.jsonl has nothing to draw.
+    """
     records = fitted.run.records()
-    metrics = records[-1].metrics
-    bound = ascended(metrics)
+    names: set[str] = set()
+    for record in records:
+        names.update(record.metrics)
+    bound = ascended(names)
     if bound is not None:
-        figure = plots.training_curve(records, bound, f"{NAMES[bound]}, nats per datum")
+        curves = [bound]
     else:
-        losses = [name for name in PLAYED if name in metrics and name != "spread"]
-        figure = plots.games.losses(records, losses, fitted.config.model)
-    return fitted.write_picture("training.png", figure)
+        curves = [name for name in PLAYED if name in names and name != "spread"]
+    drawn = [record for record in records if _has_numbers(record, curves)]
+    if not drawn or not curves:
+        return []
+    if bound is not None:
+        figure = plots.training_curve(drawn, bound, f"{NAMES[bound]}, nats per datum")
+    else:
+        figure = plots.games.losses(drawn, curves, fitted.config.model)
+    return [fitted.write_picture("training.png", figure)]
+
+
+def _has_numbers(record: Record, names: Sequence[str]) -> bool:
+    """Whether a record has finite metrics of all these names."""
+    return all(math.isfinite(record.metrics.get(name, math.nan)) for name in names)
 
 
 def _has_images(fitted: Fitted) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NAMES", "PLAYED", "Live", "ascended", "describe", "expect_count"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -93,7 +93,7 @@ class Live:
         return epoch % every == 0 or epoch in (1, self.epochs)
 
 
-def ascended(metrics: Mapping[str, float]) -> str | None:
+def ascended(metrics: Collection[str]) -> str | None:
     """The name of the bound that the steps of an epoch have ascended; None if there is none."""
     for name in NAMES:
         if name in metrics:

@@ -1,0 +1,93 @@
+"""Checksums of data, which tell whether they are still what they were."""
+
+from __future__ import annotations
+
+__all__ = ["of_labels", "of_numbers"]
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from ppl_gen.data.splits import Split, StreamedSplit
+from ppl_gen.progress import track
+
+_DIGEST = 16  # bytes
+_MANY = 1000  # files whose reading is shown
+
+# The file of a datum and its label, an integer or a vector of attributes.
+Row = tuple[Path, Any]
+
+
+def of_numbers(split: Split | StreamedSplit) -> str:
+    """The number of data and a checksum of them: of their bytes, or of their files if streamed.
+
+    A file counts by its name, its size and its content, in the order in which files are read.
+
+    Args:
+        split: The data; labels are left out.
+
+    Raises:
+        ValueError: If a file cannot be read.
+    """
+    if isinstance(split, Split):
+        return f"{len(split)} {_of_tensor(split.x)}"
+    rows = _rows(split.source)
+    checksum = hashlib.blake2b(digest_size=_DIGEST)
+    for file, _ in track(rows, "checking images", shown=len(rows) > _MANY):
+        checksum.update(_of_file(file).encode())
+    return f"{len(split)} {checksum.hexdigest()}"
+
+
+def of_labels(split: Split | StreamedSplit) -> str | None:
+    """A checksum of the labels or attributes of data; None if they have none.
+
+    Args:
+        split: The data.
+    """
+    if isinstance(split, Split):
+        if split.y is None:
+            return None
+        return _of_tensor(split.y)
+    if not split.labelled:
+        return None
+    labels = [torch.as_tensor(label) for _, label in _rows(split.source)]
+    return _of_tensor(torch.stack(labels))
+
+
+def _rows(source: Any) -> Sequence[Row]:
+    """The file and the label of each datum of a stream that was read from files."""
+    if isinstance(source, Subset):
+        rows = _rows(source.dataset)
+        return [rows[index] for index in source.indices]
+    if hasattr(source, "rows"):
+        rows = source.rows
+        return rows
+    return _rows(source.source)  # of images that are changed as they are read
+
+
+def _of_tensor(x: Tensor) -> str:
+    """A checksum of the type, shape and bytes of a tensor."""
+    array = np.ascontiguousarray(x.detach().cpu().numpy())
+    checksum = hashlib.blake2b(f"{array.dtype} {array.shape}".encode(), digest_size=_DIGEST)
+    checksum.update(array.reshape(-1).view(np.uint8))
+    return checksum.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    """The name and the size of a file, and a checksum of its bytes."""
+    try:
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, _blake2b)
+            return f"{path.name}\0{file.tell()}\0{content.hexdigest()}\n"
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _blake2b() -> Any:
+    return hashlib.blake2b(digest_size=_DIGEST)
