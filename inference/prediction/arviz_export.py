@@ -24,6 +24,7 @@ from ppl_gen.inference.prediction.pointwise import (
     replicated,
     values_at,
 )
+from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.pyro_patches import masks_out
 from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sites, unwrapped
 from ppl_gen.supports import is_discrete
@@ -235,6 +236,10 @@ class _SampledModel(NamedTuple):
                 arguments or does not sample all continuous latents.
         """
         expect_at_least(1, guide_draws=count)
+        width = sum(value[0, 0].numel() for value in self.latents.values())
+        expect_memory(
+            f"{count} draws of the guide", SINGLE * count * width, "take fewer guide_draws"
+        )
         try:
             sites = stochastic_sites(poutine.trace(guide).get_trace(*self.args))
         except TypeError as error:

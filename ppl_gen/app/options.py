@@ -86,10 +86,10 @@ class Option:
             if self.default is None:
                 expected += " | None"
             raise ValueError(f"expected {self.name} of type {expected}, got {value!r}")
-        if self.kind is int and not -_MOST <= value <= _MOST:
-            raise ValueError(f"expected {self.flag} below 2⁶³, got {value}")
         if self.check is not None:
             self.check(self.flag, value)
+        if self.kind is int and not -_MOST <= value <= _MOST:
+            raise ValueError(f"expected {self.flag} below 2⁶³, got {value}")
 
     def _is_of_kind(self, value: Any) -> bool:
         if isinstance(value, bool):  # which Python counts among the integers

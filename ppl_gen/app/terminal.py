@@ -71,7 +71,7 @@ def warnings_as_lines(console: Console) -> Iterator[None]:
     with warnings.catch_warnings():
         # A letter that the font of pictures does not have is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing")
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield
 
 

@@ -13,6 +13,7 @@ __all__ = [
 ]
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,11 +180,25 @@ class StreamedSplit:
             expect_memory(f"{len(chosen)} data at once", needed, "take fewer (limit=...)")
         # A loader draws a seed for its workers, even where it does not shuffle.
         own = torch.Generator()
-        rows = list(DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own))
+        loader = DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own)
+        with _errors_of_workers():
+            rows = list(loader)
         x, y = (torch.cat(column) for column in zip(*rows, strict=True))
         x = _fixed_draw(x, self.binarize, self.levels, seed)
         labels = y if self.labelled else None
         return Split(x, labels, levels=self.levels).to(self.device)
+
+
+@contextmanager
+def _errors_of_workers() -> Iterator[None]:
+    """Says of a ValueError in a reading process what it was, without that process's traceback."""
+    try:
+        yield
+    except ValueError as error:
+        lines = str(error).strip().splitlines()
+        if not lines or not lines[0].startswith("Caught ValueError in DataLoader worker"):
+            raise
+        raise ValueError(lines[-1].removeprefix("ValueError: ")) from error
 
 
 class Batches:
@@ -223,11 +238,12 @@ class Batches:
     def _read(self, split: StreamedSplit) -> Iterator[tuple[Tensor, ...]]:
         """Batches as they are read from disk."""
         loader = DataLoader(split.source, self.size, self.shuffle, num_workers=split.workers)
-        for x, y in loader:
-            if split.labelled:
-                yield x.to(split.device), y.to(split.device)
-            else:
-                yield (x.to(split.device),)
+        with _errors_of_workers():
+            for x, y in loader:
+                if split.labelled:
+                    yield x.to(split.device), y.to(split.device)
+                else:
+                    yield (x.to(split.device),)
 
     def _taken(self, split: Split) -> Iterator[tuple[Tensor, ...]]:
         """Batches as they are taken out of memory."""

@@ -77,7 +77,7 @@ def _drawable(images: Tensor) -> Tensor:
     shown = [max(least, round(scale * side)) for side in sides]
     if shown == sides:
         return images
-    return F.adaptive_avg_pool2d(images.detach().cpu().float(), shown)
+    return F.adaptive_avg_pool2d(images.detach().cpu().float(), (shown[0], shown[1]))
 
 
 def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:

@@ -171,6 +171,19 @@ def test_images_that_take_more_than_memory_are_not_held(tmp_path, monkeypatch) -
     assert len(load(folder, stream=True).train) == 3
 
 
+def test_a_damaged_image_of_a_stream_is_named_and_no_traceback_is_said(tmp_path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise = np.random.RandomState(0).randint(0, 255, (8, 64, 64), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    train = load(folder, stream=True).train
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"^cannot read the image .*png: image file is truncated$"):
+        list(train.batches(4))
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 60_000), (60_000, 1), (3, 50), (50, 3)])
 def test_the_central_square_of_a_long_image_is_all_that_is_resized(width, height, tmp_path) -> None:
     """A picture of 1 × 60000 pixels brought to 32 would else be one of 32 × 1920000 first."""
