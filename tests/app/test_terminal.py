@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from ppl_gen.app import terminal
 from ppl_gen.app.terminal import Terminal, warnings_as_lines, widened
 from ppl_gen.names import spelled_out
 
@@ -107,7 +109,10 @@ COMMANDS = {
 
 
 LONGER = {
-    "moments": ("evaluate", "cvae", "--limit", 12, "--moments", "--permutations", 20),
+    "moments": (
+        *("evaluate", "cvae", "--limit", 12, "--moments", "--permutations", 20),
+        *("--features", "pixels", "--particles", 5),
+    ),
     "distances": (
         *("evaluate", "cgan", "--limit", 12, "--two-sample", "--permutations", 20),
         *("--features", "pixels"),
@@ -128,6 +133,17 @@ def _said(words: tuple[object, ...]) -> str:
     named = [f"{word}{STRANGE}" if word in ("cvae", "cgan") else word for word in words]
     _, said = call(*named)
     return said
+
+
+def test_the_command_prints_through_this_console_alone() -> None:
+    """Another console would take names for markup; so would columns of a progress bar."""
+    folder = Path(terminal.__file__).parent
+    for file in folder.rglob("*.py"):
+        text = file.read_text()
+        if file.name != "terminal.py":
+            assert not re.search(r"\bConsole\(", text), file
+        for column in re.findall(r"TextColumn\(.*{.*\)", text):
+            assert "markup=False" in column, file
 
 
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)

@@ -1,6 +1,7 @@
 """Arrays of every type and suffix, headers that lie, files that are none, images without end."""
 
 import os
+import re
 import socket
 import struct
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ppl_gen
 from ppl_gen import memory, models
 from ppl_gen.data import Split, load
 from ppl_gen.inference import log_evidence, mmd
@@ -137,6 +139,14 @@ def test_what_is_no_file_is_refused_and_does_not_hang(
         said = "expected images"  # any folder may hold some
     with pytest.raises(ValueError, match=said):
         load(asked)
+
+
+def test_files_of_users_are_opened_in_one_place_each() -> None:
+    """Which looks at headers, kinds of files and sizes first."""
+    doors = {r"\bImage\.open\(": "files.py", r"\bnp\.load\(": "arrays.py"}
+    for file in Path(ppl_gen.__file__).parent.rglob("*.py"):
+        for call, door in doors.items():
+            assert file.name == door or not re.search(call, file.read_text()), file
 
 
 def images(folder: Path, width: int, height: int, count: int = 4) -> Path:
