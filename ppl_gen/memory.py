@@ -209,7 +209,10 @@ def available(device: torch.device | str | None = None) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free + kept)
-    return max(0, min(_free_of_machine(), _free_of_group(), _free_of_process()))
+    left = min(_free_of_machine(), _free_of_process())
+    for groups in (_FIRST, _SECOND):
+        left = min(left, _free_of_group(groups, _group_of_process(groups)))
+    return max(0, left)
 
 
 def _free_of_machine() -> int:
@@ -220,15 +223,70 @@ def _free_of_machine() -> int:
     return sys.maxsize
 
 
-def _free_of_group() -> int:
-    """What the limit of the control group leaves, under version 2 of Linux's groups."""
-    group = Path("/sys/fs/cgroup")
-    most = _number(group / "memory.max")
-    held = _number(group / "memory.current")
-    if most is None or held is None:
-        return sys.maxsize
-    files = _fields(group / "memory.stat").get("inactive_file", 0)  # given back when asked for
-    return most - held + files
+class _Groups(NamedTuple):
+    """How Linux keeps the memory of control groups, in one of its two versions.
+
+    Attributes:
+        top: The folder of the uppermost group.
+        mark: What stands before the name of a process's group in /proc/self/cgroup.
+        most: The file of the limit.
+        held: The file of what is in use, files that are kept in memory included.
+        files: The field of memory.stat with those of the files that are given back when asked for.
+    """
+
+    top: Path
+    mark: str
+    most: str
+    held: str
+    files: str
+
+
+_SECOND = _Groups(
+    top=Path("/sys/fs/cgroup"),
+    mark="0::/",
+    most="memory.max",
+    held="memory.current",
+    files="inactive_file",
+)
+_FIRST = _Groups(
+    top=Path("/sys/fs/cgroup/memory"),
+    mark=":memory:/",
+    most="memory.limit_in_bytes",
+    held="memory.usage_in_bytes",
+    files="total_inactive_file",
+)
+
+
+def _free_of_group(groups: _Groups, own: Path) -> int:
+    """What the limits of a control group and of those above it leave.
+
+    Args:
+        groups: How they are kept.
+        own: The folder of the group.
+    """
+    left = sys.maxsize
+    for group in (own, *own.parents):
+        most = _number(group / groups.most)
+        held = _number(group / groups.held)
+        if most is not None and held is not None:
+            files = _fields(group / "memory.stat").get(groups.files, 0)
+            left = min(left, most - held + files)
+        if group == groups.top:
+            break
+    return left
+
+
+def _group_of_process(groups: _Groups) -> Path:
+    """The folder of the control group of this process; the uppermost where it is not known."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, mark, name = line.partition(groups.mark)
+        if mark:
+            return groups.top / name
+    return groups.top
 
 
 def _free_of_process() -> int:

@@ -191,6 +191,24 @@ def test_little_is_granted_without_a_look(monkeypatch) -> None:
         expect_memory("numbers", 2**26 + 1, "take fewer")
 
 
+def test_a_control_group_has_what_it_and_those_above_it_leave(tmp_path) -> None:
+    """4 GB above of which 3 are held, 0.2 of them by files; below no limit, then 1 of 2 GB held."""
+    for name, most, held, files in (
+        ("", "4000000000", "3000000000", "200000000"),
+        ("a", "max", "1000000000", "0"),
+        ("a/b", "2000000000", "1000000000", "0"),
+    ):
+        group = tmp_path / name
+        group.mkdir(exist_ok=True)
+        (group / "memory.max").write_text(f"{most}\n")
+        (group / "memory.current").write_text(f"{held}\n")
+        (group / "memory.stat").write_text(f"anon 1\ninactive_file {files}\n")
+    groups = memory._SECOND._replace(top=tmp_path)
+    assert memory._free_of_group(groups, tmp_path / "a" / "b") == 10**9
+    assert memory._free_of_group(groups, tmp_path / "a") == 1_200_000_000
+    assert memory._free_of_group(memory._FIRST, tmp_path / "none") > 10**17
+
+
 def test_the_memory_that_is_free_is_known_here() -> None:
     """The least of what machine, control group and limits leave: between 100 MB and 100 TB."""
     assert 10**8 < available() < 10**14

@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.inference import mmd, moments, two_sample_test
 from ppl_gen.plots import image_grid, points
+from ppl_gen.plots.style import figure_of
 
 
 def shown(figure: Figure) -> Tensor:
@@ -154,8 +155,11 @@ def test_small_images_are_drawn_as_they_are() -> None:
 
 
 def test_figures_beyond_what_can_be_drawn_have_fewer_dots() -> None:
-    figure = plots.evidence.bounds({str(k): (0.0, 1.0) for k in range(600)})
-    assert figure.get_size_inches()[1] * figure.dpi <= 2**15
+    for width, height in ((6, 3000), (3000, 6), (300, 300)):
+        figure = figure_of(width, height)
+        assert max(width, height) * figure.dpi <= 2**15
+        assert width * height * figure.dpi**2 <= 1.01 * 2**26
+    assert figure_of(7, 5).dpi == 150
     confusion = plots.games.confusion(torch.eye(4000))
     assert not confusion.axes[0].texts
     assert max(confusion.get_size_inches()) < 40
