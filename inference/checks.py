@@ -27,7 +27,7 @@ from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.arguments import described, expect_data, likelihood_hint, traced
+from ppl_gen.arguments import described, expect_data, expect_devices, likelihood_hint, traced
 from ppl_gen.contexts import device_of, evaluating, explained, forked, owner, simulates
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.protocols import Guide, Program
@@ -91,6 +91,7 @@ def check(
             their latent sites differ, in their names, shapes or supports.
     """
     expect_data(program, (x, *context))
+    expect_devices((guide,), (x, *context))
     few = few_data(guide, (x, *context))
     count = few[0].shape[0]
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
@@ -134,6 +135,7 @@ def check_arguments(model: Callable[..., Any], args: Sequence[Any]) -> None:
             shape than the program's data or outside the likelihood's support, if a context is
             missing, left over or of another length, or if the likelihood has no density.
     """
+    expect_devices((model,), args)
     if not args or not simulates(model):
         return
     expect_data(model, args)
@@ -160,6 +162,7 @@ def check_sites(model: Callable[..., Any], guide: Callable[..., Any], args: Sequ
             what the model observes has another shape than its distribution, lies outside of its
             support or has no density.
     """
+    expect_devices((model, guide), args)
     with forked(device_of(None, args), None), evaluating(model, guide):
         guide_trace = traced(guide, args, "guide")
         model_trace = traced(poutine.replay(model, trace=guide_trace), args)

@@ -7,6 +7,8 @@ __all__ = [
     "expect_counts",
     "expect_finite",
     "expect_level",
+    "expect_optimizers",
+    "expect_rate",
     "expect_room_for_draws",
     "expect_target_accept",
     "expect_weight",
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 
+from ppl_gen.arguments import expect_devices
 from ppl_gen.memory import SINGLE, expect_memory
 
 _MOST = 2**63 - 1  # the largest whole number that a tensor holds
@@ -83,8 +86,33 @@ def expect_weight(**weights: float) -> None:
             raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
 
 
+def expect_rate(rate: float, usual: float) -> None:
+    """Raises ValueError unless a learning rate is a finite number above 0."""
+    if not 0 < rate < math.inf:
+        raise ValueError(f"expected a finite rate above 0, got {rate}; {usual} is usual")
+
+
+def expect_optimizers(*optimizers: torch.optim.Optimizer) -> None:
+    """Raises ValueError if a learning rate is not finite, or nothing of an optimiser's can move."""
+    for optimizer in optimizers:
+        parameters: list[torch.Tensor] = []
+        for group in optimizer.param_groups:
+            parameters.extend(group["params"])
+            rate = float(group.get("lr", 0.0))
+            if not 0 <= rate < math.inf:
+                raise ValueError(
+                    f"expected an optimiser with a finite learning rate, got {rate}; 1e-3 is usual"
+                )
+        if not any(parameter.requires_grad for parameter in parameters):
+            raise ValueError(
+                "expected an optimiser of parameters that require a gradient, got "
+                f"{len(parameters)} that do not; say requires_grad_(True) of what is to be fitted"
+            )
+
+
 def expect_finite(args: Sequence[Any]) -> None:
-    """Raises ValueError if a tensor among the arguments holds NaN or infinite values."""
+    """Raises ValueError if a tensor among the arguments holds NaN, infinite or no values."""
+    expect_devices((), args)
     for i, argument in enumerate(args):
         if torch.is_tensor(argument) and not bool(torch.isfinite(argument).all()):
             raise ValueError(

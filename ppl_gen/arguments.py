@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["described", "expect_data", "expect_tensor", "likelihood_hint", "traced", "whole"]
+__all__ = [
+    "described",
+    "expect_data",
+    "expect_devices",
+    "expect_tensor",
+    "likelihood_hint",
+    "traced",
+    "whole",
+]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +20,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import expect_context, explained, owner
+from ppl_gen.contexts import expect_context, explained, modules_of, owner
+from ppl_gen.pyro_patches import held_tensors
 
 # What users bring where tensors are expected.
 _ARRAYS = (np.ndarray, list, tuple)
@@ -37,6 +46,7 @@ def expect_data(program: Any, data: Sequence[Any]) -> None:
     for i, argument in enumerate(data):
         expect_tensor(_name_of(i), argument)
         _expect_computable(_name_of(i), argument)
+    expect_devices((program,), data)
     x = data[0]
     n = 0
     if x.dim() > 0:
@@ -57,6 +67,57 @@ def expect_data(program: Any, data: Sequence[Any]) -> None:
     for c in data[1:]:
         _expect_finite("context", c)
     _expect_dtype(program, x)
+
+
+def expect_devices(parts: Sequence[Any], data: Sequence[Any]) -> None:
+    """Raises ValueError unless programs and data have values, and lie where they can meet.
+
+    A program of several devices has to have something on that of the data.
+
+    Args:
+        parts: Programs, guides and networks.
+        data: What they are called with; only the tensors among it are looked at.
+    """
+    tensors = [argument for argument in data if torch.is_tensor(argument)]
+    if any(t.is_meta for t in tensors):
+        raise ValueError(
+            "expected data with values, got a tensor on the meta device, which has none; make it "
+            "on the program's device"
+        )
+    places = {t.device: None for t in tensors if t.dim()}
+    if len(places) > 1:
+        raise ValueError(
+            f"expected data and context on one device, got {_listed(places)}; bring them to one, "
+            "by .to(...)"
+        )
+    for part in parts:
+        held = _tensors_of(part)
+        name = type(owner(part)).__name__
+        if any(t.is_meta for t in held):
+            raise ValueError(
+                f"expected a {name} with values, got parameters on the meta device, which have "
+                "none; build it outside of torch.device('meta'), or say .to_empty(device=...) and "
+                "load its weights"
+            )
+        own = {t.device: None for t in held if t.dim()}
+        if own and places and not own.keys() & places.keys():
+            raise ValueError(
+                f"expected data on the device of {name}, {_listed(own)}, got {_listed(places)}; "
+                "bring one to the other, by .to(...)"
+            )
+
+
+def _tensors_of(part: Any) -> list[Tensor]:
+    """The parameters and buffers of the modules that a program or guide is made of."""
+    held: list[Tensor] = []
+    for module in modules_of(part):
+        for tensors in held_tensors(module):
+            held += [t for t in tensors.values() if t is not None]
+    return held
+
+
+def _listed(devices: Iterable[torch.device]) -> str:
+    return " and ".join(sorted(map(str, devices)))
 
 
 def _name_of(i: int) -> str:

@@ -37,7 +37,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from ppl_gen.arguments import expect_data, traced
+from ppl_gen.arguments import expect_data, expect_devices, traced
 from ppl_gen.contexts import (
     evaluating,
     expect_context,
@@ -194,6 +194,7 @@ def _check_lengths(program: Program, n: int, context: tuple[Tensor, ...]) -> Non
         raise ValueError(f"expected n of at least 1, got {n}")
     expect_drawing(program)
     expect_context(program, context)
+    expect_devices((program,), context)
     for c in context:
         if c.shape[0] != n:
             raise ValueError(
@@ -219,6 +220,7 @@ def reconstruct(
     """
     guide = guide_of(program, guide)
     expect_data(program, (x, *context))
+    expect_devices((guide,), (x, *context))
     with evaluating(program, guide):
         drawn = traced(guide, (x, *context), "guide")
         mean = _mean_of_data(program, drawn, (x, *context))

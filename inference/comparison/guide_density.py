@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ["Approximation", "latents_at_zero"]
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -276,7 +277,7 @@ class _TracedDensity:
 
     def draw(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Points q (M, B, D), and log q (M, B) there; None for the latter without a density."""
-        width = sum(self._potential.shape) * _WORK
+        width = math.prod(self._potential.shape) * _WORK
         numbers = torch.zeros(count, device=self._potential.device)
         values, log_prob = at_each(lambda _: self._run({}), numbers, width=width)
         q = self._potential.flatten({name: values[name] for name in self._potential.names})

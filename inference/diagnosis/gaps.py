@@ -17,7 +17,7 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate, by_datum, summarised
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.importance import elbo
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_rate
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.guides import (
     Family,
@@ -94,6 +94,7 @@ def gaps(
     """
     guide = guide_of(program, guide)
     expect_counts(particles=particles, steps=steps)
+    expect_rate(rate, usual=0.02)
     checked = check_by_datum(program, guide, x, *context)
     if evidence is not None and evidence.value.shape != x.shape[:1]:
         raise ValueError(

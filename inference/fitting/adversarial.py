@@ -15,9 +15,10 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ppl_gen.arguments import expect_devices
 from ppl_gen.contexts import evaluating, forked, modules_of, one_at_a_time, takes
 from ppl_gen.inference.checks import check_draws, telling_rows
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_optimizers
 from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
 from ppl_gen.inference.fitting.losses import non_saturating
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
@@ -111,6 +112,7 @@ def adversarial_step(
         batch = batch[:takes_at_most]
         x, *context = batch
         if steps == 0:
+            expect_optimizers(generator_optimizer, critic_optimizer)
             expect_adversaries(program, critic, *batch)
         for _ in range(critic_steps - 1):
             with buffers_kept(modules), torch.no_grad():
@@ -182,6 +184,7 @@ def expect_adversaries(
             another shape than x or no gradient, or if the critic does not give one row of finite
             scores for each datum.
     """
+    expect_devices((critic,), (x, *context))
     drawn = check_draws(program, x, *context)
     rows = telling_rows(x, context)
     few = [c[rows] for c in context]

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ppl_gen.arguments import expect_devices
 from ppl_gen.contexts import evaluating, in_evaluation_mode, one_at_a_time
 from ppl_gen.inference.estimate import Estimate, summarised
-from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.expect import expect_optimizers, expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.game import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.fitting.losses import least_squares
@@ -202,6 +203,7 @@ def cycle_step(
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
         nonlocal steps, memories
         if steps == 0:
+            expect_optimizers(generator_optimizer, *critic_optimizers)
             _expect_domains(program, critics, semantic, batch)
         a, b = batch
         if memories is None:
@@ -322,6 +324,7 @@ def _expect_domains(
     """Raises ValueError unless the networks give the right shapes for two images of each domain."""
     if len(batch) != 2:
         raise ValueError(f"expected batches (a, b), one of each domain, got {len(batch)} tensors")
+    expect_devices((program, *critics, semantic), batch)
     a, b = batch
     if a.shape[1:] != b.shape[1:] or a.dim() != 4:
         raise ValueError(

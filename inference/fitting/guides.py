@@ -38,7 +38,7 @@ from ppl_gen.contexts import (
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.expect import expect_counts
+from ppl_gen.inference.expect import expect_counts, expect_rate
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
 from ppl_gen.inference.fitting.svi import svi_step
@@ -360,8 +360,7 @@ def fit_guide(
         Kucukelbir et al. (2017), Automatic differentiation variational inference.
     """
     expect_counts(steps=steps)
-    if not rate > 0:
-        raise ValueError(f"expected a rate above 0, got {rate}; 0.05 is usual")
+    expect_rate(rate, usual=0.05)
     if elbo is None:
         elbo = Trace_ELBO()
     start = guide

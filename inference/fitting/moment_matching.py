@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ppl_gen.contexts import one_at_a_time, takes
 from ppl_gen.inference.checks import check_draws
+from ppl_gen.inference.expect import expect_optimizers
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.samples.discrepancies import squared_mmd
@@ -83,6 +84,7 @@ def moment_step(
         batch = batch[:takes_at_most]
         x, *context = batch
         if index == 0:
+            expect_optimizers(optimizer)
             check_draws(program, *batch)
         optimizer.zero_grad()
         with torch.enable_grad(), pyro.validation_enabled(False):

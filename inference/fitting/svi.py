@@ -20,7 +20,7 @@ from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.expect import expect_weight
+from ppl_gen.inference.expect import expect_optimizers, expect_weight
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.particles import expect_leading_axes
@@ -123,6 +123,7 @@ def svi_step(
         nonlocal index
         batch = batch[:takes_at_most]
         if index == first_step:
+            expect_optimizers(optimizer)
             objective.check(program, batch)
 
         def failure(loss: Tensor) -> NotFinite:
@@ -211,6 +212,12 @@ class _Objective:
                 with _weighted(weight):
                     return self._backward_by_itself(batch)
             loss = self.loss(batch, weight)
+            if not loss.requires_grad:
+                raise ValueError(
+                    "expected a loss with a gradient, got one that no parameter changes: those of "
+                    "program and guide require none; say requires_grad_(True) of what is to be "
+                    "fitted"
+                )
             loss.backward()
             return loss.detach()
 

@@ -224,6 +224,8 @@ class Predictive:
         chains, draws = next(iter(samples.values())).shape[:2]
         every = max(1, chains * draws // _DRAWS)
         count = len(range(0, draws, every)) * chains
+        if count < 2:
+            raise ValueError("LOO needs at least 2 draws, got 1; raise draws or chains")
         outer = {name: samples[name][:, ::every].flatten(0, 1) for name in self.outer}
         value, error = self.log_likelihood(outer or _nothing(count))
         value = value.double().unflatten(0, (chains, -1))

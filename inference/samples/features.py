@@ -14,7 +14,7 @@ from torch.nn import functional
 from ppl_gen import memory
 from ppl_gen.contexts import evaluating, seeded
 from ppl_gen.inference.estimate import Share
-from ppl_gen.inference.expect import expect_finite
+from ppl_gen.inference.expect import expect_finite, expect_rate
 from ppl_gen.inference.samples.vectors import Features
 from ppl_gen.nn import conv_features, mlp
 
@@ -192,6 +192,7 @@ def classifier_features(
         ValueError: If x and y differ in length, labels are out of range or of fewer than two
             classes, there are fewer than 20 labelled data, or values are not finite.
     """
+    expect_rate(rate, usual=2e-3)
     _expect_labelled(x, y, classes)
     is_labelled = y >= 0
     x = x[is_labelled].detach()

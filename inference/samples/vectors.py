@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ppl_gen.arguments import expect_tensor
+from ppl_gen.arguments import expect_devices, expect_tensor
 from ppl_gen.contexts import evaluating
 from ppl_gen.memory import expect_memory
 
@@ -36,6 +36,7 @@ def as_vectors(
     """
     expect_tensor("samples", x)
     expect_tensor("samples", y)
+    expect_devices((features,), (x, y))
     if min(x.dim(), y.dim()) < 1 or x.shape[1:] != y.shape[1:]:
         raise ValueError(
             f"expected samples (n, *shape) and (m, *shape) of one shape, got {tuple(x.shape)} and "

@@ -290,6 +290,11 @@ def sample(
 
         is_array = out is not None and out.suffix.lower() in (".npy", ".npz")
         progress.expect_count(count, many=is_array)
+        if overwrite and out is None:
+            raise ValueError(
+                "--overwrite belongs to --out, got it alone; leave it out: samples.png is always "
+                "drawn anew"
+            )
         fitted = _opened(run_folder, device)
         if out is None:
             out = run_folder / "samples.png"
@@ -347,6 +352,7 @@ def translate(
 
 @app.command()
 def compare(
+    ctx: typer.Context,
     what: Annotated[
         str,
         typer.Argument(
@@ -395,6 +401,7 @@ def compare(
             seed=seed,
             out=out,
             overwrite=overwrite,
+            given=frozenset(names_given(ctx)),
         )
         compare_command.run(asked, lambda folder: _opened(folder, device), console)
 

@@ -24,7 +24,7 @@ from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.recipes import RECIPES, all_options, models_with
 from ppl_gen.data import Dataset, parse
-from ppl_gen.data.sources import NAMES
+from ppl_gen.data.sources import NAMES, TORCHVISION
 from ppl_gen.names import resolve
 
 ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
@@ -53,6 +53,11 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
     check_given(recipe, values, given)
     if not values["data"]:
         raise ValueError("expected a name or a path with --data, got nothing")
+    if "root" in given and not _has_files(recipe, values):
+        raise ValueError(
+            "--root is the folder of data sets that torchvision downloads, got it for "
+            f"{values['data']}; leave it out"
+        )
     values |= places_of(values)
     is_undecided = "likelihood" in values and values["likelihood"] is None
     if "binarize" in values and not is_undecided:
@@ -137,6 +142,13 @@ def places_of(values: Mapping[str, Any]) -> dict[str, str]:
         elif place:
             places[name] = _absolute(place)
     return places
+
+
+def _has_files(recipe: Recipe, values: Mapping[str, Any]) -> bool:
+    """Whether any of the data have files of torchvision's."""
+    named = [values[option.name] for option in recipe.options if option.names_data]
+    places = [parse(name)[0] for name in named if name]
+    return any(place in (*TORCHVISION, "celeba") for place in places)
 
 
 def _absolute(name: str) -> str:

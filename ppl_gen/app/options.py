@@ -100,9 +100,11 @@ class Option:
 
 
 def above_zero(flag: str, value: float) -> None:
-    """Raises ValueError if a number is not above zero."""
+    """Raises ValueError if a number is not finite and above zero."""
     if not value > 0:
         raise ValueError(f"expected {flag} above zero, got {value}")
+    if value == math.inf:
+        raise ValueError(f"expected a finite {flag}, got {value}")
 
 
 def at_least(least: int) -> Check:

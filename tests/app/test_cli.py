@@ -473,6 +473,26 @@ BAD = {
         ["fit", "vae", "--latent-dim", "0"],
         "expected --latent-dim above zero, got 0",
     ),
+    "learning without end": (
+        ["fit", "vae", "--lr", "inf"],
+        "expected a finite --lr, got inf",
+    ),
+    "learning that is no number": (
+        ["fit", "vae", "--lr", "nan"],
+        "expected --lr above zero, got nan",
+    ),
+    "a rise to nothing": (
+        ["fit", "vae", "--anneal", "3", "--beta", "0"],
+        "expected --beta above 0 for --anneal 3 to rise to, got 0; leave one out",
+    ),
+    "a root of no files": (
+        ["fit", "vae", "--root", "somewhere"],
+        "--root is the folder of data sets that torchvision downloads, got it for digits",
+    ),
+    "results written over by themselves": (
+        ["sample", "{scene}", "--overwrite"],
+        "--overwrite belongs to --out, got it alone",
+    ),
     "no learning": (["fit", "vae", "--lr", "-1"], "expected --lr above zero, got -1"),
     "zero particles": (
         ["evaluate", "{fitted}", "--particles", "0"],

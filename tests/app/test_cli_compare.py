@@ -111,6 +111,23 @@ BAD = {
     "chains": (["compare", "ppca", "--chains", "0"], "expected chains of at least 1, got 0"),
     "engine": (["compare", "ppca", "--engine", "jit"], "expected an engine of 'auto'"),
     "fit engine": (["fit", "vae", "--engine", "jit"], "expected an engine of 'auto'"),
+    "one draw": (["compare", "ppca", "--draws", "1"], "expected draws of at least 2, got 1"),
+    "limit on a toy": (
+        ["compare", "ppca", "--limit", "3", "--device", "cpu"],
+        "--limit, --device: for a run, got a toy posterior; leave it out",
+    ),
+    "steps on a run": (
+        ["compare", "{there}/run", "--steps", "9"],
+        "--steps: for a toy posterior, got a run, which has a fitted guide of its own",
+    ),
+    "guide on a run": (
+        ["compare", "{there}/run", "--guide", "mean-field"],
+        "--guide: for a toy posterior, got a run",
+    ),
+    "engine of nuts": (
+        ["compare", "ppca", "--sampler", "nuts", "--engine", "fx"],
+        "--engine: for the sampler hmc, got nuts, which is Pyro's; leave it out",
+    ),
     "results there": (
         ["compare", "ppca", "--out", "{there}"],
         "say --overwrite, or another place with --out",
@@ -121,6 +138,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_before_work_starts(name: str, tmp_path: Path) -> None:
     (tmp_path / "posterior.nc").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
     words, said = BAD[name]
     result = CliRunner().invoke(app, [w.format(there=tmp_path) for w in words])
     assert result.exit_code == 2, result.output

@@ -174,3 +174,14 @@ def test_bad_input_is_said_and_nothing_is_touched(name: str, runs: Path, tmp_pat
     assert said in printed
     assert snapshot(runs) == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("again", ["{run}", "{run}/.", "{run}/../vae", "{link}"])
+def test_a_run_that_is_given_twice_is_refused(runs: Path, tmp_path: Path, again: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(runs / "vae")
+    second = again.format(run=runs / "vae", link=link)
+    code, said = call("evaluate", runs / "vae", second, "--out", tmp_path / "out", *CHEAP)
+    assert (code, "expected different runs, got" in said) == (2, True), said
+    assert "which are one; name it once" in said
+    assert not (tmp_path / "out").exists()

@@ -369,6 +369,35 @@ class TestTranslate:
         assert code == 0, said
         assert Image.open(tmp_path / "other" / "large.png").size == (8, 8)
 
+    @pytest.mark.parametrize("place", ["images", "images/there", "images/deep/../there"])
+    def test_translations_never_lie_among_what_is_translated(
+        self, runs: Path, tmp_path: Path, place: str
+    ) -> None:
+        (tmp_path / "images").mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / "images" / "0.png")
+        before = snapshot(tmp_path)
+        words = ("translate", runs / "cycle-gan", "--from", "a", tmp_path / "images")
+        code, said = call(*words, "--to", tmp_path / place, "--overwrite")
+        assert (code, "whose images are translated; say another folder with --to" in said) == (
+            2,
+            True,
+        )
+        assert snapshot(tmp_path) == before
+
+    def test_a_corrupt_image_leaves_nothing_half_written(self, runs: Path, tmp_path: Path) -> None:
+        """Found out only when it is read, after others were translated."""
+        images = tmp_path / "images"
+        images.mkdir()
+        noise = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+        for i in range(102):
+            Image.fromarray(noise).save(images / f"{i:03}.png")
+        whole = (images / "101.png").read_bytes()
+        (images / "101.png").write_bytes(whole[: len(whole) // 2])
+        words = ("translate", runs / "cycle-gan", "--from", "a", images, "--to", tmp_path / "there")
+        code, said = call(*words)
+        assert (code, "101.png" in said) == (2, True), said
+        assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
 
 BAD = {
     "unknown loss": (

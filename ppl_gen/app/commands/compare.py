@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ppl_gen import plots
+from ppl_gen.app.evaluation.asked import flags
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
@@ -28,7 +29,7 @@ from ppl_gen.app.wording import in_options
 from ppl_gen.contexts import forked
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
-from ppl_gen.inference.expect import expect_counts, expect_room_for_draws
+from ppl_gen.inference.expect import expect_at_least, expect_counts, expect_room_for_draws
 from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
@@ -49,6 +50,9 @@ PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
 PRODUCTS = (*PICTURES, "comparison.csv", "posterior.nc")
 SHOWN = 24  # rows of the printed table
 _WIDTH = 110  # columns of the printed table, even where the terminal has fewer
+_OF_TOYS = ("guide", "steps")
+_OF_RUNS = ("limit", "device")
+_FEWEST_DRAWS = 2  # of a chain: with one it has no variance, and its pictures nothing to show
 _CHAINS_OF_NUTS = 4
 _CHAINS_OF_TOY = 64
 _CHAINS_OF_RUN = 16
@@ -122,6 +126,7 @@ class CompareOptions:
         out: The folder for the results; None takes "compare" in the folder of the run, or
             runs/compare-NAME.
         overwrite: Whether earlier results may be written over.
+        given: The names of the options that stood on the command line.
     """
 
     what: str
@@ -136,6 +141,26 @@ class CompareOptions:
     seed: int
     out: Path | None
     overwrite: bool
+    given: frozenset[str] = frozenset()
+
+    def expect_heeded(self, is_run: bool) -> None:
+        """Raises ValueError if an option was given that nothing depends on.
+
+        Args:
+            is_run: Whether a run is compared, or else a toy posterior.
+        """
+        if is_run:
+            strange = [name for name in _OF_TOYS if name in self.given]
+            expected = "for a toy posterior, got a run, which has a fitted guide of its own"
+        else:
+            strange = [name for name in _OF_RUNS if name in self.given]
+            expected = "for a run, got a toy posterior"
+        if strange:
+            raise ValueError(f"{flags(strange)}: {expected}; leave it out")
+        if self.sampler == "nuts" and "engine" in self.given:
+            raise ValueError(
+                "--engine: for the sampler hmc, got nuts, which is Pyro's; leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +208,7 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
         limit=asked.limit,
         chains=asked.chains,
     )
+    expect_at_least(_FEWEST_DRAWS, draws=asked.draws)
     # At the least: chains of one coordinate.
     expect_room_for_draws(
         asked.draws, asked.chains or 1, 1, torch.device("cpu"), warmup=asked.warmup
@@ -193,6 +219,7 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
     else:
         resolve("posterior or run", asked.what, TOYS)
         folder = Path("runs") / f"compare-{asked.what}"
+    asked.expect_heeded(is_run)
     resolve("guide", asked.guide, GUIDES)
     if asked.out is not None:
         folder = asked.out

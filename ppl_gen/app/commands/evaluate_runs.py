@@ -107,9 +107,10 @@ def judge_runs(
         The columns of each run by its name: the number of parameters, and `Estimate`s.
 
     Raises:
-        ValueError: Before work starts, if a run is one of two domains or of other data, there are
-            fewer than 10 data, or results would be written over.
+        ValueError: Before work starts, if a run is given twice, is one of two domains or of other
+            data, there are fewer than 10 data, or results would be written over.
     """
+    _expect_different(runs)
     folder = out or runs[0].run.folder.parent / "comparison"
     expect_vacant(folder, overwrite, PRODUCTS)
     ground = _ground(runs, asked)
@@ -217,9 +218,21 @@ def _names(runs: list[Fitted]) -> list[str]:
     names = [fitted.run.folder.name for fitted in runs]
     if len(set(names)) < len(runs):
         names = [str(fitted.run.folder) for fitted in runs]
-    if len(set(names)) < len(runs):
-        raise ValueError(f"expected different runs, got {', '.join(names)}")
     return names
+
+
+def _expect_different(runs: list[Fitted]) -> None:
+    """Raises ValueError if a run is given twice, by whatever path: a draw of one beats no other."""
+    places: dict[Path, Path] = {}
+    for fitted in runs:
+        folder = fitted.run.folder
+        place = folder.resolve()
+        if place in places:
+            raise ValueError(
+                f"expected different runs, got {places[place]} and {folder}, which are one; name "
+                "it once"
+            )
+        places[place] = folder
 
 
 def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:

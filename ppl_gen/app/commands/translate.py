@@ -76,8 +76,7 @@ def translate(
     _expect_translator(fitted, side)
     if image_size is not None and image_size < 1:
         raise ValueError(f"expected --image-size of at least 1, got {image_size}")
-    if to.exists() and to.resolve() in (Path(images).resolve(), Path(images).resolve().parent):
-        raise ValueError(f"{to} holds the images themselves; say another folder with --to")
+    _expect_apart(Path(images), to)
     if image_size is not None:
         expect_room_for_images(image_size)
     expect_vacant(to, overwrite, option="--to")
@@ -96,6 +95,22 @@ def translate(
         soft_wrap=True,
     )
     return count
+
+
+def _expect_apart(images: Path, to: Path) -> None:
+    """Raises ValueError if translations would be written among the images that they are of.
+
+    Those would be replaced, and the next time translations be translated.
+    """
+    place = to.resolve()
+    if not images.exists():
+        return
+    if images.is_dir() and place.is_relative_to(images.resolve()):
+        raise ValueError(
+            f"{to} lies in {images}, whose images are translated; say another folder with --to"
+        )
+    if place == images.resolve().parent:
+        raise ValueError(f"{to} holds the image itself; say another folder with --to")
 
 
 def _expect_translator(fitted: Fitted, side: str) -> None:

@@ -15,6 +15,10 @@ def check_objective(config: Config) -> None:
         raise ValueError(
             f"expected --beta and --anneal of at least 0, got {config.beta} and {config.anneal}"
         )
+    if config.beta == 0 and config.anneal:
+        raise ValueError(
+            f"expected --beta above 0 for --anneal {config.anneal} to rise to, got 0; leave one out"
+        )
     if config.free_bits != 0 and config.objective != "elbo":
         raise ValueError(
             f"expected --free-bits with the objective elbo, got {config.objective}; leave one out"

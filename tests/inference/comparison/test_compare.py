@@ -18,12 +18,13 @@ from pyro.infer import Trace_ELBO, autoguide
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.guides import automatic
+from ppl_gen.guides import automatic, from_prior
 from ppl_gen.inference import compare, log_evidence
 from ppl_gen.inference.comparison.compare import Comparison
 from ppl_gen.inference.comparison.guide_density import Approximation
 from ppl_gen.inference.comparison.marginals import standardised_distance
 from ppl_gen.inference.comparison.verdict import missed_modes
+from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.mcmc.draws import Draws
@@ -248,6 +249,26 @@ class TestTheGuidesDensity:
         assert approximation.draw(3)[1] is None
         with pytest.raises(ValueError, match="expected a guide with a density at given points"):
             approximation.log_prob(approximation.draw(3)[0])
+
+    def test_draws_at_once_are_counted_by_all_of_their_numbers(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of 50 data with 2 latents each, 100 numbers and not 52."""
+        widths = []
+
+        def counted(*arguments: Any, width: int, **options: Any) -> Any:
+            widths.append(width)
+            return at_each(*arguments, width=width, **options)
+
+        monkeypatch.setattr(f"{Approximation.__module__}.at_each", counted)
+        program = toy.PPCA(torch.randn(3, 2), torch.zeros(3), 0.5)
+        x = simulate(program, 50)
+        potential = Potential(program.model, (x,), local=True)
+        approximation = Approximation(from_prior(program), potential, (x,))
+        q, _ = approximation.draw(2)
+        approximation.log_prob(q)
+        assert len(widths) == 2
+        assert widths[0] == widths[1]
 
     def test_draws_that_are_rounded_follow_no_density(self) -> None:
         def model(x: Tensor) -> None:

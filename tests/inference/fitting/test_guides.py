@@ -135,7 +135,7 @@ def test_bad_input_is_said(local: tuple[Any, torch.Tensor]) -> None:
     program, x = local
     with pytest.raises(ValueError, match="steps of at least 1, got 0"):
         fit_guide(program, AutoNormal, x, steps=0)
-    with pytest.raises(ValueError, match=r"a rate above 0, got -1; 0\.05 is usual"):
+    with pytest.raises(ValueError, match=r"a finite rate above 0, got -1; 0\.05 is usual"):
         fit_guide(program, AutoNormal, x, rate=-1)
     with pytest.raises(ValueError, match="expected a family that makes an AutoGuide"):
         fit_guide(program, lambda model: model, x, steps=1)
