@@ -28,7 +28,7 @@ from ppl_gen.app.arguments import (
 )
 from ppl_gen.app.output import not_needed
 from ppl_gen.app.recipes import RECIPES
-from ppl_gen.app.signals import STOPS, heeded, stopped
+from ppl_gen.app.signals import STOPS, Terminated, heed, heeded, stopped
 from ppl_gen.app.terminal import Terminal, warnings_as_lines
 from ppl_gen.app.wording import in_options
 from ppl_gen.names import spelled_out
@@ -448,5 +448,9 @@ def _refusal(why: str) -> typer.Exit:
 
 
 def main() -> None:
-    """Runs the command."""
-    app()
+    """Runs the command, whose process heeds signals to its very end."""
+    heed()
+    try:
+        app()
+    except Terminated as stop:
+        raise SystemExit(stopped(stop, "").exit_code) from None

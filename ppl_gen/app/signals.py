@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STOPS", "Terminated", "heeded", "stopped"]
+__all__ = ["STOPS", "Terminated", "heed", "heeded", "stopped", "what_came"]
 
 import os
 import signal
@@ -37,43 +37,13 @@ class Terminated(BaseException):
 
 STOPS = (KeyboardInterrupt, Terminated)
 
+_came: list[BaseException] = []
+
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Makes signals that ask a process to end raise Terminated, as Ctrl-C raises KeyboardInterrupt.
-
-    A signal that is ignored, as `nohup` has it, stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # which alone may say what signals do
-        return
-    owner = os.getpid()
-    last = -_SAME
-    former: dict[int, Any] = {}
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        if number == signal.SIGINT and os.getpid() != owner:
-            raise KeyboardInterrupt  # which workers know
-        if os.getpid() != owner:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        now = time.monotonic()
-        if now < last + _SAME:
-            return
-        last = now
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if hasattr(signal, "SIGCHLD"):  # that a worker ends as well is no failure of it
-            handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            former.setdefault(signal.SIGCHLD, handler)
-        raise Terminated(number)
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        former[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
-    for number in _ENDS:
-        if signal.getsignal(number) is signal.SIG_DFL:
-            former[number] = signal.signal(number, stop)
+    """Heeds signals, as `heed` does, until what is inside is done."""
+    former = heed()
     try:
         yield
     finally:
@@ -81,8 +51,65 @@ def heeded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def heed() -> dict[int, Any]:
+    """Makes signals that ask a process to end raise Terminated, as Ctrl-C raises KeyboardInterrupt.
+
+    A signal that is ignored, as `nohup` has it, stays ignored.
+
+    Returns:
+        What was done at each of the signals that are heeded now; what is changed later is added.
+    """
+    former: dict[int, Any] = {}
+    if threading.current_thread() is not threading.main_thread():
+        return former  # which alone may say what signals do
+    owner = os.getpid()
+    last = -_SAME
+    _came.clear()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if os.getpid() != owner:
+            _end_worker(number)
+        now = time.monotonic()
+        if now < last + _SAME:
+            return
+        last = now
+        if number == signal.SIGINT:
+            _came[:] = [KeyboardInterrupt()]
+            raise _came[0]
+        _came[:] = [Terminated(number)]
+        if hasattr(signal, "SIGCHLD"):  # that a worker ends as well is no failure of it
+            handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            former.setdefault(signal.SIGCHLD, handler)
+        raise _came[0]
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        former[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
+    for number in _ENDS:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            former[number] = signal.signal(number, stop)
+    return former
+
+
+def what_came() -> BaseException | None:
+    """What has stopped the command, where that may have led to another error, as in an import."""
+    if _came:
+        return _came[0]
+    return None
+
+
+def _end_worker(number: int) -> None:
+    """Ends a process that was forked, as the signal would have without `heed`."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
 def stopped(stop: BaseException, said: str) -> typer.Exit:
     """The end of a command that was stopped, with the exit code of the signal, 128 + its number.
+
+    Signals that come while it ends are ignored.
 
     Args:
         stop: One of STOPS.
@@ -93,6 +120,9 @@ def stopped(stop: BaseException, said: str) -> typer.Exit:
     if isinstance(stop, Terminated):
         number = int(stop.number)
         by = f" by {signal.Signals(number).name}"
+    for answered in (signal.SIGINT, *_ENDS):
+        if callable(signal.getsignal(answered)):
+            signal.signal(answered, signal.SIG_IGN)
     with suppress(OSError):  # the terminal may be gone
         typer.echo(spelled_out(f"stopped{by}{said}"), err=True)
     return typer.Exit(128 + number)
