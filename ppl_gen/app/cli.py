@@ -28,13 +28,15 @@ from ppl_gen.app.arguments import (
 )
 from ppl_gen.app.output import not_needed
 from ppl_gen.app.recipes import RECIPES
-from ppl_gen.app.signals import STOPS, Terminated, heed, heeded, stopped
+from ppl_gen.app.signals import STOPS, Terminated, heed, heeded, stopped, what_came
 from ppl_gen.app.terminal import Terminal, warnings_as_lines
 from ppl_gen.app.wording import in_options
 from ppl_gen.names import spelled_out
 
 if TYPE_CHECKING:
     from ppl_gen.app.run.opened import Fitted
+
+_LOST = ": what was worked out is lost, and nothing was written"
 
 EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
@@ -428,15 +430,25 @@ def one_line_errors() -> Iterator[None]:
         try:
             yield
         except STOPS as stop:
-            raise stopped(stop, ": what was worked out is lost, and nothing was written") from None
-        except (ValueError, OSError) as error:
-            raise _refusal(str(error)) from None
+            raise stopped(stop, _LOST) from None
         except Exception as error:
-            from ppl_gen.memory import is_exhausted, shortage
+            raise _end(error) from None
 
-            if not is_exhausted(error):
-                raise
-            raise _refusal(shortage(error)) from None
+
+def _end(error: Exception) -> Exception:
+    """How a command ends at an error; the error itself where it is a fault of the library's."""
+    if isinstance(error, typer.Exit):
+        return error
+    stop = what_came()
+    if stop is not None:
+        return stopped(stop, _LOST)
+    if isinstance(error, ValueError | OSError):
+        return _refusal(str(error))
+    from ppl_gen.memory import is_exhausted, shortage
+
+    if is_exhausted(error):
+        return _refusal(shortage(error))
+    return error
 
 
 def _refusal(why: str) -> typer.Exit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STOPS", "Terminated", "heed", "heeded", "stopped", "what_came"]
+__all__ = ["STOPS", "Terminated", "heed", "heeded", "raise_what_came", "stopped", "what_came"]
 
 import os
 import signal
@@ -21,6 +21,8 @@ from ppl_gen.names import spelled_out
 _ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # Seconds in which further signals say nothing new: schedulers send several, and hands press twice.
 _SAME = 2.0
+_MOMENT = 0.05  # seconds from a signal that comes in an import to the next attempt
+_IMPORTS = "<frozen importlib._bootstrap>"  # the file of Python's own frames in an import
 
 
 class Terminated(BaseException):
@@ -70,6 +72,9 @@ def heed() -> dict[int, Any]:
         nonlocal last
         if os.getpid() != owner:
             _end_worker(number)
+        if _is_importing(frame):
+            _again(number)
+            return
         now = time.monotonic()
         if now < last + _SAME:
             return
@@ -89,6 +94,28 @@ def heed() -> dict[int, Any]:
         if signal.getsignal(number) is signal.SIG_DFL:
             former[number] = signal.signal(number, stop)
     return former
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a signal comes in the middle of an import, which would leave a broken module."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _again(number: int) -> None:
+    """Sends a signal to this process once more, a moment later."""
+    timer = threading.Timer(_MOMENT, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+
+
+def raise_what_came() -> None:
+    """Raises what has stopped the command, where nobody let it: Python hides it in destructors."""
+    if _came:
+        raise _came[0]
 
 
 def what_came() -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from command import QUICK, call, snapshot, start
+from rich.progress import Progress
 
 from ppl_gen.app import output, signals
 from ppl_gen.app.evaluation import by_likelihood
@@ -139,6 +141,51 @@ class TestSignals:
             code, said = call("sample", fitted, "--count", 5, "--out", tmp_path / "draws")
         assert (code, "is lost, and nothing was written" in said) == (143, True)
         assert list(tmp_path.iterdir()) == []
+
+    def test_an_error_that_a_signal_led_to_is_none(
+        self, fitted: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def swallow(*given: Any, **named: Any) -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException as error:
+                raise AttributeError("no such module") from error
+
+        monkeypatch.setattr(pictures, "draw_samples", swallow)
+        code, said = call("sample", fitted)
+        assert (code, "stopped by SIGTERM: what was worked out is lost" in said) == (143, True)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_training_stops_by_a_signal_that_was_swallowed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As errors in a destructor are, which Python calls at any moment."""
+
+        class Destroyed:
+            def __del__(self) -> None:
+                signal.raise_signal(signal.SIGTERM)
+
+        advance = Progress.advance
+
+        def advance_and_destroy(self: Progress, task: Any) -> None:
+            Destroyed()
+            advance(self, task)
+
+        monkeypatch.setattr(Progress, "advance", advance_and_destroy)
+        code, said = call("fit", "vae", "--out", tmp_path / "run", *FAST)
+        assert (code, "stopped by SIGTERM in epoch 1, which is dropped" in said) == (143, True)
+
+    def test_an_import_is_not_torn(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It would leave a module behind that lacks a part; the signal comes again after it."""
+        (tmp_path / "stopped_module.py").write_text(
+            "import signal\nsignal.raise_signal(signal.SIGTERM)\nwhole = True\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        again: list[Any] = []
+        monkeypatch.setattr(signals, "_again", lambda number: again.append(number))
+        with signals.heeded():
+            assert importlib.import_module("stopped_module").whole
+            assert again == [signal.SIGTERM]
 
     def test_a_signal_that_is_ignored_stays_ignored(self) -> None:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ppl_gen.app.ingredients.data import Data
+from ppl_gen.app.signals import raise_what_came
 from ppl_gen.data import Batches, Domains, UnpairedBatches
 from ppl_gen.inference import Record
 
@@ -73,6 +74,7 @@ class Live:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for batch in self.batches:
+            raise_what_came()
             yield batch
             self.progress.advance(self.task)
 
