@@ -119,18 +119,17 @@ def _expect_state(optimizer: optim.Optimizer, parameter: Tensor, state: Mapping[
 
 
 def _expect_options(group: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Raises ValueError if an option is missing that is numbers, or is none in the file."""
+    """Raises ValueError if an option is missing that is a number, or several, or is none."""
     for name, value in own.items():
-        if name == "params" or isinstance(value, bool):
-            continue
-        if isinstance(value, int | float):
+        if _is_number(value):
             _expect_number(name, group.get(name))
-        elif isinstance(value, tuple | list):
-            numbers = group.get(name)
-            if not isinstance(numbers, tuple | list) or len(numbers) != len(value):
+        elif name != "params" and isinstance(value, tuple | list):
+            held = group.get(name)
+            if not isinstance(held, tuple | list) or len(held) != len(value):
                 raise ValueError(f"{name} of other than {len(value)} numbers")
-            for number in numbers:
-                _expect_number(name, number)
+            for number, mine in zip(held, value, strict=True):
+                if _is_number(mine):
+                    _expect_number(name, number)
 
 
 def _expect_mapping(held: Any) -> None:
@@ -171,5 +170,9 @@ def _expect_number(name: str, value: Any) -> None:
         if value.dim() or value.is_complex():
             raise ValueError(f"{name} of shape {tuple(value.shape)}, not one number")
         value = value.item()
-    if not isinstance(value, int | float) or not abs(value) < math.inf:
+    if not _is_number(value) or not abs(value) < math.inf:
         raise ValueError(f"{name} {value!r}, no finite number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -75,7 +75,7 @@ def _of_tensor(x: Tensor) -> str:
     """A checksum of the type, shape and bytes of a tensor."""
     array = np.ascontiguousarray(x.detach().cpu().numpy())
     checksum = hashlib.blake2b(f"{array.dtype} {array.shape}".encode(), digest_size=_DIGEST)
-    checksum.update(array.reshape(-1).view(np.uint8))
+    checksum.update(array.reshape(-1).view(np.uint8).data)
     return checksum.hexdigest()
 
 
