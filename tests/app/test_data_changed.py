@@ -16,6 +16,7 @@ from command import call, snapshot
 from PIL import Image
 
 from ppl_gen import data
+from ppl_gen.app.commands import evaluate
 from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.run import pictures
 from ppl_gen.app.run.opened import Fitted
@@ -112,13 +113,12 @@ IMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 def expect_refused(run: Path, expected: str) -> None:
-    """The command refuses to judge the run and to go on with it, and changes nothing."""
+    """The run is not judged, nor does it go on, and nothing of it is changed."""
     before = snapshot(run)
-    for words in (("evaluate", run), ("fit", "cvae", "--out", run, "--resume", "--epochs", 3)):
-        code, said = call(*words)
-        assert (code, f"have changed since it was begun: other {expected}" in said) == (2, True), (
-            said
-        )
+    with pytest.raises(ValueError, match=f"have changed since it was begun: other {expected}"):
+        Fitted.open(run, "cpu")
+    code, said = call("fit", "cvae", "--out", run, "--resume", "--epochs", 3)
+    assert (code, f"begun: other {expected}" in said) == (2, True), said
     assert snapshot(run) == before
 
 
@@ -130,7 +130,6 @@ def test_changed_arrays_are_noticed(name: str, places: Path) -> None:
         expect_refused(places / "arrays", expected)
     finally:
         np.savez(places / "a.npz", **arrays())
-    assert Fitted.open(places / "arrays", "cpu").epoch == 1
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -146,7 +145,14 @@ def test_changed_images_of_a_stream_are_noticed(
     finally:
         shutil.rmtree(images)
         write_images(images)
-    assert Fitted.open(places / "streamed", "cpu").epoch == 1
+
+
+@pytest.mark.parametrize("name", ["arrays", "streamed"])
+def test_data_that_are_the_same_are_taken(
+    name: str, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppl_gen.memory.STREAMED", 0)
+    assert Fitted.open(places / name, "cpu").epoch == 1
 
 
 def test_either_domain_of_a_translator_is_named(tmp_path: Path) -> None:
@@ -228,7 +234,9 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
-def test_a_run_is_pointed_to_where_its_data_have_moved(moved: Path, tmp_path: Path) -> None:
+def test_a_run_is_pointed_to_where_its_data_have_moved(
+    moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Path(shutil.copytree(moved / "run", tmp_path / "run"))
     before = snapshot(run)
     resume = ("fit", "cvae", "--out", run, "--resume")
@@ -241,8 +249,11 @@ def test_a_run_is_pointed_to_where_its_data_have_moved(moved: Path, tmp_path: Pa
         assert (code, "begun: other test labels" in said) == (2, True)
     assert snapshot(run) == before
     there = moved / "elsewhere" / "b.npz"
-    code, said = call("evaluate", run, "--data", there, "--particles", 2)
+    opened: list[Fitted] = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda fitted, *asked: opened.append(fitted))
+    code, said = call("evaluate", run, "--data", there)
     assert code == 0, said
+    assert opened[0].config.data == str(there)
     assert (run / "config.json").read_bytes() == before[str(run / "config.json")]
     code, said = call(*resume, "--data", there)
     assert code == 0, said
