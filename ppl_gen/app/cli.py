@@ -432,15 +432,16 @@ def one_line_errors() -> Iterator[None]:
         except STOPS as stop:
             raise stopped(stop, _LOST) from None
         except Exception as error:
-            raise _end(error) from None
+            end = _end(error)
+            if end is None:
+                raise
+            raise end from None
 
 
-def _end(error: Exception) -> Exception:
-    """How a command ends at an error; the error itself where it is a fault of the library's."""
-    if isinstance(error, typer.Exit):
-        return error
+def _end(error: Exception) -> typer.Exit | None:
+    """How a command ends at an error; None where the error is a fault of the library's."""
     stop = what_came()
-    if stop is not None:
+    if stop is not None and not isinstance(error, typer.Exit):
         return stopped(stop, _LOST)
     if isinstance(error, ValueError | OSError):
         return _refusal(str(error))
@@ -448,7 +449,7 @@ def _end(error: Exception) -> Exception:
 
     if is_exhausted(error):
         return _refusal(shortage(error))
-    return error
+    return None
 
 
 def _refusal(why: str) -> typer.Exit:

@@ -21,7 +21,7 @@ def not_needed() -> Iterator[None]:
     """
     former = sys.stdout
     output = _Output(former)
-    sys.stdout = output  # type: ignore[assignment]
+    sys.stdout = output
     try:
         yield
     finally:

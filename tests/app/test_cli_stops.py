@@ -18,6 +18,7 @@ from command import QUICK, call, snapshot, start
 from rich.progress import Progress
 
 from ppl_gen.app import output, signals
+from ppl_gen.app.commands import compare
 from ppl_gen.app.evaluation import by_likelihood
 from ppl_gen.app.run import checkpoint, exports, pictures, progress
 from ppl_gen.app.run.evaluation import Evaluation
@@ -139,6 +140,15 @@ class TestSignals:
         with monkeypatch.context() as patched:
             interrupted(patched, exports, "write_image", signal.SIGTERM, call=3)
             code, said = call("sample", fitted, "--count", 5, "--out", tmp_path / "draws")
+        assert (code, "is lost, and nothing was written" in said) == (143, True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_comparison_comes_whole_or_not_at_all(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small = ("--draws", 5, "--warmup", 5, "--steps", 2, "--chains", 4, "--engine", "eager")
+        interrupted(monkeypatch, compare, "write_picture", signal.SIGTERM, call=2)
+        code, said = call("compare", "banana", *small, "--out", tmp_path / "compared")
         assert (code, "is lost, and nothing was written" in said) == (143, True)
         assert list(tmp_path.iterdir()) == []
 
