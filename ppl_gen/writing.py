@@ -86,18 +86,23 @@ class _Written(io.BufferedWriter):
 
 
 @contextmanager
-def write_beside(path: Path) -> Iterator[Path]:
+def write_beside(path: Path, room: int = 0) -> Iterator[Path]:
     """The path of a file to write, which takes the place of another when it is whole.
 
     For what opens its file by name; else see `write_atomically`.
 
     Args:
         path: Of the file to replace.
+        room: How many bytes the disk has to have for it, where a writer ends badly without.
 
     Raises:
         OSError: If it cannot be written, with its name and a remedy; what was there stays.
     """
     with _errors_named(path), _part_of(path) as part:
+        with open(part, "xb") as file:
+            if room and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, room)
+            file.truncate()
         yield part
         os.replace(part, path)
 

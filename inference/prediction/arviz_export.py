@@ -30,6 +30,8 @@ from ppl_gen.sites import is_auxiliary, is_deterministic, plates, stochastic_sit
 from ppl_gen.supports import is_discrete
 from ppl_gen.writing import write_beside
 
+_HEADERS = 2**20  # bytes of a file that are no draws, at most
+
 
 def to_arviz(
     draws: Draws,
@@ -111,11 +113,16 @@ def save_netcdf(tree: Any, path: str | Path) -> None:
     Raises:
         OSError: If it cannot be written; a file that was there stays.
     """
-    with write_beside(Path(path)) as part:
-        try:
-            tree.to_netcdf(part, engine="h5netcdf")
-        except RuntimeError as error:  # of HDF5, on a full disk
-            raise OSError(str(error)) from error
+    # HDF5 ends the process where it finds the disk full.
+    with write_beside(Path(path), room=_HEADERS + 2 * _bytes_of(tree)) as part:
+        tree.to_netcdf(part, engine="h5netcdf")
+
+
+def _bytes_of(tree: Any) -> int:
+    """The size of all draws in memory."""
+    if hasattr(tree, "subtree"):
+        return sum(node.dataset.nbytes for node in tree.subtree)
+    return sum(tree[group].nbytes for group in tree.groups())
 
 
 class _SampledModel(NamedTuple):
@@ -236,7 +243,7 @@ class _SampledModel(NamedTuple):
                 arguments or does not sample all continuous latents.
         """
         expect_at_least(1, guide_draws=count)
-        width = sum(value[0, 0].numel() for value in self.latents.values())
+        width = sum(value[0].numel() for value in self.latents.values())
         expect_memory(
             f"{count} draws of the guide", SINGLE * count * width, "take fewer guide_draws"
         )

@@ -23,6 +23,7 @@ from ppl_gen.writing import (
     is_part,
     uninterrupted,
     write_atomically,
+    write_beside,
     write_folder,
     write_picture,
 )
@@ -183,3 +184,17 @@ def test_a_signal_waits_for_the_end_of_what_is_not_to_be_torn() -> None:
 def test_images_are_as_before(tmp_path: Path) -> None:
     write_image(tmp_path / "image.png", torch.tensor([[[0.0, 1.0], [0.5, 2.0]]]))
     assert np.array(Image.open(tmp_path / "image.png")).tolist() == [[0, 255], [128, 255]]
+
+
+def test_room_is_sought_before_a_writer_that_ends_badly_without(tmp_path: Path) -> None:
+    def write(room: int) -> None:
+        with write_beside(tmp_path / "file", room) as part:
+            assert part.stat().st_size == 0
+            part.write_bytes(b"new")
+
+    with small_disk(10_000):
+        with pytest.raises(OSError, match="ulimit -f"):
+            write(20_000)
+        assert list(tmp_path.iterdir()) == []
+        write(5_000)
+    assert snapshot(tmp_path) == {str(tmp_path / "file"): b"new"}
