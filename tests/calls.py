@@ -132,6 +132,7 @@ SEEDED: dict[str, Call] = {
     "autoguides.automatic": lambda seed: automatic(
         AutoNormal, _schools().model, *_schools().data, seed=seed
     ),
+    "contexts.expect_seed": contexts.expect_seed,
     "contexts.forked": _drawn_from_seed(contexts.forked),
     "contexts.seeded": _drawn_from_seed(contexts.seeded),
     "data.changes.coloured": lambda seed: (
