@@ -458,6 +458,8 @@ class TestNetcdf:
         before = path.read_bytes()
 
         class Full:
+            subtree = ()
+
             def to_netcdf(self, target: Path, engine: str) -> None:
                 target.write_text("half")
                 raise OSError("disk full")
