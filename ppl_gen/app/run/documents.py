@@ -76,6 +76,6 @@ def _expect_plain(value: Any, depth: int) -> None:
         for held in value:
             _expect_plain(held, depth - 1)
     elif isinstance(value, str):
-        value.encode()  # half a surrogate pair has no UTF-8
+        value.encode(errors="surrogateescape")  # names of files may have bytes that are no UTF-8
     elif isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
         raise ValueError("a number is too large")
