@@ -28,7 +28,15 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
 from ppl_gen.arguments import described, expect_data, expect_devices, likelihood_hint, traced
-from ppl_gen.contexts import device_of, evaluating, explained, forked, owner, simulates
+from ppl_gen.contexts import (
+    device_of,
+    evaluating,
+    expect_program,
+    explained,
+    forked,
+    owner,
+    simulates,
+)
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import (
@@ -90,6 +98,7 @@ def check(
             guide cannot be run on a few data, if a site of model or guide has no density, or if
             their latent sites differ, in their names, shapes or supports.
     """
+    expect_program(program)
     expect_data(program, (x, *context))
     expect_devices((guide,), (x, *context))
     few = few_data(guide, (x, *context))

@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_gen.arguments import expect_data
-from ppl_gen.contexts import evaluating, forked
+from ppl_gen.contexts import evaluating, expect_program, forked
 from ppl_gen.inference.checks import Checked, check, few_data, needs_all_data
 from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.program import log_density
@@ -49,6 +49,7 @@ def check_by_datum(program: Program, guide: Guide, x: Tensor, *context: Tensor) 
             draws of the latents cannot be scored at once.
     """
     data = (x, *context)
+    expect_program(program)
     expect_data(program, data)
     cut = not needs_all_data(guide)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "expect_at_least",
     "expect_counts",
     "expect_finite",
     "expect_level",
@@ -21,9 +20,9 @@ from typing import Any
 import torch
 
 from ppl_gen.arguments import expect_devices
+from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.memory import SINGLE, expect_memory
 
-_MOST = 2**63 - 1  # the largest whole number that a tensor holds
 _PER_ITERATION = 32  # bytes of a Python number and its place in a list
 
 
@@ -34,15 +33,6 @@ def expect_counts(**counts: int | None) -> None:
         if name == "warmup":
             least = 0
         expect_at_least(least, **{name: count})
-
-
-def expect_at_least(least: int, **counts: int | None) -> None:
-    """Raises ValueError unless every count is from `least` to 2⁶³ − 1; None is passed over."""
-    for name, count in counts.items():
-        if count is not None and count < least:
-            raise ValueError(f"expected {name} of at least {least}, got {count}")
-        if count is not None and count > _MOST:
-            raise ValueError(f"expected {name} below 2⁶³, got {count}")
 
 
 def expect_room_for_draws(
@@ -67,12 +57,14 @@ def expect_room_for_draws(
 
 def expect_level(level: float) -> None:
     """Raises ValueError unless the level of an interval or a test lies between 0 and 1."""
+    expect_number(level=level)
     if not 0 < level < 1:
         raise ValueError(f"expected a level between 0 and 1, got {level}; 0.95 is usual")
 
 
 def expect_target_accept(target_accept: float, usual: float = 0.8) -> None:
     """Raises ValueError unless the acceptance probability to adapt to lies between 0 and 1."""
+    expect_number(target_accept=target_accept)
     if not 0 < target_accept < 1:
         raise ValueError(
             f"expected target_accept between 0 and 1, got {target_accept}; {usual} is usual"
@@ -82,12 +74,14 @@ def expect_target_accept(target_accept: float, usual: float = 0.8) -> None:
 def expect_weight(**weights: float) -> None:
     """Raises ValueError unless every weight of a loss is finite and at least 0."""
     for name, weight in weights.items():
+        expect_number(**{name: weight})
         if not 0 <= weight < math.inf:
             raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
 
 
 def expect_rate(rate: float, usual: float) -> None:
     """Raises ValueError unless a learning rate is a finite number above 0."""
+    expect_number(rate=rate)
     if not 0 < rate < math.inf:
         raise ValueError(f"expected a finite rate above 0, got {rate}; {usual} is usual")
 

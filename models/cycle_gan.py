@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import expect_weights
 from ppl_gen.models.gan import GAN
 from ppl_gen.nn import Batched
@@ -112,6 +113,8 @@ def translator(
         Johnson, Alahi and Fei-Fei (2016), Perceptual losses for real-time style transfer and
         super-resolution.
     """
+    expect_at_least(1, width=width)
+    expect_at_least(0, blocks=blocks)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"expected an image shape (C, H, W), got {tuple(shape)}")
     channels, *sides = shape

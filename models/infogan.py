@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.memory import expect_weights
 from ppl_gen.nn import Activation, Condition, Shape, mlp
@@ -104,6 +105,7 @@ def infogan(
         hidden: The widths from latent to data; the heads' features have them in reverse.
         activation: Makes the module between two layers.
     """
+    expect_at_least(1, latent_dim=latent_dim)
     expect_weights((hidden[0], categories), (hidden[0], 2 * continuous))
     codes: dict[str, nn.Module] = {"c": OneHot(categories)}
     heads: dict[str, nn.Module] = {"c": _OneHotHead(hidden[0], categories)}

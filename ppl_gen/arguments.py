@@ -84,6 +84,8 @@ def expect_devices(parts: Sequence[Any], data: Sequence[Any]) -> None:
             "expected data with values, got a tensor on the meta device, which has none; make it "
             "on the program's device"
         )
+    if any(t.layout is not torch.strided for t in tensors):
+        raise ValueError("expected data as a dense tensor, got a sparse one; take .to_dense()")
     places = {t.device: None for t in tensors if t.dim()}
     if len(places) > 1:
         raise ValueError(

@@ -9,6 +9,7 @@ __all__ = [
     "evaluating",
     "expect_context",
     "expect_drawing",
+    "expect_program",
     "expect_seed",
     "explained",
     "forked",
@@ -306,6 +307,7 @@ def takes(model: Callable[..., Any]) -> int | None:
         model: A model or guide. Of a program seen under another likelihood, `Observed`, the answer
             is that of the program itself.
     """
+    _expect_callable(model)
     parameters = _parameters(model)
     if _takes_any_number(parameters):
         return None
@@ -326,14 +328,44 @@ def _takes_any_number(parameters: list[inspect.Parameter]) -> bool:
     return any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
+def _expect_callable(model: Any) -> None:
+    """Raises ValueError unless a model can be called."""
+    if callable(model):
+        return
+    raise ValueError(
+        f"expected a model that can be called, got {_kind_of(model)}; pass a function, or a "
+        "program's method `model`"
+    )
+
+
 def simulates(model: Callable[..., Any]) -> bool:
     """Whether a model keeps the contract of programs, `model(x, *context, n=)`.
 
     Args:
         model: A program's model, or a Pyro model of any other kind.
     """
+    _expect_callable(model)
     parameters = inspect.signature(model).parameters.values()
     return any(p.name == "n" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def expect_program(program: Any) -> None:
+    """Raises ValueError unless something has a model that can be called.
+
+    Args:
+        program: Whatever was given as one.
+    """
+    if callable(getattr(program, "model", None)):
+        return
+    raise ValueError(
+        f"expected a program, an object with a method `model`, got {_kind_of(program)}; give its "
+        "networks such a method, or take one of ppl_gen.models"
+    )
+
+
+def _kind_of(part: Any) -> str:
+    """What something is, in a word: its class, or the function or class itself."""
+    return str(getattr(part, "__qualname__", type(part).__name__))
 
 
 def expect_drawing(program: Any) -> None:
@@ -342,6 +374,7 @@ def expect_drawing(program: Any) -> None:
     Args:
         program: Any program.
     """
+    expect_program(program)
     if simulates(program.model):
         return
     name = type(owner(program)).__name__

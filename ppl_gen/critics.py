@@ -11,6 +11,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import expect_weights
 from ppl_gen.nn import Batched, Condition, context_width, mlp, pyramid
 
@@ -106,6 +107,7 @@ def conv_critic(
     """
     sides, _ = pyramid(shape, smallest=4, least=2)
     channels = shape[0]
+    expect_at_least(1, width=width)
     widest = width * 2 ** (len(sides) - 2)
     expect_weights((widest // 2, widest, 4, 4), (widest, *sides[-1]))
     layers: list[nn.Module] = []
@@ -143,6 +145,7 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
         Isola et al. (2017), Image-to-image translation with conditional adversarial networks,
         section 3.2.2.
     """
+    expect_at_least(1, channels=channels, width=width, layers=layers)
     widest = width * min(2**layers, 8)
     expect_weights((widest, max(channels, widest // 2), 4, 4))
     net: list[nn.Module] = []

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen import distributions
+from ppl_gen.counts import expect_at_least, expect_number, expect_positive
 from ppl_gen.protocols import Conditional, Distribution
 
 
@@ -83,7 +84,10 @@ class _LocationScale(nn.Module):
     def __init__(self, scale: float | None = None, initial_scale: float = 0.5) -> None:
         super().__init__()
         for name, value in {"scale": scale, "initial_scale": initial_scale}.items():
-            if value is not None and not value > 0:
+            if value is None:
+                continue
+            expect_number(**{name: value})
+            if not 0 < value < math.inf:
                 raise ValueError(
                     f"expected a positive {name}, got {value}; leave scale out to have it learned"
                 )
@@ -151,6 +155,7 @@ class DiscretizedLogistic(_LocationScale):
         self, scale: float | None = None, levels: int = 256, initial_scale: float = 0.1
     ) -> None:
         super().__init__(scale, initial_scale)
+        expect_at_least(2, levels=levels)
         self.levels = levels
 
     def forward(self, loc: Tensor) -> Distribution:
@@ -174,8 +179,7 @@ class HeteroscedasticGaussian(nn.Module):
 
     def __init__(self, minimum_scale: float = 1e-3) -> None:
         super().__init__()
-        if not minimum_scale > 0:
-            raise ValueError(f"expected a positive minimum_scale, got {minimum_scale}")
+        expect_positive(minimum_scale=minimum_scale)
         self.minimum_scale = minimum_scale
 
     def forward(self, parameters: Tensor) -> Distribution:
@@ -195,6 +199,7 @@ class Categorical(nn.Module):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
+        expect_at_least(2, levels=levels)
         self.parameters_per_value = levels
 
     def forward(self, logits: Tensor) -> Distribution:

@@ -41,6 +41,8 @@ from typing import NamedTuple
 
 import torch
 
+from ppl_gen.counts import expect_at_least
+
 
 class Budget(NamedTuple):
     """Entries that may be in work at once on a processor and on a CUDA device."""
@@ -141,11 +143,14 @@ def expect_memory(
 
 
 def expect_weights(*shapes: Sequence[int]) -> None:
-    """Raises ValueError if the weights of a network do not fit into memory.
+    """Raises ValueError if weights have no whole sizes of at least 0, or do not fit into memory.
 
     Args:
         *shapes: The shape of the weight of each layer, in single precision.
     """
+    for shape in shapes:
+        for size in shape:
+            expect_at_least(0, **{"a layer's size": size})
     needed = SINGLE * sum(math.prod(shape) for shape in shapes)
     expect_memory(
         "weights of a network",

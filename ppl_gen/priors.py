@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.arguments import expect_devices, expect_tensor
+from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.distributions import LogScaleNormal, StoredPoints
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.memory import expect_weights
@@ -26,8 +28,7 @@ class StandardNormal(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"expected a latent dimension of at least 1, got {dim}")
+        expect_at_least(1, **{"a latent dimension": dim})
         expect_weights((2, dim))
         self.register_buffer("loc", torch.zeros(dim), persistent=False)
         self.register_buffer("log_scale", torch.zeros(dim), persistent=False)
@@ -47,8 +48,7 @@ class Uniform(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"expected a latent dimension of at least 1, got {dim}")
+        expect_at_least(1, **{"a latent dimension": dim})
         expect_weights((2, dim))
         self.register_buffer("end", torch.ones(dim), persistent=False)
 
@@ -67,6 +67,7 @@ class OneHot(nn.Module):
 
     def __init__(self, categories: int) -> None:
         super().__init__()
+        expect_at_least(1, categories=categories)
         if categories < 2:
             raise ValueError(f"expected at least 2 categories, got {categories}")
         expect_weights((categories,))
@@ -112,11 +113,17 @@ class Empirical(nn.Module):
 
     def __init__(self, x: Tensor, *, jitter: float | None = None) -> None:
         super().__init__()
+        expect_tensor("data", x)
+        expect_devices((), (x,))
         if x.dim() < 2 or 0 in x.shape or not x.is_floating_point():
             raise ValueError(
                 f"expected data (N, *shape) of a floating dtype, got {x.dtype} of shape "
                 f"{tuple(x.shape)}"
             )
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("expected finite data, got NaN or infinite values; remove them")
+        if jitter is not None:
+            expect_number(jitter=jitter)
         if jitter is not None and not 0 < jitter < float("inf"):
             raise ValueError(
                 f"expected a positive, finite jitter, got {jitter}; leave it out to draw stored "

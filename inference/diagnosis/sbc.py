@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import device_of, evaluating, forked, guide_of, seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.inference.checks import needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
-from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.mcmc.draws import Draws

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import device_of, seeded, store_kept
+from ppl_gen.contexts import device_of, expect_program, seeded, store_kept
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate, by_datum, summarised
 from ppl_gen.inference.evidence.ais import Settings, annealed_log_weights, expect_settings
@@ -191,6 +191,7 @@ def bdmc(
         engine=engine,
     )
     expect_settings(settings)
+    expect_program(program)
     with store_kept(), seeded(device_of(program.model, context), seed):
         sites = simulate_sites(program, n, *context)
     latents = {name: site["value"] for name, site in sites.items()}

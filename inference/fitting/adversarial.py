@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ppl_gen.arguments import expect_devices
 from ppl_gen.contexts import evaluating, forked, modules_of, one_at_a_time, takes
+from ppl_gen.counts import expect_number
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts, expect_optimizers
 from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
@@ -155,6 +156,7 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
     Reference:
         Yazıcı et al. (2019), The unusual effectiveness of averaging in GAN training.
     """
+    expect_number(decay=decay)
     if not 0 <= decay < 1:
         raise ValueError(f"expected a decay from 0 to below 1, got {decay}")
 

@@ -12,8 +12,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.estimate import Estimate
-from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.program import simulate_sites
 from ppl_gen.protocols import Program
 from ppl_gen.sites import log_prob_per_datum, stochastic_sites

@@ -14,6 +14,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
 from ppl_gen.sites import Sites, data_axis, data_plate, is_auxiliary, latent_sites, unwrapped
 
@@ -158,6 +159,7 @@ class FreeBits(PerDatum):
     def __init__(
         self, nats: float, num_particles: int = 1, *, max_plate_nesting: float = math.inf
     ) -> None:
+        expect_number(nats=nats)
         if not 0 <= nats < math.inf:
             raise ValueError(f"expected free nats of at least 0, got {nats}")
         super().__init__(num_particles, max_plate_nesting=max_plate_nesting)
@@ -203,8 +205,8 @@ def annealed(
         Bowman et al. (2016), Generating sentences from a continuous space; for cycles, Fu et al.
         (2019), Cyclical annealing schedule.
     """
-    if steps < 1 or cycles < 1:
-        raise ValueError(f"expected steps and cycles of at least 1, got {steps} and {cycles}")
+    expect_at_least(1, steps=steps, cycles=cycles)
+    expect_number(start=start, stop=stop, rise=rise)
     if not (0 <= start < math.inf and 0 <= stop < math.inf):
         raise ValueError(f"expected finite β of at least 0, got {start} and {stop}")
     if not 0 < rise <= 1:

@@ -17,6 +17,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
+from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
@@ -87,6 +88,9 @@ def svi_step(
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
+    expect_at_least(0, first_step=first_step, steps=steps)
+    if clip is not None:
+        expect_number(clip=clip)
     if clip is not None and not clip > 0:
         raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
     if not callable(beta):

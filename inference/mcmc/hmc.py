@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
+from ppl_gen.counts import expect_number
 from ppl_gen.inference.cuts import expect_same_when_cut
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.expect import (
@@ -158,7 +159,10 @@ def hmc(
 
 
 def _expect_trajectory(trajectory: float | None) -> None:
-    if trajectory is not None and not trajectory > 0:
+    if trajectory is None:
+        return
+    expect_number(trajectory=trajectory)
+    if not 0 < trajectory < math.inf:
         raise ValueError(
             f"expected a trajectory above 0, got {trajectory}; leave it out to adapt it"
         )

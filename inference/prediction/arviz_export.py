@@ -13,8 +13,8 @@ import torch
 from pyro import poutine
 
 from ppl_gen.contexts import evaluating, seeded, store_kept
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.engine.vectorised import at_each
-from ppl_gen.inference.expect import expect_at_least
 from ppl_gen.inference.mcmc.datasets import Group, Labels, container
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.prediction.pointwise import (

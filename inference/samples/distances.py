@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.samples.discrepancies import (
     couplings,
@@ -105,6 +106,7 @@ def polynomial_mmd(
     whole = _pair_averages(Polynomial(), x, y)
     if subsets is None:
         return whole
+    expect_at_least(1, subsets=subsets, subset_size=subset_size)
     if subsets < 2 or not 4 <= subset_size <= min(len(x), len(y)):
         raise ValueError(
             f"expected at least 2 subsets of 4 to {min(len(x), len(y))} points, got {subsets} of "
@@ -233,6 +235,7 @@ def sliced_wasserstein(
         general dimension, for the error.
     """
     x, y = as_vectors(x, y, features, least=4)
+    expect_at_least(1, projections=projections)
     if projections < 2:
         raise ValueError(
             f"expected at least 2 projections, got {projections}; some hundred are usual"

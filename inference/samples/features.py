@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppl_gen import memory
+from ppl_gen.arguments import expect_tensor
 from ppl_gen.contexts import evaluating, seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.estimate import Share
 from ppl_gen.inference.expect import expect_finite, expect_rate
 from ppl_gen.inference.samples.vectors import Features
@@ -49,7 +51,12 @@ class PCA:
     """
 
     def __init__(self, data: Tensor, components: int) -> None:
+        expect_tensor("data", data)
+        expect_finite([data])
+        if data.dim() < 2:
+            raise ValueError(f"expected data (N, *shape), got shape {tuple(data.shape)}")
         x = data.detach().flatten(1).double()
+        expect_at_least(1, components=components)
         if not 1 <= components <= min(x.shape):
             raise ValueError(
                 f"expected 1 to {min(x.shape)} components of {len(x)} data of {x.shape[1]} "
@@ -193,6 +200,8 @@ def classifier_features(
             classes, there are fewer than 20 labelled data, or values are not finite.
     """
     expect_rate(rate, usual=2e-3)
+    expect_at_least(1, width=width, epochs=epochs, batch=batch)
+    expect_rate(rate, usual=2e-3)
     _expect_labelled(x, y, classes)
     is_labelled = y >= 0
     x = x[is_labelled].detach()
@@ -269,6 +278,10 @@ def inception_features() -> Features:
 
 def _expect_labelled(x: Tensor, y: Tensor, classes: int | None) -> None:
     """Raises ValueError unless there are data and labels that a classifier can learn from."""
+    expect_tensor("data", x)
+    expect_tensor("labels", y)
+    if x.dim() < 2 or 0 in x.shape:
+        raise ValueError(f"expected data (N, *shape), got shape {tuple(x.shape)}")
     if y.dim() != 1 or y.is_floating_point() or len(x) != len(y):
         raise ValueError(
             f"expected labels, Long ({len(x)},), one for each datum, got {y.dtype} {tuple(y.shape)}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen.contexts import seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.estimate import Estimate, Share, summarised
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.result import Result
@@ -139,8 +140,7 @@ def precision_recall(
         models, eq. 2; Naeem et al. (2020), Reliable fidelity and diversity metrics for generative
         models, eqs. 3 and 4, lemma 1 and 2.
     """
-    if min(k, splits) < 1:
-        raise ValueError(f"expected k and splits of at least 1, got {k} and {splits}")
+    expect_at_least(1, k=k, splits=splits)
     y, x = as_vectors(sample, data, features, least=2 * k + 2)
     values = _counted(y, x, k)
     halves = []

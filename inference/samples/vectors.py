@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ppl_gen.arguments import expect_devices, expect_tensor
 from ppl_gen.contexts import evaluating
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import expect_memory
 
 Features = Callable[[Tensor], Tensor]
@@ -69,6 +70,7 @@ def expect_permutations(count: int, points: int = 0) -> None:
         count: Their number; the least is 19.
         points: How many points each of them orders; 0 where that is not known yet.
     """
+    expect_at_least(1, permutations=count)
     if count < _FEWEST:
         raise ValueError(
             f"expected at least {_FEWEST} permutations, for a p-value of 0.05, got {count}"

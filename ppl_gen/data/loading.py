@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.data.arrays import ARRAYS, read_arrays
 from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.files import read_folder
@@ -74,8 +75,7 @@ def load(
     check_binarize(binarize)
     name, suffixes = parse(name_or_path)
     check_suffixes(suffixes, str(name_or_path))
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"expected an image size of at least 1, got {image_size}")
+    expect_at_least(1, **{"an image size": image_size})
     found = _read(name, _root(root), download, image_size, stream)
     made = prepared(found, suffixes, image_size).binarized(binarize)
     return replace(made, name=":".join([found.name, *suffixes]))

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ppl_gen.arguments import expect_tensor, whole
+from ppl_gen.counts import expect_number
 from ppl_gen.memory import SINGLE, expect_memory
 
 _SOME = 1000  # data of a stream that are held without a look at their size
@@ -216,6 +217,7 @@ class Batches:
     """
 
     def __init__(self, split: Split | StreamedSplit, size: int, shuffle: bool) -> None:
+        expect_number(size=size)
         if not 1 <= size <= len(split):
             raise ValueError(
                 f"expected a batch size from 1 to the number of data, {len(split)}, got {size}"

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_gen.counts import expect_at_least, expect_positive
+
 
 def feature_map(h: Tensor) -> Tensor:
     """(h, h²/2 − 1/2), of shape (N, 2): one latent h ~ N(0, 1) seen in two dimensions."""
@@ -145,7 +147,5 @@ def _centres(modes: int, radius: float) -> Tensor:
 
 
 def _check(n: int, modes: int, radius: float, scale: float) -> None:
-    if n < 1 or modes < 1:
-        raise ValueError(f"expected at least 1 point and 1 mode, got {n} and {modes}")
-    if not (radius > 0 and scale > 0):
-        raise ValueError(f"expected a positive radius and scale, got {radius} and {scale}")
+    expect_at_least(1, n=n, modes=modes)
+    expect_positive(radius=radius, scale=scale)

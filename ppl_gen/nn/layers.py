@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from ppl_gen.counts import expect_number
 from ppl_gen.memory import expect_weights
 
 Activation = Callable[[], nn.Module]
@@ -32,6 +33,8 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         >>> mlp([784, 200, 10])(torch.zeros(3, 5, 784)).shape
         torch.Size([3, 5, 10])
     """
+    for size in sizes:
+        expect_number(**{"a layer's size": size})
     if len(sizes) < 2 or min(sizes) < 1:
         raise ValueError(
             f"expected at least an input and an output size, all positive, got {list(sizes)}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppl_gen.arguments import expect_tensor
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.plots.style import array, literal, one_axes
 
@@ -48,6 +49,7 @@ def image_grid(
             f"expected images (N, C, H, W), got {tuple(images.shape)}; for vectors there is "
             "points(...)"
         )
+    expect_at_least(1, columns=columns)
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     images = _drawable(images)
@@ -105,6 +107,7 @@ def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> F
     """
     if data.dim() != 4:
         return points({"data": data, "reconstruction": reconstructed}, "data and reconstructions")
+    expect_at_least(1, columns=columns)
     columns = min(columns, len(data))
     blank = data.new_ones(-len(data) % columns, *data.shape[1:])
     originals = torch.cat([data, blank]).split(columns)

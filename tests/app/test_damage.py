@@ -482,7 +482,16 @@ def test_a_broken_line_of_metrics_costs_that_line_alone(
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     assert [record.epoch for record in opened.records()] == [1, 3, 4]
     assert opened.rewind(3) == [2]
-    assert (tmp_path / "metrics.jsonl").read_bytes() == lines[0] + b"\n" + lines[2] + b"\n"
+    assert [record.epoch for record in opened.records()] == [1, 3]
+
+
+def test_a_number_of_metrics_that_has_changed_costs_its_line(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    text = path.read_text()
+    digit = text.index(".") + 1
+    for other in {"1", "2"} - {text[digit]}:
+        path.write_text(text[:digit] + other + text[digit + 1 :])
+        assert Run.open(run).records() == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["fit"]
 
 import math
+import os
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -244,7 +245,7 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
     recipe = recipe_of(run.config)
     recipe.check(run.config)
     held = None  # a run that was stopped before its first checkpoint begins where that would be
-    if (run.folder / checkpoint.FILE).exists():
+    if os.path.lexists(run.folder / checkpoint.FILE):
         held = checkpoint.read(run.folder)
     elif places:
         raise ValueError(

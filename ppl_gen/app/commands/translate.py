@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["translate"]
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,14 +103,15 @@ def _expect_apart(images: Path, to: Path) -> None:
 
     Those would be replaced, and the next time translations be translated.
     """
-    place = to.resolve()
     if not images.exists():
         return
-    if images.is_dir() and place.is_relative_to(images.resolve()):
+    place = Path(os.path.realpath(to))  # which takes links that lead nowhere as they are
+    source = Path(os.path.realpath(images))
+    if images.is_dir() and place.is_relative_to(source):
         raise ValueError(
             f"{to} lies in {images}, whose images are translated; say another folder with --to"
         )
-    if place == images.resolve().parent:
+    if place == source.parent:
         raise ValueError(f"{to} holds the image itself; say another folder with --to")
 
 
@@ -263,7 +265,9 @@ def _expect_shape(name: str, got: tuple[int, ...], shape: tuple[int, ...], domai
     """Raises ValueError if images (C, H, W) are not of the shape that the run was fitted to."""
     if got == shape:
         return
-    if len(got) == 3 and got[0] != shape[0]:
+    if len(got) != 3:
+        raise ValueError(f"expected images (C, H, W), got data of shape {got} ({name})")
+    if got[0] != shape[0]:
         raise ValueError(
             f"expected images of {shape[0]} channel{'s' * (shape[0] > 1)}, as the run was fitted "
             f"to, got {got[0]} ({name})"

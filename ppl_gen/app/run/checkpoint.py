@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FILE", "Checkpoint", "read", "write"]
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ def read(folder: Path) -> Checkpoint:
             this command's.
     """
     path = folder / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ValueError(
             f"{folder} has no checkpoint.pt: the run stopped before its first one; go on with "
             "--resume"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["check_place", "export", "write_image"]
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
         )
     if out.is_dir():
         raise ValueError(f"{out} is a folder; say another place with --out")
-    if out.exists() and not overwrite:
+    if os.path.lexists(out) and not overwrite:
         raise ValueError(f"{out} exists; say --overwrite, or another place with --out")
 
 

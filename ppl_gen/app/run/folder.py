@@ -306,7 +306,7 @@ def expect_vacant(
         products: The names that will be written; None for any.
         option: What says another place.
     """
-    if folder.exists() and not folder.is_dir():
+    if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"{folder} is a file; say another place with {option}")
     if overwrite or not folder.exists():
         return

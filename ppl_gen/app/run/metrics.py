@@ -6,8 +6,10 @@ __all__ = ["FILE", "append", "forget", "read"]
 
 import json
 import math
+import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from ppl_gen.app.run import documents
 from ppl_gen.app.run.documents import is_count
@@ -15,6 +17,7 @@ from ppl_gen.inference import Record
 from ppl_gen.writing import append_line, plain, write_atomically
 
 FILE = "metrics.jsonl"
+_CHECKSUM = "checksum"
 _NAMES = {field.name for field in fields(Record)}
 
 
@@ -72,7 +75,14 @@ def forget(folder: Path, last_epoch: int) -> list[int]:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(plain(asdict(record)), allow_nan=False) + "\n"
+    """A line of JSON, with a checksum of what it says beside."""
+    held = plain(asdict(record))
+    return json.dumps({**held, _CHECKSUM: _checksum(held)}, allow_nan=False) + "\n"
+
+
+def _checksum(held: dict[str, Any]) -> str:
+    said = json.dumps(held, sort_keys=True)
+    return f"{zlib.crc32(said.encode()):08x}"
 
 
 def _read_record(line: bytes) -> Record:
@@ -82,8 +92,11 @@ def _read_record(line: bytes) -> Record:
         ValueError: If it is none.
     """
     held = documents.parse(line)
-    if not isinstance(held, dict) or held.keys() != _NAMES:
+    if not isinstance(held, dict):
         raise ValueError(f"expected {', '.join(_NAMES)}")
+    checksum = held.pop(_CHECKSUM, None)  # which lines of former versions have not
+    if held.keys() != _NAMES or checksum not in (None, _checksum(held)):
+        raise ValueError(f"expected {', '.join(_NAMES)}, as they were written")
     metrics = held["metrics"]
     if not isinstance(metrics, dict) or not is_count(held["epoch"]) or not is_count(held["data"]):
         raise ValueError("expected an epoch, its metrics by name, and a number of data")
