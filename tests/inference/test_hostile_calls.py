@@ -1,0 +1,340 @@
+"""Public functions with values of every wrong kind: a ValueError in one line, nothing changed."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppl_gen import critics, data, inference, likelihoods, models, plots, priors
+from ppl_gen.models import vae
+from ppl_gen.nn import conv_decoder, mlp
+from ppl_gen.program import reconstruct, simulate
+
+Call = Callable[..., Any]
+
+SHAPE = (1, 4, 4)
+PROGRAM = vae(SHAPE, 2, hidden=(4,))
+X = torch.tensor([0.0, 1.0] * 64).reshape(8, *SHAPE)
+TWO = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+SAMPLED = {"draws": 2, "warmup": 2, "chains": 2, "engine": "eager"}
+SECONDS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """A call of a public function that is quick and right, which the cases spoil.
+
+    Attributes:
+        function: What is called.
+        given: Its arguments by position.
+        named: Its arguments by name.
+    """
+
+    function: Call
+    given: tuple[Any, ...] = ()
+    named: dict[str, Any]
+
+
+def sound(function: Call, *given: Any, **named: Any) -> Sound:
+    return Sound(function=function, given=given, named=named)
+
+
+def _sgd() -> torch.optim.Optimizer:
+    return torch.optim.SGD(PROGRAM.parameters(), 0.0)
+
+
+EVALUATORS = {
+    "log_evidence": sound(inference.log_evidence, PROGRAM, None, X, particles=2, chunk=None),
+    "elbo": sound(inference.elbo, PROGRAM, None, X, particles=2, chunk=None),
+    "ais": sound(
+        inference.ais,
+        PROGRAM,
+        X,
+        chains=2,
+        temperatures=2,
+        leapfrogs=1,
+        target_accept=0.6,
+        chunk=None,
+        engine="eager",
+    ),
+    "hmc": sound(
+        inference.hmc, PROGRAM.model, X, **SAMPLED, trajectory=None, target_accept=0.8, chunk=None
+    ),
+    "nuts": sound(
+        inference.nuts,
+        PROGRAM.model,
+        X,
+        draws=2,
+        warmup=2,
+        chains=1,
+        target_accept=0.8,
+        max_tree_depth=2,
+    ),
+    "compare": sound(
+        inference.compare, PROGRAM, None, X, draws=4, warmup=2, chains=2, guide_draws=4
+    ),
+    "gaps": sound(inference.gaps, PROGRAM, None, X, particles=2, steps=1, rate=0.02),
+    "collapse": sound(inference.collapse, PROGRAM, None, X, particles=2, threshold=0.01),
+    "reconstruct": sound(reconstruct, PROGRAM, X),
+}
+OTHERS = {
+    "bdmc": sound(inference.bdmc, PROGRAM, 4, chains=2, temperatures=2, leapfrogs=1),
+    "sbc": sound(inference.sbc, PROGRAM, 8, draws=3, chunk=None),
+    "simulate": sound(simulate, PROGRAM, 3),
+    "mmd": sound(inference.mmd, *TWO),
+    "energy_distance": sound(inference.energy_distance, *TWO),
+    "frechet_distance": sound(inference.frechet_distance, *TWO),
+    "polynomial_mmd": sound(inference.polynomial_mmd, *TWO, subsets=2, subset_size=20),
+    "sliced_wasserstein": sound(inference.sliced_wasserstein, *TWO, projections=4),
+    "precision_recall": sound(inference.precision_recall, *TWO, k=3, splits=3),
+    "moments": sound(inference.moments, *TWO, level=0.9, permutations=20),
+    "two_sample_test": sound(inference.two_sample_test, *TWO, permutations=20),
+    "classifier_test": sound(inference.classifier_test, *TWO, permutations=20),
+    "classifier_features": sound(
+        inference.classifier_features,
+        TWO[0],
+        torch.arange(40) % 2,
+        width=4,
+        epochs=1,
+        batch=20,
+        rate=0.01,
+    ),
+    "PCA": sound(inference.PCA, TWO[0], components=2),
+    "annealed": sound(inference.annealed, steps=3, start=0.0, stop=1.0, cycles=1, rise=1.0),
+    "IWAE": sound(inference.IWAE, num_particles=2),
+    "DReG": sound(inference.DReG, num_particles=2),
+    "StickingTheLanding": sound(inference.StickingTheLanding, num_particles=2),
+    "FreeBits": sound(inference.FreeBits, nats=0.1, num_particles=2),
+    "information_loss": sound(inference.information_loss, lambda x: {}, weight=1.0),
+    "moving_average": sound(inference.moving_average, PROGRAM, decay=0.9),
+    "svi_step": sound(
+        lambda *given, **named: inference.svi_step(*given, **named)(X),
+        PROGRAM,
+        _sgd(),
+        beta=1.0,
+        clip=None,
+        first_step=0,
+        steps=None,
+    ),
+    "vae": sound(models.vae, shape=SHAPE, latent_dim=2),
+    "conv_vae": sound(models.conv_vae, shape=(1, 8, 8), latent_dim=2, hidden=4),
+    "cvae": sound(models.cvae, shape=SHAPE, latent_dim=2, classes=3),
+    "gan": sound(models.gan, shape=SHAPE, latent_dim=2),
+    "dcgan": sound(models.dcgan, shape=(1, 8, 8), latent_dim=2, width=2),
+    "infogan": sound(models.infogan, shape=SHAPE, latent_dim=2, categories=2, continuous=0),
+    "translator": sound(models.translator, shape=(1, 8, 8), width=2, blocks=1),
+    "mlp": sound(mlp, sizes=[2, 3]),
+    "conv_decoder": sound(conv_decoder, inputs=2, shape=(1, 8, 8), hidden=4, parameters=1),
+    "mlp_critic": sound(critics.mlp_critic, shape=SHAPE, slope=0.2),
+    "conv_critic": sound(critics.conv_critic, shape=(1, 8, 8), width=2),
+    "patch_critic": sound(critics.patch_critic, channels=1, width=2, layers=1),
+    "StandardNormal": sound(priors.StandardNormal, dim=2),
+    "Uniform": sound(priors.Uniform, dim=2),
+    "OneHot": sound(priors.OneHot, categories=2),
+    "Empirical": sound(priors.Empirical, TWO[0], jitter=None),
+    "Gaussian": sound(likelihoods.Gaussian, scale=0.5, initial_scale=0.5),
+    "Laplace": sound(likelihoods.Laplace, scale=0.5, initial_scale=0.5),
+    "HeteroscedasticGaussian": sound(likelihoods.HeteroscedasticGaussian, minimum_scale=0.1),
+    "DiscretizedLogistic": sound(
+        likelihoods.DiscretizedLogistic, scale=0.1, levels=4, initial_scale=0.1
+    ),
+    "Categorical": sound(likelihoods.Categorical, levels=4),
+    "Batches": sound(lambda size: list(data.Split(X).batches(size)), size=4),
+    "ring": sound(data.ring, n=5, modes=3, radius=1.0, scale=0.1),
+    "modes_covered": sound(data.modes_covered, TWO[0][:, :2], modes=3, radius=1.0, scale=0.1),
+    "image_grid": sound(plots.image_grid, X, columns=4),
+    "reconstructions": sound(plots.reconstructions, X, X, columns=4),
+    "load": sound(data.load, "digits", image_size=8, binarize=None),
+}
+
+NUMBERS: dict[str, Any] = {"-1": -1, "nan": math.nan, "text": "x", "a tensor": torch.zeros(2)}
+# What is no number, or means what it says.
+OTHER_THINGS = {"engine", "shape", "sizes", "binarize", "slope", "weight", "chunk"}
+
+
+def numbers() -> Iterator[Any]:
+    """Every argument that is a number, by name, with two values that are none of its own."""
+    for k, (name, call) in enumerate((EVALUATORS | OTHERS).items()):
+        for argument in call.named:
+            if argument in OTHER_THINGS:
+                continue
+            for kind in (list(NUMBERS)[k % 2], list(NUMBERS)[2 + k % 2]):
+                if (name, argument, kind) in MEANT:
+                    continue
+                yield pytest.param(call, argument, NUMBERS[kind], id=f"{name} {argument} {kind}")
+
+
+MEANT = {("compare", "warmup", "-1")}
+
+DATA: dict[str, Any] = {
+    "None": None,
+    "text": "x",
+    "a list": [1, 2],
+    "words": np.array(["a"]),
+    "a module": PROGRAM,
+    "nan": torch.full_like(X, math.nan),
+    "infinite": torch.full_like(X, math.inf),
+    "empty": X[:0],
+    "no pixels": X[:, :, :0],
+    "a number": torch.tensor(1.0),
+    "flat": X.flatten(),
+    "larger": torch.zeros(8, 1, 5, 5),
+    "on meta": X.to("meta"),
+    "complex": X.to(torch.complex64),
+    "sparse": X.flatten(1).to_sparse(),
+}
+POINTS: dict[str, Any] = {
+    "None": None,
+    "text": "x",
+    "words": np.array(["a"]),
+    "nan": torch.full((40, 3), math.nan),
+    "empty": torch.zeros(0, 3),
+    "no columns": torch.zeros(40, 0),
+    "a number": torch.tensor(1.0),
+    "on meta": torch.zeros(40, 3, device="meta"),
+    "complex": torch.zeros(40, 3, dtype=torch.complex64),
+}
+STATISTICS = (
+    "mmd",
+    "energy_distance",
+    "frechet_distance",
+    "polynomial_mmd",
+    "sliced_wasserstein",
+    "precision_recall",
+    "moments",
+    "two_sample_test",
+    "PCA",
+    "classifier_features",
+    "Empirical",
+)
+
+
+def data_of_evaluators() -> Iterator[Any]:
+    for name, call in EVALUATORS.items():
+        for kind, held in DATA.items():
+            given = [held if argument is X else argument for argument in call.given]
+            yield pytest.param(call, given, id=f"{name} of {kind}")
+
+
+def data_of_statistics() -> Iterator[Any]:
+    for name in STATISTICS:
+        call = OTHERS[name]
+        for kind, held in POINTS.items():
+            yield pytest.param(call, [held, *call.given[1:]], id=f"{name} of {kind}")
+
+
+class Raising(nn.Module):
+    """A program of someone who has made a mistake."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        raise KeyError("weights")
+
+    guide = model
+
+
+class Empty(nn.Module):
+    """A program that draws nothing."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor | None:
+        return x
+
+    def guide(self, x: Tensor) -> None:
+        pass
+
+
+def _of_nan() -> nn.Module:
+    program = vae(SHAPE, 2, hidden=(4,))
+    with torch.no_grad():
+        for parameter in program.parameters():
+            parameter.fill_(math.nan)
+    return program
+
+
+PROGRAMS: dict[str, Any] = {
+    "None": None,
+    "text": "x",
+    "a function": lambda x: x,
+    "a builder": vae,
+    "an empty module": nn.Module(),
+    "a network": nn.Linear(2, 2),
+    "on meta": vae(SHAPE, 2, hidden=(4,)).to("meta"),
+    "raising": Raising(),
+    "without sites": Empty(),
+    "of nan": _of_nan(),
+}
+
+
+def programs() -> Iterator[Any]:
+    """Programs that are none, for every function that takes one first."""
+    names = ("bdmc", "sbc", "simulate", "svi_step")
+    for name, call in (EVALUATORS | {name: OTHERS[name] for name in names}).items():
+        for kind, program in PROGRAMS.items():
+            if (name, kind) in RUNS:
+                continue
+            first = program
+            if call.given[0] is not PROGRAM:
+                first = getattr(program, "model", program)
+            yield pytest.param(call, [first, *call.given[1:]], id=f"{name} of {kind}")
+
+
+# What is no mistake (a reconstruction of nan is nan, draws of data are draws), or found in drawing.
+RUNS = {
+    ("bdmc", "of nan"),
+    ("reconstruct", "of nan"),
+    ("simulate", "without sites"),
+    ("simulate", "of nan"),
+}
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Fails unless generator, param store and modes are as they were, or where a call hangs."""
+
+    def ring(*_: object) -> None:
+        raise KeyboardInterrupt(f"not done after {SECONDS} s")
+
+    state = torch.get_rng_state()
+    former = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(pyro.get_param_store().keys()) == []
+    assert PROGRAM.training
+
+
+def refused(call: Sound, given: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """A ValueError that says expected and got in a line or two, and nothing changed."""
+    with unchanged(), pytest.raises(ValueError, match=r"\w{3,} .*\w") as caught:
+        call.function(*given, **named)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert 10 < len(said) < 800
+
+
+@pytest.mark.parametrize(("call", "argument", "value"), [*numbers()])
+def test_a_hostile_number(call: Sound, argument: str, value: Any) -> None:
+    refused(call, call.given, {**call.named, argument: value})
+
+
+@pytest.mark.parametrize(("call", "given"), [*data_of_evaluators(), *data_of_statistics()])
+def test_hostile_data(call: Sound, given: list[Any]) -> None:
+    refused(call, given, call.named)
+
+
+@pytest.mark.parametrize(("call", "given"), [*programs()])
+def test_a_hostile_program(call: Sound, given: list[Any]) -> None:
+    refused(call, given, call.named)
