@@ -49,7 +49,7 @@ def test_lost_modes_and_strays() -> None:
     ("attempt", "said"),
     [
         (lambda: ring(0), "n of at least 1, got 0"),
-        (lambda: ring(5, scale=0.0), "positive radius and scale, got 2.0 and 0.0"),
+        (lambda: ring(5, scale=0.0), "positive, finite scale, got 0.0"),
         (lambda: modes_covered(torch.ones(5, 3)), r"points \(N, 2\), got \(5, 3\)"),
         (lambda: modes_covered(torch.ones(5, 2), least=0.0), r"least in \(0, 1\], got 3.0 and 0.0"),
     ],

@@ -109,7 +109,7 @@ def _outside() -> Any:
     [
         (lambda: IWAE(0), "num_particles of at least 1, got 0"),
         (lambda: FreeBits(-1.0), "free nats of at least 0, got -1.0"),
-        (lambda: annealed(0), "steps and cycles of at least 1"),
+        (lambda: annealed(0), "steps of at least 1, got 0"),
         (lambda: annealed(5, -1.0), "finite β of at least 0"),
         (lambda: annealed(5, rise=0.0), "rise above 0"),
         (_discrete, "reparameterised draws of 'z' for IWAE, got Categorical"),

@@ -119,8 +119,8 @@ class TestWhatIsMissing:
 @pytest.mark.parametrize(
     ("k", "splits", "points", "said"),
     [
-        (0, 1, 9, "expected k and splits of at least 1, got 0 and 1"),
-        (5, 0, 9, "got 5 and 0"),
+        (0, 1, 9, "expected k of at least 1, got 0"),
+        (5, 0, 9, "expected splits of at least 1, got 0"),
         (5, 1, 11, "at least 12 points in each sample, got 11 and 11; draw more"),
     ],
 )
