@@ -27,9 +27,10 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
 from ppl_gen.app.wording import in_options
 from ppl_gen.contexts import forked
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
-from ppl_gen.inference.expect import expect_at_least, expect_counts, expect_room_for_draws
+from ppl_gen.inference.expect import expect_counts, expect_room_for_draws
 from ppl_gen.inference.mcmc.draws import Progress
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
