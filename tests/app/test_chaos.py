@@ -99,7 +99,7 @@ def result(run: Path) -> dict[str, Any]:
     records = []
     for line in (run / "metrics.jsonl").read_text("utf8").splitlines():
         record = json.loads(line)
-        del record["seconds"]
+        del record["seconds"], record["checksum"]  # of the line, its seconds included
         records.append(record)
     found: dict[str, Any] = {"metrics": records}
     for name in ("checkpoint.pt", "config.json"):

@@ -537,7 +537,7 @@ BAD = {
             "{scene}/large",
             "--overwrite",
         ],
-        "holds the images themselves",
+        "whose images are translated",
     ),
 }
 
