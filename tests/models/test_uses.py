@@ -199,6 +199,7 @@ def test_a_critic_s_features_carry_a_linear_classifier(unconditioned: tuple[Any,
     assert accuracy > 0.9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param("mmd", marks=pytest.mark.slow), "energy"])
 def test_a_moment_matching_network_learns_digits_without_a_critic(name: str) -> None:
     from ppl_gen.inference.samples.discrepancies import squared_energy

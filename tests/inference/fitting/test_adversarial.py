@@ -108,6 +108,7 @@ def test_the_spread_is_that_of_the_coordinates_in_which_data_differ() -> None:
         assert float(watch(torch.tensor(1.0), still, torch.ones(2, 2))["spread"]) == 1.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
 )

@@ -27,6 +27,7 @@ LONG = ("hidden Markov chain", "banana", "linear regression, noise unknown", "lo
 QUICK = [name for name in SCENARIOS if name not in LONG]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [*QUICK, *[pytest.param(name, marks=pytest.mark.slow) for name in LONG]]
 )
