@@ -47,7 +47,6 @@ POINTS = torch.arange(60.0).reshape(20, 3).sin()
 NETWORKS = {
     "vae": lambda: models.vae((3,), MANY),
     "vae, hidden": lambda: models.vae((3,), 2, hidden=(MANY,)),
-    "vae, beyond 64 bits": lambda: models.vae((3,), 10**20),
     "vae, image": lambda: models.vae((1, 10**5, 10**5), 2),
     "cvae": lambda: models.cvae((3,), 2, classes=MANY),
     "conv_vae": lambda: models.conv_vae((1, 8, 8), MANY),
@@ -76,6 +75,11 @@ NETWORKS = {
 def test_networks_beyond_memory_are_not_built(build) -> None:
     with pytest.raises(ValueError, match=r"fit into memory, of which 134 MB are free, got .*take"):
         build()
+
+
+def test_a_size_beyond_64_bits_is_none() -> None:
+    with pytest.raises(ValueError, match=r"expected a layer's size below 2⁶³, got 10{20}$"):
+        models.vae((3,), 10**20)
 
 
 CALLS = {
