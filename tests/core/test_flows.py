@@ -148,7 +148,7 @@ def test_chains_of_a_flow_prior_move_at_once(name: str, x: Tensor) -> None:
 @pytest.mark.slow
 def test_draws_of_hmc_under_a_flow_prior(x: Tensor) -> None:
     program = PROGRAMS["spline coupling prior"]()
-    draws = hmc(program.model, x, local=True, chains=16, draws=150, warmup=150, seed=0)
+    draws = hmc(program.model, x, local=True, chains=16, draws=300, warmup=300, seed=0)
     weighed = log_evidence(program, None, x, particles=10)
     assert draws.max_r_hat < 1.05
     assert bool(weighed.value.isfinite().all())
