@@ -1,25 +1,8 @@
-"""p(x | parameters): what the output of a decoder means.
-
-Every one is a Conditional; any function from parameters to a Pyro distribution will do as well.
-
-A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a
-likelihood that takes P numbers per value (`parameters_per_value`); builders ask the likelihood how
-many it wants. Densities are in nats, summed over *shape by the model.
-"""
+"""p(x | μ, s) of a location and a scale."""
 
 from __future__ import annotations
 
-__all__ = [
-    "Bernoulli",
-    "Categorical",
-    "ContinuousBernoulli",
-    "Dirac",
-    "DiscretizedLogistic",
-    "Gaussian",
-    "HeteroscedasticGaussian",
-    "Laplace",
-    "parameters_per_value",
-]
+__all__ = ["DiscretizedLogistic", "Gaussian", "HeteroscedasticGaussian", "Laplace"]
 
 import math
 from collections.abc import Callable
@@ -30,40 +13,7 @@ from torch import Tensor, nn
 
 from ppl_gen import distributions
 from ppl_gen.counts import expect_at_least, expect_number, expect_positive
-from ppl_gen.protocols import Conditional, Distribution
-
-
-def parameters_per_value(likelihood: Conditional) -> int:
-    """P, how many decoder outputs one value of the data takes; 1 unless the likelihood has its own.
-
-    Args:
-        likelihood: Any conditional; one that needs more has an attribute `parameters_per_value`.
-    """
-    return getattr(likelihood, "parameters_per_value", 1)
-
-
-class Bernoulli(nn.Module):
-    """p(x | η) = σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in {0, 1}, with logits η of shape (*batch, *shape).
-
-    Grey pixels are outside its support: on them the expression is not a density.
-    """
-
-    def forward(self, logits: Tensor) -> Distribution:
-        return dist.Bernoulli(logits=logits)
-
-
-class ContinuousBernoulli(nn.Module):
-    """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with logits η (*batch, *shape).
-
-    C is the constant that makes it a density, also where σ(η) is 0 or 1 in floating point.
-
-    Reference:
-        Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
-        variational autoencoders.
-    """
-
-    def forward(self, logits: Tensor) -> Distribution:
-        return distributions.ContinuousBernoulli(logits)
+from ppl_gen.protocols import Distribution
 
 
 class _LocationScale(nn.Module):
@@ -185,32 +135,3 @@ class HeteroscedasticGaussian(nn.Module):
     def forward(self, parameters: Tensor) -> Distribution:
         loc, log_scale = parameters.unbind(-1)
         return dist.Normal(loc, self.minimum_scale + log_scale.exp())
-
-
-class Categorical(nn.Module):
-    """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1].
-
-    The decoder's output is of shape (*batch, *shape, K). For classes that are not a grid, a
-    function is enough: `lambda logits: dist.Categorical(logits=logits)`.
-
-    Args:
-        levels: K, the number of grid values.
-    """
-
-    def __init__(self, levels: int) -> None:
-        super().__init__()
-        expect_at_least(2, levels=levels)
-        self.parameters_per_value = levels
-
-    def forward(self, logits: Tensor) -> Distribution:
-        return distributions.Grid(logits)
-
-
-class Dirac(nn.Module):
-    """p(x | μ) = δ(x − μ): the likelihood of an implicit model.
-
-    It has draws and no density; `Observed` gives the model another likelihood, which has.
-    """
-
-    def forward(self, loc: Tensor) -> Distribution:
-        return dist.Delta(loc)

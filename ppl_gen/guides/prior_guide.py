@@ -1,39 +1,16 @@
-"""q(z | x, context): families of approximate posteriors.
-
-Each is a Conditional, but for `from_prior` and `automatic` (defined in `ppl_gen.autoguides`), which
-make whole guides.
-"""
+"""The prior in the place of a guide."""
 
 from __future__ import annotations
 
-__all__ = ["DiagonalGaussian", "automatic", "from_prior"]
+__all__ = ["from_prior"]
 
 from typing import Any
 
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
-from ppl_gen.autoguides import automatic
 from ppl_gen.contexts import simulates
-from ppl_gen.distributions import LogScaleNormal
-from ppl_gen.protocols import Distribution, Guide, Program
-
-
-class DiagonalGaussian(nn.Module):
-    """q(z | c) = N(z; μ(c), diag exp(η(c))²), with (μ, η) = net(c).
-
-    Args:
-        net: Maps the context to (*batch, 2D), the D means followed by the D log standard
-            deviations.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, *context: Tensor) -> Distribution:
-        loc, log_scale = self.net(*context).chunk(2, -1)
-        return LogScaleNormal(loc, log_scale).to_event(1)
+from ppl_gen.protocols import Guide, Program
 
 
 def from_prior(program: Program) -> Guide:

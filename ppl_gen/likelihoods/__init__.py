@@ -1,0 +1,33 @@
+"""p(x | parameters): what the output of a decoder means.
+
+Every one is a Conditional; any function from parameters to a Pyro distribution will do as well.
+
+A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a
+likelihood that takes P numbers per value (`parameters_per_value`); builders ask the likelihood how
+many it wants. Densities are in nats, summed over *shape by the model.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "Dirac",
+    "DiscretizedLogistic",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Laplace",
+    "parameters_per_value",
+]
+
+from ppl_gen.likelihoods.binary import Bernoulli, ContinuousBernoulli
+from ppl_gen.likelihoods.categorical import Categorical
+from ppl_gen.likelihoods.dirac import Dirac
+from ppl_gen.likelihoods.location_scale import (
+    DiscretizedLogistic,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Laplace,
+)
+from ppl_gen.likelihoods.parameters import parameters_per_value
