@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.guides import Family, diagonal, guide_of_family
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
 from ppl_gen.memory import expect_weights
 from ppl_gen.models.vae import VAE
@@ -25,6 +25,7 @@ def conv_vae(
     activation: Activation = nn.ReLU,
     likelihood: Conditional | None = None,
     prior: Conditional | None = None,
+    guide: Family = diagonal,
 ) -> VAE:
     """A VAE of strided convolutions, for images of 8 to 64 pixels a side.
 
@@ -35,19 +36,24 @@ def conv_vae(
         activation: Makes the module between two layers.
         likelihood: Bernoulli() if left out.
         prior: StandardNormal(latent_dim) if left out.
+        guide: The family of q(z | x), a function of (net, dim) of `ppl_gen.guides` or one of your
+            own.
 
     Raises:
-        ValueError: If the shape is not that of such an image, or the weights do not fit into
-            memory.
+        ValueError: If the shape is not that of such an image, the weights do not fit into memory,
+            or `guide` is no family.
     """
     if likelihood is None:
         likelihood = Bernoulli()
-    expect_weights((hidden, 2 * latent_dim))
     if prior is None:
         prior = StandardNormal(latent_dim)
-    encoder = nn.Sequential(
-        conv_features(shape, hidden, activation), nn.Linear(hidden, 2 * latent_dim)
-    )
+
+    def net(outputs: int) -> nn.Module:
+        expect_weights((hidden, outputs))
+        features = conv_features(shape, hidden, activation)
+        return nn.Sequential(features, nn.Linear(hidden, outputs))
+
+    encoder = guide_of_family(guide, net, latent_dim)
     decoder = conv_decoder(
         latent_dim,
         shape,
@@ -55,4 +61,4 @@ def conv_vae(
         parameters=parameters_per_value(likelihood),
         activation=activation,
     )
-    return VAE(prior, decoder, likelihood, DiagonalGaussian(encoder))
+    return VAE(prior, decoder, likelihood, encoder)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.guides import Family, diagonal, guide_of_family
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
 from ppl_gen.nn import Activation, Condition, Shape, context_width, mlp
 from ppl_gen.priors import ConditionalNormal
@@ -73,6 +73,7 @@ def cvae(
     activation: Activation = nn.Tanh,
     likelihood: Conditional | None = None,
     prior: Conditional | None = None,
+    guide: Family = diagonal,
 ) -> CVAE:
     """A CVAE of multilayer perceptrons, with y in prior, decoder and encoder.
 
@@ -86,26 +87,29 @@ def cvae(
         activation: Makes the module between two layers.
         likelihood: Bernoulli() if left out.
         prior: A learned N(z; μ(y), diag σ(y)²) if left out.
+        guide: The family of q(z | x, y), a function of (net, dim) of `ppl_gen.guides` or one of
+            your own.
 
     Raises:
-        ValueError: If not exactly one of `classes` and `attributes` is given.
+        ValueError: If not exactly one of `classes` and `attributes` is given, or `guide` is no
+            family.
     """
     width = context_width(classes, attributes, needed=True)
     if likelihood is None:
         likelihood = Bernoulli()
     size = math.prod(shape)
     parameters = parameters_per_value(likelihood)
-    encoder = mlp([size + width, *hidden, 2 * latent_dim], activation)
+
+    def net(outputs: int) -> nn.Module:
+        perceptron = mlp([size + width, *hidden, outputs], activation)
+        return Condition(perceptron, classes, features=nn.Flatten(-len(shape)))
+
+    encoder = guide_of_family(guide, net, latent_dim)
     decoder = nn.Sequential(
         mlp([latent_dim + width, *reversed(hidden), size * parameters], activation),
         Shape(shape, parameters),
     )
     if prior is None:
-        net = mlp([width, *hidden[-1:], 2 * latent_dim], activation)
-        prior = ConditionalNormal(Condition(net, classes))
-    return CVAE(
-        prior,
-        Condition(decoder, classes),
-        likelihood,
-        DiagonalGaussian(Condition(encoder, classes, features=nn.Flatten(-len(shape)))),
-    )
+        of_prior = mlp([width, *hidden[-1:], 2 * latent_dim], activation)
+        prior = ConditionalNormal(Condition(of_prior, classes))
+    return CVAE(prior, Condition(decoder, classes), likelihood, encoder)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from ppl_gen.guides import DiagonalGaussian
+from ppl_gen.guides import Family, diagonal, guide_of_family
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
 from ppl_gen.nn import Activation, Shape, mlp
 from ppl_gen.priors import StandardNormal
@@ -65,6 +65,7 @@ def vae(
     activation: Activation = nn.Tanh,
     likelihood: Conditional | None = None,
     prior: Conditional | None = None,
+    guide: Family = diagonal,
 ) -> VAE:
     """A VAE of multilayer perceptrons: shape – hidden – latent_dim, mirrored.
 
@@ -76,16 +77,24 @@ def vae(
         activation: Makes the module between two layers.
         likelihood: Bernoulli() if left out.
         prior: StandardNormal(latent_dim) if left out.
+        guide: The family of q(z | x), a function of (net, dim) of `ppl_gen.guides` or one of your
+            own.
+
+    Raises:
+        ValueError: If a size is below 1, the weights do not fit into memory, or `guide` is no
+            family.
     """
     likelihood = Bernoulli() if likelihood is None else likelihood
     size, parameters = math.prod(shape), parameters_per_value(likelihood)
-    encoder = nn.Sequential(
-        nn.Flatten(-len(shape)), mlp([size, *hidden, 2 * latent_dim], activation)
-    )
+
+    def net(outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(-len(shape)), mlp([size, *hidden, outputs], activation))
+
+    encoder = guide_of_family(guide, net, latent_dim)
     decoder = mlp([latent_dim, *reversed(hidden), size * parameters], activation)
     return VAE(
         StandardNormal(latent_dim) if prior is None else prior,
         nn.Sequential(decoder, Shape(shape, parameters)),
         likelihood,
-        DiagonalGaussian(encoder),
+        encoder,
     )

@@ -1,13 +1,23 @@
 """q(z | x, context): families of approximate posteriors.
 
-Each is a Conditional, but for `from_prior` and `automatic` (defined in `ppl_gen.autoguides`), which
-make whole guides.
+Each is a Conditional. A function such as `diagonal(net, dim)` makes one of any network, and is what
+builders of models take as `guide=`. The exceptions are `from_prior` and `automatic` (defined in
+`ppl_gen.autoguides`), which make whole guides.
 """
 
 from __future__ import annotations
 
-__all__ = ["DiagonalGaussian", "automatic", "from_prior"]
+__all__ = [
+    "DiagonalGaussian",
+    "Family",
+    "Networks",
+    "automatic",
+    "diagonal",
+    "from_prior",
+    "guide_of_family",
+]
 
 from ppl_gen.autoguides import automatic
-from ppl_gen.guides.diagonal import DiagonalGaussian
+from ppl_gen.guides.family import Family, Networks, guide_of_family
+from ppl_gen.guides.gaussian import DiagonalGaussian, diagonal
 from ppl_gen.guides.prior_guide import from_prior

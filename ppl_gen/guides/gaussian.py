@@ -1,12 +1,13 @@
-"""q(z | x) Gaussian, its coordinates independent."""
+"""q(z | x) Gaussian."""
 
 from __future__ import annotations
 
-__all__ = ["DiagonalGaussian"]
+__all__ = ["DiagonalGaussian", "diagonal"]
 
 from torch import Tensor, nn
 
 from ppl_gen.distributions import LogScaleNormal
+from ppl_gen.guides.family import Networks
 from ppl_gen.protocols import Distribution
 
 
@@ -25,3 +26,13 @@ class DiagonalGaussian(nn.Module):
     def forward(self, *context: Tensor) -> Distribution:
         loc, log_scale = self.net(*context).chunk(2, -1)
         return LogScaleNormal(loc, log_scale).to_event(1)
+
+
+def diagonal(net: Networks, dim: int) -> DiagonalGaussian:
+    """The family N(z; μ(x), diag σ(x)²), of 2D outputs.
+
+    Args:
+        net: Makes a network of (x, *context) with as many outputs as it is given.
+        dim: D, the latent dimension.
+    """
+    return DiagonalGaussian(net(2 * dim))
