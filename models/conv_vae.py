@@ -9,10 +9,15 @@ from collections.abc import Sequence
 from torch import nn
 
 from ppl_gen.guides import Family, diagonal, guide_of_family
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
 from ppl_gen.memory import expect_weights
 from ppl_gen.models.vae import VAE
-from ppl_gen.nn import Activation, conv_decoder, conv_features
+from ppl_gen.nn import Activation, conv_decoder, conv_features, network_of_data
 from ppl_gen.priors import StandardNormal
 from ppl_gen.protocols import Conditional
 
@@ -50,8 +55,12 @@ def conv_vae(
 
     def net(outputs: int) -> nn.Module:
         expect_weights((hidden, outputs))
-        features = conv_features(shape, hidden, activation)
-        return nn.Sequential(features, nn.Linear(hidden, outputs))
+
+        def convolutions(seen: Sequence[int]) -> nn.Module:
+            features = conv_features(seen, hidden, activation)
+            return nn.Sequential(features, nn.Linear(hidden, outputs))
+
+        return network_of_data(convolutions, shape, missing=takes_missing(likelihood))
 
     encoder = guide_of_family(guide, net, latent_dim)
     decoder = conv_decoder(
@@ -59,6 +68,7 @@ def conv_vae(
         shape,
         hidden=hidden,
         parameters=parameters_per_value(likelihood),
+        per_datum=parameters_per_datum(likelihood),
         activation=activation,
     )
     return VAE(prior, decoder, likelihood, encoder)

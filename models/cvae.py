@@ -11,8 +11,13 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_gen.guides import Family, diagonal, guide_of_family
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
-from ppl_gen.nn import Activation, Condition, Shape, context_width, mlp
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
+from ppl_gen.nn import Activation, Condition, Shape, context_width, mlp, network_of_data
 from ppl_gen.priors import ConditionalNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -97,17 +102,18 @@ def cvae(
     width = context_width(classes, attributes, needed=True)
     if likelihood is None:
         likelihood = Bernoulli()
-    size = math.prod(shape)
-    parameters = parameters_per_value(likelihood)
 
     def net(outputs: int) -> nn.Module:
-        perceptron = mlp([size + width, *hidden, outputs], activation)
-        return Condition(perceptron, classes, features=nn.Flatten(-len(shape)))
+        def perceptron(seen: Sequence[int]) -> nn.Module:
+            layers = mlp([math.prod(seen) + width, *hidden, outputs], activation)
+            return Condition(layers, classes, features=nn.Flatten(-len(seen)))
+
+        return network_of_data(perceptron, shape, missing=takes_missing(likelihood))
 
     encoder = guide_of_family(guide, net, latent_dim)
+    last = Shape(shape, parameters_per_value(likelihood), parameters_per_datum(likelihood))
     decoder = nn.Sequential(
-        mlp([latent_dim + width, *reversed(hidden), size * parameters], activation),
-        Shape(shape, parameters),
+        mlp([latent_dim + width, *reversed(hidden), last.inputs], activation), last
     )
     if prior is None:
         of_prior = mlp([width, *hidden[-1:], 2 * latent_dim], activation)

@@ -11,8 +11,13 @@ import pyro
 from torch import Tensor, nn
 
 from ppl_gen.guides import Family, diagonal, guide_of_family
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
-from ppl_gen.nn import Activation, Shape, mlp
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
+from ppl_gen.nn import Activation, Shape, mlp, network_of_data
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -85,16 +90,20 @@ def vae(
             family.
     """
     likelihood = Bernoulli() if likelihood is None else likelihood
-    size, parameters = math.prod(shape), parameters_per_value(likelihood)
 
     def net(outputs: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(-len(shape)), mlp([size, *hidden, outputs], activation))
+        def perceptron(seen: Sequence[int]) -> nn.Module:
+            layers = mlp([math.prod(seen), *hidden, outputs], activation)
+            return nn.Sequential(nn.Flatten(-len(seen)), layers)
+
+        return network_of_data(perceptron, shape, missing=takes_missing(likelihood))
 
     encoder = guide_of_family(guide, net, latent_dim)
-    decoder = mlp([latent_dim, *reversed(hidden), size * parameters], activation)
+    last = Shape(shape, parameters_per_value(likelihood), parameters_per_datum(likelihood))
+    decoder = mlp([latent_dim, *reversed(hidden), last.inputs], activation)
     return VAE(
         StandardNormal(latent_dim) if prior is None else prior,
-        nn.Sequential(decoder, Shape(shape, parameters)),
+        nn.Sequential(decoder, last),
         likelihood,
         encoder,
     )

@@ -144,6 +144,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "vae, Gaussian": _with(likelihoods.Gaussian()),
     "vae, Gaussian of fixed scale": _with(likelihoods.Gaussian(0.2)),
     "vae, heteroscedastic Gaussian": _with(likelihoods.HeteroscedasticGaussian()),
+    "vae, a scale for each datum": _with(likelihoods.IsotropicGaussian()),
     "vae, Laplace": _with(likelihoods.Laplace()),
     "vae, discretised logistic": _with(
         likelihoods.DiscretizedLogistic(levels=17), lambda: digits().x[:6]

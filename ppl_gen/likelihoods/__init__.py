@@ -3,8 +3,9 @@
 Every one is a Conditional; any function from parameters to a Pyro distribution will do as well.
 
 A decoder's output has the shape of the data, (*batch, *shape), or (*batch, *shape, P) for a
-likelihood that takes P numbers per value (`parameters_per_value`); builders ask the likelihood how
-many it wants. Densities are in nats, summed over *shape by the model.
+likelihood that takes P numbers per value (`parameters_per_value`); with Q numbers per datum besides
+(`parameters_per_datum`) it is (*batch, *shape, P + Q). Builders ask the likelihood how many it
+wants. Densities are in nats, summed over *shape by the model.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "HeteroscedasticGaussian",
+    "IsotropicGaussian",
     "Laplace",
+    "parameters_per_datum",
     "parameters_per_value",
+    "takes_missing",
 ]
 
 from ppl_gen.likelihoods.binary import Bernoulli, ContinuousBernoulli
@@ -28,6 +32,11 @@ from ppl_gen.likelihoods.location_scale import (
     DiscretizedLogistic,
     Gaussian,
     HeteroscedasticGaussian,
+    IsotropicGaussian,
     Laplace,
 )
-from ppl_gen.likelihoods.parameters import parameters_per_value
+from ppl_gen.likelihoods.parameters import (
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)

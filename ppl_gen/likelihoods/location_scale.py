@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Gaussian", "HeteroscedasticGaussian", "Laplace"]
+__all__ = [
+    "DiscretizedLogistic",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "IsotropicGaussian",
+    "Laplace",
+]
 
 import math
 from collections.abc import Callable
@@ -135,3 +141,21 @@ class HeteroscedasticGaussian(nn.Module):
     def forward(self, parameters: Tensor) -> Distribution:
         loc, log_scale = parameters.unbind(-1)
         return dist.Normal(loc, self.minimum_scale + log_scale.exp())
+
+
+class IsotropicGaussian(HeteroscedasticGaussian):
+    """p(x | μ, η) = N(x; μ, (s₀ + exp η)² I), with μ for every value and one η for every datum.
+
+    The decoder's output is of shape (*batch, *shape, 2), its second number the same for all values
+    of a datum, as `ppl_gen.nn.Shape(shape, 1, 1)` puts it there.
+
+    Args:
+        minimum_scale: s₀ in the unit of x. Without it the evidence would be unbounded where a datum
+            can be predicted exactly.
+
+    Raises:
+        ValueError: If s₀ is not positive.
+    """
+
+    parameters_per_value = 1
+    parameters_per_datum = 1

@@ -1,8 +1,8 @@
-"""How many outputs of a decoder one value of the data takes."""
+"""What a likelihood asks of the networks around it: how many outputs, and what data."""
 
 from __future__ import annotations
 
-__all__ = ["parameters_per_value"]
+__all__ = ["parameters_per_datum", "parameters_per_value", "takes_missing"]
 
 from ppl_gen.protocols import Conditional
 
@@ -14,3 +14,25 @@ def parameters_per_value(likelihood: Conditional) -> int:
         likelihood: Any conditional; one that needs more has an attribute `parameters_per_value`.
     """
     return getattr(likelihood, "parameters_per_value", 1)
+
+
+def parameters_per_datum(likelihood: Conditional) -> int:
+    """Q, how many decoder outputs a datum takes besides; 0 unless the likelihood has its own.
+
+    They come last in (*batch, *shape, P + Q), the same for all values of a datum, as
+    `ppl_gen.nn.Shape(shape, P, Q)` puts them there.
+
+    Args:
+        likelihood: Any conditional; one that needs some has an attribute `parameters_per_datum`.
+    """
+    return getattr(likelihood, "parameters_per_datum", 0)
+
+
+def takes_missing(likelihood: Conditional) -> bool:
+    """Whether entries of the data may be missing (NaN): encoders have to be told so.
+
+    Args:
+        likelihood: Any conditional; one that scores such data has a true attribute
+            `takes_missing`.
+    """
+    return bool(getattr(likelihood, "takes_missing", False))

@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ppl_gen.memory import expect_weights
 from ppl_gen.nn.layers import Activation, Batched, Shape
@@ -47,17 +48,19 @@ def conv_decoder(
     *,
     hidden: int = 256,
     parameters: int = 1,
+    per_datum: int = 0,
     activation: Activation = nn.ReLU,
 ) -> nn.Sequential:
-    """(*leading, inputs) → (*leading, C, H, W), or (*leading, C, H, W, P) for P > 1.
+    """(*leading, inputs) → (*leading, C, H, W, P + Q), without the last axis if P = 1 and Q = 0.
 
-    The mirror image of `conv_features`.
+    The mirror image of `conv_features`. The Q numbers of a datum are averages of Q channels more.
 
     Args:
         inputs: The size of the latent (plus that of its context).
         shape: (C, H, W), each side from 8 to 64.
         hidden: The width of the layer before the convolutions.
         parameters: P, the numbers that the likelihood takes per value.
+        per_datum: Q, the numbers that the likelihood takes per datum besides.
         activation: Makes the module between two layers.
 
     Raises:
@@ -65,7 +68,7 @@ def conv_decoder(
             not fit into memory.
     """
     sides, channels = pyramid(shape)
-    outputs = [channels[0] * parameters, *channels[1:]]
+    outputs = [channels[0] * parameters + per_datum, *channels[1:]]
     size = channels[-1] * math.prod(sides[-1])
     expect_weights((inputs, hidden), (hidden, size), (channels[1], outputs[0], 3, 3))
     layers: list[nn.Module] = []
@@ -74,6 +77,9 @@ def conv_decoder(
             layers.append(activation())
         doubling = _doubling(channels[level], outputs[level - 1], sides[level], sides[level - 1])
         layers.append(doubling)
+    flatten: nn.Module = nn.Flatten(-3)
+    if per_datum:
+        flatten = _Averaged(per_datum)
     return nn.Sequential(
         nn.Linear(inputs, hidden),
         activation(),
@@ -81,9 +87,22 @@ def conv_decoder(
         activation(),
         nn.Unflatten(-1, (channels[-1], *sides[-1])),
         Batched(nn.Sequential(*layers)),
-        nn.Flatten(-3),
-        Shape(shape, parameters),
+        flatten,
+        Shape(shape, parameters, per_datum),
     )
+
+
+class _Averaged(nn.Module):
+    """(*leading, C + Q, H, W) → (*leading, CHW + Q): the averages of the last Q channels, last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        own = image[..., : -self.channels, :, :].flatten(-3)
+        shared = image[..., -self.channels :, :, :].mean((-2, -1))
+        return torch.cat([own, shared], -1)
 
 
 def _doubling(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = ["Activation", "Batched", "Shape", "mlp"]
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_number
@@ -49,20 +51,49 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
 
 
 class Shape(nn.Module):
-    """(*batch, D) → (*batch, *shape), or (*batch, *shape, P) for P > 1: a decoder's last layer.
+    """(*batch, D) → (*batch, *shape, P + Q), without the last axis if P = 1 and Q = 0.
+
+    A decoder's last layer. The first P numbers of a value are its own; the last Q are those of its
+    datum, the same for all of its values.
 
     Args:
         shape: The shape of one datum.
-        parameters: P, the numbers that the likelihood takes per value; D is P times the number of
-            values.
+        parameters: P, the numbers that the likelihood takes per value.
+        per_datum: Q, the numbers that the likelihood takes per datum besides.
+
+    Attributes:
+        inputs: D, P times the number of values plus Q.
+
+    Example:
+        >>> import torch
+        >>> Shape((1, 8, 8), 1, 1).inputs, Shape((1, 8, 8), 1, 1)(torch.zeros(5, 65)).shape
+        (65, torch.Size([5, 1, 8, 8, 2]))
     """
 
-    def __init__(self, shape: Sequence[int], parameters: int = 1) -> None:
+    def __init__(self, shape: Sequence[int], parameters: int = 1, per_datum: int = 0) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.per_value = parameters
+        self.per_datum = per_datum
+        self.inputs = parameters * math.prod(shape) + per_datum
 
     def forward(self, flat: Tensor) -> Tensor:
+        if self.per_datum == 0:
+            return self._own(flat)
+        own = flat[..., : -self.per_datum]
+        shared = flat[..., -self.per_datum :]
+        for _ in self.shape:
+            shared = shared.unsqueeze(-2)
+        shared = shared.expand(*flat.shape[:-1], *self.shape, self.per_datum)
+        if self.per_value == 0:
+            return shared
+        own = self._own(own)
+        if self.per_value == 1:
+            own = own.unsqueeze(-1)
+        return torch.cat([own, shared], -1)
+
+    def _own(self, flat: Tensor) -> Tensor:
+        """The numbers of each value, (*batch, *shape, P), or (*batch, *shape) if P is 1."""
         if self.per_value == 1:
             return flat.unflatten(-1, self.shape)
         parameters_first = flat.unflatten(-1, (self.per_value, *self.shape))

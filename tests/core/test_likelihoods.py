@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import mpmath
 import pyro.distributions as dist
 import pytest
 import torch
 from programs import student_t
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_gen import likelihoods
 from ppl_gen.distributions import ContinuousBernoulli, LogScaleNormal
-from ppl_gen.nn import conv_decoder, conv_features
+from ppl_gen.models import conv_vae, vae
+from ppl_gen.nn import Shape, conv_decoder, conv_features
 from ppl_gen.protocols import Conditional
 from ppl_gen.testing import DENSITY_LAWS, check_likelihood
 
@@ -73,6 +75,7 @@ SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "Gaussian": (likelihoods.Gaussian(), LOCATIONS),
     "Gaussian, sharp": (likelihoods.Gaussian(1e-3), LOCATIONS),
     "HeteroscedasticGaussian": (likelihoods.HeteroscedasticGaussian(), LOCATIONS_AND_LOG_SCALES),
+    "IsotropicGaussian": (likelihoods.IsotropicGaussian(), LOCATIONS_AND_LOG_SCALES),
     "Laplace": (likelihoods.Laplace(), LOCATIONS),
     "Laplace, sharp": (likelihoods.Laplace(1e-3), LOCATIONS),
     "a function": (student_t, LOCATIONS),
@@ -90,7 +93,8 @@ def test_likelihoods_keep_the_laws_at_extreme_parameters(name: str) -> None:
 
 def test_every_likelihood_is_in_the_table() -> None:
     kinds = {name.split(",")[0] for name in SHELF}
-    assert set(likelihoods.__all__) - {"Dirac", "parameters_per_value"} <= kinds
+    classes = {name for name in likelihoods.__all__ if isinstance(getattr(likelihoods, name), type)}
+    assert classes - {"Dirac"} <= kinds
 
 
 class _SteeperThanItsDensity(torch.autograd.Function):
@@ -226,6 +230,29 @@ def test_convolutions_fit_any_image(shape: tuple[int, ...], parameters: int) -> 
     per_value = (parameters,) if parameters > 1 else ()
     assert decoded.shape == (2, 3, *shape, *per_value)
     assert conv_features(shape, 7)(torch.rand(2, 3, *shape)).shape == (2, 3, 7)
+
+
+def test_the_end_of_a_decoder_gives_values_and_data_what_is_theirs() -> None:
+    flat = torch.arange(7.0).expand(4, 5, 7)
+    both = Shape((2, 3), 1, 1)(flat)
+    assert both[..., 0].flatten(-2).equal(flat[..., :6])
+    assert both[..., 1].equal(torch.full((4, 5, 2, 3), 6.0))
+    assert Shape((7,), 0, 7)(flat)[..., 2, :].equal(flat)
+    assert [Shape((2, 3), p, q).inputs for p, q in ((1, 0), (1, 1), (4, 2), (0, 9))] == [
+        6,
+        7,
+        26,
+        9,
+    ]
+
+
+@pytest.mark.parametrize("build", [vae, conv_vae])
+def test_one_scale_for_each_datum(build: Callable[..., nn.Module]) -> None:
+    program: Any = build((1, 8, 8), 3, likelihood=likelihoods.IsotropicGaussian())
+    scale = program.likelihood(program.decoder(torch.randn(4, 5, 3))).scale
+    assert scale.shape == (4, 5, 1, 8, 8)
+    assert scale.equal(scale[..., :1, :1].expand_as(scale))
+    assert scale[..., 0, 0, 0].unique().numel() == 20
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 28), (1, 65, 64), (28, 28), (0, 8, 8)])
