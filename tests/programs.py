@@ -11,10 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
+from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import DiagonalGaussian, from_prior
 from ppl_gen.models import CVAE, VAE, cgan, conv_vae, cvae, dcgan, gan, gmmn, toy, vae
 from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
-from ppl_gen.priors import ConditionalNormal, StandardNormal, Uniform
+from ppl_gen.priors import (
+    ConditionalMixture,
+    ConditionalNormal,
+    FlowPrior,
+    MixtureOfGaussians,
+    StandardNormal,
+    Uniform,
+    VampPrior,
+)
 from ppl_gen.program import Observed, register
 
 Made = tuple[nn.Module, Tensor, list[Tensor]]
@@ -131,6 +140,25 @@ def _conv_cvae() -> Made:
     return program, _binary(), _labels()
 
 
+def _with_prior(prior: Callable[[], nn.Module]) -> Callable[[], Made]:
+    return lambda: (vae((1, 8, 8), 3, hidden=(16,), prior=prior()), _binary(), [])
+
+
+def _given_label(prior: Callable[[], nn.Module]) -> Callable[[], Made]:
+    return lambda: (
+        cvae((1, 8, 8), 3, classes=10, hidden=(16,), prior=prior()),
+        _binary(),
+        _labels(),
+    )
+
+
+def _of_guide(made: Made) -> Made:
+    """The same program with a VampPrior of its encoder."""
+    program, x, context = made
+    program.prior = VampPrior(program.encoder, torch.rand(4, *x.shape[1:]))
+    return program, x, context
+
+
 def _observed(implicit: nn.Module, x: Tensor, *context: Tensor) -> Made:
     """An implicit program under a small Gaussian, with its prior as guide."""
     program: Any = Observed(implicit, likelihoods.Gaussian(0.5))
@@ -180,6 +208,20 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _labels(),
     ),
     "conv-cvae": _conv_cvae,
+    "vae, mixture prior": _with_prior(lambda: MixtureOfGaussians(3, 4)),
+    "vae, VampPrior": lambda: _of_guide(_with(likelihoods.Bernoulli(), _binary)()),
+    "vae, flow prior": _with_prior(lambda: FlowPrior(coupling_flow(3, hidden=(8,)))),
+    "conv-vae, VampPrior": lambda: _of_guide((conv_vae((1, 8, 8), 3), _binary(), [])),
+    "cvae, mixture prior": _given_label(
+        lambda: ConditionalMixture(Condition(nn.Linear(10, 2 * 7), 10), 2)
+    ),
+    "cvae, VampPrior": lambda: _of_guide(_given_label(lambda: StandardNormal(3))()),
+    "cvae, flow prior": _given_label(
+        lambda: FlowPrior(coupling_flow(3, 4, hidden=(8,)), Condition(nn.Linear(10, 4), 10))
+    ),
+    "gan, mixture prior, observed": lambda: _observed(
+        gan((1, 8, 8), 3, hidden=(16,), prior=MixtureOfGaussians(3, 4)), _grey()
+    ),
     "vae observed under a Gaussian": lambda: (
         Observed(vae((1, 8, 8), 3, hidden=(16,)), likelihoods.Gaussian()),
         _grey(),

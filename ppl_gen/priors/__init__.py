@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["ConditionalNormal", "Empirical", "OneHot", "StandardNormal", "Uniform"]
+__all__ = [
+    "ConditionalMixture",
+    "ConditionalNormal",
+    "Empirical",
+    "FlowPrior",
+    "MixtureOfGaussians",
+    "OneHot",
+    "StandardNormal",
+    "Uniform",
+    "VampPrior",
+    "pseudo_inputs",
+]
 
 from ppl_gen.priors.codes import OneHot
 from ppl_gen.priors.empirical import Empirical
+from ppl_gen.priors.flow import FlowPrior
+from ppl_gen.priors.mixture import ConditionalMixture, MixtureOfGaussians
 from ppl_gen.priors.normal import ConditionalNormal, StandardNormal
 from ppl_gen.priors.uniform import Uniform
+from ppl_gen.priors.vamp import VampPrior, pseudo_inputs
