@@ -1,4 +1,5 @@
 """Mixtures: a draw is one of a single component, and costs no more than at K = 1."""
+
 from __future__ import annotations
 
 __all__ = ["GaussianMixture", "Mixture"]
