@@ -15,6 +15,7 @@ from ppl_gen.models.cycle_gan import CycleGAN, cycle_gan, translator
 from ppl_gen.models.dcgan import dcgan, dcgan_decoder
 from ppl_gen.models.gan import GAN, gan
 from ppl_gen.models.gmmn import gmmn
+from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae
 from ppl_gen.models.infogan import InfoGAN, infogan
 from ppl_gen.models.vae import VAE, vae
 
@@ -24,6 +25,7 @@ __all__ = [
     "GAN",
     "VAE",
     "CycleGAN",
+    "HierarchicalVAE",
     "InfoGAN",
     "cgan",
     "conv_vae",
@@ -33,6 +35,7 @@ __all__ = [
     "dcgan_decoder",
     "gan",
     "gmmn",
+    "hierarchical_vae",
     "infogan",
     "toy",
     "translator",

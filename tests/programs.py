@@ -13,7 +13,19 @@ from torch import Tensor, nn
 from ppl_gen import data, likelihoods
 from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import DiagonalGaussian, from_prior
-from ppl_gen.models import CVAE, VAE, cgan, conv_vae, cvae, dcgan, gan, gmmn, toy, vae
+from ppl_gen.models import (
+    CVAE,
+    VAE,
+    cgan,
+    conv_vae,
+    cvae,
+    dcgan,
+    gan,
+    gmmn,
+    hierarchical_vae,
+    toy,
+    vae,
+)
 from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
 from ppl_gen.priors import (
     ConditionalMixture,
@@ -243,6 +255,16 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     ),
     "gmmn, observed": lambda: _observed(gmmn((1, 8, 8), 3, hidden=(16,)), _grey()),
     "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),
+    "hierarchical-vae": lambda: (
+        hierarchical_vae((1, 8, 8), (4, 3), hidden=(16,)),
+        _binary(),
+        [],
+    ),
+    "hierarchical-vae, three layers from the top": lambda: (
+        hierarchical_vae((1, 8, 8), (4, 3, 2), hidden=(16,), top_down=True),
+        _binary(),
+        [],
+    ),
     "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),
     "toy PPCA": lambda: (toy.PPCA(torch.randn(5, 2), torch.zeros(5), 0.5), torch.randn(6, 5), []),
     "toy mixture": lambda: (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Collapse", "collapse"]
+__all__ = ["Collapse", "Layer", "collapse"]
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,15 @@ from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.result import Result
 from ppl_gen.program import log_density, propose
 from ppl_gen.protocols import Guide, Program
-from ppl_gen.sites import data_axis, data_plate, is_auxiliary, stochastic_sites, unwrapped
+from ppl_gen.sites import (
+    Sites,
+    data_axis,
+    data_plate,
+    is_auxiliary,
+    log_prob_per_datum,
+    stochastic_sites,
+    unwrapped,
+)
 from ppl_gen.supports import is_discrete
 
 if TYPE_CHECKING:
@@ -116,6 +124,7 @@ def collapse(
         log_others, sizes = latents.pools(guide, seen.latents[:kept], data)
     aggregate = _Aggregate(seen.log_q[:kept], log_others, sizes)
     log_prior = seen.log_prior[:kept]
+    layers = latents.layers(seen.by_site)
     prior_is_shared = torch.allclose(seen.log_prior[:1], seen.elsewhere, rtol=1e-5, atol=1e-5)
     prior = seen.prior
     prior_mean = prior.mean
@@ -146,7 +155,24 @@ def collapse(
         marginal_kl=marginal_kl,
         at_least=_average(aggregate.at_least),
         at_most=at_most,
+        layers=layers,
     )
+
+
+class Layer(NamedTuple):
+    """The latents of one site of a hierarchical program.
+
+    Attributes:
+        name: Of the site, such as "z1".
+        latents: Which of the D latents are its entries.
+        rate: E_q[log q(zₗ | ·) − log p(zₗ | ·)], each given what it is drawn from, per datum (N,),
+            in nats. Those of all layers sum up to the rate. Its mean is E KL(q(zₗ | ·) ‖ p(zₗ | ·))
+            where model and guide draw the layers in the same order.
+    """
+
+    name: str
+    latents: slice
+    rate: Estimate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,6 +202,7 @@ class Collapse(Result):
             its mean is below I_q in expectation, and log N at most.
         at_most: The same without the datum's own posterior, per datum (N,), or the rate where
             that is less and bounds it: its mean is above I_q in expectation.
+        layers: The latent sites, in the order in which the model draws them.
     """
 
     names: list[str]
@@ -191,6 +218,7 @@ class Collapse(Result):
     marginal_kl: Estimate | None
     at_least: Estimate
     at_most: Estimate
+    layers: tuple[Layer, ...] = ()
 
     @property
     def dead(self) -> int:
@@ -221,10 +249,21 @@ class Collapse(Result):
     def verdict(self) -> Verdict:
         """What that means, with remedies; it passes unless the latents are collapsed.
 
-        Tags: "collapsed", "partly-unused" or "in-use"; "near-ceiling" where the data are so few
+        Tags: "collapsed", "partly-unused" or "in-use"; "layer-unused" where a layer of several has
+        no active latent; "near-ceiling" where the data are so few
         that the mutual information is extrapolated by more than 0.1 nats.
         """
         findings = [self._usage()]
+        if self.unused_layers and not self.collapsed:
+            names = " and ".join(self.unused_layers)
+            findings.append(
+                Finding(
+                    "layer-unused",
+                    f"no latent of {names} is active: the layers left are as good without it; "
+                    f"leave it out or, to use it, {_REMEDY}, or take a guide from the top down "
+                    "(ppl_gen.guides.TopDown)",
+                )
+            )
         count = len(self.means)
         low = float(self.at_least.mean().value)
         if float(self.mutual_information.mean().value) - low > _FEW:
@@ -254,6 +293,38 @@ class Collapse(Result):
                 f"{_REMEDY}",
             )
         return Finding("in-use", f"in use: {used}")
+
+    @property
+    def unused_layers(self) -> list[str]:
+        """The names of the layers none of whose latents is active."""
+        return [layer.name for layer in self.layers if not self.active[layer.latents].any()]
+
+    def by_layer(self) -> pandas.DataFrame:
+        """A row for each layer: its latents, how many are active, its rate with standard error."""
+        import pandas
+
+        rows = {}
+        for layer in self.layers:
+            active = self.active[layer.latents]
+            rate = layer.rate.mean()
+            rows[layer.name] = {
+                "latents": len(active),
+                "active": int(active.sum()),
+                "rate": float(rate.value),
+                "standard error": float(rate.standard_error),
+            }
+        return pandas.DataFrame.from_dict(rows, orient="index")
+
+    def _said_of_layers(self) -> list[str]:
+        """How many latents of each layer are active, and its nats; nothing of a single layer."""
+        if len(self.layers) < 2:
+            return []
+        said = []
+        for layer in self.layers:
+            active = self.active[layer.latents]
+            count = f"{int(active.sum())} of {len(active)}"
+            said.append(f"{layer.name} {count} active, {layer.rate.mean()} nats")
+        return said
 
     def table(self) -> pandas.DataFrame:
         """A row for each latent: kl, activity, active, the sd of means and the mean of sds."""
@@ -286,10 +357,12 @@ class Collapse(Result):
         """KL, means and widths of all latents, see `ppl_gen.plots.evidence.collapse_panel`.
 
         Args:
-            title: Stands above.
+            title: Stands above; with several layers, what each of them tells if left out.
         """
         from ppl_gen.plots.evidence import collapse_panel
 
+        if not title:
+            title = "; ".join(self._said_of_layers())
         prior = (self.prior_mean, self.prior_sd)
         return collapse_panel(self.means, self.sds, self.kl, self.active, prior, title)
 
@@ -302,6 +375,9 @@ class Collapse(Result):
         numbers = f"nats per datum: rate {self.rate}, I(x; z) {self.mutual_information}"
         if self.marginal_kl is not None:
             numbers += f", KL(q(z)‖p(z)) {self.marginal_kl}"
+        said = self._said_of_layers()
+        if said:
+            numbers += f"\nlayers: {'; '.join(said)}"
         return numbers
 
 
@@ -443,6 +519,7 @@ class _Seen(NamedTuple):
         elsewhere: log p(z) of the first draw under the next datum's context, (1, n).
         posterior: Moments of q(z | x).
         prior: Moments of p(z).
+        by_site: log q − log p of each latent site, (sites, K, n).
     """
 
     latents: Tensor
@@ -451,11 +528,12 @@ class _Seen(NamedTuple):
     elsewhere: Tensor
     posterior: _Moments
     prior: _Moments
+    by_site: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[_Seen]) -> _Seen:
         """Some data after others."""
-        latents, log_q, log_prior, elsewhere, posterior, prior = zip(*parts, strict=True)
+        latents, log_q, log_prior, elsewhere, posterior, prior, by_site = zip(*parts, strict=True)
         return cls(
             latents=torch.cat(latents, 1),
             log_q=torch.cat(log_q, 1),
@@ -463,6 +541,7 @@ class _Seen(NamedTuple):
             elsewhere=torch.cat(elsewhere, 1),
             posterior=_Moments.joined(posterior),
             prior=_Moments.joined(prior),
+            by_site=torch.cat(by_site, -1),
         )
 
 
@@ -520,6 +599,28 @@ class _Latents(NamedTuple):
         return cls(nesting, axes, shapes)
 
     @property
+    def _places(self) -> dict[str, slice]:
+        """By site, which of the D entries are its own."""
+        places = {}
+        start = 0
+        for name, shape in self.shapes.items():
+            stop = start + shape.numel()
+            places[name] = slice(start, stop)
+            start = stop
+        return places
+
+    def layers(self, by_site: Tensor) -> tuple[Layer, ...]:
+        """The sites with their rates.
+
+        Args:
+            by_site: log q − log p of each latent site, (sites, K, N).
+        """
+        layers = []
+        for (name, latents), terms in zip(self._places.items(), by_site, strict=True):
+            layers.append(Layer(name=name, latents=latents, rate=_average(terms)))
+        return tuple(layers)
+
+    @property
     def names(self) -> list[str]:
         """The names of the D entries."""
         names = []
@@ -554,13 +655,19 @@ class _Latents(NamedTuple):
             there = _rows(next_context, rows)
             z, log_q, posterior = self._drawn(guide, particles, x[rows], *here)
             _, _, prior = self._drawn(program.model, particles, x[rows], *here)
+            log_prior = self._log_prob(program.model, z, x[rows], *here)
+            by_site = (log_q - log_prior)[None]
+            if len(self.axes) > 1:
+                of_guide = self._by_site(guide, z, x[rows], *here)
+                by_site = of_guide - self._by_site(program.model, z, x[rows], *here)
             seen = _Seen(
                 latents=z,
                 log_q=log_q,
-                log_prior=self._log_prob(program.model, z, x[rows], *here),
+                log_prior=log_prior,
                 elsewhere=self._log_prob(program.model, z[:1], x[rows], *there),
                 posterior=posterior,
                 prior=prior,
+                by_site=by_site,
             )
             parts.append(seen)
         return _Seen.joined(parts)
@@ -611,14 +718,28 @@ class _Latents(NamedTuple):
 
     def _log_prob(self, model: Any, z: Tensor, x: Tensor, *context: Tensor) -> Tensor:
         """The log density of the latents of a model or guide at z (K, n, D), of shape (K, n)."""
+        prior = log_density(model, self._values(z), x, *context).prior
+        return prior.reshape(-1, len(x)).double()
+
+    def _by_site(self, model: Any, z: Tensor, x: Tensor, *context: Tensor) -> Tensor:
+        """The log densities of the latent sites of a model or guide at z, (sites, K, n)."""
+        at_latents = poutine.condition(model, data=self._values(z))
+        sites: Sites = stochastic_sites(poutine.trace(at_latents).get_trace(x, *context))
+        plate = data_plate(sites)
+        densities = []
+        for name in self.axes:
+            log_prob = log_prob_per_datum(sites[name], self.nesting, plate)
+            densities.append(log_prob.reshape(-1, len(x)).double().expand(len(z), -1))
+        return torch.stack(densities)
+
+    def _values(self, z: Tensor) -> dict[str, Tensor]:
+        """Draws z (K, n, D) by the names of their sites."""
         values = {}
-        start = 0
-        for name, shape in self.shapes.items():
-            stop = start + shape.numel()
-            value = z[..., start:stop].reshape(*z.shape[:2], *shape)
+        for name, latents in self._places.items():
+            shape = self.shapes[name]
+            value = z[..., latents].reshape(*z.shape[:2], *shape)
             values[name] = value.movedim(1, self.axes[name])
-            start = stop
-        return log_density(model, values, x, *context).prior.reshape(-1, len(x)).double()
+        return values
 
     def _flat(self, values: dict[str, Tensor], x: Tensor) -> Tensor:
         """Values of the sites at K draws, one behind the other: (K, n, D)."""

@@ -1,16 +1,19 @@
 """q(z | x, context): families of approximate posteriors.
 
 Each is a Conditional. A function such as `diagonal(net, dim)` makes one of any network, and is what
-builders of models take as `guide=`. The exceptions are `from_prior` and `automatic` (defined in
-`ppl_gen.autoguides`), which make whole guides.
+builders of models take as `guide=`. The exceptions are `BottomUp` and `TopDown`, which sample
+several layers of latents, and `from_prior` and `automatic` (defined in `ppl_gen.autoguides`), which
+make whole guides.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BottomUp",
     "DiagonalGaussian",
     "Family",
     "Networks",
+    "TopDown",
     "automatic",
     "diagonal",
     "from_prior",
@@ -20,4 +23,5 @@ __all__ = [
 from ppl_gen.autoguides import automatic
 from ppl_gen.guides.family import Family, Networks, guide_of_family
 from ppl_gen.guides.gaussian import DiagonalGaussian, diagonal
+from ppl_gen.guides.layers import BottomUp, TopDown
 from ppl_gen.guides.prior_guide import from_prior

@@ -168,10 +168,15 @@ def look_for_collapse(subject: Subject, judged: Judged) -> None:
     information = found.mutual_information
     judged.row("KL of guide from prior", found.rate)
     judged.row("mutual information of x and z", information)
+    layers = {}
+    for layer in found.layers:
+        active = int(found.active[layer.latents].sum())
+        layers[layer.name] = {"active": active, "rate": numbers(layer.rate.mean())}
+        if len(found.layers) > 1:
+            judged.row(f"KL of layer {layer.name}, {active} active", layer.rate)
     for sentence in verdict:
         judged.say(sentence)
-    prior = (found.prior_mean, found.prior_sd)
-    figure = plots.evidence.collapse_panel(found.means, found.sds, found.kl, found.active, prior)
+    figure = found.plot()
     entry = {
         "latents": len(found.names),
         "dead": found.dead,
@@ -180,6 +185,7 @@ def look_for_collapse(subject: Subject, judged: Judged) -> None:
         "mutual_information": numbers(information.mean()),
         "kl": found.kl.tolist(),
         "activity": found.activity.tolist(),
+        "layers": layers,
         "data": len(x),
         "verdict": verdict,
     }
