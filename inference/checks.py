@@ -392,6 +392,14 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
 
 def _remedy(support: Any, values: Tensor) -> str:
     """What to do about values outside the support of their likelihood, that of each of them."""
+    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    at_an_end = [end for end in ends if end is not None and bool((values == end).any())]
+    if not support.is_discrete and at_an_end:
+        return (
+            f", among them {float(at_an_end[0]):.3g}, where it ends and has no density: move them "
+            "inside, as x ↦ (x (N − 1) + ½)/N moves those in [0, 1], or take a likelihood that has "
+            "its ends (ContinuousBernoulli) or none (Gaussian, Laplace)"
+        )
     if not support.is_discrete:
         return "; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
     if not hasattr(support, "lower_bound"):

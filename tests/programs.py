@@ -113,6 +113,10 @@ def _grey(count: int = 6) -> Tensor:
     return digits().x[:count].clamp(0.01, 0.99)
 
 
+def _counts(count: int = 6) -> Tensor:
+    return (16 * digits().x[:count]).round()
+
+
 def _linear() -> nn.Module:
     return VAE(
         StandardNormal(3),
@@ -190,6 +194,15 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         likelihoods.DiscretizedLogistic(levels=17), lambda: digits().x[:6]
     ),
     "vae, categorical": _with(likelihoods.Categorical(17), lambda: digits().x[:6]),
+    "vae, Student's t": _with(likelihoods.StudentT(df=None)),
+    "vae, Beta": _with(likelihoods.Beta()),
+    "vae, log-normal": _with(likelihoods.LogNormal()),
+    "vae, Poisson": _with(likelihoods.Poisson(), _counts),
+    "vae, negative binomial": _with(likelihoods.NegativeBinomial(shape=(1, 8, 8)), _counts),
+    "vae, zero-inflated": _with(
+        likelihoods.ZeroInflated(likelihoods.NegativeBinomial(decoded=True)), _counts
+    ),
+    "vae, labels": _with(likelihoods.Label(17), _counts),
     "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
     "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
     "vae, vectors": lambda: (

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = [
     "Bernoulli",
+    "Beta",
     "Categorical",
     "ContinuousBernoulli",
     "Dirac",
@@ -19,14 +20,21 @@ __all__ = [
     "Gaussian",
     "HeteroscedasticGaussian",
     "IsotropicGaussian",
+    "Label",
     "Laplace",
+    "LogNormal",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+    "ZeroInflated",
     "parameters_per_datum",
     "parameters_per_value",
     "takes_missing",
 ]
 
-from ppl_gen.likelihoods.binary import Bernoulli, ContinuousBernoulli
-from ppl_gen.likelihoods.categorical import Categorical
+from ppl_gen.likelihoods.binary import Bernoulli, Beta, ContinuousBernoulli
+from ppl_gen.likelihoods.categorical import Categorical, Label
+from ppl_gen.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.likelihoods.dirac import Dirac
 from ppl_gen.likelihoods.location_scale import (
     DiscretizedLogistic,
@@ -34,6 +42,8 @@ from ppl_gen.likelihoods.location_scale import (
     HeteroscedasticGaussian,
     IsotropicGaussian,
     Laplace,
+    LogNormal,
+    StudentT,
 )
 from ppl_gen.likelihoods.parameters import (
     parameters_per_datum,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Bernoulli", "ContinuousBernoulli"]
+__all__ = ["Bernoulli", "Beta", "ContinuousBernoulli"]
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -33,3 +33,19 @@ class ContinuousBernoulli(nn.Module):
 
     def forward(self, logits: Tensor) -> Distribution:
         return distributions.ContinuousBernoulli(logits)
+
+
+class Beta(nn.Module):
+    """p(x | η, ρ) = Beta(x; φσ(η), φσ(−η)) for 0 < x < 1, with the precision φ = exp ρ.
+
+    Its mean is σ(η) and its variance σ(η) σ(−η)/(1 + φ). The decoder's output (η, ρ) is of shape
+    (*batch, *shape, 2). The ends 0 and 1 are outside its support: there it has a density of 0 or a
+    pole. Data that have them are moved inside, by (x (N − 1) + ½)/N, or are the matter of
+    `ContinuousBernoulli`.
+    """
+
+    parameters_per_value = 2
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        logits, log_precision = parameters.unbind(-1)
+        return distributions.Beta(logits, log_precision)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Categorical"]
+__all__ = ["Categorical", "Label"]
 
+import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_gen import distributions
@@ -14,8 +15,8 @@ from ppl_gen.protocols import Distribution
 class Categorical(nn.Module):
     """P(x = k/(K−1) | η) = softmax(η)ₖ on the grid of K values in [0, 1].
 
-    The decoder's output is of shape (*batch, *shape, K). For classes that are not a grid, a
-    function is enough: `lambda logits: dist.Categorical(logits=logits)`.
+    The decoder's output is of shape (*batch, *shape, K). For classes that are not a grid there is
+    `Label`.
 
     Args:
         levels: K, the number of grid values.
@@ -28,3 +29,21 @@ class Categorical(nn.Module):
 
     def forward(self, logits: Tensor) -> Distribution:
         return distributions.Grid(logits)
+
+
+class Label(nn.Module):
+    """P(x = k | η) = softmax(η)ₖ for k = 0, …, K − 1: one of K classes, which have no order.
+
+    The decoder's output is of shape (*batch, *shape, K).
+
+    Args:
+        classes: K, the number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        expect_at_least(2, classes=classes)
+        self.parameters_per_value = classes
+
+    def forward(self, logits: Tensor) -> Distribution:
+        return dist.Categorical(logits=logits)

@@ -8,6 +8,8 @@ __all__ = [
     "HeteroscedasticGaussian",
     "IsotropicGaussian",
     "Laplace",
+    "LogNormal",
+    "StudentT",
 ]
 
 import math
@@ -88,6 +90,57 @@ class Laplace(_LocationScale):
     """
 
     family = dist.Laplace
+
+
+class LogNormal(_LocationScale):
+    """p(x | μ) = N(log x; μ, s²) / x for x > 0, with μ the mean of log x.
+
+    Zero is outside its support: it has no logarithm.
+
+    Args:
+        scale: s, the standard deviation of log x; None has it learned, one number for all values
+            and all data.
+        initial_scale: Where a learned s starts.
+    """
+
+    family = distributions.LogNormal
+
+
+class StudentT(_LocationScale):
+    """p(x | μ) ∝ (1 + (x − μ)²/νs²)^(−(ν+1)/2): a Gaussian with tails for outliers.
+
+    Args:
+        df: ν, the degrees of freedom: 1 is Cauchy's, many are a Gaussian. None has them learned,
+            one number for all values and all data.
+        scale: s in the unit of x; None has it learned, one number for all values and all data.
+        initial_scale: Where a learned s starts.
+        initial_df: Where a learned ν starts.
+
+    Raises:
+        ValueError: If a scale or the degrees of freedom are not positive.
+    """
+
+    def __init__(
+        self,
+        df: float | None = 4.0,
+        scale: float | None = None,
+        initial_scale: float = 0.5,
+        initial_df: float = 4.0,
+    ) -> None:
+        super().__init__(scale, initial_scale)
+        expect_positive(df=df, initial_df=initial_df)
+        if df is None:
+            self.log_df = nn.Parameter(torch.tensor(math.log(initial_df)))
+        else:
+            self.register_buffer("log_df", torch.tensor(math.log(df)))
+
+    @property
+    def df(self) -> Tensor:
+        """ν, a positive scalar."""
+        return self.log_df.exp()
+
+    def forward(self, loc: Tensor) -> Distribution:
+        return distributions.StudentT(loc, self.scale.to(loc.dtype), self.df.to(loc.dtype))
 
 
 class DiscretizedLogistic(_LocationScale):

@@ -11,9 +11,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from programs import student_t
+from scipy import stats
 from torch import Tensor, nn
 
-from ppl_gen import likelihoods
+from ppl_gen import distributions, likelihoods
 from ppl_gen.distributions import ContinuousBernoulli, LogScaleNormal
 from ppl_gen.models import conv_vae, vae
 from ppl_gen.nn import Shape, conv_decoder, conv_features
@@ -54,6 +55,18 @@ LOCATIONS_AND_LOG_SCALES = torch.cartesian_prod(
 WEIGHTS = torch.tensor([0, 1, 100, 1e4])[:, None] * torch.arange(1, 6).cos()
 
 
+MEANS_AND_PRECISIONS = torch.cartesian_prod(torch.tensor([-2.0, 3]), torch.tensor([0.0, 7]))
+MEANS_AND_DISPERSIONS = torch.cartesian_prod(
+    torch.tensor([-20.0, -1, 0, 2]), torch.tensor([-1.0, 0, 2, 4, 9, 30])
+)
+RATES_AND_GATES = torch.cartesian_prod(
+    torch.tensor([-20.0, -1, 0, 3]), torch.tensor([-30.0, -1, 0, 2, 30])
+)
+MEANS_DISPERSIONS_AND_GATES = torch.cartesian_prod(
+    torch.tensor([-3.0, 2]), torch.tensor([0.0, 4]), torch.tensor([-30.0, 0, 3])
+)
+
+
 def _two_peaks(loc: Tensor) -> dist.MixtureSameFamily:
     ends = torch.stack([loc - 5, loc + 1], -1)
     weights = dist.Categorical(torch.ones_like(ends))
@@ -67,6 +80,7 @@ def _logits(logit: Tensor) -> Tensor:
 # Each likelihood with parameters that a decoder may come to, however extreme.
 SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "Bernoulli": (likelihoods.Bernoulli(), LOGITS),
+    "Beta": (likelihoods.Beta(), MEANS_AND_PRECISIONS),
     "Categorical": (likelihoods.Categorical(5), WEIGHTS),
     "ContinuousBernoulli": (likelihoods.ContinuousBernoulli(), LOGITS),
     "DiscretizedLogistic": (likelihoods.DiscretizedLogistic(), LOCATIONS),
@@ -78,6 +92,23 @@ SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "IsotropicGaussian": (likelihoods.IsotropicGaussian(), LOCATIONS_AND_LOG_SCALES),
     "Laplace": (likelihoods.Laplace(), LOCATIONS),
     "Laplace, sharp": (likelihoods.Laplace(1e-3), LOCATIONS),
+    "Label": (likelihoods.Label(5), WEIGHTS),
+    "LogNormal": (likelihoods.LogNormal(), LOCATIONS),
+    "LogNormal, wide": (likelihoods.LogNormal(2.0), LOCATIONS),
+    "NegativeBinomial": (likelihoods.NegativeBinomial(), LOCATIONS[:-2]),
+    "NegativeBinomial, decoded": (
+        likelihoods.NegativeBinomial(decoded=True),
+        MEANS_AND_DISPERSIONS,
+    ),
+    "Poisson": (likelihoods.Poisson(), LOCATIONS[:-1]),
+    "StudentT": (likelihoods.StudentT(), LOCATIONS),
+    "StudentT, sharp": (likelihoods.StudentT(1.5, 1e-3), LOCATIONS),
+    "StudentT, nearly a Gaussian": (likelihoods.StudentT(1e6, 1.0), LOCATIONS),
+    "ZeroInflated": (likelihoods.ZeroInflated(likelihoods.Poisson()), RATES_AND_GATES),
+    "ZeroInflated, negative binomial": (
+        likelihoods.ZeroInflated(likelihoods.NegativeBinomial(decoded=True)),
+        MEANS_DISPERSIONS_AND_GATES,
+    ),
     "a function": (student_t, LOCATIONS),
     "a function to angles": (lambda loc: dist.VonMises(loc, 30.0), LOCATIONS),
     "a mixture": (_two_peaks, LOCATIONS),
@@ -205,6 +236,88 @@ def test_draws_have_the_frequencies_of_the_mass(d: dist.TorchDistribution) -> No
     mean_error = drawn.std(0) / n**0.5
     assert ((drawn.mean(0) - exact).abs() < 4.5 * mean_error).all()
     torch.testing.assert_close(d.mean, exact.to(d.mean), rtol=1e-4, atol=1e-5)
+
+
+X = torch.tensor([0.0, 1, 2, 7, 30, 1000], dtype=torch.float64)
+INSIDE = torch.tensor([1e-9, 0.1, 0.5, 0.93, 1 - 1e-9], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("log_mean", [-9.0, 0.5, 6.0])
+@pytest.mark.parametrize("dispersion", [1e-3, 0.7, 19.0, 21.0, 1e4])
+def test_the_negative_binomial_is_scipy_s(log_mean: float, dispersion: float) -> None:
+    mean = math.exp(log_mean)
+    expected = stats.nbinom(dispersion, dispersion / (dispersion + mean)).logpmf(X)
+    d = distributions.NegativeBinomial(*_double(log_mean, math.log(dispersion)))
+    torch.testing.assert_close(d.log_prob(X), torch.as_tensor(expected), rtol=1e-6, atol=1e-6)
+    single = distributions.NegativeBinomial(d.log_mean.float(), d.log_dispersion.float())
+    torch.testing.assert_close(
+        single.log_prob(X.float()), d.log_prob(X).float(), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_large_dispersion_is_poisson_s_and_a_closed_gate_nothing() -> None:
+    log_mean = torch.tensor([-3.0, 0.0, 5.0]).double()
+    poisson = distributions.Poisson(log_mean).log_prob(X[:, None])
+    expected = stats.poisson(log_mean.exp()).logpmf(X[:, None])
+    torch.testing.assert_close(poisson, torch.as_tensor(expected))
+    counts = distributions.NegativeBinomial(log_mean, torch.tensor(30.0).double())
+    torch.testing.assert_close(counts.log_prob(X[:, None]), poisson, rtol=1e-6, atol=1e-6)
+    never = distributions.ZeroInflated(counts, torch.full_like(log_mean, -400.0))
+    torch.testing.assert_close(never.log_prob(X[:, None]), counts.log_prob(X[:, None]))
+    torch.testing.assert_close(never.variance, counts.variance)
+
+
+@pytest.mark.parametrize(("logit", "log_precision"), [(-3.0, 0.0), (0.5, 3.0), (2.0, 9.0)])
+def test_the_beta_is_scipy_s(logit: float, log_precision: float) -> None:
+    d = distributions.Beta(*_double(logit, log_precision))
+    mean, precision = float(d.mean), math.exp(log_precision)
+    scipy_s = stats.beta(mean * precision, (1 - mean) * precision)
+    expected = torch.as_tensor(scipy_s.logpdf(INSIDE))
+    torch.testing.assert_close(d.log_prob(INSIDE), expected, rtol=1e-6, atol=1e-6)
+    assert float(d.variance) == pytest.approx(scipy_s.var())
+
+
+@pytest.mark.parametrize("df", [0.5, 4.0, 39.0, 41.0, 1e6])
+def test_student_s_t_is_scipy_s(df: float) -> None:
+    loc, scale, nu = _double(0.3, 0.7, df)
+    x = torch.tensor([-1e3, -2, 0, 0.3, 5], dtype=torch.float64)
+    d = distributions.StudentT(loc, scale, nu)
+    expected = torch.as_tensor(stats.t(df, 0.3, 0.7).logpdf(x))
+    torch.testing.assert_close(d.log_prob(x), expected)
+    in_single = distributions.StudentT(loc.float(), scale.float(), nu.float()).log_prob(x.float())
+    torch.testing.assert_close(in_single, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_log_normal_is_scipy_s() -> None:
+    d = distributions.LogNormal(*_double(0.3, 0.7))
+    x = torch.tensor([1e-9, 0.2, 1, 50], dtype=torch.float64)
+    scipy_s = stats.lognorm(0.7, scale=math.exp(0.3))
+    torch.testing.assert_close(d.log_prob(x), torch.as_tensor(scipy_s.logpdf(x)))
+    assert (float(d.mean), float(d.variance)) == pytest.approx((scipy_s.mean(), scipy_s.var()))
+
+
+def _double(*numbers: float) -> list[Tensor]:
+    return [torch.tensor(number, dtype=torch.float64) for number in numbers]
+
+
+def test_a_dispersion_is_fixed_learned_for_each_value_or_decoded() -> None:
+    assert not list(likelihoods.NegativeBinomial(2.0).parameters())
+    per_value = likelihoods.NegativeBinomial(shape=(7,))
+    assert per_value.log_dispersion.shape == (7,)
+    assert per_value(torch.zeros(3, 5, 7)).batch_shape == (3, 5, 7)
+    with pytest.raises(ValueError, match="expected a dispersion or decoded=True, got both"):
+        likelihoods.NegativeBinomial(2.0, decoded=True)
+    assert likelihoods.StudentT(df=None, scale=1.0).df.requires_grad
+    with pytest.raises(ValueError, match="positive, finite df, got 0"):
+        likelihoods.StudentT(df=0.0)
+
+
+def test_only_counts_are_zero_inflated() -> None:
+    gated = likelihoods.ZeroInflated(likelihoods.Gaussian())
+    with pytest.raises(ValueError, match=r"single counts, got Normal.*take Poisson\(\)"):
+        gated(torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="numbers per value alone, got IsotropicGaussian"):
+        likelihoods.ZeroInflated(likelihoods.IsotropicGaussian())
 
 
 def test_scales_are_learned_or_fixed() -> None:

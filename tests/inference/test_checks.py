@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ppl_gen import likelihoods
 from ppl_gen.guides import DiagonalGaussian
 from ppl_gen.inference import (
     ais,
@@ -266,6 +267,45 @@ def test_what_has_no_site_of_data_says_so() -> None:
         ValueError, match=r"draws data by model\(None, .* got Unobserved.model\(x\)"
     ):
         simulate(program, 3)
+
+
+COUNTS = 3 * BINARY
+BAD_SUPPORT: dict[str, tuple[Any, Tensor, str]] = {
+    "grey pixels under Poisson": (
+        likelihoods.Poisson(),
+        BINARY / 2,
+        "support of Poisson, .*from 0 to 0.5, among them 0.5: counts are whole numbers",
+    ),
+    "fewer than none": (
+        likelihoods.NegativeBinomial(),
+        COUNTS - 1,
+        "support of NegativeBinomial, .*got values from -1 to 2; shift them",
+    ),
+    "half a count behind a gate": (
+        likelihoods.ZeroInflated(likelihoods.Poisson()),
+        COUNTS + 0.5,
+        "support of ZeroInflated, .*among them 0.5: counts are whole numbers",
+    ),
+    "the end of an interval": (
+        likelihoods.Beta(),
+        BINARY / 2,
+        r"support of Beta, .*among them 0, where it ends.*ContinuousBernoulli",
+    ),
+    "zero has no logarithm": (
+        likelihoods.LogNormal(),
+        BINARY,
+        "support of LogNormal, .*among them 0, where it ends and has no density: move them",
+    ),
+    "a label too many": (likelihoods.Label(3), COUNTS, r"support of Categorical, .*from 0 to 3"),
+}
+
+
+@pytest.mark.parametrize("wrong", BAD_SUPPORT)
+def test_every_likelihood_says_what_data_it_takes(wrong: str) -> None:
+    likelihood, x, said = BAD_SUPPORT[wrong]
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=likelihood)
+    with pytest.raises(ValueError, match=said):
+        check(program, program.guide, x)
 
 
 def test_a_support_that_moves_with_the_latents_is_no_reason_to_refuse() -> None:

@@ -1,0 +1,29 @@
+"""Distributions that Pyro does not have, or has less exactly or slower than they are needed here.
+
+Each is in the parameters that a decoder gives (logits, logarithms), of plain tensor operations, so
+that it is computed alike eagerly and compiled.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Beta",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Grid",
+    "LogNormal",
+    "LogScaleNormal",
+    "NegativeBinomial",
+    "NoDensity",
+    "Poisson",
+    "StoredPoints",
+    "StudentT",
+    "ZeroInflated",
+]
+
+from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
+from ppl_gen.distributions.grid import DiscretizedLogistic, Grid
+from ppl_gen.distributions.normal import LogScaleNormal
+from ppl_gen.distributions.points import NoDensity, StoredPoints
+from ppl_gen.distributions.real import LogNormal, StudentT
+from ppl_gen.distributions.unit_interval import Beta, ContinuousBernoulli

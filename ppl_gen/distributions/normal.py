@@ -1,0 +1,34 @@
+"""The normal distribution by its log scale."""
+
+from __future__ import annotations
+
+__all__ = ["LogScaleNormal"]
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+
+class LogScaleNormal(dist.Normal):
+    """N(x; μ, exp(η)²): a normal that keeps η, so that its density never takes the log of an exp.
+
+    Args:
+        loc: μ, of shape (*batch,).
+        log_scale: η, of the same shape.
+    """
+
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        self.log_scale = log_scale
+        super().__init__(loc, log_scale.exp(), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> LogScaleNormal:
+        if torch.Size(batch_shape) == self.batch_shape:
+            return self
+        return LogScaleNormal(self.loc.expand(batch_shape), self.log_scale.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        standardised = (value - self.loc) / self.scale
+        return -0.5 * standardised.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
