@@ -13,6 +13,7 @@ from ppl_gen.models.conv_vae import conv_vae
 from ppl_gen.models.cvae import CVAE, cvae
 from ppl_gen.models.cycle_gan import CycleGAN, cycle_gan, translator
 from ppl_gen.models.dcgan import dcgan, dcgan_decoder
+from ppl_gen.models.draw import DRAW, draw
 from ppl_gen.models.gan import GAN, gan
 from ppl_gen.models.gmmn import gmmn
 from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae
@@ -22,6 +23,7 @@ from ppl_gen.models.vae import VAE, vae
 __all__ = [
     "CGAN",
     "CVAE",
+    "DRAW",
     "GAN",
     "VAE",
     "CycleGAN",
@@ -33,6 +35,7 @@ __all__ = [
     "cycle_gan",
     "dcgan",
     "dcgan_decoder",
+    "draw",
     "gan",
     "gmmn",
     "hierarchical_vae",

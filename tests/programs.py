@@ -20,6 +20,7 @@ from ppl_gen.models import (
     conv_vae,
     cvae,
     dcgan,
+    draw,
     gan,
     gmmn,
     hierarchical_vae,
@@ -267,6 +268,17 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         torch.rand(6, 1, 8, 8),
     ),
     "gmmn, observed": lambda: _observed(gmmn((1, 8, 8), 3, hidden=(16,)), _grey()),
+    "draw": lambda: (draw((1, 8, 8), 2, steps=3, hidden=12), _binary(), []),
+    "draw, attention": lambda: (
+        draw((1, 8, 8), 2, steps=2, hidden=12, attention=(2, 3)),
+        _binary(),
+        [],
+    ),
+    "draw, heteroscedastic vectors": lambda: (
+        draw((2,), 1, steps=2, hidden=8, likelihood=likelihoods.HeteroscedasticGaussian()),
+        torch.randn(6, 2),
+        [],
+    ),
     "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),
     "hierarchical-vae": lambda: (
         hierarchical_vae((1, 8, 8), (4, 3), hidden=(16,)),

@@ -2,6 +2,7 @@
 
 from ppl_gen.plots import evidence, games, posterior, samples
 from ppl_gen.plots.images import (
+    canvases,
     image_grid,
     latent_manifold,
     points,
@@ -10,6 +11,7 @@ from ppl_gen.plots.images import (
 )
 
 __all__ = [
+    "canvases",
     "evidence",
     "games",
     "image_grid",

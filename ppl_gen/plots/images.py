@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["image_grid", "latent_manifold", "points", "reconstructions", "training_curve"]
+__all__ = [
+    "canvases",
+    "image_grid",
+    "latent_manifold",
+    "points",
+    "reconstructions",
+    "training_curve",
+]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +124,26 @@ def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> F
         rows += [original, copy]
     labels = ["data", "mean"] * len(originals)
     return image_grid(torch.cat(rows), columns, "data above their reconstructions", labels)
+
+
+def canvases(pictures: Tensor, title: str = "") -> Figure:
+    """Pictures as they are drawn: a row for each, from its first step to its last.
+
+    Args:
+        pictures: Each canvas after each step, (T, N, C, H, W); values outside [0, 1] are clipped.
+        title: Stands above.
+
+    Raises:
+        ValueError: If the pictures are not of shape (T, N, C, H, W).
+    """
+    expect_tensor("pictures", pictures)
+    if pictures.dim() != 5 or 0 in pictures.shape:
+        raise ValueError(
+            f"expected pictures after each step (T, N, C, H, W), got {tuple(pictures.shape)}; "
+            "`DRAW.canvases` makes them of images"
+        )
+    steps = pictures.shape[0]
+    return image_grid(pictures.transpose(0, 1).flatten(0, 1), steps, title)
 
 
 def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:

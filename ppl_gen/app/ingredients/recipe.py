@@ -53,6 +53,8 @@ class Recipe:
         check: Raises ValueError if options do not go together; called before data are read.
         explicit: Whether the program has a likelihood and a guide.
         translates: Whether the program translates between two domains and draws no data by itself.
+        draws_in_steps: Whether the program draws in steps that can be looked at, as
+            `program.canvases(z1, z2, ...)`.
         learning_rate: Of Adam, where --lr is left out.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.
@@ -70,6 +72,7 @@ class Recipe:
     check: Callable[[Config], None] = _no_check
     explicit: bool = False
     translates: bool = False
+    draws_in_steps: bool = False
     learning_rate: float = 5e-4
     codes: Callable[[Config], int | None] = _no_codes
     code_site: str = ""

@@ -39,6 +39,7 @@ PRODUCTS = (
     checkpoint.FILE,
     evaluation.FILE,
     "samples.png",
+    "canvas.png",
     "reconstructions.png",
     "translations.png",
     "training.png",

@@ -1,11 +1,12 @@
-"""Pictures of a run: samples, reconstructions, translations, and the curve of its training."""
+"""Pictures of a run: samples, canvases, reconstructions, translations, and its training curve."""
 
 from __future__ import annotations
 
 __all__ = [
     "Drawn",
-    "draw",
+    "canvases",
     "draw_all",
+    "draw_data",
     "draw_samples",
     "figure_of_samples",
     "reconstructions",
@@ -36,7 +37,7 @@ from ppl_gen.likelihoods import Dirac
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
 from ppl_gen.plots.style import literal
-from ppl_gen.program import Observed, reconstruct, simulate
+from ppl_gen.program import Observed, reconstruct, simulate, simulate_sites
 
 _IN_A_ROW = 10
 _AT_ONCE = 1000  # draws of one call
@@ -87,6 +88,8 @@ def draw_all(fitted: Fitted, console: Console) -> None:
         paths = [samples(fitted), reconstructions(fitted)]
     else:
         paths = [samples(fitted)]
+    if fitted.recipe.draws_in_steps and _has_images(fitted):
+        paths.append(canvases(fitted))
     paths += training(fitted)
     console.print("pictures: " + ", ".join(map(str, paths)), soft_wrap=True)
 
@@ -143,7 +146,7 @@ def draw_samples(
         rows = slice(start, min(start + _AT_ONCE, count))
         given = [c[rows] for c in conditions.context]
         fixed = {name: value[rows] for name, value in conditions.fixed.items()}
-        parts.append(draw(fitted, rows.stop - start, given, fixed))
+        parts.append(draw_data(fitted, rows.stop - start, given, fixed))
     y = conditions.y
     classes = []
     if y is not None and y.dim() == 1:
@@ -157,7 +160,7 @@ def draw_samples(
     )
 
 
-def draw(
+def draw_data(
     fitted: Fitted, count: int, context: list[Tensor], fixed: dict[str, Tensor] | None = None
 ) -> Tensor:
     """Draws of the program; images without the likelihood's noise.
@@ -178,6 +181,25 @@ def draw(
         return simulate(program, count, *context)
     with evaluating(program):
         return poutine.condition(program.model, data=fixed)(None, *context, n=count)
+
+
+def canvases(fitted: Fitted, count: int = 10) -> Path:
+    """Draws samples after each of their steps, a row for each, into canvas.png.
+
+    Args:
+        fitted: A run whose program draws in steps.
+        count: How many samples.
+
+    Returns:
+        The path of the picture.
+    """
+    torch.manual_seed(fitted.config.seed)
+    sites = simulate_sites(fitted.program, count)
+    latents = [site["value"] for name, site in sites.items() if name != "x"]
+    with evaluating(fitted.program):
+        shown = fitted.program.canvases(*latents)
+    figure = plots.canvases(shown, f"from step 1 to {len(shown)}")
+    return fitted.write_picture("canvas.png", figure)
 
 
 def reconstructions(fitted: Fitted, count: int = 36) -> Path:
