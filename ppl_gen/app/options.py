@@ -6,18 +6,25 @@ Torch and Pyro are imported only when a value is checked: the help of the comman
 from __future__ import annotations
 
 __all__ = [
+    "ACTIVATION",
     "BY_SVI",
     "CRITIC_STEPS",
     "DATA",
     "DATA_SET",
     "ENGINE",
     "GAME",
+    "GUIDE",
+    "HIDDEN",
     "IMAGE_SIZE",
     "LATENT_DIM",
     "LIKELIHOOD",
     "LOSS",
+    "NETWORK",
+    "PARTS",
+    "PRIOR",
     "R1",
     "ROOT",
+    "SCALE",
     "SEED",
     "SPECTRAL",
     "TRAINING",
@@ -33,7 +40,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_gen.app.ingredients.guides import GUIDES
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
+from ppl_gen.app.ingredients.networks import ACTIVATIONS, check_hidden
+from ppl_gen.app.ingredients.priors import PRIORS
 from ppl_gen.names import resolve
 
 _MOST = 2**63 - 1  # the largest whole number that a tensor holds
@@ -142,10 +152,6 @@ def _check_engine(flag: str, value: str) -> None:
     expect_engine(value)
 
 
-def _likelihoods() -> Iterable[str]:
-    return LIKELIHOODS
-
-
 def _objectives() -> Iterable[str]:
     from ppl_gen.app.ingredients.objectives import OBJECTIVES
 
@@ -203,13 +209,38 @@ DATA_SET = (DATA, ROOT, BINARIZE, IMAGE_SIZE)
 
 # The program.
 
+PRIOR = Option(
+    name="prior",
+    kind=str,
+    default=None,
+    help=(
+        f"{', '.join(PRIORS)}; if left out, standard-normal, or for a CVAE a Gaussian whose "
+        "moments are learned of the condition."
+    ),
+    check=one_of("prior", lambda: PRIORS),
+)
 LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
     default=None,
     help=f"{', '.join(LIKELIHOODS)}; if left out, gaussian for images in colour, else bernoulli.",
-    check=one_of("likelihood", _likelihoods),
+    check=one_of("likelihood", lambda: LIKELIHOODS),
 )
+GUIDE = Option(
+    name="guide",
+    kind=str,
+    default=None,
+    help=f"{', '.join(GUIDES)}; if left out, diagonal.",
+    check=one_of("guide", lambda: GUIDES),
+)
+SCALE = Option(
+    name="scale",
+    kind=float,
+    default=None,
+    help="Scale of the likelihood, in the unit of the data; if left out, it is learned.",
+    check=above_zero,
+)
+PARTS = (PRIOR, LIKELIHOOD, SCALE, GUIDE)
 LATENT_DIM = Option(
     name="latent_dim",
     kind=int,
@@ -224,6 +255,27 @@ WIDTH = Option(
     help="Channels of the convolutions at the largest images.",
     check=at_least(1),
 )
+HIDDEN = Option(
+    name="hidden",
+    kind=str,
+    default=None,
+    help=(
+        "Widths of the hidden layers from data to latent, such as 200,200; a critic has them too. "
+        "One number for convolutions."
+    ),
+    check=check_hidden,
+)
+ACTIVATION = Option(
+    name="activation",
+    kind=str,
+    default=None,
+    help=(
+        f"{', '.join(ACTIVATIONS)}; if left out, tanh for fully connected VAEs, else relu. A "
+        "critic has leaky-relu."
+    ),
+    check=one_of("activation", lambda: ACTIVATIONS),
+)
+NETWORK = (HIDDEN, ACTIVATION)
 
 # The steps of Adam.
 

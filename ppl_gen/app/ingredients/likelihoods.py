@@ -2,47 +2,92 @@
 
 from __future__ import annotations
 
-__all__ = ["LIKELIHOODS", "check_support", "likelihood"]
+__all__ = ["LIKELIHOODS", "check_support"]
 
-import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments, table_of
 
 # Torch is imported when a likelihood is made: the help of the command lists their names.
 if TYPE_CHECKING:
-    from torch import nn
-
     from ppl_gen.app.ingredients.conditioning import Conditioning
     from ppl_gen.data import Dataset, Split, StreamedSplit
 
 _CHECKED = 256  # data of a split whose values change from one reading to the next
 
-# By name, the class in `ppl_gen.likelihoods`.
-LIKELIHOODS = {
-    "bernoulli": "Bernoulli",
-    "continuous-bernoulli": "ContinuousBernoulli",
-    "gaussian": "Gaussian",
-    "heteroscedastic-gaussian": "HeteroscedasticGaussian",
-    "laplace": "Laplace",
-    "discretized-logistic": "DiscretizedLogistic",
-    "categorical": "Categorical",
-}
 
+def _of_class(name: str) -> Callable[[Setting], Any]:
+    """What makes a likelihood of a class of `ppl_gen.likelihoods`.
 
-def likelihood(config: Config, data: Dataset) -> nn.Module:
-    """The likelihood of a configuration; one that takes `levels` is given the data's grey levels.
+    The class is given `levels`, the number of the data's grey levels, and `scale`, the option of
+    this name, where it takes arguments of these names.
 
     Args:
-        config: What was asked for.
-        data: What the program is to be fitted to.
+        name: Of the class.
     """
-    from ppl_gen import likelihoods
 
-    kind = getattr(likelihoods, LIKELIHOODS[config.likelihood])
-    if "levels" in inspect.signature(kind).parameters:
-        return kind(levels=data.train.levels)
-    return kind()
+    def make(setting: Setting) -> Any:
+        from ppl_gen import likelihoods
+
+        kind = getattr(likelihoods, name)
+        known = {
+            "levels": setting.data.train.levels,
+            "scale": getattr(setting.config, "scale", None),
+        }
+        return kind(**known_arguments(kind, known))
+
+    return make
+
+
+# Imports of torch and Pyro belong into the functions above: the command's help reads this table.
+LIKELIHOODS = table_of(
+    Part(
+        name="bernoulli",
+        text="0 or 1 with probability sigmoid(f(z)), for binary pixels",
+        example="vae --likelihood bernoulli",
+        make=_of_class("Bernoulli"),
+    ),
+    Part(
+        name="continuous-bernoulli",
+        text="a density on [0, 1], for grey values",
+        example="vae --likelihood continuous-bernoulli",
+        make=_of_class("ContinuousBernoulli"),
+    ),
+    Part(
+        name="gaussian",
+        text="N(x; f(z), s²), s learned or --scale",
+        example="vae --likelihood gaussian --scale 0.1",
+        make=_of_class("Gaussian"),
+        heeds=("scale",),
+    ),
+    Part(
+        name="heteroscedastic-gaussian",
+        text="N(x; f(z), s(z)²), mean and scale for every value",
+        example="vae --likelihood heteroscedastic-gaussian",
+        make=_of_class("HeteroscedasticGaussian"),
+    ),
+    Part(
+        name="laplace",
+        text="exp(-|x - f(z)| / s) / 2s, s learned or --scale",
+        example="vae --likelihood laplace",
+        make=_of_class("Laplace"),
+        heeds=("scale",),
+    ),
+    Part(
+        name="discretized-logistic",
+        text="a logistic on the grid of grey levels, s learned or --scale",
+        example="vae --likelihood discretized-logistic",
+        make=_of_class("DiscretizedLogistic"),
+        heeds=("scale",),
+    ),
+    Part(
+        name="categorical",
+        text="a probability for each of the grey levels",
+        example="vae --likelihood categorical",
+        make=_of_class("Categorical"),
+    ),
+)
 
 
 def check_support(program: Any, data: Dataset, condition: Conditioning | None) -> None:

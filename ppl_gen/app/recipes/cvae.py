@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import BY_SVI, DATA_SET, ENGINE, LATENT_DIM, LIKELIHOOD, SEED, TRAINING
+from ppl_gen.app.options import (
+    BY_SVI,
+    DATA_SET,
+    ENGINE,
+    LATENT_DIM,
+    NETWORK,
+    PARTS,
+    SEED,
+    TRAINING,
+)
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.conditioning import Conditioning
@@ -24,14 +33,15 @@ def _condition(config: Config, data: Any) -> Conditioning:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.likelihoods import likelihood
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.cvae(
-        data.shape,
-        config.latent_dim,
+    return program_with_parts(
+        models.cvae,
+        config,
+        data,
+        condition,
         classes=condition.classes,
         attributes=condition.attributes,
-        likelihood=likelihood(config, data),
     )
 
 
@@ -44,7 +54,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="cvae",
     place=11,
-    options=(*DATA_SET, LIKELIHOOD, LATENT_DIM, *TRAINING, *BY_SVI, SEED, ENGINE),
+    options=(*DATA_SET, *PARTS, LATENT_DIM, *NETWORK, *TRAINING, *BY_SVI, SEED, ENGINE),
     program=_program,
     condition=_condition,
     fitting=_fitting,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import BY_SVI, DATA_SET, ENGINE, LATENT_DIM, LIKELIHOOD, SEED, TRAINING
+from ppl_gen.app.options import (
+    BY_SVI,
+    DATA_SET,
+    ENGINE,
+    LATENT_DIM,
+    NETWORK,
+    PARTS,
+    SEED,
+    TRAINING,
+)
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -17,9 +26,9 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.likelihoods import likelihood
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.vae(data.shape, config.latent_dim, likelihood=likelihood(config, data))
+    return program_with_parts(models.vae, config, data, condition)
 
 
 def _fitting(start: Start) -> Fitting:
@@ -31,7 +40,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="vae",
     place=10,
-    options=(*DATA_SET, LIKELIHOOD, LATENT_DIM, *TRAINING, *BY_SVI, SEED, ENGINE),
+    options=(*DATA_SET, *PARTS, LATENT_DIM, *NETWORK, *TRAINING, *BY_SVI, SEED, ENGINE),
     program=_program,
     fitting=_fitting,
     check=check_objective,
