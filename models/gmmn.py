@@ -11,6 +11,7 @@ from torch import nn
 from ppl_gen.models.gan import GAN, gan
 from ppl_gen.nn import Activation
 from ppl_gen.priors import Uniform
+from ppl_gen.protocols import Conditional
 
 
 def gmmn(
@@ -19,6 +20,7 @@ def gmmn(
     *,
     hidden: Sequence[int] = (256, 256),
     activation: Activation = nn.ReLU,
+    prior: Conditional | None = None,
 ) -> GAN:
     """z ~ U[−1, 1]ᴰ, x = decoder(z): the perceptron of `gan` with a uniform prior.
 
@@ -29,8 +31,11 @@ def gmmn(
         latent_dim: D, the dimension of z.
         hidden: The widths from latent to data.
         activation: Makes the module between two layers.
+        prior: Uniform(latent_dim) if left out.
 
     Reference:
         Li, Swersky and Zemel (2015), Generative moment matching networks, section 3.
     """
-    return gan(shape, latent_dim, hidden=hidden, activation=activation, prior=Uniform(latent_dim))
+    if prior is None:
+        prior = Uniform(latent_dim)
+    return gan(shape, latent_dim, hidden=hidden, activation=activation, prior=prior)

@@ -91,6 +91,7 @@ def infogan(
     continuous: int = 0,
     hidden: Sequence[int] = (256, 256),
     activation: Activation = nn.ReLU,
+    prior: Conditional | None = None,
 ) -> InfoGAN:
     """An InfoGAN of multilayer perceptrons, with a discrete code "c" and a continuous one "u".
 
@@ -104,6 +105,7 @@ def infogan(
             is no "u".
         hidden: The widths from latent to data; the heads' features have them in reverse.
         activation: Makes the module between two layers.
+        prior: StandardNormal(latent_dim) if left out.
     """
     expect_at_least(1, latent_dim=latent_dim)
     expect_weights((hidden[0], categories), (hidden[0], 2 * continuous))
@@ -112,6 +114,8 @@ def infogan(
     if continuous:
         codes["u"] = Uniform(continuous)
         heads["u"] = DiagonalGaussian(nn.Linear(hidden[0], 2 * continuous))
+    if prior is None:
+        prior = StandardNormal(latent_dim)
     size = math.prod(shape)
     inputs = latent_dim + categories + continuous
     layers: list[nn.Module] = [mlp([inputs, *hidden, size], activation)]
@@ -121,4 +125,4 @@ def infogan(
     features = nn.Sequential(
         nn.Flatten(-len(shape)), mlp([size, *reversed(hidden)], activation), activation()
     )
-    return InfoGAN(StandardNormal(latent_dim), codes, Condition(decoder), heads, features)
+    return InfoGAN(prior, codes, Condition(decoder), heads, features)

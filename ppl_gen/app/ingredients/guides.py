@@ -4,19 +4,15 @@ from __future__ import annotations
 
 __all__ = ["GUIDES"]
 
-from collections.abc import Callable
 from typing import Any
 
 from ppl_gen.app.ingredients.parts import Part, Setting, table_of
 
 
-def _diagonal(setting: Setting) -> Callable[..., Any]:
-    from ppl_gen.guides import DiagonalGaussian
+def _diagonal(setting: Setting) -> Any:
+    from ppl_gen.guides import diagonal
 
-    def family(net: Callable[[int], Any], dim: int) -> Any:
-        return DiagonalGaussian(net(2 * dim))
-
-    return family
+    return diagonal
 
 
 # Imports of torch and Pyro belong into the functions above: the command's help reads this table.

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ACTIVATIONS", "check_hidden", "network_arguments", "one_width", "widths"]
+__all__ = [
+    "ACTIVATIONS",
+    "check_hidden",
+    "from_latent",
+    "network_arguments",
+    "of_critic",
+    "one_width",
+    "widths",
+]
 
 from collections.abc import Callable
 from typing import Any
@@ -80,3 +88,19 @@ def one_width(config: Config) -> dict[str, int]:
             f"beside its latent, got {config.hidden}"
         )
     return {"hidden": asked[0]}
+
+
+def from_latent(config: Config) -> dict[str, tuple[int, ...]]:
+    """The argument `hidden` of a builder that takes widths from latent to data, if asked for."""
+    asked = widths(config)
+    if asked is None:
+        return {}
+    return {"hidden": asked[::-1]}
+
+
+def of_critic(config: Config) -> dict[str, tuple[int, ...]]:
+    """The argument `hidden` of a critic of linear layers, from data to score, if asked for."""
+    asked = widths(config)
+    if asked is None:
+        return {}
+    return {"hidden": asked}

@@ -17,6 +17,8 @@ from ppl_gen.app.options import (
     DATA_SET,
     GAME,
     LATENT_DIM,
+    NETWORK,
+    PRIOR,
     SEED,
     TRAINING,
     Option,
@@ -62,8 +64,11 @@ def _condition(config: Config, data: Any) -> Conditioning:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
+    from ppl_gen.app.ingredients.networks import from_latent
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.cgan(data.shape, config.latent_dim, **condition.arguments())
+    given = condition.arguments()
+    return program_with_parts(models.cgan, config, data, condition, **given, **from_latent(config))
 
 
 def _fitting(start: Start) -> Fitting:
@@ -75,9 +80,11 @@ def _fitting(start: Start) -> Fitting:
     """
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
+    from ppl_gen.app.ingredients.networks import of_critic
 
     assert start.condition is not None
-    critic = critics.mlp_critic(start.data.shape, **start.condition.arguments())
+    given = start.condition.arguments()
+    critic = critics.mlp_critic(start.data.shape, **given, **of_critic(start.config))
     weight = start.config.paired
     if start.config.condition != "edges" or not weight:
         return against_critic(start, critic)
@@ -93,7 +100,14 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="cgan",
     place=22,
-    options=(*DATA_SET, LATENT_DIM, *TRAINING, *GAME, CONDITION, PAIRED, SEED),
+    options=(
+        *(*DATA_SET, PRIOR, LATENT_DIM),
+        *NETWORK,
+        *TRAINING,
+        *GAME,
+        *(CONDITION, PAIRED),
+        SEED,
+    ),
     program=_program,
     condition=_condition,
     fitting=_fitting,

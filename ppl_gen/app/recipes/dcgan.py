@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, SEED, TRAINING, WIDTH
+from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, PRIOR, SEED, TRAINING, WIDTH
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -20,8 +20,10 @@ _SMALL = 32  # pixels a side below which images are small
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.dcgan(data.shape, config.latent_dim, width=_width(config, data.shape))
+    width = _width(config, data.shape)
+    return program_with_parts(models.dcgan, config, data, condition, width=width)
 
 
 def _fitting(start: Start) -> Fitting:
@@ -45,7 +47,7 @@ def _width(config: Config, shape: tuple[int, ...]) -> int:
 RECIPE = Recipe(
     name="dcgan",
     place=21,
-    options=(*DATA_SET, LATENT_DIM, *TRAINING, *GAME, WIDTH, SEED),
+    options=(*DATA_SET, PRIOR, LATENT_DIM, *TRAINING, *GAME, WIDTH, SEED),
     program=_program,
     fitting=_fitting,
     check=check_loss,

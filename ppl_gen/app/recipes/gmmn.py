@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, LATENT_DIM, SEED, TRAINING, Option, one_of
+from ppl_gen.app.options import (
+    DATA_SET,
+    LATENT_DIM,
+    NETWORK,
+    PRIOR,
+    SEED,
+    TRAINING,
+    Option,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -32,8 +41,10 @@ DISCREPANCY = Option(
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
+    from ppl_gen.app.ingredients.networks import from_latent
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.gmmn(data.shape, config.latent_dim)
+    return program_with_parts(models.gmmn, config, data, condition, **from_latent(config))
 
 
 def _fitting(start: Start) -> Fitting:
@@ -45,7 +56,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="gmmn",
     place=40,
-    options=(*DATA_SET, LATENT_DIM, *TRAINING, DISCREPANCY, SEED),
+    options=(*DATA_SET, PRIOR, LATENT_DIM, *NETWORK, *TRAINING, DISCREPANCY, SEED),
     program=_program,
     fitting=_fitting,
     learning_rate=1e-3,

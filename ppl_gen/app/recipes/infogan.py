@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, SEED, TRAINING, Option, at_least
+from ppl_gen.app.options import (
+    DATA_SET,
+    GAME,
+    LATENT_DIM,
+    NETWORK,
+    PRIOR,
+    SEED,
+    TRAINING,
+    Option,
+    at_least,
+)
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -36,12 +46,17 @@ INFORMATION = Option(
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
+    from ppl_gen.app.ingredients.networks import from_latent
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
-    return models.infogan(
-        data.shape,
-        config.latent_dim,
+    return program_with_parts(
+        models.infogan,
+        config,
+        data,
+        condition,
         categories=config.categories,
         continuous=config.continuous,
+        **from_latent(config),
     )
 
 
@@ -49,6 +64,7 @@ def _fitting(start: Start) -> Fitting:
     """Against a critic, with −log q(codes | x) as a further loss of the generator."""
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
+    from ppl_gen.app.ingredients.networks import of_critic
     from ppl_gen.inference import information_loss
 
     config = start.config
@@ -58,13 +74,21 @@ def _fitting(start: Start) -> Fitting:
         "nothing of them"
     )
     loss = information_loss(start.program.posterior, config.information)
-    return against_critic(start, critics.mlp_critic(start.data.shape), loss, remark)
+    critic = critics.mlp_critic(start.data.shape, **of_critic(config))
+    return against_critic(start, critic, loss, remark)
 
 
 RECIPE = Recipe(
     name="infogan",
     place=23,
-    options=(*DATA_SET, LATENT_DIM, *TRAINING, *GAME, CATEGORIES, CONTINUOUS, INFORMATION, SEED),
+    options=(
+        *(*DATA_SET, PRIOR, LATENT_DIM),
+        *NETWORK,
+        *TRAINING,
+        *GAME,
+        *(CATEGORIES, CONTINUOUS, INFORMATION),
+        SEED,
+    ),
     program=_program,
     fitting=_fitting,
     check=check_loss,
