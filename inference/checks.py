@@ -27,7 +27,7 @@ from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.arguments import described, expect_data, expect_devices, likelihood_hint, traced
+from ppl_gen.arguments import FILL, described, expect_data, expect_devices, likelihood_hint, traced
 from ppl_gen.contexts import (
     device_of,
     evaluating,
@@ -37,8 +37,9 @@ from ppl_gen.contexts import (
     owner,
     simulates,
 )
+from ppl_gen.distributions import Masked
 from ppl_gen.enumeration import is_enumerable
-from ppl_gen.protocols import Guide, Program
+from ppl_gen.protocols import Distribution, Guide, Program
 from ppl_gen.sites import (
     Sites,
     is_auxiliary,
@@ -114,6 +115,7 @@ def check(
             )
         guide_trace = traced(guide, few, "guide")
     guided = latent_sites(guide_trace)
+    _expect_sight(guided, few[0])
     for name in _expect_same_names(latent_sites(model_trace), guided):
         _expect_prior(sites[name])
         _expect_proposal(sites[name], guided[name], count=count)
@@ -242,7 +244,8 @@ def needs_all_data(guide: Guide) -> bool:
 
 
 def telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
-    """The indices of the first two data, and of those of the smallest and the largest label.
+    """The indices of the first two data, those of the smallest and the largest label, and the datum
+    of which most is missing.
 
     Args:
         x: Data of shape (N, *shape).
@@ -253,6 +256,9 @@ def telling_rows(x: Tensor, context: tuple[Tensor, ...]) -> Tensor:
         if c.dim() == 1 and not c.is_floating_point():
             label = c.long()  # of booleans there is no smallest
             indices += [int(label.argmin()), int(label.argmax())]
+    missing = x.isnan().reshape(len(x), -1).sum(1)
+    if bool(missing.any()):
+        indices.append(int(missing.argmax()))
     return torch.tensor(indices, device=x.device)
 
 
@@ -378,6 +384,9 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
     if support is None:
         return
     values = _all_values(torch.as_tensor(site["value"]), x)
+    fn = unwrapped(site["fn"], masks=True)
+    if isinstance(fn, Masked):
+        values = fn.filled(values)
     if _is_inside(support, values):
         return
     each = support
@@ -443,7 +452,10 @@ def _expect_log_prob(site: Any) -> None:
 
 def _family(site: Any) -> str:
     """The class of a site's distribution, without what it is wrapped in."""
-    return type(unwrapped(site["fn"], masks=True)).__name__
+    fn = unwrapped(site["fn"], masks=True)
+    if isinstance(fn, Masked):
+        fn = fn.base
+    return type(fn).__name__
 
 
 def _expect_prior(site: Any) -> None:
@@ -469,6 +481,20 @@ def expect_values(site: Any) -> None:
             f"expected latents with values, got none at {site['name']!r}, of shape "
             f"{tuple(site['value'].shape)}; leave it out"
         )
+
+
+def _expect_sight(guided: Sites, x: Tensor) -> None:
+    """Raises ValueError if a guide answers data with missing entries by NaN.
+
+    Args:
+        guided: The guide's latent sites.
+        x: What it was given.
+    """
+    if not bool(x.isnan().any()):
+        return
+    for name, site in guided.items():
+        if bool(site["value"].isnan().any()):
+            raise ValueError(f"expected the guide to sample numbers at {name!r}, got NaN; {FILL}")
 
 
 def _expect_weights(guide_sites: Sites) -> None:
@@ -604,4 +630,6 @@ def _width(fn: Any, count: int) -> int:
     for value in vars(unwrapped(fn, masks=True)).values():
         if torch.is_tensor(value):
             width = max(width, value.numel() // count)
+        if isinstance(value, Distribution):
+            width = max(width, _width(value, count))
     return width

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ppl_gen.arguments import expect_devices
+from ppl_gen.arguments import expect_devices, may_lack
 from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.memory import SINGLE, expect_memory
 
@@ -104,10 +104,17 @@ def expect_optimizers(*optimizers: torch.optim.Optimizer) -> None:
             )
 
 
-def expect_finite(args: Sequence[Any]) -> None:
-    """Raises ValueError if a tensor among the arguments holds NaN, infinite or no values."""
+def expect_finite(args: Sequence[Any], model: Any = None) -> None:
+    """Raises ValueError if a tensor among the arguments holds NaN, infinite or no values.
+
+    Args:
+        args: What is called with, or data.
+        model: What is called; the first argument of a program may lack entries, if it says so.
+    """
     expect_devices((), args)
     for i, argument in enumerate(args):
+        if i == 0 and torch.is_tensor(argument) and model is not None and may_lack(model):
+            argument = torch.where(argument.isnan(), 0, argument)
         if torch.is_tensor(argument) and not bool(torch.isfinite(argument).all()):
             raise ValueError(
                 f"expected finite data, got NaN or infinite values in argument {i}; remove or "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
+    "FILL",
     "described",
     "expect_data",
     "expect_devices",
     "expect_tensor",
     "likelihood_hint",
+    "may_lack",
     "traced",
     "whole",
 ]
@@ -21,10 +23,17 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_gen.contexts import expect_context, explained, modules_of, owner
+from ppl_gen.likelihoods.parameters import takes_missing
 from ppl_gen.pyro_patches import held_tensors
 
 # What users bring where tensors are expected.
 _ARRAYS = (np.ndarray, list, tuple)
+
+# What to do where networks meet NaN, which stands for what is missing.
+FILL = (
+    "let the encoder see no NaN: program.encoder = ppl_gen.nn.ZeroFilled(program.encoder), as "
+    "builders do for a likelihood of missing data"
+)
 
 # What torch takes of NumPy's types, and computes with.
 _TAKEN = tuple(np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?"))
@@ -63,7 +72,7 @@ def expect_data(program: Any, data: Sequence[Any]) -> None:
         raise ValueError(
             f"expected data of shape (N, *shape) with N of at least 1, got shape {tuple(x.shape)}"
         )
-    _expect_finite("data", x)
+    _expect_known(program, x)
     for c in data[1:]:
         _expect_finite("context", c)
     _expect_dtype(program, x)
@@ -186,6 +195,35 @@ def whole(values: Tensor) -> Tensor:
     return converted
 
 
+def may_lack(program: Any) -> bool:
+    """Whether entries of a program's data may be missing (NaN): its likelihood says so.
+
+    Args:
+        program: A program, or its model.
+    """
+    parts = [*modules_of(program), getattr(owner(program), "likelihood", None)]
+    return any(takes_missing(part) for part in parts)
+
+
+def _expect_known(program: Any, x: Tensor) -> None:
+    """Raises ValueError if data are infinite, or NaN where the program takes none that are missing.
+
+    Args:
+        program: A program, or its model.
+        x: Data, (N, *shape).
+    """
+    if may_lack(program):
+        _expect_finite("data", torch.where(x.isnan(), 0, x))
+    elif x.is_floating_point() and bool(x.isnan().any()):
+        raise ValueError(
+            "expected finite data, got NaN; remove or replace them, or, if they are what is "
+            "missing, say so: program.likelihood = likelihoods.Masked(program.likelihood), "
+            "program.encoder = nn.ZeroFilled(program.encoder)"
+        )
+    else:
+        _expect_finite("data", x)
+
+
 def _expect_finite(name: str, values: Tensor) -> None:
     if not bool(torch.isfinite(values).all()):
         raise ValueError(
@@ -249,6 +287,8 @@ def _remedy(args: Sequence[Any]) -> str:
                 "where its networks take floating point numbers, pass these: x.float(), or x.to of "
                 "their dtype"
             )
+        if torch.is_tensor(argument) and bool(argument.isnan().any()):
+            return FILL
     return (
         "take priors, likelihoods and encoders of pyro.distributions, and networks for data of "
         "this shape, or run it by itself to see where it stops"

@@ -6,6 +6,7 @@ __all__ = [
     "flaw_of_draws",
     "is_discrete",
     "is_rounded",
+    "point_in",
     "support_ends",
     "support_of",
     "to_support",
@@ -84,6 +85,27 @@ def support_ends(fn: Any) -> tuple[float, float]:
         return -math.inf, math.inf
     lower, upper = ends
     return float(lower.min()), float(upper.max())
+
+
+def point_in(support: Any) -> Any:
+    """A number in a support, or a tensor of them; 0 where it is in.
+
+    Args:
+        support: Of single numbers: the line, a part of it, or a list of numbers.
+    """
+    if hasattr(support, "point"):
+        return support.point
+    lower = getattr(support, "lower_bound", None)
+    upper = getattr(support, "upper_bound", None)
+    if lower is None and upper is None:
+        return 0.0
+    if support.is_discrete:
+        return lower
+    if upper is None:
+        return lower + 1.0
+    if lower is None:
+        return upper - 1.0
+    return (lower + upper) / 2
 
 
 def flaw_of_draws(fn: Any) -> str:

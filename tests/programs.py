@@ -118,6 +118,11 @@ def _counts(count: int = 6) -> Tensor:
     return (16 * digits().x[:count]).round()
 
 
+def _holes(count: int = 6) -> Tensor:
+    x = _binary(count)
+    return x.masked_fill(torch.rand(x.shape) < 0.3, torch.nan)
+
+
 def _linear() -> nn.Module:
     return VAE(
         StandardNormal(3),
@@ -204,6 +209,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         likelihoods.ZeroInflated(likelihoods.NegativeBinomial(decoded=True)), _counts
     ),
     "vae, labels": _with(likelihoods.Label(17), _counts),
+    "vae, masked": _with(likelihoods.Masked(likelihoods.Bernoulli()), _holes),
     "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
     "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
     "vae, vectors": lambda: (

@@ -109,7 +109,7 @@ def compare(
     expect_counts(
         draws=draws, warmup=warmup, chains=chains, guide_draws=guide_draws, particles=particles
     )
-    expect_finite(data)
+    expect_finite(data, program)
     model = getattr(program, "model", program)
     guide = guide_of(program, guide)
     guide_seed = None if seed is None else seed + 1

@@ -81,7 +81,7 @@ class Potential:
     def __init__(
         self, model: Callable[..., Any], args: Sequence[Any], *, local: bool = False
     ) -> None:
-        expect_finite(args)
+        expect_finite(args, model)
         if local:
             _expect_data(args)
         self.model = model

@@ -13,6 +13,7 @@ __all__ = [
     "Grid",
     "LogNormal",
     "LogScaleNormal",
+    "Masked",
     "NegativeBinomial",
     "NoDensity",
     "Poisson",
@@ -23,6 +24,7 @@ __all__ = [
 
 from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.distributions.grid import DiscretizedLogistic, Grid
+from ppl_gen.distributions.masked import Masked
 from ppl_gen.distributions.normal import LogScaleNormal
 from ppl_gen.distributions.points import NoDensity, StoredPoints
 from ppl_gen.distributions.real import LogNormal, StudentT

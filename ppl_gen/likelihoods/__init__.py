@@ -23,6 +23,7 @@ __all__ = [
     "Label",
     "Laplace",
     "LogNormal",
+    "Masked",
     "NegativeBinomial",
     "Poisson",
     "StudentT",
@@ -45,6 +46,7 @@ from ppl_gen.likelihoods.location_scale import (
     LogNormal,
     StudentT,
 )
+from ppl_gen.likelihoods.masked import Masked
 from ppl_gen.likelihoods.parameters import (
     parameters_per_datum,
     parameters_per_value,

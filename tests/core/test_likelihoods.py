@@ -95,6 +95,7 @@ SHELF: dict[str, tuple[Conditional, Tensor]] = {
     "Label": (likelihoods.Label(5), WEIGHTS),
     "LogNormal": (likelihoods.LogNormal(), LOCATIONS),
     "LogNormal, wide": (likelihoods.LogNormal(2.0), LOCATIONS),
+    "Masked": (likelihoods.Masked(likelihoods.Laplace()), LOCATIONS),
     "NegativeBinomial": (likelihoods.NegativeBinomial(), LOCATIONS[:-2]),
     "NegativeBinomial, decoded": (
         likelihoods.NegativeBinomial(decoded=True),
