@@ -49,8 +49,10 @@ from ppl_gen.sites import (
     stochastic_sites,
 )
 from ppl_gen.supports import (
+    family_on,
     flaw_of_draws,
     is_discrete,
+    is_on_sphere,
     is_rounded,
     support_of,
     to_support,
@@ -596,8 +598,14 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
     if support is not None and not _is_inside(support, value):
         raise ValueError(
             f"expected the guide to sample {name!r} in the support of its prior, {support}, "
-            f"got values from {float(value.min()):.3g} to {float(value.max()):.3g}; take a "
-            "distribution on that support"
+            f"got values from {float(value.min()):.3g} to {float(value.max()):.3g}; "
+            f"{family_on(support)}"
+        )
+    if is_on_sphere(proposal["fn"]) and not is_on_sphere(latent["fn"]):
+        raise ValueError(
+            f"expected the guide to sample {name!r} with a density like that of its prior, "
+            f"{_family(latent)}, got {_family(proposal)}, whose density is one of areas of a "
+            "sphere; take priors.Hypersphere with it, or a guide of the whole line"
         )
 
 

@@ -57,19 +57,21 @@ class Mixture(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self._average(self.components.mean)
+        mean = self._average(self.components.mean)
+        return mean.expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
         """E_π Var pₖ + Var_π E pₖ."""
         centred = self.components.mean - self._average(self.components.mean)
-        return self._average(self.components.variance + centred.square())
+        variance = self._average(self.components.variance + centred.square())
+        return variance.expand(self.batch_shape + self.event_shape)
 
     def _average(self, values: Tensor) -> Tensor:
-        """Σₖ πₖ vₖ, of values (K, *batch, *event)."""
+        """Σₖ πₖ vₖ, (*batch, *event), of values (K, *batch, *event)."""
         weights = self.log_weights.exp()
         weights = weights.reshape(*weights.shape, *[1] * len(self.event_shape))
-        return (weights * values).sum(0).expand(self.batch_shape + self.event_shape)
+        return (weights * values).sum(0)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Mixture:
         return Mixture(self.log_weights, self.components, self.chosen, batch_shape)

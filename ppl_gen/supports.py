@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 __all__ = [
+    "family_on",
     "flaw_of_draws",
     "is_discrete",
+    "is_on_sphere",
     "is_rounded",
     "point_in",
     "support_ends",
@@ -23,6 +25,8 @@ import torch
 from pyro.distributions import constraints
 from pyro.distributions.transforms import biject_to
 from torch import Tensor
+
+from ppl_gen.spheres import Stereographic
 
 # An angle's density goes on with period 2π, and Pyro names the whole line for its support; yet
 # all draws, and a mass of 1, lie in [−π, π].
@@ -153,6 +157,29 @@ def is_discrete(fn: Any) -> bool:
     return bool(support.is_discrete)
 
 
+def is_on_sphere(fn: Any) -> bool:
+    """Whether draws are directions, whose density is one of areas.
+
+    Args:
+        fn: Any distribution.
+    """
+    return support_of(fn) is constraints.sphere
+
+
+def family_on(support: Any) -> str:
+    """What to say of the family of guides that lies in the support of a prior.
+
+    Args:
+        support: Of the prior.
+    """
+    if support is constraints.sphere:
+        return "take guides.on_sphere (guide=guides.on_sphere of a builder)"
+    ends = _ends(support)
+    if ends is not None and bool((ends[0] == -1).all()) and bool((ends[1] == 1).all()):
+        return "take guides.bounded (guide=guides.bounded of a builder)"
+    return "take a distribution on that support"
+
+
 def to_support(name: str, fn: Any) -> Any:
     """The transform from the whole line to the support of a latent.
 
@@ -171,6 +198,9 @@ def to_support(name: str, fn: Any) -> Any:
             f"{family}, which names none; give its class an attribute `support`, such as "
             "constraints.real"
         )
+    # A circle less a point falls into two ends that chains take for different ones.
+    if is_on_sphere(fn) and fn.event_shape[-1] > 2:
+        return Stereographic()
     try:
         return biject_to(support)
     except NotImplementedError:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
 from ppl_gen.flows import coupling_flow
+<<<<<<< HEAD
 from ppl_gen.guides import DiagonalGaussian, from_prior
 from ppl_gen.models import (
     CVAE,
@@ -27,12 +28,19 @@ from ppl_gen.models import (
     toy,
     vae,
 )
+=======
+from ppl_gen.guides import DiagonalGaussian, bounded, from_prior, on_sphere
+from ppl_gen.models import CVAE, VAE, cgan, conv_vae, cvae, dcgan, gan, gmmn, toy, vae
+>>>>>>> 7778c3d (Priors on a sphere, on a cube, horseshoe, spike and slab, with the families of guides that lie there)
 from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
 from ppl_gen.priors import (
     ConditionalMixture,
     ConditionalNormal,
     FlowPrior,
+    Horseshoe,
+    Hypersphere,
     MixtureOfGaussians,
+    SpikeAndSlab,
     StandardNormal,
     Uniform,
     VampPrior,
@@ -251,6 +259,18 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "cvae, flow prior": _given_label(
         lambda: FlowPrior(coupling_flow(3, 4, hidden=(8,)), Condition(nn.Linear(10, 4), 10))
     ),
+    "vae on a sphere": lambda: (
+        vae((1, 8, 8), 3, hidden=(16,), prior=Hypersphere(3), guide=on_sphere),
+        _binary(),
+        [],
+    ),
+    "vae, uniform prior": lambda: (
+        vae((1, 8, 8), 3, hidden=(16,), prior=Uniform(3), guide=bounded),
+        _binary(),
+        [],
+    ),
+    "vae, horseshoe": _with_prior(lambda: Horseshoe(3)),
+    "vae, spike and slab": _with_prior(lambda: SpikeAndSlab(3)),
     "gan, mixture prior, observed": lambda: _observed(
         gan((1, 8, 8), 3, hidden=(16,), prior=MixtureOfGaussians(3, 4)), _grey()
     ),

@@ -10,18 +10,24 @@ from __future__ import annotations
 
 __all__ = [
     "BottomUp",
+    "BoundedGaussian",
     "DiagonalGaussian",
     "Family",
     "Networks",
+    "OnSphere",
     "TopDown",
     "automatic",
+    "bounded",
     "diagonal",
     "from_prior",
     "guide_of_family",
+    "on_sphere",
 ]
 
 from ppl_gen.autoguides import automatic
+from ppl_gen.guides.bounded import BoundedGaussian, bounded
 from ppl_gen.guides.family import Family, Networks, guide_of_family
 from ppl_gen.guides.gaussian import DiagonalGaussian, diagonal
 from ppl_gen.guides.layers import BottomUp, TopDown
 from ppl_gen.guides.prior_guide import from_prior
+from ppl_gen.guides.sphere import OnSphere, on_sphere

@@ -7,8 +7,11 @@ __all__ = [
     "ConditionalNormal",
     "Empirical",
     "FlowPrior",
+    "Horseshoe",
+    "Hypersphere",
     "MixtureOfGaussians",
     "OneHot",
+    "SpikeAndSlab",
     "StandardNormal",
     "Uniform",
     "VampPrior",
@@ -18,7 +21,9 @@ __all__ = [
 from ppl_gen.priors.codes import OneHot
 from ppl_gen.priors.empirical import Empirical
 from ppl_gen.priors.flow import FlowPrior
+from ppl_gen.priors.hypersphere import Hypersphere
 from ppl_gen.priors.mixture import ConditionalMixture, MixtureOfGaussians
 from ppl_gen.priors.normal import ConditionalNormal, StandardNormal
+from ppl_gen.priors.sparse import Horseshoe, SpikeAndSlab
 from ppl_gen.priors.uniform import Uniform
 from ppl_gen.priors.vamp import VampPrior, pseudo_inputs
