@@ -18,7 +18,7 @@ from ppl_gen.shrinkage import MarginalHorseshoe
 
 
 class Horseshoe(nn.Module):
-    """p(z) = ∏_d ∫ N(z_d; 0, τ²λ²) C⁺(λ; 0, 1) dλ: a horseshoe whose local scales are integrated out.
+    """p(z) = ∏_d ∫ N(z_d; 0, τ²λ²) C⁺(λ; 0, 1) dλ: a horseshoe, its local scales integrated out.
 
     Each z_d has its own half-Cauchy scale λ, so that entries are either close to 0 or free. The
     integral is exact (`ppl_gen.shrinkage.MarginalHorseshoe`), so that z is the only latent and any
