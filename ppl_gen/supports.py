@@ -26,7 +26,8 @@ from pyro.distributions import constraints
 from pyro.distributions.transforms import biject_to
 from torch import Tensor
 
-from ppl_gen.spheres import Stereographic
+from ppl_gen.distributions.mixtures import Mixture
+from ppl_gen.distributions.spheres import Stereographic
 
 # An angle's density goes on with period 2π, and Pyro names the whole line for its support; yet
 # all draws, and a mass of 1, lie in [−π, π].
@@ -218,6 +219,8 @@ def _own_support(fn: Any) -> Any:
         return _over(_ANGLES, len(fn.event_shape))
     if isinstance(fn, torch.distributions.MixtureSameFamily):
         return _of_components(fn)
+    if isinstance(fn, Mixture):
+        return support_of(fn.components)
     if type(fn) is dist.TransformedDistribution:  # its subclasses know their own
         return _over(_image(fn), len(fn.event_shape))
     try:

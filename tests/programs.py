@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ppl_gen import data, likelihoods
 from ppl_gen.flows import coupling_flow
-<<<<<<< HEAD
-from ppl_gen.guides import DiagonalGaussian, from_prior
+from ppl_gen.guides import DiagonalGaussian, bounded, from_prior, on_sphere
 from ppl_gen.models import (
     CVAE,
     VAE,
@@ -28,10 +27,6 @@ from ppl_gen.models import (
     toy,
     vae,
 )
-=======
-from ppl_gen.guides import DiagonalGaussian, bounded, from_prior, on_sphere
-from ppl_gen.models import CVAE, VAE, cgan, conv_vae, cvae, dcgan, gan, gmmn, toy, vae
->>>>>>> 7778c3d (Priors on a sphere, on a cube, horseshoe, spike and slab, with the families of guides that lie there)
 from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
 from ppl_gen.priors import (
     ConditionalMixture,

@@ -10,22 +10,30 @@ __all__ = [
     "Beta",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "GaussianMixture",
     "Grid",
     "LogNormal",
     "LogScaleNormal",
+    "MarginalHorseshoe",
     "Masked",
+    "Mixture",
     "NegativeBinomial",
     "NoDensity",
     "Poisson",
+    "PowerSpherical",
     "StoredPoints",
     "StudentT",
+    "UniformOnSphere",
     "ZeroInflated",
 ]
 
 from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.distributions.grid import DiscretizedLogistic, Grid
+from ppl_gen.distributions.horseshoe import MarginalHorseshoe
 from ppl_gen.distributions.masked import Masked
+from ppl_gen.distributions.mixtures import GaussianMixture, Mixture
 from ppl_gen.distributions.normal import LogScaleNormal
 from ppl_gen.distributions.points import NoDensity, StoredPoints
 from ppl_gen.distributions.real import LogNormal, StudentT
+from ppl_gen.distributions.spheres import PowerSpherical, UniformOnSphere
 from ppl_gen.distributions.unit_interval import Beta, ContinuousBernoulli

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 from ppl_gen.autoguides import automatic
-from ppl_gen.guides.bounded import BoundedGaussian, bounded
+from ppl_gen.guides.cube import BoundedGaussian, bounded
 from ppl_gen.guides.family import Family, Networks, guide_of_family
 from ppl_gen.guides.gaussian import DiagonalGaussian, diagonal
 from ppl_gen.guides.layers import BottomUp, TopDown

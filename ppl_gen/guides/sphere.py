@@ -6,9 +6,9 @@ __all__ = ["OnSphere", "on_sphere"]
 
 from torch import Tensor, nn
 
+from ppl_gen.distributions import PowerSpherical
 from ppl_gen.guides.family import Networks
 from ppl_gen.protocols import Distribution
-from ppl_gen.spheres import PowerSpherical
 
 
 class OnSphere(nn.Module):

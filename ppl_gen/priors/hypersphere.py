@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least
+from ppl_gen.distributions import UniformOnSphere
 from ppl_gen.memory import expect_weights
 from ppl_gen.protocols import Distribution
-from ppl_gen.spheres import UniformOnSphere
 
 
 class Hypersphere(nn.Module):

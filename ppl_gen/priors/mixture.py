@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least, expect_number
+from ppl_gen.distributions import GaussianMixture
 from ppl_gen.memory import expect_weights
-from ppl_gen.mixtures import GaussianMixture
 from ppl_gen.protocols import Distribution
 
 
@@ -23,7 +23,8 @@ class MixtureOfGaussians(nn.Module):
 
     Through its density, as a VAE is trained, gradients reach all three. Through its draws alone, as
     a GAN is, those of means and scales are reparameterised, and that of the weights is implicit:
-    unbiased, and the noisier the further components are apart (`ppl_gen.mixtures.GaussianMixture`).
+    unbiased, and the noisier the further components are apart (`ppl_gen.distributions`,
+    `GaussianMixture`).
 
     Args:
         dim: D, the dimension of z.

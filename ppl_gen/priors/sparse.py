@@ -10,19 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least, expect_number, expect_positive
-from ppl_gen.distributions import LogScaleNormal
+from ppl_gen.distributions import LogScaleNormal, MarginalHorseshoe, Mixture
 from ppl_gen.memory import expect_weights
-from ppl_gen.mixtures import Mixture
 from ppl_gen.protocols import Distribution
-from ppl_gen.shrinkage import MarginalHorseshoe
 
 
 class Horseshoe(nn.Module):
     """p(z) = ∏_d ∫ N(z_d; 0, τ²λ²) C⁺(λ; 0, 1) dλ: a horseshoe, its local scales integrated out.
 
     Each z_d has its own half-Cauchy scale λ, so that entries are either close to 0 or free. The
-    integral is exact (`ppl_gen.shrinkage.MarginalHorseshoe`), so that z is the only latent and any
-    guide of the whole line will do. The same under every context.
+    integral is exact (`ppl_gen.distributions.MarginalHorseshoe`), so that z is the only latent and
+    any guide of the whole line will do. The same under every context.
 
     Args:
         dim: D, the dimension of z.

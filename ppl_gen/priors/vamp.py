@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ppl_gen.arguments import expect_tensor
 from ppl_gen.contexts import explained, seeded
 from ppl_gen.counts import expect_at_least, expect_positive
+from ppl_gen.distributions import Mixture
 from ppl_gen.memory import expect_weights
-from ppl_gen.mixtures import Mixture
 from ppl_gen.protocols import Conditional, Distribution
 
 _REMEDY = "give pseudo-inputs the shape of one datum, (K, *shape), as pseudo_inputs(x, K) does"

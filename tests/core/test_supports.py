@@ -76,7 +76,7 @@ def test_a_distribution_without_a_support_is_named() -> None:
 
 
 def test_a_support_without_a_way_there_is_named() -> None:
-    fn = dist.ProjectedNormal(torch.ones(3))
+    fn = dist.ProjectedNormal(torch.ones(2))
     with pytest.raises(ValueError, match="got 'z' from ProjectedNormal"):
         to_support("z", fn)
 

@@ -13,9 +13,8 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 
-from ppl_gen.distributions import LogScaleNormal
+from ppl_gen.distributions.normal import LogScaleNormal
 from ppl_gen.protocols import Distribution
-from ppl_gen.supports import support_of
 
 
 class Mixture(TorchDistribution):
@@ -53,7 +52,7 @@ class Mixture(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return support_of(self.components)
+        return self.components.support
 
     @property
     def mean(self) -> Tensor:
