@@ -23,7 +23,14 @@ from ppl_gen.inference.fitting.information import code_information, information_
 from ppl_gen.inference.fitting.loop import NotFinite, Record, fit, iterate
 from ppl_gen.inference.fitting.losses import AdversarialLoss
 from ppl_gen.inference.fitting.moment_matching import moment_step
-from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding, annealed
+from ppl_gen.inference.fitting.objectives import (
+    IWAE,
+    AnalyticELBO,
+    DReG,
+    FreeBits,
+    StickingTheLanding,
+    annealed,
+)
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
@@ -53,6 +60,7 @@ __all__ = [
     "IWAE",
     "PCA",
     "AdversarialLoss",
+    "AnalyticELBO",
     "Calibration",
     "Classifier",
     "ClassifierTest",

@@ -15,6 +15,7 @@ __all__ = [
     "plate_nesting",
     "plates",
     "stochastic_sites",
+    "summed_per_datum",
     "unwrapped",
 ]
 
@@ -180,11 +181,31 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int, plate: str = "data
     Raises:
         ValueError: If the site lies outside that plate.
     """
+    return summed_per_datum(site["fn"].log_prob(site["value"]), site, nesting, plate)
+
+
+def summed_per_datum(
+    values: Tensor, site: Mapping[str, Any], nesting: int, plate: str = "data"
+) -> Tensor:
+    """Values of the batch shape of a site, summed over its plates but that of the data.
+
+    Their shape is then (*particles, N). What the site masks counts for nothing, scales are ignored.
+
+    Args:
+        values: A number for each entry of the batch, such as a log density or a KL divergence.
+        site: A site of a trace.
+        nesting: The number of axes that the program's own plates take, as `plate_nesting` counts
+            them.
+        plate: The name of the plate of the data, as `data_plate` finds it.
+
+    Raises:
+        ValueError: If the site lies outside that plate.
+    """
     axis = data_frame(site, plate).dim
-    log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
-    missing = nesting - log_prob.dim()
-    log_prob = log_prob.reshape((1,) * missing + log_prob.shape)
+    values = scale_and_mask(values, 1.0, site["mask"])
+    missing = nesting - values.dim()
+    values = values.reshape((1,) * missing + values.shape)
     others = [other for other in range(-nesting, 0) if other != axis]
     if not others:
-        return log_prob
-    return log_prob.sum(others)
+        return values
+    return values.sum(others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["IWAE", "DReG", "FreeBits", "StickingTheLanding", "annealed"]
+__all__ = ["IWAE", "AnalyticELBO", "DReG", "FreeBits", "StickingTheLanding", "annealed"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,13 +12,71 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from ppl_gen.counts import expect_at_least, expect_number
+from ppl_gen.divergences import closed_divergence
 from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
-from ppl_gen.sites import Sites, data_axis, data_plate, is_auxiliary, latent_sites, unwrapped
+from ppl_gen.sites import (
+    Sites,
+    data_axis,
+    data_plate,
+    is_auxiliary,
+    latent_sites,
+    log_prob_per_datum,
+    summed_per_datum,
+    unwrapped,
+)
 
 Rerun = Callable[[Mapping[str, Tensor]], Sites]
+
+
+class AnalyticELBO(PerDatum):
+    """E_q[log p(x | z)] − Σⱼ KL(q(zⱼ | x) ‖ p(zⱼ)): the ELBO, with each KL in closed form.
+
+    Its expectation is that of Trace_ELBO, and the draws' share of the KL is gone from the variance
+    of its gradient. j is a latent site. Where torch knows no closed form (a mixture or flow on
+    either side), or where p(zⱼ | ·) depends on a latent that the guide draws after zⱼ, so that zⱼ
+    given that latent is no draw of q(zⱼ | ·), the KL of this site is by draws, log q − log p.
+
+    Args:
+        num_particles: K, the number of draws z ~ q(z | x) per datum, over which the expectation is
+            averaged.
+        max_plate_nesting: How many axes the plates take; found by running model and guide once if
+            left out.
+
+    Attributes:
+        by_draws: The names of the latents whose KL was by draws at the last call; empty before the
+            first, and where all have a closed form.
+
+    Raises:
+        ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
+            no reparameterised draws, or is in one of model and guide only.
+
+    Reference:
+        Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 7.
+    """
+
+    by_draws: tuple[str, ...] = ()
+
+    def bound(self, draw: Draw, rerun: Rerun) -> Tensor:
+        """(1/K) Σₖ log p(x | zₖ) − Σⱼ KLⱼ, (N,)."""
+        cost = torch.zeros_like(draw.log_likelihood)
+        plate = data_plate(draw.guide)
+        by_draws = []
+        for name, site in draw.guide.items():
+            divergence = None
+            if _is_drawn_from_its_conditional(name, draw):
+                divergence = closed_divergence(site["fn"], draw.model[name]["fn"])
+            if divergence is not None:
+                of_site = summed_per_datum(divergence, site, draw.nesting, plate)
+            else:
+                by_draws.append(name)
+                of_site = log_prob_per_datum(site, draw.nesting, plate)
+                if not is_auxiliary(site):
+                    of_site = of_site - log_prob_per_datum(draw.model[name], draw.nesting, plate)
+            cost = cost + draw.beta(site) * of_site
+        self.by_draws = tuple(by_draws)
+        return (draw.log_likelihood - cost).mean(0)
 
 
 class IWAE(PerDatum):
@@ -135,8 +193,9 @@ class FreeBits(PerDatum):
     """Σᵢ E_q[log p(xᵢ | z)] − N Σⱼ max(λ, KLⱼ) with KLⱼ = (1/N) Σᵢ KL(q(zⱼ | xᵢ) ‖ p(zⱼ)).
 
     j is a coordinate of the latents. No coordinate gains from a KL below λ, so none is driven to
-    collapse. KLⱼ is closed where both are of factorised families that torch knows, else the average
-    of log q − log p; a density that does not factorise, as a flow's, is taken in one piece.
+    collapse. KLⱼ is closed where both are of factorised families that torch knows and p(zⱼ) depends
+    on no latent that the guide draws after zⱼ, else the average of log q − log p; a density that
+    does not factorise, as a flow's, is taken in one piece.
 
     Args:
         nats: λ, in nats per coordinate.
@@ -171,7 +230,10 @@ class FreeBits(PerDatum):
         plate = data_plate(draw.guide)
         for name, site in draw.guide.items():
             if not is_auxiliary(site):
-                divergence = _divergence(site, draw.model[name], draw.nesting, plate)
+                is_closed = _is_drawn_from_its_conditional(name, draw)
+                divergence = _divergence(
+                    site, draw.model[name], draw.nesting, plate, closed=is_closed
+                )
                 cost = cost + draw.beta(site) * divergence.clamp(min=self.nats).sum()
         return draw.log_likelihood.mean(0) - cost
 
@@ -251,7 +313,25 @@ def _data_dim(site: Any, plate: str) -> int:
     return data_axis(site, plate) + len(site["fn"].event_shape)
 
 
-def _divergence(q: Any, p: Any, nesting: int, plate: str) -> Tensor:
+def _is_drawn_from_its_conditional(name: str, draw: Draw) -> bool:
+    """Whether a latent follows q(zⱼ | ·) given all that p(zⱼ | ·) may depend on.
+
+    Given a latent that the guide draws later it does not, and KL(q ‖ p) is not the expectation of
+    log q − log p then.
+    """
+    if name not in draw.model:
+        return False
+    known = _before(name, draw.guide)
+    return _before(name, draw.model) <= known
+
+
+def _before(name: str, sites: Sites) -> set[str]:
+    """The names of the sites that are sampled before one of them."""
+    names = list(sites)
+    return set(names[: names.index(name)])
+
+
+def _divergence(q: Any, p: Any, nesting: int, plate: str, *, closed: bool) -> Tensor:
     """KL(q ‖ p) of each coordinate of a site, averaged over particles and data.
 
     A density that does not factorise is taken whole. Data that are masked count with a divergence
@@ -262,10 +342,14 @@ def _divergence(q: Any, p: Any, nesting: int, plate: str) -> Tensor:
         p: The site of the model.
         nesting: The number of axes that plates take.
         plate: The name of the plate of the data.
+        closed: Whether a closed form, where there is one, is the expectation of log q − log p.
     """
-    try:
-        divergence = kl_divergence(unwrapped(q["fn"]), unwrapped(p["fn"]))
-    except NotImplementedError:
+    divergence = None
+    if closed:
+        divergence = closed_divergence(unwrapped(q["fn"]), unwrapped(p["fn"]))
+    if closed and divergence is None:
+        divergence = closed_divergence(q["fn"], p["fn"])
+    if divergence is None:
         divergence = _log_ratio(q, p)
     coordinates = divergence.dim() - len(q["fn"].batch_shape)
     mask = q["mask"]

@@ -305,7 +305,7 @@ OBJECTIVE = Option(
     name="objective",
     kind=str,
     default="elbo",
-    help="elbo, iwae, dreg or sticking-the-landing.",
+    help="elbo, analytic-elbo (its KL in closed form), iwae, dreg or sticking-the-landing.",
     check=one_of("objective", _objectives),
 )
 PARTICLES = Option(

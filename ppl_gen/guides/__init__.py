@@ -13,6 +13,9 @@ __all__ = [
     "BoundedGaussian",
     "DiagonalGaussian",
     "Family",
+    "FullCovarianceGaussian",
+    "LowRankGaussian",
+    "NetworkGuide",
     "Networks",
     "OnSphere",
     "TopDown",
@@ -20,14 +23,23 @@ __all__ = [
     "bounded",
     "diagonal",
     "from_prior",
+    "full_covariance",
     "guide_of_family",
+    "low_rank",
     "on_sphere",
 ]
 
 from ppl_gen.autoguides import automatic
 from ppl_gen.guides.cube import BoundedGaussian, bounded
-from ppl_gen.guides.family import Family, Networks, guide_of_family
-from ppl_gen.guides.gaussian import DiagonalGaussian, diagonal
+from ppl_gen.guides.family import Family, NetworkGuide, Networks, guide_of_family
+from ppl_gen.guides.gaussian import (
+    DiagonalGaussian,
+    FullCovarianceGaussian,
+    LowRankGaussian,
+    diagonal,
+    full_covariance,
+    low_rank,
+)
 from ppl_gen.guides.layers import BottomUp, TopDown
 from ppl_gen.guides.prior_guide import from_prior
 from ppl_gen.guides.sphere import OnSphere, on_sphere

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "Networks", "guide_of_family"]
+__all__ = ["Family", "NetworkGuide", "Networks", "expect_outputs", "guide_of_family"]
 
+from abc import abstractmethod
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
-from ppl_gen.protocols import Conditional
+from ppl_gen.protocols import Conditional, Distribution
 
 
 class Networks(Protocol):
@@ -25,14 +26,36 @@ class Family(Protocol):
 
     Example:
         >>> from functools import partial
-        >>> from ppl_gen.guides import DiagonalGaussian
-        >>> from ppl_gen.models import vae
-        >>> def diagonal(net, dim):
-        ...     return DiagonalGaussian(net(2 * dim))
-        >>> program = vae((4,), 2, guide=diagonal)
+        >>> from ppl_gen.guides import low_rank
+        >>> from ppl_gen.models import conv_vae, vae
+        >>> program = vae((4,), 3, guide=partial(low_rank, rank=1))
+        >>> images = conv_vae((1, 8, 8), 3, guide=partial(low_rank, rank=1))
     """
 
     def __call__(self, net: Networks, dim: int, /) -> Conditional: ...
+
+
+class NetworkGuide(nn.Module):
+    """q(z | c) = family(net(c)): a network, and what its outputs mean.
+
+    Args:
+        net: Maps the context to (*batch, outputs).
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    @abstractmethod
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """q(z | c) of the outputs of the network.
+
+        Args:
+            outputs: net(c), of shape (*batch, outputs).
+        """
+
+    def forward(self, *context: Tensor) -> Distribution:
+        return self.distribution(self.net(*context))
 
 
 def guide_of_family(family: Family, net: Networks, dim: int) -> Conditional:
@@ -60,3 +83,18 @@ def guide_of_family(family: Family, net: Networks, dim: int) -> Conditional:
             "a module or function from x to a distribution, as DiagonalGaussian(net(2 * dim)) is"
         )
     return guide
+
+
+def expect_outputs(fits: bool, expected: str, outputs: Tensor) -> None:
+    """Raises ValueError unless a network has the number of outputs that a family needs.
+
+    Args:
+        fits: Whether it has.
+        expected: The number, in terms of D, the latent dimension.
+        outputs: What it put out.
+    """
+    if not fits:
+        raise ValueError(
+            f"expected a network of the guide with {expected} outputs, got {outputs.shape[-1]}; "
+            "give its last layer that size, or let a builder make it: vae(..., guide=...)"
+        )

@@ -112,6 +112,7 @@ OTHERS = {
     "PCA": sound(inference.PCA, TWO[0], components=2),
     "annealed": sound(inference.annealed, steps=3, start=0.0, stop=1.0, cycles=1, rise=1.0),
     "IWAE": sound(inference.IWAE, num_particles=2),
+    "AnalyticELBO": sound(inference.AnalyticELBO, num_particles=2),
     "DReG": sound(inference.DReG, num_particles=2),
     "StickingTheLanding": sound(inference.StickingTheLanding, num_particles=2),
     "FreeBits": sound(inference.FreeBits, nats=0.1, num_particles=2),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pyro.infer import ELBO, Trace_ELBO
 
 from ppl_gen.app.config import Config
-from ppl_gen.inference import IWAE, DReG, FreeBits, StickingTheLanding, annealed
+from ppl_gen.inference import IWAE, AnalyticELBO, DReG, FreeBits, StickingTheLanding, annealed
 
 
 def _elbo(particles: int) -> ELBO:
@@ -21,6 +21,7 @@ def _elbo(particles: int) -> ELBO:
 # By name, from the number of particles.
 OBJECTIVES: dict[str, Callable[[int], ELBO]] = {
     "elbo": _elbo,
+    "analytic-elbo": AnalyticELBO,
     "iwae": IWAE,
     "dreg": DReG,
     "sticking-the-landing": StickingTheLanding,

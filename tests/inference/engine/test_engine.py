@@ -24,7 +24,13 @@ from ppl_gen.guides import DiagonalGaussian, automatic
 from ppl_gen.inference import NotFinite, log_evidence, svi_step
 from ppl_gen.inference.engine.graphs import trace
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
-from ppl_gen.inference.fitting.objectives import IWAE, DReG, FreeBits, StickingTheLanding
+from ppl_gen.inference.fitting.objectives import (
+    IWAE,
+    AnalyticELBO,
+    DReG,
+    FreeBits,
+    StickingTheLanding,
+)
 from ppl_gen.likelihoods import Bernoulli
 from ppl_gen.models import VAE, conv_vae, cvae, vae
 from ppl_gen.nn import mlp
@@ -49,6 +55,7 @@ OBJECTIVES: dict[str, tuple[Callable[[], ELBO], dict[str, Any]]] = {
     "IWAE": (lambda: IWAE(num_particles=3), {}),
     "DReG": (lambda: DReG(num_particles=3), {}),
     "sticking the landing": (StickingTheLanding, {}),
+    "analytic ELBO": (AnalyticELBO, {}),
     "free bits": (lambda: FreeBits(0.1), {}),
     "IWAE, β = ½": (lambda: IWAE(num_particles=3), {"beta": 0.5}),
 }
