@@ -603,7 +603,7 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
         )
     if is_on_sphere(proposal["fn"]) and not is_on_sphere(latent["fn"]):
         raise ValueError(
-            f"expected the guide to sample {name!r} with a density like that of its prior, "
+            f"expected the guide to sample {name!r} in a support like that of its prior, "
             f"{_family(latent)}, got {_family(proposal)}, whose density is one of areas of a "
             "sphere; take priors.Hypersphere with it, or a guide of the whole line"
         )

@@ -51,3 +51,39 @@ def test_an_example_can_be_fitted(option: str, part: Part) -> None:
     for metric in step(*next(iter(fitting.batches))).values():
         assert bool(torch.isfinite(torch.as_tensor(metric)).all())
     assert fitting.is_finite()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cvae --prior mixture",
+        "cvae --prior vamp",
+        "cvae --prior flow",
+        "cgan --prior mixture",
+        "cgan --prior flow --condition edges",
+        "dcgan --prior uniform --latent-dim 100",
+        "gan --prior flow",
+        "gmmn --prior hypersphere",
+    ],
+)
+def test_a_prior_of_other_models(line: str) -> None:
+    """Given a label or an image where the model is; by draws alone where it is a GAN."""
+    config = typed(line).changed(batch_size=100, epochs=1)
+    recipe = recipe_of(config)
+    if recipe.explicit and config.likelihood is None:
+        config = configure.with_likelihood(config, "bernoulli")
+    fitting = recipe.prepare(config, recipe.data(config), torch.device("cpu"))
+    prior = fitting.program.prior
+    before = [p.detach().clone() for p in prior.parameters()]
+    step = fitting.begin(0, "eager")
+    fitting.pace(1)
+    step(*next(iter(fitting.batches)))
+    assert fitting.is_finite()
+    for old, new in zip(before, prior.parameters(), strict=True):
+        assert not torch.equal(old, new)
+
+
+def test_an_average_of_guides_wants_a_guide() -> None:
+    config = typed("gan --prior vamp")
+    with pytest.raises(ValueError, match="a model with a guide for --prior vamp, got gan"):
+        recipe_of(config).prepare(config, recipe_of(config).data(config), torch.device("cpu"))
