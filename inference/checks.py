@@ -633,9 +633,13 @@ def _reached(site: Any) -> Tensor:
 
 
 def _width(fn: Any, count: int) -> int:
-    """How many numbers per datum the largest parameter of a likelihood holds, of `count` data."""
-    width = 0
-    for value in vars(unwrapped(fn, masks=True)).values():
+    """How many numbers per datum the largest parameter of a likelihood holds, of `count` data.
+
+    A distribution that computes more of them when it is scored has a `scoring_width` that says so.
+    """
+    inner = unwrapped(fn, masks=True)
+    width = int(getattr(inner, "scoring_width", 0))
+    for value in vars(inner).values():
         if torch.is_tensor(value):
             width = max(width, value.numel() // count)
         if isinstance(value, Distribution):

@@ -18,6 +18,7 @@ from ppl_gen.models.gan import GAN, gan
 from ppl_gen.models.gmmn import gmmn
 from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae
 from ppl_gen.models.infogan import InfoGAN, infogan
+from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text_vae
 from ppl_gen.models.vae import VAE, vae
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "CycleGAN",
     "HierarchicalVAE",
     "InfoGAN",
+    "LanguageModel",
+    "TextVAE",
     "cgan",
     "conv_vae",
     "cvae",
@@ -40,6 +43,8 @@ __all__ = [
     "gmmn",
     "hierarchical_vae",
     "infogan",
+    "language_model",
+    "text_vae",
     "toy",
     "translator",
     "vae",

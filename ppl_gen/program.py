@@ -208,6 +208,8 @@ def reconstruct(
 ) -> Tensor:
     """x̂ = E[x | z, context] at one z ~ q(z | x, context) per datum, of the shape of x.
 
+    What has no mean, as lines of text, is the mode instead.
+
     Args:
         program: Any program; its modules are put in evaluation mode meanwhile.
         x: Data of shape (N, *shape).
@@ -400,7 +402,7 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
 
 
 class _ReplaceLikelihood(Messenger):
-    """Replaces p(x | z) at the site "x" by `likelihood(mean of p(x | z))`."""
+    """Replaces p(x | z) at the site "x" by `likelihood(mean of p(x | z))`, or of its mode."""
 
     def __init__(self, likelihood: Conditional) -> None:
         super().__init__()
@@ -411,15 +413,24 @@ class _ReplaceLikelihood(Messenger):
         if msg["name"] == "x":
             self.done = True
             own = msg["fn"]
-            msg["fn"] = per_datum(self.likelihood(own.mean), len(own.batch_shape))
+            msg["fn"] = per_datum(self.likelihood(_centre(own)), len(own.batch_shape))
+
+
+def _centre(fn: Any) -> Tensor:
+    """The mean of a distribution; the mode of one that has no mean, as of lines of text."""
+    try:
+        return fn.mean
+    except NotImplementedError:
+        return fn.mode
 
 
 class Observed(nn.Module):
     """The same program seen under another likelihood: x ~ likelihood(E[x | z]).
 
     The mean is that of the program's own distribution of x: the probabilities of a Bernoulli VAE,
-    the point that a GAN's generator puts out. `Observed(gan, Gaussian(0.1))` gives an implicit
-    model the density ∫ N(x; g(z), ε²I) p(z) dz; `Observed(vae, Dirac())` draws noiseless pictures.
+    the point that a GAN's generator puts out. What has no mean, as lines of text, has its mode in
+    its place. `Observed(gan, Gaussian(0.1))` gives an implicit model the density
+    ∫ N(x; g(z), ε²I) p(z) dz; `Observed(vae, Dirac())` draws noiseless pictures.
 
     Args:
         program: Any program with a site "x".

@@ -24,6 +24,7 @@ from ppl_gen.models import (
     gan,
     gmmn,
     hierarchical_vae,
+    text_vae,
     toy,
     vae,
 )
@@ -298,6 +299,11 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "draw, heteroscedastic vectors": lambda: (
         draw((2,), 1, steps=2, hidden=8, likelihood=likelihoods.HeteroscedasticGaussian()),
         torch.randn(6, 2),
+        [],
+    ),
+    "text-vae": lambda: (
+        text_vae(4, 5, 2, hidden=12, embedding=6, word_dropout=0.3),
+        torch.tensor([[1, 2, 0, 0, 0], [3, 3, 3, 3, 3], [2, 1, 1, 0, 0], [0, 0, 0, 0, 0]]),
         [],
     ),
     "two latent layers": lambda: (TwoLayers(), _binary().flatten(1), []),

@@ -299,7 +299,7 @@ def sample(
             )
         fitted = _opened(run_folder, device)
         if out is None:
-            out = run_folder / "samples.png"
+            out = run_folder / pictures.name_of_samples(fitted)
         else:
             exports.check_place(out, fitted, overwrite)
         drawn = pictures.draw_samples(fitted, count, label, caption, seed)

@@ -106,6 +106,8 @@ def decide_likelihood(config: Config, data: Dataset) -> Config:
         config: A configuration of a model with a likelihood.
         data: What it names, not binarised.
     """
+    if "likelihood" not in config:
+        return config
     if in_colour(data) and config.binarize not in _BINARY:
         return with_likelihood(config, "gaussian")
     return with_likelihood(config, "bernoulli")
@@ -118,7 +120,7 @@ def with_likelihood(config: Config, name: str) -> Config:
         config: A configuration of a model with a likelihood.
         name: Of the likelihood.
     """
-    if config.likelihood is not None:
+    if "likelihood" not in config or config.likelihood is not None:
         return config
     return config.changed(likelihood=name, binarize=_binarization(config.binarize, name))
 

@@ -1,5 +1,5 @@
-"""Data as programs see them: data sets and how they are loaded, pairs of domains, attributes and
-captions of images.
+"""Data as programs see them: data sets and how they are loaded, pairs of domains, lines of text,
+attributes and captions of images.
 """
 
 from ppl_gen.data.attributes import edges, slant, thickness
@@ -18,6 +18,7 @@ from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
 from ppl_gen.data.loading import load
 from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import Coverage, modes_covered, ring
+from ppl_gen.data.vocabulary import Vocabulary, tokens_per_line
 
 __all__ = [
     "BINARIZATIONS",
@@ -32,6 +33,7 @@ __all__ = [
     "TextEncoder",
     "Unpaired",
     "UnpairedBatches",
+    "Vocabulary",
     "central",
     "coloured",
     "edges",
@@ -45,4 +47,5 @@ __all__ = [
     "rotated",
     "slant",
     "thickness",
+    "tokens_per_line",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["load"]
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.files import read_folder
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
+from ppl_gen.data.text import TEXTS, read_lines
 from ppl_gen.names import nearest
 
 
@@ -25,8 +27,10 @@ def load(
     binarize: str | None = None,
     image_size: int | None = None,
     stream: bool | None = None,
+    level: str = "characters",
+    length: int | None = None,
 ) -> Dataset:
-    """Loads a data set by name, or from a folder of images, a .npy or a .npz file.
+    """Loads a data set by name, or from a folder of images, a .npy, .npz or .txt file.
 
     Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
     `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve`
@@ -37,6 +41,10 @@ def load(
     labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
     permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
     counts, and left as they are; `stored` of what is returned says so.
+
+    A .txt or .smi file holds a sentence, a name or a molecule in each line. Its lines are Long
+    (N, L), a number for each character or word and 0 behind the last; `vocabulary` of what is
+    returned reads and writes them.
 
     Suffixes may follow, each after a colon, as in "mnist:8x8:coloured". From left to right, images
     are `inverted`; `rotated` by 90°; `coloured` at random; brought to `colour`, grey in three
@@ -54,6 +62,8 @@ def load(
             and CelebA's when they are read, others at last.
         stream: Whether images in files are read anew in every epoch; None does so where they would
             take over 2 GiB.
+        level: Of lines of text, what has a number: "characters" or "words".
+        length: Of lines of text, L, the most tokens; the longest line's number if None.
 
     Returns:
         The data set, images in [0, 1]; arrays of other numbers as they are.
@@ -76,9 +86,26 @@ def load(
     name, suffixes = parse(name_or_path)
     check_suffixes(suffixes, str(name_or_path))
     expect_at_least(1, **{"an image size": image_size})
+    if Path(name).suffix.lower() in TEXTS:
+        return _text(Path(name), suffixes, binarize, level=level, length=length)
     found = _read(name, _root(root), download, image_size, stream)
     made = prepared(found, suffixes, image_size).binarized(binarize)
     return replace(made, name=":".join([found.name, *suffixes]))
+
+
+def _text(
+    path: Path, suffixes: Sequence[str], binarize: str | None, *, level: str, length: int | None
+) -> Dataset:
+    """Lines of text, which are neither binarised nor changed by suffixes."""
+    expect_at_least(1, **{"a line's length": length})
+    if suffixes or binarize is not None:
+        asked = binarize or ":".join(["", *suffixes])
+        raise ValueError(
+            f"expected lines of text as they are, got {path} with {asked!r}; leave it out"
+        )
+    if not path.exists():
+        raise ValueError(f"no text file {path}; name one, with a line for each datum")
+    return read_lines(path, level, length)
 
 
 def _root(root: str | Path | None) -> Path:
@@ -101,5 +128,5 @@ def _read(
     if path.suffix.lower() in ARRAYS:
         return read_arrays(path)
     raise ValueError(
-        f"no data set and no folder, .npy or .npz file named {name!r}; {nearest(name, NAMES)}"
+        f"no data set and no folder, .npy, .npz or .txt file named {name!r}; {nearest(name, NAMES)}"
     )

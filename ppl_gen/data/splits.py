@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.counts import expect_number
+from ppl_gen.data.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory
 
 _SOME = 1000  # data of a stream that are held without a look at their size
@@ -275,6 +276,7 @@ class Dataset:
             divided by 255"; empty of other data.
         class_names: A name for each label, in order, where the data have such: those of the folders
             that images lie in.
+        vocabulary: What the numbers of lines of text stand for; None of other data.
     """
 
     train: Split | StreamedSplit
@@ -285,6 +287,7 @@ class Dataset:
     attributes: int | None = None
     stored: str = ""
     class_names: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     @classmethod
     def of(

@@ -22,11 +22,13 @@ __all__ = [
     "IsotropicGaussian",
     "Label",
     "Laplace",
+    "Lines",
     "LogNormal",
     "Masked",
     "NegativeBinomial",
     "Poisson",
     "StudentT",
+    "TokenSequence",
     "ZeroInflated",
     "parameters_per_datum",
     "parameters_per_value",
@@ -37,6 +39,7 @@ from ppl_gen.likelihoods.binary import Bernoulli, Beta, ContinuousBernoulli
 from ppl_gen.likelihoods.categorical import Categorical, Label
 from ppl_gen.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.likelihoods.dirac import Dirac
+from ppl_gen.likelihoods.lines import Lines, TokenSequence
 from ppl_gen.likelihoods.location_scale import (
     DiscretizedLogistic,
     Gaussian,

@@ -85,6 +85,9 @@ def _expect_possible(fitted: Fitted, asked: Asked) -> None:
             f"expected a run that draws data for --ais, --bdmc or --epsilon, got {recipe.name}; "
             "its translations are judged by --moments and --two-sample"
         )
+    for option in ("epsilon", "moments", "two_sample"):
+        if asked.wants(option):
+            fitted.expect_numbers("--" + option.replace("_", "-"))
     if asked.gaps:
         fitted.expect_guide("--gaps")
     if asked.collapse:

@@ -137,6 +137,7 @@ def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
     """The test data that all runs share, with features and a kernel."""
     for fitted in runs:
         fitted.expect_draws("a comparison")
+        fitted.expect_numbers("a comparison")
     datasets = [grey(fitted.config) for fitted in runs]
     shared = _images(datasets[0])
     for fitted, dataset in zip(runs, datasets, strict=True):

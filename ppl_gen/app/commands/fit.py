@@ -180,7 +180,7 @@ def _read(config: Config, download: bool) -> tuple[Config, Data]:
     What the data are binarised for is known when the likelihood is, and that when they are read.
     """
     recipe = recipe_of(config)
-    if not recipe.explicit:
+    if not recipe.explicit or "likelihood" not in config:
         return config, recipe.data(config, download=download)
     grey = recipe.data(config.changed(binarize=None), download=download)
     config = configure.decide_likelihood(config, grey)
@@ -211,7 +211,7 @@ def _reopen(run: Run, config: Config, given: set[str]) -> tuple[Run, dict[str, s
         raise _another(folder, "model", run.config.model, config.model)
     recipe = recipe_of(config)
     if recipe.explicit:
-        config = configure.with_likelihood(config, run.config.likelihood)
+        config = configure.with_likelihood(config, run.config.values.get("likelihood"))
     places = {}
     for name in sorted(given - {"epochs", "model"}):
         asked = getattr(config, name)
@@ -296,7 +296,7 @@ def _announce(training: _Training, console: Console) -> None:
     config = training.config
     an_epoch = len(training.fitting.batches)
     said = f"{config.model} on {progress.describe(training.data)}"
-    if training.recipe.explicit:
+    if "likelihood" in config:
         said += f", likelihood {config.likelihood}{training.reason}"
     said += f"; {config.passes} epochs of {an_epoch} steps; {training.device}"
     if training.recipe.explicit:

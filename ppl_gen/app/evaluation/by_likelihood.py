@@ -19,6 +19,7 @@ from ppl_gen.app.evaluation.findings import Judged, numbers, value_and_error
 from ppl_gen.app.evaluation.measures import measure_of
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.ingredients.data import grey
+from ppl_gen.data import tokens_per_line
 from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
 from ppl_gen.inference.evidence.weights import k_hat_limit
 from ppl_gen.likelihoods import Gaussian
@@ -50,7 +51,7 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
         "unit": "nats per datum",
         "measure": measure_of(subject.fitted),
         "conditional": bool(subject.given),
-        "binarize": config.binarize,
+        "binarize": config.values.get("binarize"),
         "data": len(subject.x),
     }
     found = {
@@ -64,9 +65,13 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
     judged.record("elbo", {**numbers(bound), "particles": draws} | common)
     judged.row(f"test log evidence{subject.condition}", mean)
     judged.row(f"test ELBO{subject.condition}", bound)
+    if subject.fitted.is_text:
+        _say_per_token(mean, subject, judged)
+    under = ""
+    if "likelihood" in config:
+        under = f", binarisation {config.binarize or 'none'}, likelihood {config.likelihood}"
     judged.say(
-        f"{asked.particles} particles, binarisation {config.binarize or 'none'}, likelihood "
-        f"{config.likelihood}; smallest effective sample size {ess or 0:.0f}; "
+        f"{asked.particles} particles{under}; smallest effective sample size {ess or 0:.0f}; "
         "another test set of this size would move the average by about "
         f"{spread or math.nan:.2f}"
     )
@@ -76,6 +81,20 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
             "heavy tails, and their evidence is likely higher; raise --particles, or ask for "
             "--ais"
         )
+
+
+def _say_per_token(mean: Estimate, subject: Subject, judged: Judged) -> None:
+    """The average evidence of lines of text, in nats per character or word."""
+    vocabulary = subject.fitted.data.vocabulary
+    tokens = float(tokens_per_line(subject.x).double().mean())
+    value = -float(mean.value) / tokens
+    error = float(mean.standard_error) / tokens
+    found = {"value": value, "standard_error": error, "tokens": tokens}
+    judged.record("nats_per_token", {**found, "level": vocabulary.level}, options=["particles"])
+    judged.say(
+        f"{value:.4f} ± {error:.4f} nats for each of {tokens:.1f} {vocabulary.level} of a line, "
+        "its end included"
+    )
 
 
 def score_by_ais(subject: Subject, judged: Judged) -> None:

@@ -21,7 +21,7 @@ def fitted_to(config: Config) -> str:
     Args:
         config: Of the run.
     """
-    if config.binarize is None:
+    if "binarize" not in config or config.binarize is None:
         return "data as they are"
     if config.binarize == "dequantize":
         return "dequantised data"

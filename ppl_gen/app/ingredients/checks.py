@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_loss", "check_objective"]
+__all__ = ["check_loss", "check_objective", "check_parts_stand_alone"]
 
 import math
 
@@ -23,6 +23,22 @@ def check_objective(config: Config) -> None:
         raise ValueError(
             f"expected --free-bits with the objective elbo, got {config.objective}; leave one out"
         )
+
+
+def check_parts_stand_alone(config: Config) -> None:
+    """Raises ValueError if a part holds other slots of a program, as a VAE has them, in another."""
+    from ppl_gen.app.ingredients.slots import TABLES
+
+    for option, table in TABLES.items():
+        if option not in config or getattr(config, option) is None:
+            continue
+        part = table[getattr(config, option)]
+        if part.needs_program:
+            others = [other.name for other in table.values() if not other.needs_program]
+            raise ValueError(
+                f"expected --{option} of {', '.join(others)} for a {config.model}, got {part.name},"
+                " which is made of the encoder of a VAE"
+            )
 
 
 def check_loss(config: Config) -> None:

@@ -8,6 +8,7 @@ __all__ = [
     "fingerprint",
     "former_fingerprint",
     "grey",
+    "lines_of_text",
     "one_data_set",
     "two_domains",
 ]
@@ -35,8 +36,35 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         ValueError: If it cannot be read.
     """
     from ppl_gen import data
+    from ppl_gen.data.text import TEXTS
 
+    if config.data.lower().endswith(TEXTS):
+        raise ValueError(
+            f"expected images or numbers for a {config.model}, got lines of text in {config.data}; "
+            "fit a model of text to them"
+        )
     return data.load(config.data, binarize=config.binarize, **_reading(config, download))
+
+
+def lines_of_text(config: Config, *, download: bool = False) -> Dataset:
+    """The lines of the text file that a configuration names, as numbers of tokens.
+
+    Args:
+        config: What was asked for.
+        download: Of no effect.
+
+    Raises:
+        ValueError: If it names anything else, or the file cannot be read.
+    """
+    from ppl_gen import data
+    from ppl_gen.data.text import TEXTS
+
+    if not config.data.lower().endswith(TEXTS):
+        raise ValueError(
+            f"expected a text file with a line for each datum for a {config.model}, such as --data "
+            f"lines.txt, got {config.data}"
+        )
+    return data.load(config.data, level=config.level, length=config.length)
 
 
 def two_domains(config: Config, *, download: bool = False) -> Domains:

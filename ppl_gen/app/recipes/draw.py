@@ -7,14 +7,15 @@ __all__ = ["RECIPE"]
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.checks import check_objective
+from ppl_gen.app.ingredients.checks import check_objective, check_parts_stand_alone
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     BY_SVI,
     DATA_SET,
     ENGINE,
+    HIDDEN,
     LATENT_DIM,
-    LIKELIHOOD,
+    PARTS,
     SEED,
     TRAINING,
     Option,
@@ -50,6 +51,7 @@ WRITE = Option(
 def _check(config: Config) -> None:
     """Raises ValueError if options do not go together."""
     check_objective(config)
+    check_parts_stand_alone(config)
     if (config.read is None) != (config.write is None):
         raise ValueError(
             "expected --read and --write together, the windows of attention, got one of them; "
@@ -59,17 +61,20 @@ def _check(config: Config) -> None:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.likelihoods import likelihood
+    from ppl_gen.app.ingredients.networks import one_width
+    from ppl_gen.app.ingredients.slots import program_with_parts
 
     attention = None
     if config.read is not None:
         attention = (config.read, config.write)
-    return models.draw(
-        data.shape,
-        config.latent_dim,
+    return program_with_parts(
+        models.draw,
+        config,
+        data,
+        condition,
         steps=config.steps,
         attention=attention,
-        likelihood=likelihood(config, data),
+        **one_width(config),
     )
 
 
@@ -84,8 +89,9 @@ RECIPE = Recipe(
     place=15,
     options=(
         *DATA_SET,
-        LIKELIHOOD,
+        *PARTS,
         LATENT_DIM,
+        HIDDEN,
         STEPS,
         READ,
         WRITE,

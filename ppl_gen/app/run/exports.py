@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
+from ppl_gen.app.run.texts import LINES, write_lines
 from ppl_gen.data.arrays import ARRAYS
 from ppl_gen.plots.style import stamp
 from ppl_gen.writing import write_atomically, write_folder, write_picture
@@ -26,10 +27,13 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
     """Raises ValueError, before anything is drawn, if draws cannot go to a file or folder.
 
     Args:
-        out: A .npy, .npz or .png file, or a folder.
+        out: A .npy, .npz or .png file, or a folder; of lines of text, .txt and no picture.
         fitted: The run that is drawn from.
         overwrite: Whether what is there may be written over.
     """
+    kinds = (*ARRAYS, _PICTURE)
+    if fitted.is_text:
+        kinds = (*ARRAYS, LINES)
     if _is_folder(out):
         expect_vacant(out, overwrite)
         if len(fitted.data.shape) != 3 or fitted.data.shape[0] not in (1, 3):
@@ -38,10 +42,9 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
                 f"{tuple(fitted.data.shape)}; say --out draws.npy"
             )
         return
-    if out.suffix.lower() not in (*ARRAYS, _PICTURE):
+    if out.suffix.lower() not in kinds:
         raise ValueError(
-            f"expected --out to be a folder, or a file in {', '.join((*ARRAYS, _PICTURE))}, got "
-            f"{out}"
+            f"expected --out to be a folder, or a file in {', '.join(kinds)}, got {out}"
         )
     if out.is_dir():
         raise ValueError(f"{out} is a folder; say another place with --out")
@@ -57,8 +60,8 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
         drawn: The draws.
         out: A .npy file gets them as one array (N, *shape); a .npz file as x, with the labels or
             attributes that they were drawn under as y, as `ppl_gen.data.load` reads them; a .png
-            file all in one picture; a folder a PNG for each, in a folder for each class where there
-            are classes.
+            file all in one picture; a .txt file lines of text; a folder a PNG for each, in a
+            folder for each class where there are classes.
     """
     if _is_folder(out):
         with write_folder(out) as folder:
@@ -70,6 +73,9 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
         figure = figure_of_samples(fitted, drawn)
         stamp(figure, f"epoch {fitted.epoch}")
         write_picture(out, figure)
+        return
+    if out.suffix.lower() == LINES:
+        write_lines(out, fitted.data.vocabulary.decode(drawn.x))
         return
     x = drawn.x.cpu().numpy()
     if out.suffix.lower() == ".npy":

@@ -138,6 +138,11 @@ class Fitted:
         return self.recipe.translates
 
     @property
+    def is_text(self) -> bool:
+        """Whether the data are lines of text."""
+        return getattr(self.data, "vocabulary", None) is not None
+
+    @property
     def given(self) -> str:
         """What the program is conditioned on, in words: "given the label"; empty if nothing."""
         if self.condition is None:
@@ -175,6 +180,18 @@ class Fitted:
             raise ValueError(
                 f"expected a run of {', '.join(explicit_models())} for {what}, got "
                 f"{self.config.model}: no guide"
+            )
+
+    def expect_numbers(self, what: str) -> None:
+        """Raises ValueError if the data are lines of text, whose numbers are names.
+
+        Args:
+            what: What needs numbers, for the message.
+        """
+        if self.is_text:
+            raise ValueError(
+                f"expected a run over images or numbers for {what}, got lines of text; they are "
+                "judged by their evidence, per datum and per token"
             )
 
     def expect_draws(self, what: str) -> None:

@@ -9,6 +9,7 @@ __all__ = [
     "draw_data",
     "draw_samples",
     "figure_of_samples",
+    "name_of_samples",
     "reconstructions",
     "samples",
     "training",
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppl_gen import plots
+from ppl_gen.app.run import texts
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
@@ -82,7 +84,9 @@ class Drawn:
 
 def draw_all(fitted: Fitted, console: Console) -> None:
     """Draws the pictures that a new fit can have, and prints where they lie."""
-    if fitted.recipe.translates:
+    if fitted.is_text:
+        paths = texts.all_lines(fitted)
+    elif fitted.recipe.translates:
         paths = [translations(fitted)]
     elif fitted.recipe.explicit:
         paths = [samples(fitted), reconstructions(fitted)]
@@ -109,6 +113,17 @@ def samples(fitted: Fitted, count: int = 100) -> Path:
     """
     drawn = draw_samples(fitted, count)
     return fitted.write_picture("samples.png", figure_of_samples(fitted, drawn))
+
+
+def name_of_samples(fitted: Fitted) -> str:
+    """The file of a run's samples: a picture, or lines of text.
+
+    Args:
+        fitted: The run.
+    """
+    if fitted.is_text:
+        return f"samples{texts.LINES}"
+    return "samples.png"
 
 
 def draw_samples(
@@ -205,6 +220,8 @@ def canvases(fitted: Fitted, count: int = 10) -> Path:
 def reconstructions(fitted: Fitted, count: int = 36) -> Path:
     """Draws test data beside the likelihood's mean at z from the guide, into reconstructions.png.
 
+    Lines of text are written into reconstructions.txt.
+
     Args:
         fitted: The run.
         count: How many test data, counted from the first.
@@ -216,6 +233,8 @@ def reconstructions(fitted: Fitted, count: int = 36) -> Path:
         ValueError: If the program has no guide.
     """
     fitted.expect_guide("reconstructions")
+    if fitted.is_text:
+        return texts.reconstructions(fitted, count)
     test = fitted.data.test.fixed(0, count)
     drawn = reconstruct(fitted.program, test.x, *fitted.context(test))
     return fitted.write_picture("reconstructions.png", plots.reconstructions(test.x, drawn))
