@@ -18,6 +18,7 @@ from ppl_gen.models.gan import GAN, gan
 from ppl_gen.models.gmmn import gmmn
 from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae
 from ppl_gen.models.infogan import InfoGAN, infogan
+from ppl_gen.models.ss_vae import SemiSupervisedVAE, ss_vae
 from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text_vae
 from ppl_gen.models.vae import VAE, vae
 
@@ -31,6 +32,7 @@ __all__ = [
     "HierarchicalVAE",
     "InfoGAN",
     "LanguageModel",
+    "SemiSupervisedVAE",
     "TextVAE",
     "cgan",
     "conv_vae",
@@ -44,6 +46,7 @@ __all__ = [
     "hierarchical_vae",
     "infogan",
     "language_model",
+    "ss_vae",
     "text_vae",
     "toy",
     "translator",

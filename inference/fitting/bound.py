@@ -182,12 +182,16 @@ class PerDatum(ELBO):
                 "enumerated need TraceEnum_ELBO)"
             )
         for name, site in guided.items():
-            if not site["fn"].has_rsample:
-                raise ValueError(
-                    f"expected reparameterised draws of {name!r} for {type(self).__name__}, got "
-                    f"{type(site['fn']).__name__}, which has none; take Trace_ELBO, "
-                    "TraceGraph_ELBO, or TraceEnum_ELBO where it can be summed out"
-                )
+            self._expect_draws(name, site)
+
+    def _expect_draws(self, name: str, site: Any) -> None:
+        """Raises ValueError unless the guide's draws at a site suit the objective."""
+        if not site["fn"].has_rsample:
+            raise ValueError(
+                f"expected reparameterised draws of {name!r} for {type(self).__name__}, got "
+                f"{type(site['fn']).__name__}, which has none; take Trace_ELBO, TraceGraph_ELBO, "
+                "or Enumerated where it can be summed out"
+            )
 
     def _draw(self, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Draw:
         nesting = int(self.max_plate_nesting)

@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "BottomUp",
     "BoundedGaussian",
+    "Classifier",
     "DiagonalGaussian",
     "Family",
     "FullCovarianceGaussian",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 from ppl_gen.autoguides import automatic
+from ppl_gen.guides.classifier import Classifier
 from ppl_gen.guides.cube import BoundedGaussian, bounded
 from ppl_gen.guides.family import Family, NetworkGuide, Networks, guide_of_family
 from ppl_gen.guides.gaussian import (

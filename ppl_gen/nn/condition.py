@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["Condition", "context_width"]
+__all__ = ["Condition", "check_labels", "context_width"]
 
 from typing import Literal, overload
 
 import torch
 from pyro.distributions import is_validation_enabled
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ppl_gen.arguments import whole
 
 
 class Condition(nn.Module):
-    """net(features(v) ⊕ e(y)): gives a network of vectors a context, over any leading axes of v.
+    """net(features(v) ⊕ e(y)): gives a network of vectors a context, over any leading axes of both.
 
     e(y) is the one-hot code of labels (zeros where a label is missing, −1), embed(y) for an image
     or a caption, or y itself for an attribute vector. Called with y alone, as a conditional prior
@@ -63,14 +64,36 @@ class Condition(nn.Module):
             dtype = next(self.net.parameters()).dtype
             return self.net(self.encode(y, dtype))
         v = self.features(values[0])
-        code = self.encode(y, v.dtype).expand(*v.shape[:-1], -1)
+        code = self.encode(y, v.dtype)
+        leading = torch.broadcast_shapes(v.shape[:-1], code.shape[:-1])
+        if leading != v.shape[:-1]:
+            return self._at_each(v, code, leading)
+        code = code.expand(*v.shape[:-1], -1)
         return self.net(torch.cat([v, code], -1))
 
+    def _at_each(self, v: Tensor, code: Tensor, leading: torch.Size) -> Tensor:
+        """net(v ⊕ e(y)) where each v meets many y, as where labels are summed out.
+
+        A first layer that is linear is linear in v and e(y) apart: v goes through it once.
+        """
+        first = self.net
+        if isinstance(first, nn.Sequential) and len(first) > 0:
+            first = first[0]
+        if not isinstance(first, nn.Linear):
+            parts = [v.expand(*leading, -1), code.expand(*leading, -1)]
+            return self.net(torch.cat(parts, -1))
+        of_v, of_code = first.weight.split([v.shape[-1], code.shape[-1]], -1)
+        out = F.linear(v, of_v, first.bias) + F.linear(code, of_code)
+        if first is self.net:
+            return out
+        return self.net[1:](out)
+
     def encode(self, y: Tensor, dtype: torch.dtype) -> Tensor:
-        """e(y), of shape (N, classes) or (N, A).
+        """e(y), of shape (*leading, N, classes) or (N, A).
 
         Args:
-            y: Labels (N,), −1 where missing; attribute vectors (N, A); or what `embed` takes.
+            y: Labels (N,) or (*leading, N), −1 where missing; attribute vectors (N, A); or what
+                `embed` takes.
             dtype: The dtype of the code.
         """
         if self.embed is not None:
@@ -79,12 +102,17 @@ class Condition(nn.Module):
             return y.to(dtype)
         y = whole(y)
         if is_validation_enabled():
-            _check_labels(y, self.classes)
+            check_labels(y, self.classes)
         return (y[..., None] == torch.arange(self.classes, device=y.device)).to(dtype)
 
 
-def _check_labels(y: Tensor, classes: int) -> None:
-    """Raises ValueError unless every label is in −1, …, classes − 1."""
+def check_labels(y: Tensor, classes: int) -> None:
+    """Raises ValueError unless every label is in −1, …, classes − 1.
+
+    Args:
+        y: Labels, −1 where missing.
+        classes: How many there are.
+    """
     known = (y >= -1) & (y < classes)
     if not bool(known.all()):
         raise ValueError(

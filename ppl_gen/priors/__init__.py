@@ -9,6 +9,7 @@ __all__ = [
     "FlowPrior",
     "Horseshoe",
     "Hypersphere",
+    "Labels",
     "MixtureOfGaussians",
     "OneHot",
     "SpikeAndSlab",
@@ -18,7 +19,7 @@ __all__ = [
     "pseudo_inputs",
 ]
 
-from ppl_gen.priors.codes import OneHot
+from ppl_gen.priors.codes import Labels, OneHot
 from ppl_gen.priors.empirical import Empirical
 from ppl_gen.priors.flow import FlowPrior
 from ppl_gen.priors.hypersphere import Hypersphere

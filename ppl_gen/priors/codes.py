@@ -1,8 +1,8 @@
-"""p(c) of discrete codes."""
+"""p(c) of discrete codes, and p(y) of labels."""
 
 from __future__ import annotations
 
-__all__ = ["OneHot"]
+__all__ = ["Labels", "OneHot"]
 
 import pyro.distributions as dist
 import torch
@@ -32,3 +32,27 @@ class OneHot(nn.Module):
 
     def forward(self, *context: Tensor) -> Distribution:
         return dist.OneHotCategorical(self.probs)
+
+
+class Labels(nn.Module):
+    """p(y) = softmax(ℓ) over K labels 0, …, K − 1: uniform, or learned with the rest.
+
+    Args:
+        classes: K, at least 2.
+        learned: Whether ℓ, zero at first, is a parameter. What teaches it are the data without a
+            label: those with one are as frequent as somebody chose.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes.
+    """
+
+    def __init__(self, classes: int, *, learned: bool = False) -> None:
+        super().__init__()
+        expect_at_least(1, classes=classes)
+        if classes < 2:
+            raise ValueError(f"expected at least 2 classes, got {classes}")
+        expect_weights((classes,))
+        self.logits = nn.Parameter(torch.zeros(classes), requires_grad=learned)
+
+    def forward(self, *context: Tensor) -> Distribution:
+        return dist.Categorical(logits=self.logits)

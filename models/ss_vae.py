@@ -1,0 +1,150 @@
+"""The semi-supervised VAE: a label y ~ p(y), known of some data, z ~ p(z), x ~ p(x | y, z)."""
+
+from __future__ import annotations
+
+__all__ = ["SemiSupervisedVAE", "ss_vae"]
+
+import math
+from collections.abc import Sequence
+
+import pyro
+from torch import Tensor, nn
+
+from ppl_gen.distributions import revealed
+from ppl_gen.guides import Classifier, Family, diagonal, guide_of_family
+from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.nn import Activation, Condition, Shape, mlp
+from ppl_gen.priors import Labels, StandardNormal
+from ppl_gen.program import per_datum, register
+from ppl_gen.protocols import Conditional
+
+# What tells TraceEnum_ELBO, and evaluators, to sum the label out.
+_SUMMED = {"enumerate": "parallel"}
+
+
+class SemiSupervisedVAE(nn.Module):
+    """p(x, y, z) = p(y) p(z) p(x | decoder(z, y)), with the guide q(y | x) q(z | x, y): M2.
+
+    The label is a latent at the site "y", and a context as well, −1 where missing: what is known
+    of it is given, p(x | y) is the density of a labelled datum and p(x) = Σₖ p(k) p(x | k) that of
+    another. Evaluators take x alone, or x and y.
+
+    Args:
+        labels: `labels()` is p(y), a Categorical.
+        prior: `prior()` is p(z).
+        decoder: Maps z (*batch, D) and y (*batch) to the likelihood's parameters.
+        likelihood: `likelihood(decoder(z, y))` is p(x | z, y).
+        classifier: `classifier(x)` is q(y | x), a Categorical.
+        encoder: `encoder(x, y)` is q(z | x, y).
+
+    Reference:
+        Kingma, Rezende, Mohamed and Welling (2014), Semi-supervised learning with deep generative
+        models, eq. 2 and 4. Its eq. 9 is the objective `Enumerated(labels=α)` of
+        `ppl_gen.inference.fitting.objectives`; Pyro's TraceEnum_ELBO is that without α.
+    """
+
+    def __init__(
+        self,
+        labels: Conditional,
+        prior: Conditional,
+        decoder: nn.Module,
+        likelihood: Conditional,
+        classifier: Conditional,
+        encoder: Conditional,
+    ) -> None:
+        super().__init__()
+        self.labels = labels
+        self.prior = prior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.classifier = classifier
+        self.encoder = encoder
+
+    def model(
+        self, x: Tensor | None = None, y: Tensor | None = None, *, n: int | None = None
+    ) -> Tensor:
+        """x of shape (N, *shape) is scored; with x = None, data are drawn, of the labels known.
+
+        Args:
+            x: Data (N, *shape), or None.
+            y: Labels (N,), −1 where missing; None where all are.
+            n: The number of draws; may be left out where there are data or labels.
+        """
+        register(self)
+        prior = self.prior()
+        with pyro.plate("data", _count(x, y, n)):
+            y = pyro.sample("y", revealed(self.labels(), y), infer=_SUMMED)
+            z = pyro.sample("z", prior)
+            likelihood = self.likelihood(self.decoder(z, y))
+            # Where labels are summed out, only y has an axis for them.
+            batch_dims = max(z.dim() - prior.event_dim, y.dim())
+            return pyro.sample("x", per_datum(likelihood, batch_dims), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """y ~ q(y | x) where it is not known, z ~ q(z | x, y)."""
+        register(self)
+        with pyro.plate("data", x.shape[0]):
+            y = pyro.sample("y", revealed(self.classifier(x), y), infer=_SUMMED)
+            return pyro.sample("z", self.encoder(x, y))
+
+
+def _count(x: Tensor | None, y: Tensor | None, n: int | None) -> int:
+    """The number of data: that of x, else of labels, else n, else 1."""
+    for given in (x, y):
+        if given is not None:
+            return given.shape[0]
+    if n is None:
+        return 1
+    return n
+
+
+def ss_vae(
+    shape: Sequence[int],
+    latent_dim: int,
+    *,
+    classes: int,
+    hidden: Sequence[int] = (500,),
+    activation: Activation = nn.Softplus,
+    likelihood: Conditional | None = None,
+    prior: Conditional | None = None,
+    labels: Conditional | None = None,
+    guide: Family = diagonal,
+) -> SemiSupervisedVAE:
+    """A semi-supervised VAE of multilayer perceptrons.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        latent_dim: The dimension of z.
+        classes: K, the number of labels.
+        hidden: The widths from data to latent, and from data to label; the decoder has them in
+            reverse. The defaults are those of Kingma et al. (2014), section 4.
+        activation: Makes the module between two layers.
+        likelihood: Bernoulli() if left out.
+        prior: StandardNormal(latent_dim) if left out.
+        labels: p(y); Labels(classes), which is uniform, if left out.
+        guide: The family of q(z | x, y), a function of (net, dim) of `ppl_gen.guides` or one of
+            your own.
+
+    Raises:
+        ValueError: If a size is below 1, there are fewer than 2 classes, the weights do not fit
+            into memory, or `guide` is no family.
+    """
+    if labels is None:
+        labels = Labels(classes)
+    if likelihood is None:
+        likelihood = Bernoulli()
+    if prior is None:
+        prior = StandardNormal(latent_dim)
+    size = math.prod(shape)
+    parameters = parameters_per_value(likelihood)
+
+    def net(outputs: int) -> nn.Module:
+        perceptron = mlp([size + classes, *hidden, outputs], activation)
+        return Condition(perceptron, classes, features=nn.Flatten(-len(shape)))
+
+    encoder = guide_of_family(guide, net, latent_dim)
+    of_label = mlp([size, *hidden, classes], activation)
+    classifier = Classifier(nn.Sequential(nn.Flatten(-len(shape)), of_label))
+    of_latent = mlp([latent_dim + classes, *reversed(hidden), size * parameters], activation)
+    decoder = Condition(nn.Sequential(of_latent, Shape(shape, parameters)), classes)
+    return SemiSupervisedVAE(labels, prior, decoder, likelihood, classifier, encoder)

@@ -1,0 +1,221 @@
+"""The semi-supervised VAE: a mixture of linear Gaussians with exact evidence, and errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI, TraceEnum_ELBO
+from torch import Tensor, nn
+
+from ppl_gen.distributions import Revealed, revealed
+from ppl_gen.guides import Classifier, DiagonalGaussian
+from ppl_gen.inference import log_evidence, svi_step
+from ppl_gen.inference.fitting.objectives import Enumerated
+from ppl_gen.likelihoods import Gaussian
+from ppl_gen.models import SemiSupervisedVAE, ss_vae
+from ppl_gen.nn import Condition
+from ppl_gen.priors import Labels, StandardNormal
+from ppl_gen.program import simulate
+
+NOISE = 0.5
+CENTRES = torch.tensor([[-2.0, 0.0], [2.0, 0.5], [0.0, 3.0]])
+PRIOR = torch.tensor([0.5, 0.3, 0.2])
+
+
+def mixture() -> SemiSupervisedVAE:
+    """y ~ 3 classes, z ~ N(0, 1), x ~ N((z, z) + centre of y, 0.5² I), with a rough guide."""
+    decoder = nn.Linear(1 + 3, 2)
+    decoder.weight.data = torch.cat([torch.ones(2, 1), CENTRES.T], -1)
+    decoder.bias.data.zero_()
+    encoder = nn.Linear(2 + 3, 2)
+    slope = 1 / (2 + NOISE**2)
+    encoder.weight.data.zero_()
+    encoder.weight.data[0, :2] = slope
+    encoder.weight.data[0, 2:] = -slope * CENTRES.sum(-1)
+    encoder.bias.data = torch.tensor([0.0, -0.6])
+    classifier = nn.Linear(2, 3)
+    classifier.weight.data = CENTRES / 2
+    classifier.bias.data.zero_()
+    labels = Labels(3, learned=True)
+    labels.logits.data = PRIOR.log() + 1.0
+    return SemiSupervisedVAE(
+        labels,
+        StandardNormal(1),
+        Condition(decoder, 3),
+        Gaussian(NOISE),
+        Classifier(classifier),
+        DiagonalGaussian(Condition(encoder, 3)),
+    )
+
+
+def by_class(x: Tensor) -> Tensor:
+    """log p(x | k), (N, 3)."""
+    covariance = torch.ones(2, 2) + NOISE**2 * torch.eye(2)
+    return dist.MultivariateNormal(CENTRES, covariance).log_prob(x[:, None])
+
+
+@pytest.fixture
+def seen() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    x = simulate(mixture(), 12)
+    return x, torch.tensor([0, -1, 2, -1, 1, -1, -1, -1, -1, 0, -1, -1])
+
+
+def test_the_evidence_is_exact_with_the_label_and_without(seen: tuple[Tensor, Tensor]) -> None:
+    x, y = seen
+    classes = by_class(x)
+    summed = (classes + PRIOR.log()).logsumexp(-1)
+    given = torch.where(y < 0, summed, classes.gather(-1, y.clamp(min=0)[:, None])[:, 0])
+    for exact, context in ((summed, []), (summed, [torch.full_like(y, -1)]), (given, [y])):
+        found = log_evidence(mixture(), None, x, *context, particles=4000, seed=0)
+        error = found.standard_error
+        assert bool(((found.value - exact).abs() < 4 * error + error**2).all())
+        assert float(error.max()) < 0.2
+
+
+def test_draws_are_of_the_class_that_is_asked_for() -> None:
+    y = torch.tensor([0, 1, 2]).repeat_interleave(400)
+    torch.manual_seed(0)
+    x = simulate(mixture(), len(y), y)
+    error = (1 + NOISE**2) ** 0.5 / 400**0.5
+    for k, centre in enumerate(CENTRES):
+        assert float((x[y == k].mean(0) - centre).abs().max()) < 4 * error
+
+
+def bound_by_hand(program: Any, x: Tensor, y: Tensor, alpha: float, draws: int) -> Tensor:
+    """Kingma et al. (2014), eq. 6 to 9, without the constant log p(y) of labelled data."""
+    log_q = program.classifier(x).logits.log_softmax(-1)
+    bounds = []
+    for k in range(3):
+        q = program.encoder(x, torch.full_like(y, k))
+        z = q.sample((draws,))
+        code = torch.full_like(y, k).expand(draws, -1)
+        log_x = program.likelihood(program.decoder(z, code)).log_prob(x).sum(-1)
+        log_z = program.prior().log_prob(z) - q.log_prob(z)
+        bounds.append((log_x + log_z).mean(0))
+    by_label = torch.stack(bounds, -1)
+    unknown = (log_q.exp() * (by_label + PRIOR.log() - log_q)).sum(-1)
+    label = y.clamp(min=0)[:, None]
+    known = by_label.gather(-1, label)[:, 0] + alpha * log_q.gather(-1, label)[:, 0]
+    return torch.where(y < 0, unknown, known)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+@torch.no_grad()
+def test_the_objective_is_that_of_the_paper(seen: tuple[Tensor, Tensor], alpha: float) -> None:
+    x, y = seen
+    program = mixture()
+    torch.manual_seed(0)
+    found = []
+    for _ in range(20):
+        elbo = Enumerated(labels=alpha, num_particles=200)
+        found.append(-elbo.loss(program.model, program.guide, x, y))
+    expected = float(bound_by_hand(program, x, y, alpha, 50_000).sum())
+    spread = torch.tensor(found)
+    assert abs(float(spread.mean()) - expected) < 4 * float(spread.std()) / 20**0.5
+    assert float(spread.std()) < 1
+
+
+def test_without_weight_it_is_pyros_trace_enum_elbo(seen: tuple[Tensor, Tensor]) -> None:
+    """The same numbers from the same draws, gradients included."""
+    gradients = {}
+    losses = {}
+    for kind in (Enumerated, TraceEnum_ELBO):
+        program = mixture()
+        torch.manual_seed(0)
+        loss = kind(max_plate_nesting=1).differentiable_loss(program.model, program.guide, *seen)
+        loss.backward()
+        losses[kind] = loss.item()
+        gradients[kind] = [p.grad for p in program.parameters()]
+    assert losses[Enumerated] == pytest.approx(losses[TraceEnum_ELBO], rel=1e-5)
+    for ours, pyros in zip(*gradients.values(), strict=True):
+        torch.testing.assert_close(ours, pyros, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.long
+def test_an_engine_gives_the_numbers_of_another(seen: tuple[Tensor, Tensor]) -> None:
+    found = {}
+    for engine in ("eager", "fx"):
+        torch.manual_seed(0)
+        program = ss_vae((2,), 2, classes=3, hidden=(8,), likelihood=Gaussian())
+        optimizer = torch.optim.Adam(program.parameters(), 0.01)
+        step = svi_step(program, optimizer, Enumerated(labels=2.0), engine=engine)
+        found[engine] = torch.stack([step(*seen)["objective"] for _ in range(4)])
+    torch.testing.assert_close(found["fx"], found["eager"])
+
+
+def test_plain_svi_trains_it(seen: tuple[Tensor, Tensor]) -> None:
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    program = ss_vae((2,), 2, classes=3, hidden=(8,), likelihood=Gaussian())
+    before = [p.clone() for p in program.parameters()]
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    svi = SVI(program.model, program.guide, pyro.optim.Adam({"lr": 1e-2}), elbo)
+    losses = [svi.step(*seen) for _ in range(40)]
+    trained = zip(before, program.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in trained if new.requires_grad)
+    assert sum(losses[-5:]) < sum(losses[:5])
+    pyro.clear_param_store()
+
+
+def test_a_first_layer_is_linear_in_data_and_labels_apart() -> None:
+    """The same numbers as where each datum is repeated for each label."""
+    for net in (nn.Linear(5 + 3, 2), nn.Sequential(nn.Linear(5 + 3, 4), nn.Tanh())):
+        conditioned = Condition(net, 3)
+        v = torch.randn(6, 5)
+        y = torch.tensor([0, 2, -1])[:, None]
+        repeated = conditioned(v.expand(3, 6, 5), y.expand(3, 6))
+        torch.testing.assert_close(conditioned(v, y), repeated)
+    shuffled = Condition(nn.Sequential(nn.Flatten(0, 1), nn.Linear(5 + 3, 2)), 3)
+    assert shuffled(v, y).shape == (18, 2)
+
+
+def test_a_known_label_has_all_the_mass() -> None:
+    logits = torch.randn(2, 4)
+    d = Revealed(logits, torch.tensor([-1, 3])).expand([5, 2])
+    torch.testing.assert_close(d.probs[0, 0], logits[0].softmax(-1))
+    assert d.probs[0, 1].tolist() == [0, 0, 0, 1]
+    torch.testing.assert_close(
+        d.log_revealed[4], torch.stack([torch.zeros(()), logits[1].log_softmax(-1)[3]])
+    )
+    assert d.sample()[:, 1].tolist() == [3] * 5
+    assert revealed(dist.Categorical(logits=logits), None).logits.shape == (2, 4)
+
+
+class TestBadInput:
+    def test_labels_out_of_range(self, seen: tuple[Tensor, Tensor]) -> None:
+        x, y = seen
+        y = y.clone()
+        y[3] = 7
+        said = "expected labels in 0, …, 2, or −1 where missing, got -1 to 7"
+        with pytest.raises(ValueError, match=re.escape(said)):
+            log_evidence(mixture(), None, x, y)
+        program = mixture()
+        step = svi_step(program, torch.optim.Adam(program.parameters()), Enumerated())
+        with pytest.raises(ValueError, match=re.escape(said)):
+            step(x, y)
+
+    def test_a_latent_that_cannot_be_listed(self) -> None:
+        def model(x: Tensor | None = None, *, n: int = 1) -> Tensor:
+            with pyro.plate("data", n if x is None else x.shape[0]):
+                k = pyro.sample("k", dist.Poisson(torch.tensor(2.0)))
+                return pyro.sample("x", dist.Normal(k, 1.0), obs=x)
+
+        def guide(x: Tensor) -> None:
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("k", dist.Poisson(x.exp()))
+
+        with pytest.raises(
+            ValueError, match="expected reparameterised draws of 'k' for Enumerated"
+        ):
+            Enumerated().loss(model, guide, torch.zeros(3))
+
+    @pytest.mark.parametrize("classes", [0, 1, -3])
+    def test_too_few_classes(self, classes: int) -> None:
+        with pytest.raises(ValueError, match="classes"):
+            ss_vae((2,), 1, classes=classes)
