@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pyro
 from torch import Tensor, nn
 
-from ppl_gen.distributions import revealed
 from ppl_gen.guides import Classifier, Family, diagonal, guide_of_family
+from ppl_gen.labels import revealed
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
 from ppl_gen.nn import Activation, Condition, Shape, mlp
 from ppl_gen.priors import Labels, StandardNormal

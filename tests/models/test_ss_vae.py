@@ -12,10 +12,10 @@ import torch
 from pyro.infer import SVI, TraceEnum_ELBO
 from torch import Tensor, nn
 
-from ppl_gen.distributions import Revealed, revealed
 from ppl_gen.guides import Classifier, DiagonalGaussian
 from ppl_gen.inference import log_evidence, svi_step
 from ppl_gen.inference.fitting.objectives import Enumerated
+from ppl_gen.labels import Revealed, revealed
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.models import SemiSupervisedVAE, ss_vae
 from ppl_gen.nn import Condition
