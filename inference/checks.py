@@ -37,7 +37,7 @@ from ppl_gen.contexts import (
     owner,
     simulates,
 )
-from ppl_gen.distributions import Masked
+from ppl_gen.distributions import Columns, Masked
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.protocols import Distribution, Guide, Program
 from ppl_gen.sites import (
@@ -382,23 +382,35 @@ def _expect_in_support(site: Any, x: Tensor | None) -> None:
         return  # what is masked may be anything
     if x is None and _has_moving_support(site):
         return  # at other latents it may hold them
-    support = support_of(site["fn"])
-    if support is None:
-        return
     values = _all_values(torch.as_tensor(site["value"]), x)
-    fn = unwrapped(site["fn"], masks=True)
+    _expect_inside(unwrapped(site["fn"], masks=True), values, "data")
+
+
+def _expect_inside(fn: Any, values: Tensor, what: str) -> None:
+    """Raises ValueError unless values are in the support of a distribution, or rightly missing.
+
+    Args:
+        fn: The distribution, not wrapped.
+        values: Of all data.
+        what: What to call them.
+    """
     if isinstance(fn, Masked):
-        values = fn.filled(values)
-    if _is_inside(support, values):
+        _expect_inside(unwrapped(fn.base), fn.filled(values), what)
         return
-    each = support
-    while hasattr(each, "base_constraint"):
-        each = each.base_constraint
-    what = (
-        f"expected data in the support of {_family(site)}, {each}, got values from "
+    if isinstance(fn, Columns):
+        for name, part, some in fn.by_name(values):
+            _expect_inside(part, some, f"column {name!r}")
+        return
+    support = support_of(fn)
+    if support is None or _is_inside(support, values):
+        return
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    got = (
+        f"expected {what} in the support of {type(fn).__name__}, {support}, got values from "
         f"{float(values.min()):.3g} to {float(values.max()):.3g}"
     )
-    raise ValueError(what + _remedy(each, values))
+    raise ValueError(got + _remedy(support, values))
 
 
 def _remedy(support: Any, values: Tensor) -> str:

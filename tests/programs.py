@@ -129,6 +129,21 @@ def _holes(count: int = 6) -> Tensor:
     return x.masked_fill(torch.rand(x.shape) < 0.3, torch.nan)
 
 
+def _table() -> Made:
+    table = likelihoods.Table(
+        {
+            "size": likelihoods.Gaussian(),
+            "smokes": likelihoods.Bernoulli(),
+            "children": likelihoods.Poisson(),
+            "eyes": likelihoods.Label(3),
+        }
+    )
+    x = torch.tensor(
+        [[0.3, 1, 2, 0], [-1.2, 0, 0, 2], [0.5, torch.nan, 3, 1], [1.1, 1, 1, torch.nan]]
+    )
+    return vae((4,), 2, hidden=(8,), likelihood=likelihoods.Masked(table)), x, []
+
+
 def _linear() -> nn.Module:
     return VAE(
         StandardNormal(3),
@@ -216,6 +231,8 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     ),
     "vae, labels": _with(likelihoods.Label(17), _counts),
     "vae, masked": _with(likelihoods.Masked(likelihoods.Bernoulli()), _holes),
+    "vae, a table with holes": _table,
+    "vae, lifted": _with(likelihoods.of(dist.Gamma, concentration=nn.functional.softplus)),
     "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
     "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
     "vae, vectors": lambda: (

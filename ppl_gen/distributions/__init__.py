@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "Beta",
+    "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "GaussianMixture",
@@ -27,6 +28,7 @@ __all__ = [
     "ZeroInflated",
 ]
 
+from ppl_gen.distributions.columns import Columns
 from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.distributions.grid import DiscretizedLogistic, Grid
 from ppl_gen.distributions.horseshoe import MarginalHorseshoe

@@ -28,8 +28,10 @@ __all__ = [
     "NegativeBinomial",
     "Poisson",
     "StudentT",
+    "Table",
     "TokenSequence",
     "ZeroInflated",
+    "of",
     "parameters_per_datum",
     "parameters_per_value",
     "takes_missing",
@@ -39,6 +41,7 @@ from ppl_gen.likelihoods.binary import Bernoulli, Beta, ContinuousBernoulli
 from ppl_gen.likelihoods.categorical import Categorical, Label
 from ppl_gen.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.likelihoods.dirac import Dirac
+from ppl_gen.likelihoods.lifted import of
 from ppl_gen.likelihoods.lines import Lines, TokenSequence
 from ppl_gen.likelihoods.location_scale import (
     DiscretizedLogistic,
@@ -55,3 +58,4 @@ from ppl_gen.likelihoods.parameters import (
     parameters_per_value,
     takes_missing,
 )
+from ppl_gen.likelihoods.table import Table
