@@ -75,6 +75,7 @@ def of(family: Callable[..., Distribution], **links: Link | float | Tensor) -> L
             or vectors, or no link can be found for it.
 
     Example:
+        >>> import torch
         >>> import pyro.distributions as dist
         >>> from torch.nn.functional import softplus
         >>> gamma = of(dist.Gamma, concentration=softplus, rate=softplus)

@@ -36,6 +36,7 @@ class Table(nn.Module):
             outputs have another shape, or a likelihood is not of single values.
 
     Example:
+        >>> from ppl_gen.likelihoods import Bernoulli, Gaussian, Poisson
         >>> table = Table({"height": Gaussian(), "smokes": Bernoulli(), "children": Poisson()})
         >>> table.parameters_per_datum, table(torch.zeros(5, 3, 3)).batch_shape
         (3, torch.Size([5, 3]))
