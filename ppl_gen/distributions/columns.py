@@ -64,7 +64,7 @@ class Columns(TorchDistribution):
         self.order = order
         self.names = list(names)
         batch = torch.broadcast_shapes(*[part.batch_shape[:-1] for part in parts])
-        super().__init__((*batch, len(order)), validate_args=False)
+        super().__init__(Size((*batch, len(order))), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
