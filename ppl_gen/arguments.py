@@ -262,8 +262,13 @@ def traced(
     remedy = _remedy(args)
     if what == "model" and (hint := likelihood_hint(program)):
         remedy += f"; {hint}"
-    with explained(f"a {what} that can be run on ({shown})", remedy):
-        return poutine.trace(program).get_trace(*args, **options)
+    try:
+        with explained(f"a {what} that can be run on ({shown})", remedy):
+            return poutine.trace(program).get_trace(*args, **options)
+    except ValueError as error:
+        if flaw := flaw_of_slots(owner(program), args):
+            raise ValueError(flaw) from error
+        raise
 
 
 def described(argument: Any) -> str:

@@ -7,7 +7,7 @@ Each case is a line of words that is called in a folder of its own. What the wor
 
 from __future__ import annotations
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "OWN_PARTS", "Case"]
 
 import json
 import os
@@ -56,6 +56,32 @@ class Case:
 
 
 FIT = "fit vae --epochs 1 --batch-size 18 --latent-dim 2 --device cpu --out new"
+
+
+# Parts of a user's own, in my_parts.py, none of which is one.
+OWN_PARTS = """
+import pyro.distributions as dist
+import torch
+
+number = 3
+
+class Broken:
+    def __init__(self, dim):
+        raise RuntimeError("boom")
+
+def nothing(dim):
+    return dim
+
+def tensor(*parameters):
+    return torch.zeros(2)
+
+def family_of_tensors(net, dim):
+    return net(dim)
+
+def flat(*context):
+    return dist.Normal(torch.zeros(2), 1.0)
+"""
+OWN = "fit vae --epochs 1 --batch-size 18 --latent-dim 2 --data data.npz --device cpu --out new"
 
 
 def words_of(line: str, *more: str) -> tuple[str, ...]:
@@ -252,6 +278,27 @@ OPTIONS = (
     ("fit text-vae --data data.npz --out new", "text file"),
     ("fit text-vae --data nowhere.txt --out new", "nowhere.txt"),
     ("fit text-vae --data photos --out new", "text file"),
+    (f"{OWN} --prior nowhere.py:Prior", "no file at"),
+    (f"{OWN} --prior nowhere:Prior", "no module 'nowhere'"),
+    (f"{OWN} --prior photos.py:Prior", "no file at"),
+    (f"{OWN} --prior my_parts.py:", "module:object"),
+    (f"{OWN} --prior ':x'", "module:object"),
+    (f"{OWN} --prior my_parts.py:numbre", "did you mean 'number'"),
+    (f"{OWN} --prior my_parts:number", "got number"),
+    (f"{OWN} --prior my_parts.py:Broken", "RuntimeError: boom"),
+    (f"{OWN} --prior my_parts.py:nothing", "got a int"),
+    (f"{OWN} --prior my_parts.py:tensor", "expected the prior to return a distribution"),
+    (f"{OWN} --prior my_parts.py:flat", ".to_event(1)"),
+    (f"{OWN} --likelihood my_parts.py:tensor", "the likelihood to return a distribution"),
+    (f"{OWN} --guide my_parts.py:family_of_tensors", "the encoder to return a distribution"),
+    (f"{OWN} --guide my_parts.py:Broken", "to be called with (net, dim)"),
+    (f"{OWN} --scale 0.1", "--scale is an option of --likelihood gaussian"),
+    (f"{OWN} --hidden 200,x", "--hidden"),
+    (f"{OWN} --hidden 999999999999", "memory"),
+    (f"{OWN} --activation rely", "did you mean 'relu'"),
+    (f"{OWN} --optimizer adan", "did you mean 'adam'"),
+    (f"{OWN} --weight-decay -1", "--weight-decay"),
+    ("parts pirors", "did you mean 'priors'"),
     ("evaluate", "RUN"),
     ("evaluate nowhere", "nowhere"),
     ("evaluate data.npz", "data.npz"),

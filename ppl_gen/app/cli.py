@@ -26,6 +26,7 @@ from ppl_gen.app.arguments import (
     names_given,
     with_options_of_models,
 )
+from ppl_gen.app.ingredients.listed import LISTED
 from ppl_gen.app.output import not_needed
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.app.signals import STOPS, Terminated, heed, heeded, stopped, what_came
@@ -52,6 +53,9 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 * `ppl-gen fit cycle-gan --data-a digits --data-b mnist:8x8` translates between two domains
   without pairs
+
+* `ppl-gen parts` lists priors, likelihoods, guides and more, each with an example; a part may be
+  your own: `ppl-gen fit vae --prior my_parts.py:MyPrior`
 
 * `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
 
@@ -406,6 +410,20 @@ def compare(
             given=frozenset(names_given(ctx)),
         )
         compare_command.run(asked, lambda folder: _opened(folder, device), console)
+
+
+@app.command()
+def parts(
+    table: Annotated[
+        str | None,
+        typer.Argument(metavar="[" + "|".join(LISTED) + "]", help="One table; all if left out."),
+    ] = None,
+) -> None:
+    """List the parts that can be named, one a line, each with an example that can be pasted."""
+    with one_line_errors():
+        from ppl_gen.app.commands import parts as parts_command
+
+        parts_command.show(table, console)
 
 
 def _opened(folder: Path, device: str, places: Mapping[str, str] | None = None) -> Fitted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Config"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -19,11 +19,13 @@ class Config:
         model: The name of the model.
         values: A value for each option of the model's recipe, by the option's name.
         class_names: A name for each label of the data, in order; empty where they have none.
+        sources: A checksum of the file of each part of the user's own, by its option.
     """
 
     model: str
     values: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         # Called for names that are no attribute; `values` itself is none while a copy is made.
@@ -53,8 +55,10 @@ class Config:
         return epochs
 
     def asked(self) -> dict[str, Any]:
-        """The model, all values by name and the names of classes, as config.json holds them."""
+        """The model, all values by name, names of classes and sources, as config.json has them."""
         asked = {"model": self.model, **self.values}
         if self.class_names:
             asked["class_names"] = list(self.class_names)
+        if self.sources:
+            asked["sources"] = dict(self.sources)
         return asked

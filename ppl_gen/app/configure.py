@@ -22,6 +22,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.ingredients.slots import absolute_words
 from ppl_gen.app.recipes import RECIPES, all_options, models_with
 from ppl_gen.data import Dataset, parse
 from ppl_gen.data.sources import NAMES, TORCHVISION
@@ -59,6 +60,7 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
             f"{values['data']}; leave it out"
         )
     values |= places_of(values)
+    values |= absolute_words(values)
     is_undecided = "likelihood" in values and values["likelihood"] is None
     if "binarize" in values and not is_undecided:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))

@@ -33,6 +33,7 @@ __all__ = [
     "above_zero",
     "at_least",
     "one_of",
+    "part_of",
 ]
 
 import math
@@ -43,6 +44,8 @@ from typing import Any
 from ppl_gen.app.ingredients.guides import GUIDES
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.app.ingredients.networks import ACTIVATIONS, check_hidden
+from ppl_gen.app.ingredients.optimizers import OPTIMIZERS
+from ppl_gen.app.ingredients.own import check_form, is_own
 from ppl_gen.app.ingredients.priors import PRIORS
 from ppl_gen.names import resolve
 
@@ -141,6 +144,23 @@ def one_of(kind: str, known: Callable[[], Iterable[str]]) -> Check:
     return check
 
 
+def part_of(kind: str, known: Iterable[str]) -> Check:
+    """A check that a value is a known name, or names an object of the user's own.
+
+    Args:
+        kind: What it names, for the message: "likelihood".
+        known: The names.
+    """
+
+    def check(flag: str, value: str) -> None:
+        if is_own(value):
+            check_form(flag, value)
+        else:
+            resolve(kind, value, known)
+
+    return check
+
+
 def _check_seed(flag: str, value: int) -> None:
     if not 0 <= value < 2**63:
         raise ValueError(f"expected {flag} from 0 to 2⁶³ − 1, got {value}")
@@ -214,24 +234,27 @@ PRIOR = Option(
     kind=str,
     default=None,
     help=(
-        f"{', '.join(PRIORS)}; if left out, standard-normal, or for a CVAE a Gaussian whose "
-        "moments are learned of the condition."
+        f"{', '.join(PRIORS)}, or file.py:object, which runs the file; if left out, "
+        "standard-normal (uniform for GMMNs, learned of the condition for CVAEs)."
     ),
-    check=one_of("prior", lambda: PRIORS),
+    check=part_of("prior", PRIORS),
 )
 LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
     default=None,
-    help=f"{', '.join(LIKELIHOODS)}; if left out, gaussian for images in colour, else bernoulli.",
-    check=one_of("likelihood", lambda: LIKELIHOODS),
+    help=(
+        f"{', '.join(LIKELIHOODS)}, or file.py:object, which runs the file; if left out, gaussian "
+        "for images in colour, else bernoulli."
+    ),
+    check=part_of("likelihood", LIKELIHOODS),
 )
 GUIDE = Option(
     name="guide",
     kind=str,
     default=None,
-    help=f"{', '.join(GUIDES)}; if left out, diagonal.",
-    check=one_of("guide", lambda: GUIDES),
+    help=(f"{', '.join(GUIDES)}, or file.py:object, which runs the file; if left out, diagonal."),
+    check=part_of("guide", GUIDES),
 )
 SCALE = Option(
     name="scale",
@@ -277,7 +300,7 @@ ACTIVATION = Option(
 )
 NETWORK = (HIDDEN, ACTIVATION)
 
-# The steps of Adam.
+# The steps.
 
 EPOCHS = Option(
     name="epochs",
@@ -294,10 +317,24 @@ LR = Option(
     name="lr",
     kind=float,
     default=None,
-    help="Learning rate of Adam; if left out, 1e-3, or 5e-4 against one critic.",
+    help="Learning rate; if left out, 1e-3, or 5e-4 against one critic.",
     check=above_zero,
 )
-TRAINING = (EPOCHS, BATCH_SIZE, LR)
+OPTIMIZER = Option(
+    name="optimizer",
+    kind=str,
+    default="adam",
+    help=f"{', '.join(OPTIMIZERS)}.",
+    check=one_of("optimizer", lambda: OPTIMIZERS),
+)
+WEIGHT_DECAY = Option(
+    name="weight_decay",
+    kind=float,
+    default=None,
+    help="Weight decay; if left out, 0.01 for adamw, else 0.",
+    check=at_least(0),
+)
+TRAINING = (EPOCHS, BATCH_SIZE, LR, OPTIMIZER, WEIGHT_DECAY)
 
 # Fitting by SVI.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, FIT, Case, images
+from hostile import CASES, FIT, OWN_PARTS, Case, images
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,6 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(30):
         Image.fromarray(x[i]).save(folder / "photos" / f"{i}.png")
     (folder / "empty").mkdir()
+    (folder / "my_parts.py").write_text(OWN_PARTS)
     data = str(folder / "data.npz")
     for model in MODELS:
         words = FIT.replace("fit vae --epochs 1", f"fit {model} --epochs 2")

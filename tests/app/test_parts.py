@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
 import typer
+from command import call
 
+import ppl_gen
 from ppl_gen.app import configure
 from ppl_gen.app.arguments import names_given
 from ppl_gen.app.cli import app
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.networks import ACTIVATIONS
+from ppl_gen.app.ingredients.listed import LISTED
 from ppl_gen.app.ingredients.parts import Part
-from ppl_gen.app.ingredients.slots import TABLES
 from ppl_gen.app.recipes import recipe_of
 
-LISTED = {**TABLES, "activation": ACTIVATIONS}
-ROWS = [(option, part) for option, table in LISTED.items() for part in table.values()]
+ROWS = [(table.option, part) for table in LISTED.values() for part in table.parts.values()]
 NAMES = [f"{option}-{part.name}" for option, part in ROWS]
 
 
@@ -87,3 +88,67 @@ def test_an_average_of_guides_wants_a_guide() -> None:
     config = typed("gan --prior vamp")
     with pytest.raises(ValueError, match="a model with a guide for --prior vamp, got gan"):
         recipe_of(config).prepare(config, recipe_of(config).data(config), torch.device("cpu"))
+
+
+def test_parts_are_listed_with_their_examples() -> None:
+    code, said = call("parts")
+    assert code == 0
+    for _, part in ROWS:
+        assert f"{part.name} {part.text} ppl-gen fit {part.example}" in said
+    assert "likelihoods" not in call("parts", "priors")[1]
+
+
+OWN_PARTS = """
+import pyro.distributions as dist
+import torch
+from torch import nn
+
+from ppl_gen.guides import DiagonalGaussian
+
+
+class MyPrior(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, *context):
+        return dist.Normal(self.loc, 1.0).to_event(1)
+
+
+def my_likelihood(loc):
+    return dist.StudentT(4.0, loc, 0.3)
+
+
+def my_guide(net, dim):
+    return DiagonalGaussian(net(2 * dim))
+"""
+
+
+@pytest.mark.long
+def test_parts_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fitted, saved, opened, judged and gone on with, unless their file has changed."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "my_parts.py"
+    file.write_text(OWN_PARTS)
+    words = ["fit", "vae", "--out", "run"]
+    for option, name in (("prior", "MyPrior"), ("likelihood", "my_likelihood")):
+        words += [f"--{option}", f"my_parts.py:{name}"]
+    words += ["--guide", "my_parts:my_guide", "--batch-size", 500, "--device", "cpu"]
+    code, said = call(*words, "--epochs", 1, "--engine", "eager")
+    assert code == 0, said
+    monkeypatch.chdir("/")
+    run = tmp_path / "run"
+    fitted = ppl_gen.load(run)
+    assert fitted.config.prior == f"{file}:MyPrior"
+    assert fitted.config.guide == f"{file}:my_guide"
+    assert float(fitted.program.prior.loc.abs().sum()) > 0  # its weights are trained, and held
+    code, said = call("evaluate", run, "--particles", 20, "--limit", 20)
+    assert (code, "log evidence" in said) == (0, True), said
+    code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 2)
+    assert code == 0, said
+    file.write_text(OWN_PARTS.replace("4.0", "5.0"))
+    for line in (("evaluate", run), ("fit", "vae", "--out", run, "--resume", "--epochs", 3)):
+        code, said = call(*line)
+        assert (code, "has changed since the run was begun" in said) == (2, True), said
+    file.unlink()
+    assert "put it (back) there" in call("evaluate", run)[1]

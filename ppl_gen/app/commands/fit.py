@@ -22,6 +22,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.ingredients.slots import check_sources, sources
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device
@@ -160,7 +161,8 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
         # Decided once and written down: a run that goes on is the same run.
         steps = config.passes * len(fitting.batches)
         config = config.changed(engine=plan(steps, config.engine))
-    config = replace(config, class_names=getattr(data, "class_names", ()))
+    class_names = getattr(data, "class_names", ())
+    config = replace(config, class_names=class_names, sources=sources(config))
     training = _Training(
         run=Run(folder, config),
         fitting=fitting,
@@ -244,6 +246,7 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
     """
     recipe = recipe_of(run.config)
     recipe.check(run.config)
+    check_sources(run.config)
     held = None  # a run that was stopped before its first checkpoint begins where that would be
     if os.path.lexists(run.folder / checkpoint.FILE):
         held = checkpoint.read(run.folder)

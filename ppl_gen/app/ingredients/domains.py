@@ -46,9 +46,9 @@ def between_domains(start: Start) -> Fitting:
         log_prob = classifier.log_prob
     critic_a = companions["critic_a"]
     critic_b = companions["critic_b"]
-    of_program = start.adam(program, BETAS)
-    of_a = start.adam(critic_a, BETAS)
-    of_b = start.adam(critic_b, BETAS)
+    of_program = start.optimizer(program, BETAS)
+    of_a = start.optimizer(critic_a, BETAS)
+    of_b = start.optimizer(critic_b, BETAS)
     optimizers = (of_program, of_a, of_b)
     step = cycle_step(
         program,

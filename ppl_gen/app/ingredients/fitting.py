@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
+from ppl_gen.app.ingredients.optimizers import optimizer
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
 from ppl_gen.inference.engine.replay import Engine
@@ -90,22 +91,22 @@ class Start:
     program: Any
     device: torch.device
 
-    def adam(self, part: nn.Module, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
-        """Adam of a network, at the configuration's learning rate.
+    def optimizer(self, part: nn.Module, betas: tuple[float, float] = (0.9, 0.999)) -> Optimizer:
+        """The optimiser of a network that the configuration names, at its learning rate.
 
         Args:
             part: The program or a companion.
-            betas: Decays of the averages of the gradient and of its square.
+            betas: Decays of Adam's averages of the gradient and of its square.
         """
         weights = list(part.parameters())
         expect_memory(
-            "gradients of all weights, and Adam's averages of them,",
+            "gradients of all weights, and the optimiser's averages of them,",
             3 * sum(weight.nbytes for weight in weights),
             "take fewer latents (latent_dim=...), narrower layers or smaller images "
             "(image_size=...)",
             self.device,
         )
-        return Adam(weights, self.config.lr, betas, fused=True)
+        return optimizer(self.config, weights, betas)
 
     def batches(self, at_least: int = 1) -> Batches:
         """Batches of the training data, with the context in the place of the labels.

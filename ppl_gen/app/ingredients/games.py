@@ -57,8 +57,8 @@ def against_critic(
         average = moving_average(program, config.average)
         companions["average"] = average
         shown = average.module
-    of_program = start.adam(program, BETAS)
-    of_critic = start.adam(critic, BETAS)
+    of_program = start.optimizer(program, BETAS)
+    of_critic = start.optimizer(critic, BETAS)
     step = adversarial_step(
         program,
         critic,

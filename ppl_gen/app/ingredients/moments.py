@@ -17,13 +17,13 @@ DISCREPANCIES: dict[str, Discrepancy] = {"mmd": squared_mmd, "energy": squared_e
 
 
 def by_moments(start: Start) -> Fitting:
-    """By the discrepancy between draws and batch that the configuration names, with Adam.
+    """By the discrepancy of draws and batch, and the optimiser, that the configuration names.
 
     Raises:
         ValueError: If a batch would have one datum, or its size does not suit the data.
     """
     program = start.program
-    optimizer = start.adam(program)
+    optimizer = start.optimizer(program)
     step = moment_step(program, optimizer, DISCREPANCIES[start.config.discrepancy])
 
     def begin(first_step: int, engine: Engine) -> Step:

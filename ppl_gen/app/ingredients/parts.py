@@ -77,5 +77,8 @@ def known_arguments(maker: Callable[..., Any], known: Mapping[str, Any]) -> dict
         maker: The class or function.
         known: Values by the names of arguments.
     """
-    taken = inspect.signature(maker).parameters
+    try:
+        taken = inspect.signature(maker).parameters
+    except ValueError:  # of some that are written in C
+        return {}
     return {name: value for name, value in known.items() if name in taken and value is not None}

@@ -55,7 +55,7 @@ class Recipe:
         translates: Whether the program translates between two domains and draws no data by itself.
         draws_in_steps: Whether the program draws in steps that can be looked at, as
             `program.canvases(z1, z2, ...)`.
-        learning_rate: Of Adam, where --lr is left out.
+        learning_rate: The learning rate, where --lr is left out.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.
         code_site: The name of the latent site that holds the code in one-hot form, (N, values);

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLES", "program_with_parts"]
+__all__ = ["TABLES", "absolute_words", "check_sources", "program_with_parts", "sources"]
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients import own
 from ppl_gen.app.ingredients.guides import GUIDES
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.app.ingredients.networks import network_arguments
-from ppl_gen.app.ingredients.parts import Part, Setting
+from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments
 from ppl_gen.app.ingredients.priors import PRIORS
+from ppl_gen.contexts import reason
 
 # By option, the parts that it can name.
 TABLES = {"prior": PRIORS, "likelihood": LIKELIHOODS, "guide": GUIDES}
@@ -56,13 +59,129 @@ def program_with_parts(
     return program
 
 
+def absolute_words(values: Mapping[str, Any]) -> dict[str, str]:
+    """The words that name objects of the user's own, with absolute paths, by their options.
+
+    Args:
+        values: By the names of options, as they were typed.
+
+    Raises:
+        ValueError: If a file or a module is not there.
+    """
+    words = {}
+    for option in TABLES:
+        word = values.get(option)
+        if word and own.is_own(word):
+            words[option] = own.absolute(f"--{option}", word)
+    return words
+
+
+def sources(config: Config) -> dict[str, str]:
+    """A checksum of the file of each part of the user's own, by its option."""
+    found = {}
+    for option in TABLES:
+        word = getattr(config, option, None)
+        if word and own.is_own(word):
+            found[option] = own.checksum(f"--{option}", word)
+    return found
+
+
+def check_sources(config: Config) -> None:
+    """Raises ValueError if a part of the user's own has changed since a run was begun.
+
+    Args:
+        config: Of the run.
+    """
+    now = sources(config)
+    for option, checksum in config.sources.items():
+        if now.get(option) != checksum:
+            raise ValueError(
+                f"the file of --{option} {getattr(config, option, None)} has changed since the run "
+                "was begun, and its weights may be of another program: put the file back as it was, "
+                "or fit anew into another --out"
+            )
+
+
 def _chosen(config: Config) -> dict[str, Part]:
     """The parts that a configuration names, by their options."""
     chosen = {}
     for option, table in TABLES.items():
-        if option in config and getattr(config, option) is not None:
-            chosen[option] = table[getattr(config, option)]
+        word = getattr(config, option, None)
+        if word is None:
+            continue
+        if own.is_own(word):
+            chosen[option] = _own_part(option, word)
+        else:
+            chosen[option] = table[word]
     return chosen
+
+
+def _own_part(option: str, word: str) -> Part:
+    """A part that is an object of the user's own.
+
+    A class is instantiated, and a function of the latent dimension, `dim`, is called; each is given
+    what it names of `dim`, `levels` and `scale`. Any other function is the conditional itself.
+    """
+    flag = f"--{option}"
+    found = own.load_object(flag, word)
+
+    def make(setting: Setting) -> Any:
+        if option == "guide":
+            return _family(word, found)
+        known = {
+            "dim": setting.latent_dim,
+            "levels": setting.data.train.levels,
+            "scale": getattr(setting.config, "scale", None),
+        }
+        arguments = known_arguments(found, known)
+        if not isinstance(found, type) and "dim" not in arguments:
+            return copy.deepcopy(found)  # two programs have weights of their own
+        return _called(flag, word, found, arguments)
+
+    heeds: tuple[str, ...] = ()
+    if isinstance(found, type):
+        heeds = tuple(known_arguments(found, {"scale": True}))
+    return Part(name=word, text="", example="", make=make, heeds=heeds)
+
+
+def _family(word: str, found: Any) -> Callable[..., Any]:
+    """A family of guides of the user's own, whose errors say where they come from."""
+
+    def family(net: Callable[[int], Any], dim: int) -> Any:
+        return _called("--guide", word, found, {"net": net, "dim": dim}, by_name=False)
+
+    return family
+
+
+def _called(
+    flag: str, word: str, found: Any, arguments: Mapping[str, Any], *, by_name: bool = True
+) -> Any:
+    """What an object of the user's own makes of some arguments: a conditional.
+
+    Args:
+        flag: Of the option, for the message.
+        word: What was typed, for the message.
+        found: A class, or a function.
+        arguments: What it is called with.
+        by_name: Whether it is called by their names.
+    """
+    said = ", ".join(arguments)
+    try:
+        if by_name:
+            made = found(**arguments)
+        else:
+            made = found(*arguments.values())
+    except Exception as error:  # what a user's code may raise
+        raise ValueError(
+            f"expected {flag} {word} to be called with ({said}), got {type(error).__name__}: "
+            f"{reason(error)}; mend it there"
+        ) from error
+    if not callable(made):
+        raise ValueError(
+            f"expected {flag} {word}, called with ({said}), to return a callable that returns a "
+            f"distribution, got a {type(made).__name__}; return a function or a module"
+        )
+    return made
 
 
 def _expect_heeded(config: Config, chosen: Mapping[str, Part]) -> None:

@@ -17,13 +17,13 @@ from ppl_gen.protocols import Step
 
 
 def by_svi(start: Start) -> Fitting:
-    """By SVI under the objective of the configuration, with Adam.
+    """By SVI under the objective of the configuration, with its optimiser.
 
     Raises:
         ValueError: If the size of batches does not suit the data, or a number is out of range.
     """
     program = start.program
-    optimizer = start.adam(program)
+    optimizer = start.optimizer(program)
     batches = start.batches()
     _expect_room(start)
     probed = start.probed()

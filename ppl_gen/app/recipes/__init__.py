@@ -85,5 +85,8 @@ def configuration(asked: Mapping[str, Any]) -> Config:
     is_list = isinstance(class_names, list | tuple)
     if not is_list or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"expected class_names to be strings, got {class_names!r}")
+    sources = values.pop("sources", {})
+    if not isinstance(sources, dict) or not all(isinstance(s, str) for s in sources.values()):
+        raise ValueError(f"expected sources to be checksums by option, got {sources!r}")
     made = RECIPES[model].configuration(values)
-    return replace(made, class_names=tuple(class_names))
+    return replace(made, class_names=tuple(class_names), sources=sources)

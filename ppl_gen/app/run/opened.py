@@ -20,6 +20,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
 from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.ingredients.slots import check_sources
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.device import find_device
@@ -74,6 +75,7 @@ class Fitted:
             run = run.moved(places)
         held = checkpoint.read(folder)
         recipe = recipe_of(run.config)
+        check_sources(run.config)
         data = run.data()
         held.expect_data(data, fingerprint(data))
         condition = recipe.condition(run.config, data)
@@ -220,7 +222,9 @@ def load(
 ) -> Fitted | Loaded:
     """A run with its program, data and configuration; or the weights of a file in a program.
 
-    Only tensors and plain values are read, so that neither can run code.
+    Only tensors and plain values are read, so that neither can run code; but a run that was fitted
+    with a part of the user's own (`--prior file.py:object`) runs the code of that file, which has
+    to be as it was: open such runs of others only where you trust the file.
 
     Args:
         path: The folder of a run of `ppl-gen fit`, or a file of `ppl_gen.save`.
