@@ -48,6 +48,7 @@ from ppl_gen.sites import (
     plate_nesting,
     stochastic_sites,
 )
+from ppl_gen.slots import blaming_slots
 from ppl_gen.supports import (
     family_on,
     flaw_of_draws,
@@ -109,7 +110,8 @@ def check(
     with forked(x.device, None), evaluating(program, guide), pyro.validation_enabled(True):
         model_trace = traced(program.model, few)
         sites = stochastic_sites(model_trace)
-        observed = expect_observed(program.model, sites, x)
+        with blaming_slots(program, few):
+            observed = expect_observed(program.model, sites, x)
         if not observed:
             raise ValueError(
                 "expected the program to observe the data at a site (pyro.sample(..., obs=x)), got "

@@ -25,6 +25,7 @@ from torch import Tensor
 from ppl_gen.contexts import expect_context, explained, modules_of, owner
 from ppl_gen.likelihoods.parameters import takes_missing
 from ppl_gen.pyro_patches import held_tensors
+from ppl_gen.slots import blaming_slots
 
 # What users bring where tensors are expected.
 _ARRAYS = (np.ndarray, list, tuple)
@@ -262,13 +263,9 @@ def traced(
     remedy = _remedy(args)
     if what == "model" and (hint := likelihood_hint(program)):
         remedy += f"; {hint}"
-    try:
-        with explained(f"a {what} that can be run on ({shown})", remedy):
-            return poutine.trace(program).get_trace(*args, **options)
-    except ValueError as error:
-        if flaw := flaw_of_slots(owner(program), args):
-            raise ValueError(flaw) from error
-        raise
+    runnable = f"a {what} that can be run on ({shown})"
+    with blaming_slots(owner(program), args), explained(runnable, remedy):
+        return poutine.trace(program).get_trace(*args, **options)
 
 
 def described(argument: Any) -> str:

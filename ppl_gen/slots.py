@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["flaw_of_slots"]
+__all__ = ["blaming_slots"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,11 +14,29 @@ from torch import Tensor
 _REMEDY = "return a distribution of pyro.distributions"
 
 
-def flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
+@contextmanager
+def blaming_slots(program: Any, args: Sequence[Any]) -> Iterator[None]:
+    """Turns a ValueError raised inside into one that names a slot, where one is to blame.
+
+    Args:
+        program: Whatever owns a model: its slots are `prior`, `decoder`, `likelihood`, `encoder`.
+        args: Data x (N, *shape), or None, and the context.
+
+    Raises:
+        ValueError: If one is raised inside.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if flaw := _flaw_of_slots(program, args):
+            raise ValueError(flaw) from error
+        raise
+
+
+def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
     """What is wrong with the first part of a program that returns no distribution of one event.
 
-    It is asked for when a program could not be run: each part is called by itself, in the order in
-    which a model calls them.
+    Each part is called by itself, in the order in which a model calls them.
 
     Args:
         program: Whatever owns a model: its slots are `prior`, `decoder`, `likelihood`, `encoder`.

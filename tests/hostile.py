@@ -284,7 +284,7 @@ OPTIONS = (
     (f"{OWN} --prior my_parts.py:", "module:object"),
     (f"{OWN} --prior ':x'", "module:object"),
     (f"{OWN} --prior my_parts.py:numbre", "did you mean 'number'"),
-    (f"{OWN} --prior my_parts:number", "got number"),
+    (f"{OWN} --prior my_parts.py:number", "got number"),
     (f"{OWN} --prior my_parts.py:Broken", "RuntimeError: boom"),
     (f"{OWN} --prior my_parts.py:nothing", "got a int"),
     (f"{OWN} --prior my_parts.py:tensor", "expected the prior to return a distribution"),

@@ -141,7 +141,7 @@ def test_parts_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     fitted = ppl_gen.load(run)
     assert fitted.config.prior == f"{file}:MyPrior"
     assert fitted.config.guide == f"{file}:my_guide"
-    assert float(fitted.program.prior.loc.abs().sum()) > 0  # its weights are trained, and held
+    assert bool(fitted.program.prior.loc.any())  # its weights are trained, and held
     code, said = call("evaluate", run, "--particles", 20, "--limit", 20)
     assert (code, "log evidence" in said) == (0, True), said
     code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 2)

@@ -84,8 +84,8 @@ def one_width(config: Config) -> dict[str, int]:
         return {}
     if len(asked) != 1:
         raise ValueError(
-            f"expected one number with --hidden for a {config.model}, the width of the layers "
-            f"beside its latent, got {config.hidden}"
+            f"expected one number with --hidden for {config.model}, the width of its layers beside "
+            f"the latent, got {config.hidden}"
         )
     return {"hidden": asked[0]}
 

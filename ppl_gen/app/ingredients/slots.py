@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["TABLES", "absolute_words", "check_sources", "program_with_parts", "sources"]
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -97,8 +97,8 @@ def check_sources(config: Config) -> None:
         if now.get(option) != checksum:
             raise ValueError(
                 f"the file of --{option} {getattr(config, option, None)} has changed since the run "
-                "was begun, and its weights may be of another program: put the file back as it was, "
-                "or fit anew into another --out"
+                "was begun, and its weights may be of another program: put the file back as it "
+                "was, or fit anew into another --out"
             )
 
 
@@ -136,7 +136,7 @@ def _own_part(option: str, word: str) -> Part:
         arguments = known_arguments(found, known)
         if not isinstance(found, type) and "dim" not in arguments:
             return copy.deepcopy(found)  # two programs have weights of their own
-        return _called(flag, word, found, arguments)
+        return _made(f"{flag} {word}", arguments, lambda: found(**arguments))
 
     heeds: tuple[str, ...] = ()
     if isinstance(found, type):
@@ -148,37 +148,33 @@ def _family(word: str, found: Any) -> Callable[..., Any]:
     """A family of guides of the user's own, whose errors say where they come from."""
 
     def family(net: Callable[[int], Any], dim: int) -> Any:
-        return _called("--guide", word, found, {"net": net, "dim": dim}, by_name=False)
+        return _made(f"--guide {word}", ("net", "dim"), lambda: found(net, dim))
 
     return family
 
 
-def _called(
-    flag: str, word: str, found: Any, arguments: Mapping[str, Any], *, by_name: bool = True
-) -> Any:
-    """What an object of the user's own makes of some arguments: a conditional.
+def _made(what: str, arguments: Iterable[str], call: Callable[[], Any]) -> Any:
+    """The conditional that an object of the user's own makes.
 
     Args:
-        flag: Of the option, for the message.
-        word: What was typed, for the message.
-        found: A class, or a function.
-        arguments: What it is called with.
-        by_name: Whether it is called by their names.
+        what: The option and what was typed, for the message.
+        arguments: The names of what it is called with.
+        call: Calls it.
+
+    Raises:
+        ValueError: If it stops, or makes nothing that can be called.
     """
     said = ", ".join(arguments)
     try:
-        if by_name:
-            made = found(**arguments)
-        else:
-            made = found(*arguments.values())
+        made = call()
     except Exception as error:  # what a user's code may raise
         raise ValueError(
-            f"expected {flag} {word} to be called with ({said}), got {type(error).__name__}: "
+            f"expected {what} to be called with ({said}), got {type(error).__name__}: "
             f"{reason(error)}; mend it there"
         ) from error
     if not callable(made):
         raise ValueError(
-            f"expected {flag} {word}, called with ({said}), to return a callable that returns a "
+            f"expected {what}, called with ({said}), to return a callable that returns a "
             f"distribution, got a {type(made).__name__}; return a function or a module"
         )
     return made
