@@ -32,8 +32,8 @@ def check_parts_stand_alone(config: Config) -> None:
     for option, table in TABLES.items():
         if option not in config or getattr(config, option) is None:
             continue
-        part = table[getattr(config, option)]
-        if part.needs_program:
+        part = table.get(getattr(config, option))  # None for one of the user's own
+        if part is not None and part.needs_program:
             others = [other.name for other in table.values() if not other.needs_program]
             raise ValueError(
                 f"expected --{option} of {', '.join(others)} for a {config.model}, got {part.name},"

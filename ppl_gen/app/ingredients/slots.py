@@ -130,7 +130,7 @@ def _own_part(option: str, word: str) -> Part:
             return _family(word, found)
         known = {
             "dim": setting.latent_dim,
-            "levels": setting.data.train.levels,
+            "levels": getattr(setting.data.train, "levels", None),
             "scale": getattr(setting.config, "scale", None),
         }
         arguments = known_arguments(found, known)
