@@ -24,7 +24,7 @@ import torch
 from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
-from torch.distributions import transform_to
+from torch.distributions import constraints, transform_to
 
 from ppl_gen.autoguides import automatic
 from ppl_gen.contexts import (
@@ -64,6 +64,9 @@ _SAID_TWICE = ("covariance_matrix", "precision_matrix", "probs")
 def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distribution]]:
     """The parameters of q, datum by datum, and the constructor that they belong to.
 
+    A distribution may name them itself, by a method `by_datum()` that returns both: that of a
+    `FlowGuide` has shift, scale and context, its flow staying as it is.
+
     Args:
         q: The guide's distribution of a site.
 
@@ -71,6 +74,9 @@ def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distr
         ValueError: If q is no distribution with parameters of its own, as that of a flow is not.
     """
     base = unwrapped(q)
+    if hasattr(base, "by_datum"):
+        own: tuple[dict[str, Tensor], Callable[..., Distribution]] = base.by_datum()
+        return own
     event_axes_added = len(q.event_shape) - len(base.event_shape)
     parameters = {}
     for name in base.arg_constraints:
@@ -114,11 +120,18 @@ def full_covariance(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., D
             f"expected latents that are vectors, got events of shape {tuple(q.event_shape)}; "
             "leave the richer family out (richer=None), or give one of your own"
         )
+    try:
+        q.stddev  # noqa: B018, of a flow it is not known
+    except NotImplementedError:
+        raise ValueError(
+            f"expected a guide whose moments are known, got a {type(unwrapped(q)).__name__}; leave "
+            "the richer family out (richer=None)"
+        ) from None
     if not q.event_shape:
         return {"loc": q.mean, "scale": q.stddev}, _normal
+    if isinstance(q, dist.MultivariateNormal | dist.LowRankMultivariateNormal):
+        return {"loc": q.mean, "scale_tril": q.scale_tril}, _multivariate_normal
     scale_tril = q.stddev.diag_embed()
-    if isinstance(q, dist.MultivariateNormal):
-        scale_tril = q.scale_tril
     return {"loc": q.mean, "scale_tril": scale_tril}, _multivariate_normal
 
 
@@ -218,11 +231,14 @@ def _free_sites(guide: Guide, family: Family, x: Tensor, *context: Tensor) -> di
         start, make = family(fn)
         again, _ = family(second[name]["fn"])
         _check_same(name, start, again)
-        constraints = unwrapped(make(**start)).arg_constraints
+        known = unwrapped(make(**start)).arg_constraints
         sites[name] = _FreeSite(
             start=start,
             make=make,
-            transforms={parameter: transform_to(constraints[parameter]) for parameter in start},
+            transforms={
+                parameter: transform_to(known.get(parameter, constraints.real))
+                for parameter in start
+            },
             plate_dim=data_axis(site, plate) + len(fn.event_shape),
         )
     return sites

@@ -14,19 +14,24 @@ __all__ = [
     "Classifier",
     "DiagonalGaussian",
     "Family",
+    "FlowGuide",
     "FullCovarianceGaussian",
+    "GaussianMixtureGuide",
     "LowRankGaussian",
     "NetworkGuide",
     "Networks",
     "OnSphere",
+    "SemiAmortised",
     "TopDown",
     "automatic",
     "bounded",
     "diagonal",
+    "flow",
     "from_prior",
     "full_covariance",
     "guide_of_family",
     "low_rank",
+    "mixture",
     "on_sphere",
 ]
 
@@ -34,6 +39,7 @@ from ppl_gen.autoguides import automatic
 from ppl_gen.guides.classifier import Classifier
 from ppl_gen.guides.cube import BoundedGaussian, bounded
 from ppl_gen.guides.family import Family, NetworkGuide, Networks, guide_of_family
+from ppl_gen.guides.flows import FlowGuide, flow
 from ppl_gen.guides.gaussian import (
     DiagonalGaussian,
     FullCovarianceGaussian,
@@ -43,5 +49,7 @@ from ppl_gen.guides.gaussian import (
     low_rank,
 )
 from ppl_gen.guides.layers import BottomUp, TopDown
+from ppl_gen.guides.mixtures import GaussianMixtureGuide, mixture
 from ppl_gen.guides.prior_guide import from_prior
+from ppl_gen.guides.semi_amortised import SemiAmortised
 from ppl_gen.guides.sphere import OnSphere, on_sphere
