@@ -15,6 +15,7 @@ __all__ = [
     "telling_rows",
 ]
 
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -604,8 +605,10 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
     got = proposal["value"].numel() // count
     if expected != got:
         raise ValueError(
-            f"expected the guide to sample {name!r} of {expected} numbers for each datum, got {got}"
+            f"expected the guide to sample {name!r} of {expected} numbers for each datum, got "
+            f"{got}; give guide and prior the same latent dimension"
         )
+    _expect_axes_in_plates(name, proposal)
     _expect_same_shape(name, latent["value"].shape, proposal["value"].shape)
     support = support_of(latent["fn"])
     value = _reached(proposal)
@@ -620,6 +623,24 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
             f"expected the guide to sample {name!r} in a support like that of its prior, "
             f"{_family(latent)}, got {_family(proposal)}, whose density is one of areas of a "
             "sphere; take priors.Hypersphere with it, or a guide of the whole line"
+        )
+
+
+def _expect_axes_in_plates(name: str, proposal: Any) -> None:
+    """Raises ValueError if a guide's distribution has batch axes left of those of its plates.
+
+    On a few data they may be as many as the data by chance, and are taken for them.
+    """
+    nesting = 0
+    for frame in proposal["cond_indep_stack"]:
+        if frame.vectorized:
+            nesting = max(nesting, -frame.dim)
+    batch = tuple(proposal["fn"].batch_shape)
+    if math.prod(batch[: len(batch) - nesting]) > 1:
+        raise ValueError(
+            f"expected the guide to sample {name!r} with a batch axis for each plate, {nesting} "
+            f"in all, got batch shape {batch}; say .to_event({len(batch) - nesting}) for axes that "
+            "belong to a draw"
         )
 
 

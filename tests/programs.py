@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -10,9 +11,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_gen import data, likelihoods
+from ppl_gen import data, guides, likelihoods
 from ppl_gen.flows import coupling_flow
-from ppl_gen.guides import DiagonalGaussian, bounded, from_prior, on_sphere
+from ppl_gen.guides import DiagonalGaussian, SemiAmortised, bounded, from_prior, on_sphere
 from ppl_gen.models import (
     CVAE,
     VAE,
@@ -202,6 +203,18 @@ def _of_guide(made: Made) -> Made:
     return program, x, context
 
 
+def _with_guide(family: guides.Family) -> Callable[[], Made]:
+    return lambda: (vae((1, 8, 8), 3, hidden=(16,), guide=family), _binary(), [])
+
+
+def _semi_amortised(made: Made) -> Made:
+    """The same program, its guide made better by two steps."""
+    program, x, context = made
+    slots = (program.encoder, program.prior, program.decoder, program.likelihood)
+    program.encoder = SemiAmortised(*slots, steps=2)
+    return program, x, context
+
+
 def _observed(implicit: nn.Module, x: Tensor, *context: Tensor) -> Made:
     """An implicit program under a small Gaussian, with its prior as guide."""
     program: Any = Observed(implicit, likelihoods.Gaussian(0.5))
@@ -284,6 +297,22 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _binary(),
         [],
     ),
+    "vae, full covariance": _with_guide(guides.full_covariance),
+    "vae, low rank": _with_guide(guides.low_rank),
+    "vae, mixture guide": _with_guide(guides.mixture),
+    "vae, flow guide": _with_guide(partial(guides.flow, context=4, hidden=(8,))),
+    "vae, semi-amortised": lambda: _semi_amortised(_with_guide(guides.diagonal)()),
+    "conv-vae, full covariance": lambda: (
+        conv_vae((1, 8, 8), 3, hidden=16, guide=guides.full_covariance),
+        _binary(),
+        [],
+    ),
+    "cvae, flow guide": lambda: (
+        cvae((1, 8, 8), 3, classes=10, hidden=(16,), guide=partial(guides.flow, context=4)),
+        _binary(),
+        _labels(),
+    ),
+    "cvae, semi-amortised": lambda: _semi_amortised(_given_label(lambda: StandardNormal(3))()),
     "vae, horseshoe": _with_prior(lambda: Horseshoe(3)),
     "vae, spike and slab": _with_prior(lambda: SpikeAndSlab(3)),
     "gan, mixture prior, observed": lambda: _observed(

@@ -8,42 +8,42 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.divergences import closed_divergence
-from ppl_gen.guides.family import NetworkGuide
+from ppl_gen.guides.gaussian import DiagonalGaussian
 from ppl_gen.program import per_datum
 from ppl_gen.protocols import Conditional, Distribution
 from ppl_gen.supports import unwrapped
 
+_FURTHEST = 1.0  # that one step goes, in standard deviations of q and in log scales
+
 
 class SemiAmortised(nn.Module):
-    """q(z | x) = N(z; λ_T), λ₀ = net(x), λₜ₊₁ = λₜ + r F⁻¹ ∇ELBO(x; λₜ).
+    """q(z | x) = N(z; μ_T, diag exp(η_T)²), λ₀ = net(x), λₜ₊₁ = λₜ + r F⁻¹ ∇ELBO(x; λₜ).
 
-    A few steps of natural gradient begin at what the encoder's network says, λ₀, the parameters of
-    a Gaussian, and close part of the gap of amortisation. The ELBO is taken at the same few draws ε
-    of N(0, I) in every call (in pairs ±ε, of second moment 1), so that λ_T is a function of x alone
-    and q one Gaussian for draws and densities. Where gradients are taken, they go through the
-    steps, to encoder and decoder. A call costs T passes through the decoder and back.
+    A few steps of natural gradient, F being the Fisher information of λ = (μ, η), begin at what the
+    encoder's network says, and close part of the gap of amortisation. The ELBO is taken at the same
+    few draws ε of N(0, I) in every call (in pairs ±ε, of second moment 1), so that λ_T is a
+    function of x alone and q one Gaussian for draws and densities. Where gradients are taken, they
+    go through the steps, to encoder and decoder. A call costs T passes through the decoder and
+    back.
 
     Args:
-        encoder: A guide of `ppl_gen.guides` whose family is `DiagonalGaussian` or
-            `FullCovarianceGaussian`.
+        encoder: A `DiagonalGaussian`, of any network.
         prior: p(z | context), that of the program.
         decoder: That of the program.
         likelihood: That of the program.
         steps: T, the number of steps.
-        rate: r; 1 would reach the optimum of a Gaussian posterior's mean at once, if q had its
-            covariance.
+        rate: r; 1 would reach the mean of a Gaussian posterior at once, if q had its covariance.
         particles: How many draws ε the ELBO is taken at, an even number.
 
     Raises:
-        ValueError: If the encoder is no such guide, a count is below 1, the particles are odd, or
-            the rate is not above 0.
+        ValueError: If the encoder is of another family, a count is below 1, the particles are odd,
+            or the rate is not above 0.
 
     Example:
         >>> from ppl_gen.models import vae
@@ -68,11 +68,11 @@ class SemiAmortised(nn.Module):
         particles: int = 4,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, NetworkGuide):
+        if not isinstance(encoder, DiagonalGaussian):
             raise ValueError(
-                "expected an encoder that is a network and a family, as "
-                f"guides.DiagonalGaussian(net) is, got {type(encoder).__name__}; wrap its network "
-                "in one, or let a builder make it: vae(..., guide=guides.diagonal)"
+                "expected an encoder that is a guides.DiagonalGaussian, whose parameters the steps "
+                f"know, got {type(encoder).__name__}; wrap its network in one, or let a builder "
+                "make it: vae(..., guide=guides.diagonal)"
             )
         expect_at_least(1, steps=steps, particles=particles)
         expect_number(rate=rate)
@@ -101,7 +101,7 @@ class SemiAmortised(nn.Module):
                 q = self.encoder.distribution(outputs)
                 bound = self._bound(q, prior, x, context)
                 (slope,) = torch.autograd.grad(bound.sum(), outputs, create_graph=is_trained)
-                outputs = outputs + self.rate * _natural(q, slope)
+                outputs = outputs + _natural_step(unwrapped(q), slope, self.rate)
         if not is_trained:
             outputs = outputs.detach()
         return self.encoder.distribution(outputs)
@@ -111,7 +111,7 @@ class SemiAmortised(nn.Module):
         batch = len(q.batch_shape)
         noise = _noise(self.particles, q.event_shape[-1]).to(q.mean)
         noise = noise.reshape(self.particles, *[1] * batch, -1)
-        z = q.mean + _scaled(q, noise)
+        z = q.mean + q.stddev * noise
         likelihood = per_datum(self.likelihood(self.decoder(z, *context)), 1 + batch)
         divergence = closed_divergence(q, prior)
         if divergence is None:
@@ -128,37 +128,13 @@ def _noise(particles: int, dim: int) -> Tensor:
     return torch.cat([half, -half])
 
 
-def _scaled(q: Any, noise: Tensor) -> Tensor:
-    """Lε, with L the factor of the covariance of q."""
-    if isinstance(q, dist.MultivariateNormal):
-        return (q.scale_tril @ noise[..., None]).squeeze(-1)
-    return _diagonal(q).scale * noise
+def _natural_step(q: LogScaleNormal, slope: Tensor, rate: float) -> Tensor:
+    """r F⁻¹ ∇, with the Fisher information F = diag(σ⁻², 2) of (μ, η).
 
-
-def _natural(q: Any, slope: Tensor) -> Tensor:
-    """F⁻¹ ∇, F the Fisher information of (μ, η, Λ) where Λ is small.
-
-    That of μ is Σ⁻¹, that of a log scale 2, and that of an entry of Λ 1.
+    No entry of Δμ/σ or Δη is above 1, lest the steps run away where q is much wider than the
+    posterior.
     """
-    dim = q.event_shape[-1]
-    of_loc, of_log_scale, rest = slope.split([dim, dim, slope.shape[-1] - 2 * dim], -1)
-    if isinstance(q, dist.MultivariateNormal):
-        of_loc = (q.scale_tril @ (q.scale_tril.mT @ of_loc[..., None])).squeeze(-1)
-    else:
-        of_loc = _diagonal(q).scale.square() * of_loc
-    return torch.cat([of_loc, of_log_scale / 2, rest], -1)
-
-
-def _diagonal(q: Any) -> LogScaleNormal:
-    """The normals that a diagonal Gaussian is made of.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    normal = unwrapped(q)
-    if isinstance(normal, LogScaleNormal):
-        return normal
-    raise ValueError(
-        "expected an encoder whose family is a diagonal or a full-covariance Gaussian, got "
-        f"{type(normal).__name__}; take guides.diagonal or guides.full_covariance"
-    )
+    of_loc, of_log_scale = slope.chunk(2, -1)
+    step_of_loc = (rate * q.scale * of_loc).clamp(-_FURTHEST, _FURTHEST)
+    step_of_log_scale = (rate / 2 * of_log_scale).clamp(-_FURTHEST, _FURTHEST)
+    return torch.cat([q.scale * step_of_loc, step_of_log_scale], -1)
