@@ -247,7 +247,7 @@ def test_a_family_of_other_sizes_is_refused_when_it_is_made(name: str) -> None:
 
 
 RETURNS = {
-    "a tensor": (lambda x: x[:, :2], "a distribution at the site 'z' of the guide, got torch"),
+    "a tensor": (lambda x: x[:, :2], "encoder to return a distribution, got a tensor"),
     "a wrong batch shape": (
         lambda x: dist.Normal(x[:, :2], 1.0).expand((4, 3, 2)).to_event(1),
         "expected a guide that can be run on",
