@@ -16,7 +16,7 @@ from ppl_gen.models.dcgan import dcgan, dcgan_decoder
 from ppl_gen.models.draw import DRAW, draw
 from ppl_gen.models.gan import GAN, gan
 from ppl_gen.models.gmmn import gmmn
-from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae
+from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae, with_layer_above
 from ppl_gen.models.infogan import InfoGAN, infogan
 from ppl_gen.models.ss_vae import SemiSupervisedVAE, ss_vae
 from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text_vae
@@ -51,4 +51,5 @@ __all__ = [
     "toy",
     "translator",
     "vae",
+    "with_layer_above",
 ]

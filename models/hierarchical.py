@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HierarchicalVAE", "hierarchical_vae"]
+__all__ = ["HierarchicalVAE", "hierarchical_vae", "with_layer_above"]
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_gen.guides import BottomUp, DiagonalGaussian, Family, TopDown, diagonal, guide_of_family
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, Shape, mlp
 from ppl_gen.priors import ConditionalNormal, StandardNormal
 from ppl_gen.program import per_datum, register
@@ -134,6 +135,29 @@ def hierarchical_vae(
     decoder = mlp([dims[0], *reversed(widths[0]), size * parameters], activation)
     shaped = nn.Sequential(decoder, Shape(shape, parameters))
     return HierarchicalVAE(prior, layers, shaped, likelihood, encoder)
+
+
+def with_layer_above(
+    vae: VAE, latent_dim: int, *, hidden: Sequence[int] = (100,)
+) -> HierarchicalVAE:
+    """A VAE whose prior is learned as a layer of latents: z2 ~ p(z2), z1 ~ N(z1; μ(z2), σ(z2)²).
+
+    The parts of the VAE are shared: its prior is that of z2, and its encoder q(z1 | x).
+
+    Args:
+        vae: Any VAE whose latents are vectors, a convolutional one for example, with a prior of
+            dimension D.
+        latent_dim: D, the dimension of z1 and of z2.
+        hidden: The widths of the networks from z1 to z2; those from z2 to z1 have them in reverse.
+
+    Raises:
+        ValueError: If a size is below 1, or the weights do not fit into memory.
+    """
+    down = mlp([latent_dim, *reversed(hidden), 2 * latent_dim], nn.Tanh)
+    up = mlp([latent_dim, *hidden, 2 * latent_dim], nn.Tanh)
+    encoder = BottomUp([vae.encoder, DiagonalGaussian(up)])
+    layers = [ConditionalNormal(down)]
+    return HierarchicalVAE(vae.prior, layers, vae.decoder, vae.likelihood, encoder)
 
 
 def _dims(latent_dims: Sequence[int]) -> list[int]:

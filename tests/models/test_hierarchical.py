@@ -18,7 +18,7 @@ from ppl_gen.guides import BottomUp, DiagonalGaussian, TopDown
 from ppl_gen.guides.layers import precision_weighted
 from ppl_gen.inference import collapse, elbo, svi_step
 from ppl_gen.likelihoods import Gaussian
-from ppl_gen.models import HierarchicalVAE, hierarchical_vae
+from ppl_gen.models import HierarchicalVAE, conv_vae, hierarchical_vae, with_layer_above
 from ppl_gen.priors import ConditionalNormal, StandardNormal
 from ppl_gen.program import simulate
 from ppl_gen.testing import check_program
@@ -151,6 +151,13 @@ def test_plain_svi_trains_it(binary: Tensor) -> None:
     for old, new in zip(before, program.parameters(), strict=True):
         assert not torch.equal(old, new)
     pyro.clear_param_store()
+
+
+def test_a_vae_gets_a_layer_above_its_own(binary: Tensor) -> None:
+    vae = conv_vae((1, 8, 8), 3, hidden=16)
+    program = with_layer_above(vae, 3, hidden=(8,))
+    assert program.decoder is vae.decoder
+    check_program(program, binary[:6])
 
 
 @pytest.mark.parametrize("dims", [(5,), (), 5])

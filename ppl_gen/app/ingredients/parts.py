@@ -55,6 +55,8 @@ class Part:
             that was built with the builder's own.
         heeds: The names of options that say more of this part, and nothing of others: ("scale",).
         needs_program: Whether `make` wants `Setting.program`, since it holds another slot of it.
+        makes_program: Whether `make` gives another program instead, made of `Setting.program`: one
+            whose latents are more than a part of it can be.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Part:
     make: Callable[..., Any]
     heeds: tuple[str, ...] = ()
     needs_program: bool = False
+    makes_program: bool = False
 
 
 def table_of(*parts: Part) -> dict[str, Part]:

@@ -69,6 +69,17 @@ def _vamp(setting: Setting) -> Any:
     return VampPrior(encoder, u, bounds=bounds)
 
 
+def _hierarchical(setting: Setting) -> Any:
+    from ppl_gen.models import VAE, with_layer_above
+
+    if type(setting.program) is not VAE:
+        raise ValueError(
+            "expected a model of one layer of latents without a condition for --prior "
+            f"hierarchical, got {setting.config.model}; take another prior"
+        )
+    return with_layer_above(setting.program, setting.latent_dim)
+
+
 def _some_data(train: Any) -> Any:
     """Data to begin pseudo-inputs with, grey where they can be; means where entries are missing."""
     import torch
@@ -129,6 +140,14 @@ PRIORS = table_of(
         text="a normalising flow of 4 affine coupling layers",
         example="vae --prior flow",
         make=_flow,
+    ),
+    Part(
+        name="hierarchical",
+        text="a second layer of latents: z1 ~ N(mean(z2), diag scale(z2)²)",
+        example="vae --prior hierarchical",
+        make=_hierarchical,
+        needs_program=True,
+        makes_program=True,
     ),
     Part(
         name="hypersphere",

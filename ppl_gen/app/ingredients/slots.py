@@ -55,7 +55,11 @@ def program_with_parts(
             arguments[option] = part.make(setting)
     program = builder(data.shape, config.latent_dim, **{**arguments, **more})
     for option, part in last.items():
-        setattr(program, _SLOTS[option], part.make(replace(setting, program=program)))
+        made = part.make(replace(setting, program=program))
+        if part.makes_program:
+            program = made
+        else:
+            setattr(program, _SLOTS[option], made)
     return program
 
 

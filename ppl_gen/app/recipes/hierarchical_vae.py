@@ -1,0 +1,87 @@
+"""`ppl-gen fit hierarchical-vae`: an autoencoder with two or more layers of latents."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPE"]
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.checks import check_objective, check_parts_stand_alone
+from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import (
+    BY_SVI,
+    DATA_SET,
+    ENGINE,
+    LATENT_DIM,
+    NETWORK,
+    PARTS,
+    SEED,
+    TRAINING,
+    Option,
+    at_least,
+)
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.fitting import Fitting, Start
+
+LAYERS = Option(
+    name="layers",
+    kind=int,
+    default=2,
+    help="Layers of latents; --latent-dim is that of the top one, each below has twice as many.",
+    check=at_least(2),
+)
+TOP_DOWN = Option(
+    name="top_down",
+    kind=bool,
+    default=False,
+    help="Let the guide go from the top layer down, as a ladder VAE, and not from the data up.",
+)
+
+
+def _check(config: Config) -> None:
+    """Raises ValueError if options do not go together."""
+    check_objective(config)
+    check_parts_stand_alone(config)
+
+
+def _program(config: Config, data: Any, condition: Any) -> Any:
+    from ppl_gen import models
+    from ppl_gen.app.ingredients.slots import program_with_parts
+
+    def builder(shape: Sequence[int], latent_dim: int, **parts: Any) -> Any:
+        dims = [latent_dim * 2**layer for layer in range(config.layers)]
+        return models.hierarchical_vae(shape, dims[::-1], top_down=config.top_down, **parts)
+
+    return program_with_parts(builder, config, data, condition)
+
+
+def _fitting(start: Start) -> Fitting:
+    from ppl_gen.app.ingredients.svi import by_svi
+
+    return by_svi(start)
+
+
+RECIPE = Recipe(
+    name="hierarchical-vae",
+    place=13,
+    options=(
+        *DATA_SET,
+        *PARTS,
+        LATENT_DIM,
+        LAYERS,
+        TOP_DOWN,
+        *NETWORK,
+        *TRAINING,
+        *BY_SVI,
+        SEED,
+        ENGINE,
+    ),
+    program=_program,
+    fitting=_fitting,
+    check=_check,
+    explicit=True,
+    learning_rate=1e-3,
+)
