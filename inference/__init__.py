@@ -37,6 +37,7 @@ from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
 from ppl_gen.inference.prediction.arviz_export import to_arviz
+from ppl_gen.inference.prediction.imputation import Imputation, impute
 from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.classifier_test import ClassifierTest, classifier_test
 from ppl_gen.inference.samples.distances import (
@@ -74,6 +75,7 @@ __all__ = [
     "FreeBits",
     "Gaps",
     "GuideFit",
+    "Imputation",
     "Moments",
     "NotFinite",
     "PrecisionRecall",
@@ -102,6 +104,7 @@ __all__ = [
     "full_covariance",
     "gaps",
     "hmc",
+    "impute",
     "inception_features",
     "information_loss",
     "iterate",

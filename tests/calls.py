@@ -17,8 +17,9 @@ from ppl_gen.data.changes import coloured
 from ppl_gen.data.splits import StreamedSplit
 from ppl_gen.data.toys import manifold
 from ppl_gen.densities import check_likelihood
-from ppl_gen.likelihoods import Bernoulli
-from ppl_gen.models import infogan, toy, vae
+from ppl_gen.likelihoods import Bernoulli, Masked
+from ppl_gen.models import VAE, infogan, toy, vae
+from ppl_gen.nn import ZeroFilled
 
 SAMPLED = {"draws": 20, "warmup": 4, "chains": 2}
 Call = Callable[..., Any]
@@ -53,6 +54,12 @@ def _ais(seed: int | None, **options: Any) -> Any:
     program, x = _vae()
     small = {"chains": 2, "temperatures": 4, "leapfrogs": 1}
     return inference.ais(program, x, seed=seed, **small, **options)
+
+
+def _impute(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    masked = VAE(program.prior, program.decoder, Masked(Bernoulli()), ZeroFilled(program.encoder))
+    return inference.impute(masked, x, x > 0.5, seed=seed, particles=30, draws=3, **options)
 
 
 def _bdmc(seed: int | None, **options: Any) -> Any:
@@ -150,6 +157,7 @@ SEEDED: dict[str, Call] = {
     "inference.diagnosis.gaps.gaps": _gaps,
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
     "inference.evidence.ais.ais": _ais,
+    "inference.prediction.imputation.impute": _impute,
     "inference.evidence.bdmc.bdmc": _bdmc,
     "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),
     "inference.evidence.importance.log_evidence": _of_vae(inference.log_evidence, particles=4),

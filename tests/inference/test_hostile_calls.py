@@ -53,6 +53,7 @@ def _sgd() -> torch.optim.Optimizer:
     return torch.optim.SGD(PROGRAM.parameters(), 0.0)
 
 
+MASKED = vae(SHAPE, 2, hidden=(4,), likelihood=likelihoods.Masked(likelihoods.Bernoulli()))
 EVALUATORS = {
     "log_evidence": sound(inference.log_evidence, PROGRAM, None, X, particles=2, chunk=None),
     "elbo": sound(inference.elbo, PROGRAM, None, X, particles=2, chunk=None),
@@ -88,6 +89,7 @@ EVALUATORS = {
     "reconstruct": sound(reconstruct, PROGRAM, X),
 }
 OTHERS = {
+    "impute": sound(inference.impute, MASKED, X, X > 0.5, particles=2, draws=2),
     "bdmc": sound(inference.bdmc, PROGRAM, 4, chains=2, temperatures=2, leapfrogs=1),
     "sbc": sound(inference.sbc, PROGRAM, 8, draws=3, chunk=None),
     "simulate": sound(simulate, PROGRAM, 3),

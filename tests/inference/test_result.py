@@ -22,6 +22,7 @@ from ppl_gen.inference import (
     Estimate,
     Gaps,
     GuideFit,
+    Imputation,
     PrecisionRecall,
     Result,
     Sandwich,
@@ -110,6 +111,20 @@ def calibration() -> Calibration:
     return Calibration({"z": ranks, "log p(x | z)": ranks[:, 0]}, 99)
 
 
+def imputation() -> Imputation:
+    missing = torch.zeros(N, K, dtype=torch.bool)
+    missing[:, 0] = True
+    return Imputation(
+        mean=torch.ones(N, K),
+        standard_error=torch.full((N, K), 0.1),
+        draws=torch.linspace(0.0, 1.0, 20).reshape(20, 1, 1).expand(20, N, K),
+        missing=missing,
+        ess=torch.full((N,), 40.0),
+        k_hat=torch.full((N,), 0.3),
+        particles=100,
+    )
+
+
 def samples() -> tuple[torch.Tensor, torch.Tensor]:
     first, second = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(3))
     return first, second
@@ -132,6 +147,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "ClassifierTest": (lambda: classifier_test(*samples(), permutations=50, seed=0), 50),
     "PrecisionRecall": (lambda: precision_recall(*samples(), splits=2, seed=0), 4),
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
+    "Imputation": (imputation, N),
     "CycleErrors": (
         lambda: CycleErrors(estimated() + 31, estimated() + 31, estimated() + 40, estimated() + 40),
         2 * N,
