@@ -9,6 +9,8 @@ if __name__ != "ppl_gen.models":
 
 from ppl_gen.models import toy
 from ppl_gen.models.cgan import CGAN, cgan
+from ppl_gen.models.conv_cgan import conv_cgan
+from ppl_gen.models.conv_cvae import conv_cvae
 from ppl_gen.models.conv_vae import conv_vae
 from ppl_gen.models.cvae import CVAE, cvae
 from ppl_gen.models.cycle_gan import CycleGAN, cycle_gan, translator
@@ -35,6 +37,8 @@ __all__ = [
     "SemiSupervisedVAE",
     "TextVAE",
     "cgan",
+    "conv_cgan",
+    "conv_cvae",
     "conv_vae",
     "cvae",
     "cycle_gan",

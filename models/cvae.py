@@ -51,7 +51,7 @@ class CVAE(nn.Module):
 
         Args:
             x: Data (N, *shape), or None.
-            y: Labels (N,) or attribute vectors (N, A).
+            y: Labels (N,), attribute vectors (N, A), or N rows of whatever the networks embed.
             n: The number of rows of y; may be left out.
         """
         register(self)
@@ -74,6 +74,7 @@ def cvae(
     *,
     classes: int | None = None,
     attributes: int | None = None,
+    embed: nn.Module | None = None,
     hidden: Sequence[int] = (200, 200),
     activation: Activation = nn.Tanh,
     likelihood: Conditional | None = None,
@@ -86,7 +87,9 @@ def cvae(
         shape: The shape of one datum, (C, H, W) or (D,).
         latent_dim: The dimension of z.
         classes: The number of labels, if y is a label (N,), −1 where missing.
-        attributes: The length A, if y is an attribute vector (N, A).
+        attributes: The length A of an attribute vector (N, A), or of embed(y).
+        embed: Turns y, an image or the tokens of a caption, into (N, A); prior, decoder and encoder
+            share it.
         hidden: The widths from data to latent; the decoder has them in reverse, a learned prior
             the last of them.
         activation: Makes the module between two layers.
@@ -96,17 +99,17 @@ def cvae(
             your own.
 
     Raises:
-        ValueError: If not exactly one of `classes` and `attributes` is given, or `guide` is no
-            family.
+        ValueError: If not exactly one of `classes` and `attributes` is given, `embed` without
+            `attributes`, or `guide` is no family.
     """
-    width = context_width(classes, attributes, needed=True)
+    width = context_width(classes, attributes, embed, needed=True)
     if likelihood is None:
         likelihood = Bernoulli()
 
     def net(outputs: int) -> nn.Module:
         def perceptron(seen: Sequence[int]) -> nn.Module:
             layers = mlp([math.prod(seen) + width, *hidden, outputs], activation)
-            return Condition(layers, classes, features=nn.Flatten(-len(seen)))
+            return Condition(layers, classes, nn.Flatten(-len(seen)), embed)
 
         return network_of_data(perceptron, shape, missing=takes_missing(likelihood))
 
@@ -117,5 +120,5 @@ def cvae(
     )
     if prior is None:
         of_prior = mlp([width, *hidden[-1:], 2 * latent_dim], activation)
-        prior = ConditionalNormal(Condition(of_prior, classes))
-    return CVAE(prior, Condition(decoder, classes), likelihood, encoder)
+        prior = ConditionalNormal(Condition(of_prior, classes, embed=embed))
+    return CVAE(prior, Condition(decoder, classes, embed=embed), likelihood, encoder)

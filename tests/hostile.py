@@ -184,7 +184,7 @@ def options_of_fit() -> Iterator[Case]:
         if option.name != "batch_size":
             line += " --batch-size 18"
         if option.only_with is not None:
-            other, needed = option.only_with
+            other, needed, *_ = option.only_with
             line += f" --{other} {needed}"
         if model == "cycle-gan" and option.name != "data_b":
             line += " --data-b data.npz:inverted"

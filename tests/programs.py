@@ -15,9 +15,10 @@ from ppl_gen import data, guides, likelihoods
 from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import DiagonalGaussian, SemiAmortised, bounded, from_prior, on_sphere
 from ppl_gen.models import (
-    CVAE,
     VAE,
     cgan,
+    conv_cgan,
+    conv_cvae,
     conv_vae,
     cvae,
     dcgan,
@@ -30,10 +31,9 @@ from ppl_gen.models import (
     toy,
     vae,
 )
-from ppl_gen.nn import Condition, conv_decoder, conv_features, mlp
+from ppl_gen.nn import Condition, conv_features, mlp
 from ppl_gen.priors import (
     ConditionalMixture,
-    ConditionalNormal,
     FlowPrior,
     Horseshoe,
     Hypersphere,
@@ -173,17 +173,6 @@ def _labels(count: int = 6) -> list[Tensor]:
     return [torch.tensor([0, 3, 9, -1, 3, 5])[:count]]
 
 
-def _conv_cvae() -> Made:
-    """A convolutional CVAE put together by hand: the label joins the features of the image."""
-    program = CVAE(
-        ConditionalNormal(Condition(mlp([10, 8, 6]), 10)),
-        Condition(conv_decoder(3 + 10, (1, 8, 8), hidden=16), 10),
-        likelihoods.Bernoulli(),
-        DiagonalGaussian(Condition(mlp([16 + 10, 6]), 10, features=conv_features((1, 8, 8), 16))),
-    )
-    return program, _binary(), _labels()
-
-
 def _with_prior(prior: Callable[[], nn.Module]) -> Callable[[], Made]:
     return lambda: (vae((1, 8, 8), 3, hidden=(16,), prior=prior()), _binary(), [])
 
@@ -275,7 +264,21 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _binary(),
         _labels(),
     ),
-    "conv-cvae": _conv_cvae,
+    "conv-cvae, labels": lambda: (
+        conv_cvae((1, 8, 8), 3, classes=10, hidden=16),
+        _binary(),
+        _labels(),
+    ),
+    "conv-cvae, images": lambda: (
+        conv_cvae((1, 8, 8), 3, attributes=16, embed=conv_features((1, 8, 8), 16), hidden=16),
+        _binary(),
+        [torch.rand(6, 1, 8, 8)],
+    ),
+    "cvae, images": lambda: (
+        cvae((1, 8, 8), 3, attributes=64, embed=nn.Flatten(-3), hidden=(16,)),
+        _binary(),
+        [torch.rand(6, 1, 8, 8)],
+    ),
     "vae, mixture prior": _with_prior(lambda: MixtureOfGaussians(3, 4)),
     "vae, VampPrior": lambda: _of_guide(_with(likelihoods.Bernoulli(), _binary)()),
     "vae, flow prior": _with_prior(lambda: FlowPrior(coupling_flow(3, hidden=(8,)))),
@@ -336,6 +339,9 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         cgan((1, 8, 8), 3, attributes=64, embed=nn.Flatten(), hidden=(16,)),
         _grey(),
         torch.rand(6, 1, 8, 8),
+    ),
+    "conv-cgan of labels, observed": lambda: _observed(
+        conv_cgan((1, 8, 8), 3, classes=10, width=4), _grey(), *_labels()
     ),
     "gmmn, observed": lambda: _observed(gmmn((1, 8, 8), 3, hidden=(16,)), _grey()),
     "draw": lambda: (draw((1, 8, 8), 2, steps=3, hidden=12), _binary(), []),

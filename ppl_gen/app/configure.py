@@ -90,10 +90,10 @@ def check_given(recipe: Recipe, values: Mapping[str, Any], given: Collection[str
         option = own[name]
         if option.only_with is None:
             continue
-        other, needed = option.only_with
-        if values[other] != needed:
+        other, *needed = option.only_with
+        if values[other] not in needed:
             raise ValueError(
-                f"{option.flag} is an option of {own[other].flag} {needed}, got it with "
+                f"{option.flag} is an option of {own[other].flag} {', '.join(needed)}, got it with "
                 f"{own[other].flag} {values[other]}; leave it out"
             )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = [
     "ACTIVATION",
     "BY_SVI",
+    "CONDITION",
     "CRITIC_STEPS",
     "DATA",
     "DATA_SET",
@@ -20,6 +21,7 @@ __all__ = [
     "LIKELIHOOD",
     "LOSS",
     "NETWORK",
+    "PAIRED",
     "PARTS",
     "PRIOR",
     "R1",
@@ -41,6 +43,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ppl_gen.app.ingredients.conditions import CONDITIONS, OF_IMAGES
 from ppl_gen.app.ingredients.guides import GUIDES
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.app.ingredients.networks import ACTIVATIONS, check_hidden
@@ -65,7 +68,7 @@ class Option:
         help: What it is, for the help of the command.
         flags: How it is typed, if not as `--latent-dim` for `latent_dim`.
         check: Raises ValueError if a value is out of range or an unknown name.
-        only_with: The name and the value of another option without which it has no effect.
+        only_with: The name of another option, and its values without which it has no effect.
         names_data: Whether it names data: a path, which is kept as an absolute one, or a data set.
     """
 
@@ -75,7 +78,7 @@ class Option:
     help: str
     flags: tuple[str, ...] = ()
     check: Check | None = None
-    only_with: tuple[str, str] | None = None
+    only_with: tuple[str, ...] | None = None
     names_data: bool = False
 
     @property
@@ -264,6 +267,21 @@ SCALE = Option(
     check=above_zero,
 )
 PARTS = (PRIOR, LIKELIHOOD, SCALE, GUIDE)
+CONDITION = Option(
+    name="condition",
+    kind=str,
+    default="label",
+    help=f"What is given beside x: {', '.join(CONDITIONS)}.",
+    check=one_of("condition", lambda: CONDITIONS),
+)
+PAIRED = Option(
+    name="paired",
+    kind=float,
+    default=10.0,
+    help="Weight of the distance to the image of which edges, a half or a pair are given.",
+    check=at_least(0),
+    only_with=("condition", *OF_IMAGES),
+)
 LATENT_DIM = Option(
     name="latent_dim",
     kind=int,

@@ -44,6 +44,7 @@ class Split:
             good; "dynamic" a new draw at every presentation; "dequantize" adds uniform noise within
             a grey level at every presentation.
         levels: The number of grey levels of the stored images, which "dequantize" needs.
+        before: x before binarisation, where x is one draw of it; else None.
 
     Raises:
         ValueError: If binarize is unknown, x or y is no tensor of real numbers, or x is outside
@@ -54,6 +55,7 @@ class Split:
     y: Tensor | None = None
     binarize: str | None = None
     levels: int = 256
+    before: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
@@ -84,11 +86,22 @@ class Split:
             words.append(f"binarize {self.binarize!r}")
         return f"Split({', '.join(words)})"
 
+    @property
+    def stored(self) -> Tensor:
+        """The data (N, *shape) before they were binarised by a draw."""
+        if self.before is None:
+            return self.x
+        return self.before
+
     def to(self, device: torch.device | str) -> Split:
         """The same data on another device."""
-        if self.y is None:
-            return replace(self, x=self.x.to(device))
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
+        y = self.y
+        if y is not None:
+            y = y.to(device)
+        before = self.before
+        if before is not None:
+            before = before.to(device)
+        return replace(self, x=self.x.to(device), y=y, before=before)
 
     def batches(self, size: int, shuffle: bool = True) -> Batches:
         """Tuples (x,) or, with labels, (x, y) of up to `size` data, on the data's device.
@@ -111,10 +124,12 @@ class Split:
             seed: Of the draw.
             limit: How many data; all if None.
         """
-        x = _fixed_draw(self.x[:limit], self.binarize, self.levels, seed)
-        if self.y is None:
-            return Split(x, levels=self.levels)
-        return Split(x, self.y[:limit], levels=self.levels)
+        stored = self.x[:limit]
+        x = _fixed_draw(stored, self.binarize, self.levels, seed)
+        y = self.y
+        if y is not None:
+            y = y[:limit]
+        return Split(x, y, levels=self.levels, before=_other(stored, x))
 
 
 @dataclass(frozen=True)
@@ -186,9 +201,10 @@ class StreamedSplit:
         with _errors_of_workers():
             rows = list(loader)
         x, y = (torch.cat(column) for column in zip(*rows, strict=True))
-        x = _fixed_draw(x, self.binarize, self.levels, seed)
+        drawn = _fixed_draw(x, self.binarize, self.levels, seed)
         labels = y if self.labelled else None
-        return Split(x, labels, levels=self.levels).to(self.device)
+        before = _other(x, drawn)
+        return Split(drawn, labels, levels=self.levels, before=before).to(self.device)
 
 
 @contextmanager
@@ -362,6 +378,13 @@ def check_binarize(binarize: str | None) -> None:
         raise ValueError(
             f"expected binarize None or one of {', '.join(BINARIZATIONS)}, got {binarize!r}"
         )
+
+
+def _other(stored: Tensor, drawn: Tensor) -> Tensor | None:
+    """What was stored, if what was drawn of it is another tensor."""
+    if drawn is stored:
+        return None
+    return stored
 
 
 def _check_range(x: Tensor) -> None:

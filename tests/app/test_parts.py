@@ -124,6 +124,22 @@ def my_guide(net, dim):
 """
 
 
+@pytest.mark.parametrize("name", ["edges", "half", "coarse"])
+def test_a_condition_is_that_of_the_stored_image(name: str) -> None:
+    """Not of a binarised draw of it: a program is judged under what it was fitted under."""
+    config = typed(f"cvae --condition {name} --binarize dynamic")
+    recipe = recipe_of(config)
+    data = recipe.data(config)
+    condition = recipe.condition(config, data)
+    assert condition is not None
+    assert condition.shown is not None
+    few = data.test.fixed(0, 5)
+    assert set(few.x.unique().tolist()) == {0.0, 1.0}
+    (given,) = condition.context(few)
+    torch.testing.assert_close(given, condition.of(data.test.x[:5], None))
+    assert condition.shown(given).shape == few.x.shape
+
+
 @pytest.mark.long
 def test_parts_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fitted, saved, opened, judged and gone on with, unless their file has changed."""

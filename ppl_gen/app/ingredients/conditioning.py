@@ -1,19 +1,21 @@
-"""What a conditional program is given beside x: labels, attributes, edges or captions of data."""
+"""What a conditional program is given beside x: labels, attributes, images or captions of data."""
 
 from __future__ import annotations
 
 __all__ = [
-    "CONDITIONINGS",
     "Conditioning",
     "on_attributes",
     "on_captions",
+    "on_coarse",
     "on_edges",
+    "on_half",
     "on_labels",
 ]
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +30,9 @@ from ppl_gen.nn import conv_features
 
 _CODE = 32  # numbers that a caption is turned into
 _OF_DIGITS = ("digits", "mnist", "usps", "svhn")
-_SMALL = 16  # pixels a side up to which edges are taken as they are
+_SMALL = 16  # pixels a side up to which an image is taken as it is
+_LEAST, _MOST = 8, 64  # pixels a side that convolutions take
+_FEATURES = 256  # numbers that they turn it into
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class Conditioning:
         attributes: The length of its vector, if it is not.
         embed: Makes the network that gives that vector; generator and critic have one each.
         captions: What turns a sentence into a context, if it is one.
+        shown: From a context that is an image to images of the shape of the data, for pictures;
+            None if it is none.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Conditioning:
     attributes: int | None = None
     embed: Callable[[], nn.Module] | None = None
     captions: Captions | None = None
+    shown: Callable[[Tensor], Tensor] | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments for the builder of a program or a critic."""
@@ -60,8 +67,12 @@ class Conditioning:
         return {"classes": self.classes, "attributes": self.attributes, "embed": embed}
 
     def context(self, split: Split) -> list[Tensor]:
-        """The context of a split's data, a list of one tensor (N, ...)."""
-        return [self.of(split.x, split.y)]
+        """The context of a split's data, a list of one tensor (N, ...).
+
+        It is taken of the data as they are stored, as in fitting: a binarised draw of an image has
+        other edges.
+        """
+        return [self.of(split.stored, split.y)]
 
 
 def on_labels(config: Config, data: Dataset) -> Conditioning:
@@ -115,24 +126,76 @@ def _thickness_and_slant(x: Tensor) -> Tensor:
 
 
 def on_edges(config: Config, data: Dataset) -> Conditioning:
-    """The edges of an image, (N, 1, H, W), as they are where it is small, else by convolutions.
+    """The edges of an image, (N, 1, H, W).
 
     Raises:
         ValueError: If the data are not images in memory.
     """
     _images_in_memory(config, data)
-    outline = (1, *data.shape[1:])
+    return _on_images("edges", edges, (1, *data.shape[1:]), data.shape)
+
+
+def on_half(config: Config, data: Dataset) -> Conditioning:
+    """The left half of an image, (N, C, H, W), black on the right.
+
+    Raises:
+        ValueError: If the data are not images in memory.
+    """
+    _images_in_memory(config, data)
+    kept = math.ceil(data.shape[-1] / 2)
+
+    def half(x: Tensor) -> Tensor:
+        return F.pad(x[..., :kept], (0, x.shape[-1] - kept))
+
+    return _on_images("half", half, data.shape, data.shape)
+
+
+def on_coarse(config: Config, data: Dataset) -> Conditioning:
+    """An image averaged over blocks of 4 × 4 pixels, or of 2 × 2 where it is small.
+
+    Raises:
+        ValueError: If the data are not images in memory.
+    """
+    _images_in_memory(config, data)
+    block = 4
+    if max(data.shape[1:]) < _SMALL:
+        block = 2
+
+    def coarse(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, block, ceil_mode=True)
+
+    channels, height, width = data.shape
+    outline = (channels, math.ceil(height / block), math.ceil(width / block))
+    return _on_images("coarse", coarse, outline, data.shape)
+
+
+def _on_images(
+    name: str,
+    made: Callable[[Tensor], Tensor],
+    outline: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> Conditioning:
+    """An image as a context: as it is where it is small, else by convolutions.
+
+    Args:
+        name: What it is, in words: "given the ...".
+        made: Makes it of the data (N, C, H, W).
+        outline: Its shape.
+        shape: That of the data.
+    """
 
     def of(x: Tensor, y: Tensor | None) -> Tensor:
-        return edges(x)
+        return made(x)
 
-    if max(outline[1:]) <= _SMALL:
-        size = math.prod(outline)
-        return Conditioning(name="edges", of=of, attributes=size, embed=lambda: nn.Flatten(-3))
-    size = 256
-    return Conditioning(
-        name="edges", of=of, attributes=size, embed=lambda: conv_features(outline, size)
-    )
+    def shown(context: Tensor) -> Tensor:
+        return F.interpolate(context, shape[1:]).expand(-1, shape[0], -1, -1)
+
+    size = math.prod(outline)
+    embed: Callable[[], nn.Module] = partial(nn.Flatten, -3)
+    if max(outline[1:]) > _SMALL and min(outline[1:]) >= _LEAST and max(outline[1:]) <= _MOST:
+        size = _FEATURES
+        embed = partial(conv_features, outline, _FEATURES)
+    return Conditioning(name=name, of=of, attributes=size, embed=embed, shown=shown)
 
 
 def on_captions(config: Config, data: Dataset) -> Conditioning:
@@ -190,12 +253,3 @@ def _images_in_memory(config: Config, data: Dataset) -> Split:
             "fewer images"
         )
     return data.train
-
-
-# By name, from the configuration and its data.
-CONDITIONINGS: dict[str, Callable[[Config, Dataset], Conditioning]] = {
-    "label": on_labels,
-    "attributes": on_attributes,
-    "edges": on_edges,
-    "caption": on_captions,
-}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["BETAS", "LOSSES", "against_critic", "with_bounded_layers"]
+__all__ = ["BETAS", "LOSSES", "against_critic", "given_an_image", "with_bounded_layers"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 from ppl_gen import critics
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.conditions import OF_IMAGES
 from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.inference import adversarial_step, losses, moving_average
 from ppl_gen.inference.engine.replay import Engine
@@ -90,6 +91,29 @@ def against_critic(
         probe=probe,
         remark=remark,
     )
+
+
+def given_an_image(start: Start, critic: nn.Module) -> Fitting:
+    """Against a critic that sees the context too; given an image, near that which it is taken of.
+
+    Args:
+        start: What every fitting begins with.
+        critic: From data x (N, *shape) and the context to scores (N,).
+
+    Reference:
+        Isola et al. (2017), Image-to-image translation with conditional adversarial networks, eq. 3
+        and 4.
+    """
+    weight = start.config.paired
+    if start.config.condition not in OF_IMAGES or not weight:
+        return against_critic(start, critic)
+
+    def distance(drawn: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        difference: Tensor = drawn["x"] - x
+        return weight * difference.abs().mean()
+
+    remark = f"auxiliary: {weight:g} times the mean absolute difference to the image"
+    return against_critic(start, critic, distance, remark)
 
 
 def with_bounded_layers(critic: nn.Module, config: Config) -> nn.Module:

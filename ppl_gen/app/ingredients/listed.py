@@ -7,6 +7,7 @@ __all__ = ["LISTED", "Table"]
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ppl_gen.app.ingredients.conditions import CONDITIONS
 from ppl_gen.app.ingredients.guides import GUIDES
 from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
 from ppl_gen.app.ingredients.networks import ACTIVATIONS
@@ -49,4 +50,5 @@ LISTED = {
     ),
     "optimizers": Table(option="optimizer", parts=OPTIMIZERS),
     "activations": Table(option="activation", parts=ACTIVATIONS),
+    "conditions": Table(option="condition", parts=CONDITIONS),
 }

@@ -12,11 +12,13 @@ __all__ = [
     "widths",
 ]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.parts import Part, table_of
+
+_SMALL = 32  # pixels a side below which images are small
 
 
 def _of_torch(name: str) -> Callable[[], Any]:
@@ -104,3 +106,17 @@ def of_critic(config: Config) -> dict[str, tuple[int, ...]]:
     if asked is None:
         return {}
     return {"hidden": asked}
+
+
+def width_of_convolutions(config: Config, shape: Sequence[int]) -> int:
+    """The channels of a generator and its critic: those asked for, else 64, or 32 for small images.
+
+    Args:
+        config: With an option `width`.
+        shape: Of one datum, (C, H, W).
+    """
+    if config.width is not None:
+        return int(config.width)
+    if max(shape[1:], default=0) < _SMALL:
+        return 32
+    return 64

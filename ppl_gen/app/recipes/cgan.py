@@ -1,65 +1,32 @@
 """`ppl-gen fit cgan`: a generative adversarial network with a condition.
 
-The condition is a label, attributes, edges or a caption.
+The condition is a label, attributes, an image or a caption.
 """
 
 from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
+from ppl_gen.app.ingredients.conditions import condition_of
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
+    CONDITION,
     DATA_SET,
     GAME,
     LATENT_DIM,
     NETWORK,
+    PAIRED,
     PRIOR,
     SEED,
     TRAINING,
-    Option,
-    at_least,
-    one_of,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ppl_gen.app.ingredients.conditioning import Conditioning
     from ppl_gen.app.ingredients.fitting import Fitting, Start
-
-
-def _conditions() -> Iterable[str]:
-    from ppl_gen.app.ingredients.conditioning import CONDITIONINGS
-
-    return CONDITIONINGS
-
-
-CONDITION = Option(
-    name="condition",
-    kind=str,
-    default="label",
-    help="label, attributes, edges or caption.",
-    check=one_of("condition", _conditions),
-)
-PAIRED = Option(
-    name="paired",
-    kind=float,
-    default=10.0,
-    help="Weight of the distance to the image whose edges are given.",
-    check=at_least(0),
-    only_with=("condition", "edges"),
-)
-
-
-def _condition(config: Config, data: Any) -> Conditioning:
-    from ppl_gen.app.ingredients.conditioning import CONDITIONINGS
-
-    return CONDITIONINGS[config.condition](config, data)
 
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
@@ -72,29 +39,14 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 
 
 def _fitting(start: Start) -> Fitting:
-    """Against a critic that sees the context too; given edges, near the image they were taken of.
-
-    Reference:
-        Isola et al. (2017), Image-to-image translation with conditional adversarial networks, eq. 3
-        and 4.
-    """
     from ppl_gen import critics
-    from ppl_gen.app.ingredients.games import against_critic
+    from ppl_gen.app.ingredients.games import given_an_image
     from ppl_gen.app.ingredients.networks import of_critic
 
     assert start.condition is not None
     given = start.condition.arguments()
     critic = critics.mlp_critic(start.data.shape, **given, **of_critic(start.config))
-    weight = start.config.paired
-    if start.config.condition != "edges" or not weight:
-        return against_critic(start, critic)
-
-    def distance(drawn: Mapping[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        difference: Tensor = drawn["x"] - x
-        return weight * difference.abs().mean()
-
-    remark = f"auxiliary: {weight:g} times the mean absolute difference to the image"
-    return against_critic(start, critic, distance, remark)
+    return given_an_image(start, critic)
 
 
 RECIPE = Recipe(
@@ -109,7 +61,7 @@ RECIPE = Recipe(
         SEED,
     ),
     program=_program,
-    condition=_condition,
+    condition=condition_of,
     fitting=_fitting,
     check=check_loss,
 )

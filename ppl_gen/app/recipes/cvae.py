@@ -1,4 +1,4 @@
-"""`ppl-gen fit cvae`: a variational autoencoder that is given the label of each datum."""
+"""`ppl-gen fit cvae`: a variational autoencoder with a condition, a label or anything else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective
+from ppl_gen.app.ingredients.conditions import condition_of
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     BY_SVI,
+    CONDITION,
     DATA_SET,
     ENGINE,
     LATENT_DIM,
@@ -21,14 +23,7 @@ from ppl_gen.app.options import (
 )
 
 if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.conditioning import Conditioning
     from ppl_gen.app.ingredients.fitting import Fitting, Start
-
-
-def _condition(config: Config, data: Any) -> Conditioning:
-    from ppl_gen.app.ingredients.conditioning import on_labels
-
-    return on_labels(config, data)
 
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
@@ -40,8 +35,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
         config,
         data,
         condition,
-        classes=condition.classes,
-        attributes=condition.attributes,
+        **condition.arguments(),
     )
 
 
@@ -54,9 +48,15 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="cvae",
     place=11,
-    options=(*DATA_SET, *PARTS, LATENT_DIM, *NETWORK, *TRAINING, *BY_SVI, SEED, ENGINE),
+    options=(
+        *(*DATA_SET, CONDITION),
+        *(*PARTS, LATENT_DIM, *NETWORK),
+        *TRAINING,
+        *BY_SVI,
+        *(SEED, ENGINE),
+    ),
     program=_program,
-    condition=_condition,
+    condition=condition_of,
     fitting=_fitting,
     check=check_objective,
     explicit=True,

@@ -15,33 +15,23 @@ if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
 
 
-_SMALL = 32  # pixels a side below which images are small
-
-
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
+    from ppl_gen.app.ingredients.networks import width_of_convolutions
     from ppl_gen.app.ingredients.slots import program_with_parts
 
-    width = _width(config, data.shape)
+    width = width_of_convolutions(config, data.shape)
     return program_with_parts(models.dcgan, config, data, condition, width=width)
 
 
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
+    from ppl_gen.app.ingredients.networks import width_of_convolutions
 
     shape = start.data.shape
-    critic = critics.conv_critic(shape, width=_width(start.config, shape))
+    critic = critics.conv_critic(shape, width=width_of_convolutions(start.config, shape))
     return against_critic(start, critic)
-
-
-def _width(config: Config, shape: tuple[int, ...]) -> int:
-    """The channels of generator and critic: those asked for, else 64, or 32 for small images."""
-    if config.width is not None:
-        return int(config.width)
-    if max(shape[1:], default=0) < _SMALL:
-        return 32
-    return 64
 
 
 RECIPE = Recipe(

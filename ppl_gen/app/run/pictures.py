@@ -409,23 +409,23 @@ def figure_of_samples(fitted: Fitted, drawn: Drawn) -> Figure:
     if not _has_images(fitted):
         test = fitted.data.test.fixed(0, _BESIDE_DRAWS).x
         return plots.points({"test data": test, "samples": drawn.x}, "data and samples")
-    if fitted.condition is not None and fitted.condition.name == "edges":
-        return _below_edges(drawn.context[0], drawn.x)
+    if fitted.condition is not None and fitted.condition.shown is not None:
+        given = fitted.condition.shown(drawn.context[0])
+        return _below(given, drawn.x, fitted.condition.name)
     title = "samples (means)" if fitted.recipe.explicit else "samples"
     return plots.image_grid(drawn.x, _IN_A_ROW, title, drawn.words[::_IN_A_ROW])
 
 
-def _below_edges(edges: Tensor, drawn: Tensor) -> Figure:
-    """Rows of edges (N, 1, H, W), each above a row of what was drawn from them (N, C, H, W)."""
-    blank = edges.new_ones(-len(edges) % _IN_A_ROW, *edges.shape[1:])
-    channels = drawn.shape[1]
-    edges = torch.cat([edges, blank]).expand(-1, channels, -1, -1)
-    drawn = torch.cat([drawn, blank.expand(-1, channels, -1, -1)])
+def _below(given: Tensor, drawn: Tensor, name: str) -> Figure:
+    """Rows of what was given (N, C, H, W), each above a row of what was drawn under it."""
+    blank = drawn.new_ones(-len(drawn) % _IN_A_ROW, *drawn.shape[1:])
+    given = torch.cat([given, blank])
+    drawn = torch.cat([drawn, blank])
     rows: list[Tensor] = []
-    for above, below in zip(edges.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True):
+    for above, below in zip(given.split(_IN_A_ROW), drawn.split(_IN_A_ROW), strict=True):
         rows += [above, below]
-    words = ["edges", "drawn"] * (len(rows) // 2)
-    return plots.image_grid(torch.cat(rows), _IN_A_ROW, "edges and samples", words)
+    words = [name, "drawn"] * (len(rows) // 2)
+    return plots.image_grid(torch.cat(rows), _IN_A_ROW, f"{name} and samples", words)
 
 
 def _stacked(above: Tensor, below: Tensor, count: int) -> Tensor:
