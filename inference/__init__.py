@@ -16,7 +16,11 @@ from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
 from ppl_gen.inference.evidence.importance import elbo, log_evidence
 from ppl_gen.inference.fitting import losses, objectives
-from ppl_gen.inference.fitting.adversarial import adversarial_step, moving_average
+from ppl_gen.inference.fitting.adversarial import (
+    adversarial_step,
+    bidirectional_step,
+    moving_average,
+)
 from ppl_gen.inference.fitting.cycle import CycleErrors, cycle_errors, cycle_step
 from ppl_gen.inference.fitting.guides import GuideFit, fit_guide, full_covariance, same_family
 from ppl_gen.inference.fitting.information import code_information, information_loss
@@ -89,6 +93,7 @@ __all__ = [
     "ais",
     "annealed",
     "bdmc",
+    "bidirectional_step",
     "classifier_features",
     "classifier_test",
     "code_information",

@@ -8,6 +8,7 @@ if __name__ != "ppl_gen.models":
     )
 
 from ppl_gen.models import toy
+from ppl_gen.models.ali import ALI, ali
 from ppl_gen.models.cgan import CGAN, cgan
 from ppl_gen.models.conv_cgan import conv_cgan
 from ppl_gen.models.conv_cvae import conv_cvae
@@ -25,6 +26,7 @@ from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text
 from ppl_gen.models.vae import VAE, vae
 
 __all__ = [
+    "ALI",
     "CGAN",
     "CVAE",
     "DRAW",
@@ -36,6 +38,7 @@ __all__ = [
     "LanguageModel",
     "SemiSupervisedVAE",
     "TextVAE",
+    "ali",
     "cgan",
     "conv_cgan",
     "conv_cvae",

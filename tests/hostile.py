@@ -299,6 +299,7 @@ OPTIONS = (
     (f"{OWN} --optimizer adan", "did you mean 'adam'"),
     (f"{OWN} --weight-decay -1", "--weight-decay"),
     ("parts pirors", "did you mean 'priors'"),
+    ("fit ali --likelihood gaussian --data data.npz --out new", "--likelihood"),
     ("evaluate", "RUN"),
     ("evaluate nowhere", "nowhere"),
     ("evaluate data.npz", "data.npz"),

@@ -16,6 +16,7 @@ from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import DiagonalGaussian, SemiAmortised, bounded, from_prior, on_sphere
 from ppl_gen.models import (
     VAE,
+    ali,
     cgan,
     conv_cgan,
     conv_cvae,
@@ -328,6 +329,11 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     ),
     "gan, observed": lambda: _observed(gan((1, 8, 8), 3, hidden=(16,)), _grey()),
     "gan of vectors, observed": lambda: _observed(gan((2,), 3, hidden=(16,)), torch.randn(6, 2)),
+    "ali, observed": lambda: (
+        Observed(ali((1, 8, 8), 3, hidden=(16,)), likelihoods.Gaussian(0.5)),
+        _grey(),
+        [],
+    ),
     "dcgan, observed": lambda: _observed(dcgan((1, 8, 8), 3, width=4), _grey()),
     "dcgan of a uniform code, observed": lambda: _observed(
         dcgan((3, 13, 10), 3, width=4, prior=Uniform(3)), torch.rand(4, 3, 13, 10)

@@ -5,8 +5,16 @@ On each batch a critic is updated, then the generator.
 
 from __future__ import annotations
 
-__all__ = ["Average", "adversarial_step", "expect_adversaries", "moving_average"]
+__all__ = [
+    "Average",
+    "adversarial_step",
+    "bidirectional_step",
+    "expect_adversaries",
+    "expect_pairs",
+    "moving_average",
+]
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,17 +23,25 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ppl_gen.arguments import expect_devices
-from ppl_gen.contexts import evaluating, forked, modules_of, one_at_a_time, takes
+from ppl_gen.arguments import expect_devices, traced
+from ppl_gen.contexts import (
+    evaluating,
+    explained,
+    forked,
+    guide_of,
+    modules_of,
+    one_at_a_time,
+    takes,
+)
 from ppl_gen.counts import expect_number
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts, expect_optimizers
 from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
 from ppl_gen.inference.fitting.losses import non_saturating
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
-from ppl_gen.protocols import Program, Step
+from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import blend
-from ppl_gen.sites import stochastic_sites
+from ppl_gen.sites import latent_sites, stochastic_sites
 
 Average = AveragedModel
 
@@ -134,6 +150,191 @@ def adversarial_step(
     return step
 
 
+def bidirectional_step(
+    program: Program,
+    critic: Callable[..., Tensor],
+    generator_optimizer: torch.optim.Optimizer,
+    critic_optimizer: torch.optim.Optimizer,
+    loss: Loss = non_saturating,
+    critic_steps: int = 1,
+    *,
+    guide: Guide | None = None,
+    r1: float = 0.0,
+    penalty: float = 0.0,
+    average: Average | None = None,
+) -> Step:
+    """A step of the game over pairs: (x, z) with z ~ q(z | x), against (x̃, z̃) ~ p(x, z).
+
+    The critic descends loss.critic(s(x, z), s(x̃, z̃)) + γ/2 E‖∇s(x, z)‖². Program and guide
+    descend loss.generator(s(x̃, z̃)) + loss.generator(2m − s(x, z)): each side is to be taken for
+    the other, m being the loss's `middle`. While one side moves the other stands still.
+
+    Args:
+        program: Any program whose data are a differentiable function of its latents: an `ALI`.
+        critic: s(x, z, *context), scores of shape (N, ...), all latents of a datum side by side in
+            z (N, D): `ppl_gen.critics.mlp_critic(shape, attributes=D)`.
+        generator_optimizer: Of the parameters of program and guide.
+        critic_optimizer: Of the critic's.
+        loss: What they descend, of `ppl_gen.inference.fitting.losses`, or any pair of functions
+            (critic, generator).
+        critic_steps: Updates of the critic for each of the program: with the same batch, against
+            fresh draws.
+        guide: q(z | x, context), whose draws have a gradient; `program.guide` if left out.
+        r1: γ, the weight of the zero-centred gradient penalty on the pairs of data.
+        penalty: λ, the weight of the gradient penalty between pairs of data and draws, 10 for
+            Wasserstein.
+        average: A `moving_average` of the program, brought up to date after each step.
+
+    Returns:
+        A step with the metrics "critic", "generator" (both sides' losses), "penalty" where there is
+        one, and "spread", the standard deviation of draws in units of that of data.
+
+    Raises:
+        ValueError: If critic_steps is below 1, or a weight negative or not finite. On the first
+            batch, if data, program and guide do not fit each other, draws have no gradient, or the
+            critic does not give one row of finite scores for each pair. On any, if an optimiser
+            holds no parameter that gets a gradient.
+        NotFinite: Before an update, if a loss is not finite.
+
+    Warns:
+        RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
+            spread of the draws vanishes; on the first batch, if its data lie where the last layer
+            of the program never draws.
+
+    Reference:
+        Dumoulin et al. (2017), Adversarially learned inference, eq. 2 and algorithm 1; Donahue,
+        Krähenbühl and Darrell (2017), Adversarial feature learning, eq. 3.
+    """
+    expect_counts(critic_steps=critic_steps)
+    guide = guide_of(program, guide)
+    of_pairs = _OfPairs(critic)
+    opponent = Opponent(of_pairs, critic_optimizer, loss, r1, penalty)
+    generator_loss = loss[1]
+    middle = getattr(loss, "middle", 0.0)
+    takes_at_most = takes(program.model)
+    modules = modules_of(program, guide)
+    steps = 0
+
+    def pairs(x: Tensor, context: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(x, z) of data and (x̃, z̃) of draws, flat and side by side, (N, size + D) each."""
+        seen = latent_sites(poutine.trace(guide).get_trace(x, *context))
+        drawn = _draw(program, len(x), context)
+        inferred = {name: seen[name]["value"] for name in drawn if name in seen}
+        return _joined(x, inferred), _joined(drawn["x"], drawn)
+
+    @one_at_a_time
+    def step(*batch: Tensor) -> Mapping[str, Tensor]:
+        nonlocal steps
+        x, *context = batch[:takes_at_most]
+        if steps == 0:
+            expect_optimizers(generator_optimizer, critic_optimizer)
+            expect_pairs(program, guide, critic, x, *context)
+            of_pairs.shape = x.shape[1:]
+        for _ in range(critic_steps - 1):
+            with buffers_kept(modules), torch.no_grad():
+                only_for_critic = pairs(x, context)
+            opponent.update(steps, *only_for_critic, *context)
+        of_data, of_draws = pairs(x, context)
+        shown = of_draws.detach()
+        drawn = of_pairs.split(shown)[0]
+        if steps == 0:
+            warn_of_data_out_of_reach(of_pairs.split(of_draws)[0], x)
+        metrics = opponent.update(steps, of_data.detach(), shown, *context)
+        with standing_still(critic):
+            total = generator_loss(of_pairs(of_draws, *context))
+            total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
+            descend(generator_optimizer, total, "generator", steps)
+        metrics["generator"] = total.detach()
+        metrics |= opponent.watch(metrics["critic"], drawn, x)
+        if average is not None:
+            average.update_parameters(program)  # type: ignore[arg-type]
+        steps += 1
+        return metrics
+
+    return step
+
+
+class _OfPairs:
+    """A critic of x and z as one of both side by side, (N, size + D), over which penalties go.
+
+    Args:
+        critic: s(x, z, *context).
+
+    Attributes:
+        shape: That of one datum x.
+    """
+
+    def __init__(self, critic: Callable[..., Tensor]) -> None:
+        self.critic = critic
+        self.shape: Sequence[int] = ()
+
+    def __call__(self, pair: Tensor, *context: Tensor) -> Tensor:
+        return self.critic(*self.split(pair), *context)
+
+    def split(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, *shape) and z (N, D)."""
+        size = math.prod(self.shape)
+        return pair[:, :size].unflatten(1, self.shape), pair[:, size:]
+
+
+def _joined(x: Tensor, sites: Mapping[str, Tensor]) -> Tensor:
+    """x and all latents, flat and side by side, (N, size + D)."""
+    parts = [x.flatten(1)]
+    for name, value in sites.items():
+        if name != "x":
+            parts.append(value.flatten(1).to(x.dtype))
+    return torch.cat(parts, 1)
+
+
+def expect_pairs(
+    program: Program, guide: Guide, critic: Callable[..., Tensor], x: Tensor, *context: Tensor
+) -> None:
+    """Has the critic score a few pairs of data and latents; the random state is left as it was.
+
+    Args:
+        program: The program to be fitted.
+        guide: q(z | x, context).
+        critic: s(x, z, *context).
+        x: A batch of data, (N, *shape).
+        *context: Its labels or attributes, each of length N.
+
+    Raises:
+        ValueError: If x or a context is empty, not finite or of another length, if the draws have
+            another shape than x or no gradient, if the guide samples other latents than the
+            program, or if the critic does not give one row of finite scores for each pair.
+    """
+    expect_devices((critic, guide), (x, *context))
+    check_draws(program, x, *context)
+    rows = telling_rows(x, context)
+    few = [part[rows] for part in (x, *context)]
+    with forked(x.device, None), evaluating(program, guide, critic), torch.enable_grad():
+        drawn = _draw(program, len(rows), few[1:])
+        seen = latent_sites(traced(guide, few, "guide"))
+        own = {name: tuple(value.shape) for name, value in drawn.items() if name != "x"}
+        inferred = {name: tuple(site["value"].shape) for name, site in seen.items()}
+        if own != inferred:
+            raise ValueError(
+                f"expected the guide to sample the latents of the program, {own}, got {inferred}; "
+                "give the sites the same names and sizes in both"
+            )
+        if not all(site["value"].requires_grad for site in seen.values()):
+            raise ValueError(
+                "expected a guide whose draws have a gradient, got some without: discrete latents, "
+                "or no parameter to train; take a guide of reparameterised draws (DiagonalGaussian)"
+            )
+        of_pairs = _OfPairs(critic)
+        of_pairs.shape = x.shape[1:]
+        remedy = f"take one of data and {sum(map(_width, own.values()))} latents side by side"
+        with explained("a critic that scores pairs (x, z)", remedy):
+            scores = of_pairs(_joined(drawn["x"], drawn), *few[1:])
+    _expect_scores(scores, len(rows))
+
+
+def _width(shape: Sequence[int]) -> int:
+    """The numbers of one datum at a site of this shape."""
+    return math.prod(shape[1:])
+
+
 def _draw(program: Program, n: int, context: Sequence[Tensor]) -> dict[str, Tensor]:
     """The values of all sites in one run of the program, with gradients."""
     trace = poutine.trace(program.model).get_trace(None, *context, n=n)
@@ -192,8 +393,13 @@ def expect_adversaries(
     few = [c[rows] for c in context]
     with forked(x.device, None), evaluating(critic):
         scores = critic(drawn, *few)
-    if scores.shape[:1] != drawn.shape[:1] or not bool(torch.isfinite(scores).all()):
+    _expect_scores(scores, len(drawn))
+
+
+def _expect_scores(scores: Tensor, count: int) -> None:
+    """Raises ValueError unless a critic gave one row of finite scores for each of `count` data."""
+    if scores.shape[:1] != (count,) or not bool(torch.isfinite(scores).all()):
         raise ValueError(
-            f"expected one row of finite scores for each datum, ({len(drawn)}, ...), got shape "
+            f"expected one row of finite scores for each datum, ({count}, ...), got shape "
             f"{tuple(scores.shape)}"
         )

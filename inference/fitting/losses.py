@@ -34,11 +34,14 @@ class AdversarialLoss(NamedTuple):
         generator: s(draws) ↦ the loss of the generator.
         perfect: The critic's loss where it tells all draws from data; None where there is no such
             value.
+        middle: The score m about which data and draws change places: s(x) takes the place of s(x̃)
+            as 2m − s(x).
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
     perfect: float | None = None
+    middle: float = 0.0
 
 
 def _cross_entropy(real: Tensor, drawn: Tensor) -> Tensor:
@@ -75,7 +78,7 @@ non_saturating = AdversarialLoss(
 # ½ E(s(x) − 1)² + ½ E s(x̃)² and ½ E(s(x̃) − 1)²: Mao et al. (2017), Least squares generative
 # adversarial networks, eq. 9.
 least_squares = AdversarialLoss(
-    critic=_squares, generator=lambda drawn: _half_square(drawn - 1), perfect=0.0
+    critic=_squares, generator=lambda drawn: _half_square(drawn - 1), perfect=0.0, middle=0.5
 )
 
 # E max(0, 1 − s(x)) + E max(0, 1 + s(x̃)) and −E s(x̃): Lim and Ye (2017), Geometric GAN.

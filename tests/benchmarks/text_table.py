@@ -107,15 +107,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--anneal", type=int, default=10, help="epochs in which β rises from 0")
+    parser.add_argument("--epochs", type=int, default=70)
+    parser.add_argument("--anneal", type=int, default=5, help="epochs in which β rises from 0")
     parser.add_argument("--length", type=int, default=80)
     parser.add_argument("--level", choices=["characters", "words"], default="characters")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--embedding", type=int, default=32)
     parser.add_argument("--latent-dim", type=int, default=16)
     parser.add_argument("--free-bits", type=float, default=0.25, help="nats for each latent")
-    parser.add_argument("--word-dropout", type=float, default=0.0, help="of the text VAE")
+    parser.add_argument("--word-dropout", type=float, default=0.2, help="of the text VAE")
+    parser.add_argument(
+        "--baselines",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.2],
+        help="word dropouts of the decoder without a latent",
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--particles", type=int, default=500)
@@ -141,7 +148,7 @@ def main() -> None:
     report(f"text VAE, word dropout {asked.word_dropout:g}", program, lines.test.x, asked.particles)
 
     asked.anneal = 0
-    for dropout in dict.fromkeys([0.0, asked.word_dropout]):
+    for dropout in asked.baselines:
         start = time.process_time()
         torch.manual_seed(asked.seed)
         baseline = language_model(vocabulary, lines.shape[0], word_dropout=dropout, **sizes)

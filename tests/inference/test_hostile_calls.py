@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ppl_gen import critics, data, inference, likelihoods, models, plots, priors
 from ppl_gen.models import vae
 from ppl_gen.nn import conv_decoder, mlp
+from ppl_gen.paths import path
 from ppl_gen.program import reconstruct, simulate
 
 Call = Callable[..., Any]
@@ -132,6 +133,20 @@ OTHERS = {
     "vae": sound(models.vae, shape=SHAPE, latent_dim=2),
     "conv_vae": sound(models.conv_vae, shape=(1, 8, 8), latent_dim=2, hidden=4),
     "cvae": sound(models.cvae, shape=SHAPE, latent_dim=2, classes=3),
+    "draw": sound(models.draw, shape=SHAPE, latent_dim=2, steps=2, hidden=4),
+    "text_vae": sound(
+        models.text_vae,
+        vocabulary=4,
+        length=5,
+        latent_dim=2,
+        hidden=4,
+        embedding=3,
+        word_dropout=0.1,
+    ),
+    "language_model": sound(
+        models.language_model, vocabulary=4, length=5, hidden=4, embedding=3, word_dropout=0.1
+    ),
+    "path": sound(path, PROGRAM, X[:2], steps=3),
     "gan": sound(models.gan, shape=SHAPE, latent_dim=2),
     "dcgan": sound(models.dcgan, shape=(1, 8, 8), latent_dim=2, width=2),
     "infogan": sound(models.infogan, shape=SHAPE, latent_dim=2, categories=2, continuous=0),

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["BETAS", "LOSSES", "against_critic", "given_an_image", "with_bounded_layers"]
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,9 +14,9 @@ from ppl_gen import critics
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditions import OF_IMAGES
 from ppl_gen.app.ingredients.fitting import Fitting, Start
-from ppl_gen.inference import adversarial_step, losses, moving_average
+from ppl_gen.inference import adversarial_step, bidirectional_step, losses, moving_average
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.fitting.adversarial import expect_adversaries
+from ppl_gen.inference.fitting.adversarial import expect_adversaries, expect_pairs
 from ppl_gen.program import simulate
 from ppl_gen.protocols import Step
 
@@ -34,6 +36,8 @@ def against_critic(
     critic: nn.Module,
     auxiliary: Callable[..., Tensor] | None = None,
     remark: str = "",
+    *,
+    pairs: bool = False,
 ) -> Fitting:
     """Against one critic, with a moving average of the generator if one is asked for.
 
@@ -42,6 +46,7 @@ def against_critic(
         critic: From data x (N, *shape), and the context if there is one, to scores (N,).
         auxiliary: What the generator descends besides its loss; see `adversarial_step`.
         remark: What the user is to know before it begins.
+        pairs: Whether the critic scores pairs (x, z) of data and latents, under a guide.
 
     Raises:
         ValueError: If a batch would have one datum, whose spread is not defined, if a number is out
@@ -60,7 +65,14 @@ def against_critic(
         shown = average.module
     of_program = start.optimizer(program, BETAS)
     of_critic = start.optimizer(critic, BETAS)
-    step = adversarial_step(
+    make: Callable[..., Step] = adversarial_step
+    more: dict[str, Any] = {"auxiliary": auxiliary}
+    expect: Callable[..., None] = partial(expect_adversaries, program, critic)
+    if pairs:
+        make = bidirectional_step
+        more = {}
+        expect = partial(expect_pairs, program, program.guide, critic)
+    step = make(
         program,
         critic,
         of_program,
@@ -69,11 +81,11 @@ def against_critic(
         config.critic_steps,
         r1=config.r1,
         penalty=config.penalty,
-        auxiliary=auxiliary,
         average=average,
+        **more,
     )
     x, *context = start.probed()
-    expect_adversaries(program, critic, x, *context)
+    expect(x, *context)
 
     def begin(first_step: int, engine: Engine) -> Step:
         return step

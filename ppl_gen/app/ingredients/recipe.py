@@ -52,6 +52,7 @@ class Recipe:
             if nothing.
         check: Raises ValueError if options do not go together; called before data are read.
         explicit: Whether the program has a likelihood and a guide.
+        reconstructs: Whether a program without a likelihood has a guide nevertheless.
         translates: Whether the program translates between two domains and draws no data by itself.
         draws_in_steps: Whether the program draws in steps that can be looked at, as
             `program.canvases(z1, z2, ...)`.
@@ -71,6 +72,7 @@ class Recipe:
     condition: Callable[[Config, Any], Conditioning | None] = _no_condition
     check: Callable[[Config], None] = _no_check
     explicit: bool = False
+    reconstructs: bool = False
     translates: bool = False
     draws_in_steps: bool = False
     learning_rate: float = 5e-4

@@ -88,7 +88,7 @@ def draw_all(fitted: Fitted, console: Console) -> None:
         paths = texts.all_lines(fitted)
     elif fitted.recipe.translates:
         paths = [translations(fitted)]
-    elif fitted.recipe.explicit:
+    elif fitted.recipe.explicit or fitted.recipe.reconstructs:
         paths = [samples(fitted), reconstructions(fitted)]
     else:
         paths = [samples(fitted)]
@@ -232,7 +232,8 @@ def reconstructions(fitted: Fitted, count: int = 36) -> Path:
     Raises:
         ValueError: If the program has no guide.
     """
-    fitted.expect_guide("reconstructions")
+    if not fitted.recipe.reconstructs:
+        fitted.expect_guide("reconstructions")
     if fitted.is_text:
         return texts.reconstructions(fitted, count)
     test = fitted.data.test.fixed(0, count)
