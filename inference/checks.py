@@ -51,6 +51,7 @@ from ppl_gen.sites import (
 )
 from ppl_gen.slots import blaming_slots
 from ppl_gen.supports import (
+    described_support,
     family_on,
     flaw_of_draws,
     is_discrete,
@@ -65,6 +66,10 @@ _SCORABLE = (
     "take a distribution with a log_prob at any given value (a flow whose inverse is not known "
     "has one at its own draws alone: such a flow can be a guide)"
 )
+
+
+_DRAWN = "a program that data can be drawn from"
+_RUN_BY_ITSELF = "run its model by itself to see where it stops"
 
 
 class Checked(NamedTuple):
@@ -218,7 +223,8 @@ def check_draws(program: Program, x: Tensor, *context: Tensor) -> Tensor:
         torch.enable_grad(),
     ):
         # First without a trace, where what is wrong with a label is said in its own words.
-        program.model(None, *few, n=n)
+        with blaming_slots(program, (None, *few)), explained(_DRAWN, _RUN_BY_ITSELF):
+            program.model(None, *few, n=n)
         sites = stochastic_sites(traced(program.model, (None, *few), n=n))
     if "x" not in sites:
         raise ValueError(
@@ -614,9 +620,9 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
     value = _reached(proposal)
     if support is not None and not _is_inside(support, value):
         raise ValueError(
-            f"expected the guide to sample {name!r} in the support of its prior, {support}, "
-            f"got values from {float(value.min()):.3g} to {float(value.max()):.3g}; "
-            f"{family_on(support)}"
+            f"expected the guide to sample {name!r} in the support of its prior, "
+            f"{described_support(support)}, got values from {float(value.min()):.3g} to "
+            f"{float(value.max()):.3g}; {family_on(support)}"
         )
     if is_on_sphere(proposal["fn"]) and not is_on_sphere(latent["fn"]):
         raise ValueError(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["ShiftedFlow", "coupling_flow", "drawn_by", "inverse_autoregressive_flow"]
+__all__ = [
+    "FlowDistribution",
+    "ShiftedFlow",
+    "coupling_flow",
+    "drawn_by",
+    "inverse_autoregressive_flow",
+]
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -19,6 +25,27 @@ from ppl_gen.memory import expect_weights
 from ppl_gen.protocols import Distribution
 
 
+class FlowDistribution(ZukoToPyro):
+    """A distribution of zuko's as one of Pyro's: drawn in plates, and by `sample` and `rsample`.
+
+    The density of draws made by a call, as `pyro.sample` makes them, is kept: a flow has it at no
+    further cost.
+
+    Args:
+        dist: Of zuko, or any other of torch's kind.
+    """
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> FlowDistribution:
+        return FlowDistribution(self.dist.expand(Size(batch_shape)))
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            return self.dist.sample(Size(sample_shape))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.dist.rsample(Size(sample_shape))
+
+
 def drawn_by(flow: Any, *context: Tensor) -> Distribution:
     """The distribution that a flow makes of a context, as one of Pyro's.
 
@@ -33,7 +60,7 @@ def drawn_by(flow: Any, *context: Tensor) -> Distribution:
     if isinstance(made, Distribution):
         return made
     if isinstance(made, torch.distributions.Distribution):
-        return ZukoToPyro(made)
+        return FlowDistribution(made)
     raise ValueError(
         f"expected a flow that gives a distribution when it is called, got {type(made).__name__} "
         f"from {type(flow).__name__}; take one of zuko.flows, not one of its transforms"

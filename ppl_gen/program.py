@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyro
@@ -60,6 +61,7 @@ from ppl_gen.sites import (
     plate_nesting,
     stochastic_sites,
 )
+from ppl_gen.slots import blaming_slots
 from ppl_gen.supports import flaw_of_draws
 
 # The name under which each parameter object was shown to Pyro.
@@ -147,7 +149,7 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
             out of range.
     """
     _check_lengths(program, n, context)
-    with evaluating(program), pyro.validation_enabled(True), explained(_DRAWABLE, _DRAWN_FROM):
+    with _drawing_from(program, context):
         return program.model(None, *context, n=n)
 
 
@@ -166,7 +168,7 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
             out of range; if there are no latents, no site "x", or other observed sites.
     """
     _check_lengths(program, n, context)
-    with evaluating(program), pyro.validation_enabled(True), explained(_DRAWABLE, _DRAWN_FROM):
+    with _drawing_from(program, context):
         trace = poutine.trace(program.model).get_trace(None, *context, n=n)
     sites = {
         name: site for name, site in stochastic_sites(trace).items() if not is_deterministic(site)
@@ -186,6 +188,15 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
             f"expected a program that samples latents and data 'x', got the sites {sorted(sites)}"
         )
     return sites
+
+
+@contextmanager
+def _drawing_from(program: Program, context: tuple[Tensor, ...]) -> Iterator[None]:
+    """Evaluation mode with validation; what a program cannot be run for is said."""
+    named = blaming_slots(program, (None, *context))
+    running = explained(_DRAWABLE, _DRAWN_FROM)
+    with evaluating(program), pyro.validation_enabled(True), named, running:
+        yield
 
 
 def _check_lengths(program: Program, n: int, context: tuple[Tensor, ...]) -> None:

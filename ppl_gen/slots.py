@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_gen.contexts import reason
+from ppl_gen.protocols import Distribution
+
 _REMEDY = "return a distribution of pyro.distributions"
 
 
@@ -49,22 +52,67 @@ def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
     prior, flaw = _called(program, "prior", context)
     if flaw:
         return flaw
-    flaw = _flaw_of_latent("prior", prior, ())
+    rows = [len(c) for c in args if torch.is_tensor(c) and c.dim() > 0]
+    flaw = _flaw_of_latent("prior", prior, (), rows[:1])
     if flaw:
         return flaw
-    rows = [len(c) for c in args if torch.is_tensor(c) and c.dim() > 0]
-    if prior is not None and rows:
-        with torch.no_grad():
-            z = _one_per_datum(prior, rows[0]).sample()
-        decoded, _ = _output(program, "decoder", [z, *context])
+    stopped = ""
+    if prior is not None:
+        z, flaw = _drawn(_one_per_datum(prior, (rows or [1])[0]))
+        if flaw:
+            return flaw
+        decoded, stopped = _decoded(program, [z, *context])
         if decoded is not None:
             _, flaw = _called(program, "likelihood", [decoded])
             if flaw:
                 return flaw
     if not torch.is_tensor(x):
-        return ""
+        return stopped
     encoder, flaw = _called(program, "encoder", [x, *context])
-    return flaw or _flaw_of_latent("encoder", encoder, x.shape[:1])
+    flaw = flaw or _flaw_of_latent("encoder", encoder, x.shape[:1], ())
+    return flaw or _flaw_of_dimensions(prior, encoder) or stopped
+
+
+def _drawn(prior: Any) -> tuple[Any, str]:
+    """A draw of a prior, or what is wrong with it; the generator is left as it was."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return prior(), ""
+    except Exception as error:  # what a user's part, or a library's, may raise
+        return None, (
+            f"expected draws of the prior {type(prior).__name__}, got {_said(error)}; build it for "
+            "the context that it is given"
+        )
+
+
+def _decoded(program: Any, args: Sequence[Any]) -> tuple[Any, str]:
+    """What the decoder makes of draws of the prior, or what is wrong with these."""
+    decoder = getattr(program, "decoder", None)
+    if not callable(decoder):
+        return None, ""
+    try:
+        with torch.no_grad():
+            return decoder(*args), ""
+    except Exception as error:  # what a user's network may raise
+        return None, (
+            f"expected the decoder to take draws of the prior, of shape {tuple(args[0].shape)}, "
+            f"got {_said(error)}; give prior, decoder and encoder one latent dimension"
+        )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {reason(error)}"
+
+
+def _flaw_of_dimensions(prior: Any, encoder: Any) -> str:
+    """What is wrong with the shapes of one latent in prior and encoder, taken together."""
+    if prior is None or encoder is None or prior.event_shape == encoder.event_shape:
+        return ""
+    return (
+        f"expected one latent dimension, got draws of shape {tuple(prior.event_shape)} from the "
+        f"prior and {tuple(encoder.event_shape)} from the encoder; build both for the dimension "
+        "that the decoder takes"
+    )
 
 
 def _one_per_datum(prior: Any, rows: int) -> Any:
@@ -89,21 +137,35 @@ def _output(program: Any, slot: str, args: Sequence[Any]) -> tuple[Any, bool]:
 def _called(program: Any, slot: str, args: Sequence[Any]) -> tuple[Any, str]:
     """The distribution that a slot returns, or what is wrong with it."""
     returned, was_called = _output(program, slot, args)
-    if not was_called or hasattr(returned, "log_prob"):
+    if not was_called or isinstance(returned, Distribution):
         return returned, ""
-    if isinstance(returned, Tensor):
+    if hasattr(returned, "log_prob"):
+        got = f"{type(returned).__module__}.{type(returned).__name__}"
+    elif isinstance(returned, Tensor):
         got = f"a tensor of shape {tuple(returned.shape)}"
     else:
         got = f"a {type(returned).__name__}"
     return None, f"expected the {slot} to return a distribution, got {got}; {_REMEDY}"
 
 
-def _flaw_of_latent(slot: str, fn: Any, rows: Sequence[int]) -> str:
-    """What is wrong with the axes of a distribution of latents, of which each datum has one."""
-    if fn is None or fn.event_shape or len(fn.batch_shape) != len(rows) + 1:
+def _flaw_of_latent(slot: str, fn: Any, rows: Sequence[int], others: Sequence[int]) -> str:
+    """What is wrong with the axes of a distribution of latents, of which each datum has one.
+
+    Args:
+        slot: Where it stands: "prior".
+        fn: The distribution, None if there is none.
+        rows: Its batch shape, as it should be.
+        others: Another batch shape that it may have: of a prior, one latent for each datum.
+    """
+    if fn is None:
         return ""
     shape = tuple(fn.batch_shape)
-    return (
-        f"expected the {slot} to return one event for each datum, got {type(fn).__name__} of "
-        f"batch shape {shape}, whose last axis counts as data; say .to_event(1)"
-    )
+    got = f"got {type(fn).__name__} of batch shape {shape}"
+    expected = f"expected the {slot} to return one event for each datum, {got}"
+    if not fn.event_shape and len(shape) == len(rows) + 1:
+        return f"{expected}, whose last axis counts as data; say .to_event(1)"
+    if fn.event_shape and shape not in (tuple(rows), tuple(others), (1,)):
+        return (
+            f"{expected} and event shape {tuple(fn.event_shape)}; give it one for each, or for all"
+        )
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "described_support",
     "family_on",
     "flaw_of_draws",
     "is_discrete",
@@ -165,6 +166,18 @@ def is_on_sphere(fn: Any) -> bool:
         fn: Any distribution.
     """
     return support_of(fn) is constraints.sphere
+
+
+def described_support(support: Any) -> str:
+    """A support in an error: an interval by its outermost ends, whatever its number of entries.
+
+    Args:
+        support: A constraint.
+    """
+    ends = _ends(support)
+    if ends is None or not bool(ends[0].isfinite().all() and ends[1].isfinite().all()):
+        return str(support)
+    return f"[{float(ends[0].min()):.3g}, {float(ends[1].max()):.3g}]"
 
 
 def family_on(support: Any) -> str:

@@ -27,8 +27,8 @@ class FlowPrior(nn.Module):
             None for a flow that takes no context, and is the same under every y.
 
     Raises:
-        ValueError: If the flow cannot be called without a context and there is no `embed`, or what
-            it gives is no distribution.
+        ValueError: If there is no `embed` and the flow has no density without a context, or what it
+            gives is no distribution.
 
     Reference:
         Chen et al. (2017), Variational lossy autoencoder, for a flow as prior; Papamakarios et al.
@@ -45,9 +45,7 @@ class FlowPrior(nn.Module):
     ) -> None:
         super().__init__()
         if embed is None:
-            remedy = "give embed, from y to the context that it was built for, or build it for none"
-            with torch.no_grad(), explained("a flow that takes no context", remedy):
-                drawn_by(flow)
+            _check_without_context(flow)
         self.flow = flow
         self.embed = embed
 
@@ -55,3 +53,15 @@ class FlowPrior(nn.Module):
         if self.embed is None:
             return drawn_by(self.flow)
         return drawn_by(self.flow, self.embed(*context))
+
+
+def _check_without_context(flow: Callable[..., Any]) -> None:
+    """Raises ValueError unless a flow gives a distribution with a density, and asks for nothing."""
+    zero = torch.zeros(())
+    if isinstance(flow, nn.Module):
+        zero = next(flow.parameters(), zero)
+    remedy = "give embed, from y to the context that it was built for, or build it for none"
+    what = "a flow with a density that takes no context"
+    with torch.no_grad(), explained(what, remedy):
+        made = drawn_by(flow)
+        made.log_prob(zero.new_zeros(made.event_shape))
