@@ -236,6 +236,14 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
     "vae, masked": _with(likelihoods.Masked(likelihoods.Bernoulli()), _holes),
     "vae, a table with holes": _table,
     "vae, lifted": _with(likelihoods.of(dist.Gamma, concentration=nn.functional.softplus)),
+    "vae, discretised mixture": _with(
+        likelihoods.DiscretizedMixture(1, 3, levels=17), lambda: digits().x[:6]
+    ),
+    "conv-vae, discretised mixture of colours": lambda: (
+        conv_vae((3, 9, 8), 2, likelihood=likelihoods.DiscretizedMixture(components=2, levels=5)),
+        (4 * torch.rand(4, 3, 9, 8)).round() / 4,
+        [],
+    ),
     "vae, a function": lambda: (vae((1, 8, 8), 3, likelihood=student_t), _grey(), []),
     "vae, linear": lambda: (_linear(), _grey().flatten(1), []),
     "vae, vectors": lambda: (

@@ -11,6 +11,7 @@ __all__ = [
     "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "DiscretizedMixture",
     "GaussianMixture",
     "Grid",
     "LogNormal",
@@ -28,6 +29,7 @@ __all__ = [
     "ZeroInflated",
 ]
 
+from ppl_gen.distributions.colour import DiscretizedMixture
 from ppl_gen.distributions.columns import Columns
 from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.distributions.grid import DiscretizedLogistic, Grid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DiscretizedLogistic", "Grid"]
+__all__ = ["DiscretizedLogistic", "Grid", "OnGrid"]
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Size, Tensor
 from torch.nn import functional as F
 
 
-class _OnGrid(constraints.Constraint):
+class OnGrid(constraints.Constraint):
     """Multiples of 1/(levels − 1) in [0, 1]."""
 
     is_discrete = True
@@ -65,7 +65,7 @@ class Grid(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _OnGrid(self.levels)
+        return OnGrid(self.levels)
 
     @property
     def mean(self) -> Tensor:
@@ -110,7 +110,7 @@ class DiscretizedLogistic(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return _OnGrid(self.levels)
+        return OnGrid(self.levels)
 
     @property
     def mean(self) -> Tensor:

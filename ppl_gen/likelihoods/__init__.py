@@ -17,6 +17,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Dirac",
     "DiscretizedLogistic",
+    "DiscretizedMixture",
     "Gaussian",
     "HeteroscedasticGaussian",
     "IsotropicGaussian",
@@ -39,6 +40,7 @@ __all__ = [
 
 from ppl_gen.likelihoods.binary import Bernoulli, Beta, ContinuousBernoulli
 from ppl_gen.likelihoods.categorical import Categorical, Label
+from ppl_gen.likelihoods.colour import DiscretizedMixture
 from ppl_gen.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflated
 from ppl_gen.likelihoods.dirac import Dirac
 from ppl_gen.likelihoods.lifted import of
