@@ -102,11 +102,11 @@ def test_its_mean_is_near_that_of_draws_where_scales_are_small() -> None:
 @pytest.mark.parametrize("engine", ["eager", "fx"])
 def test_it_is_trained(engine: Any) -> None:
     torch.manual_seed(0)
-    program = vae((3, 4, 4), 2, hidden=(8,), likelihood=DiscretizedMixture(3, 2, 5))
-    x = (4 * torch.rand(32, 1, 1, 1)).round().expand(32, 3, 4, 4) / 4
-    step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-2), engine=engine)
-    bounds = [float(step(x)["elbo"]) for _ in range(20)]
-    assert bounds[-1] > bounds[0] + 2
+    program = vae((3, 4, 4), 2, hidden=(4,), likelihood=DiscretizedMixture(3, 2, 5))
+    x = (4 * torch.rand(8, 1, 1, 1)).round().expand(8, 3, 4, 4) / 4
+    step = svi_step(program, torch.optim.Adam(program.parameters(), 3e-2), engine=engine)
+    bounds = [float(step(x)["elbo"]) for _ in range(6)]
+    assert bounds[-1] > bounds[0] + 1
 
 
 def test_bad_input() -> None:

@@ -20,8 +20,8 @@ _CHECKED = 256  # data of a split whose values change from one reading to the ne
 def _of_class(name: str) -> Callable[[Setting], Any]:
     """What makes a likelihood of a class of `ppl_gen.likelihoods`.
 
-    The class is given `levels`, the number of the data's grey levels, and `scale`, the option of
-    this name, where it takes arguments of these names.
+    The class is given `levels`, the number of the data's grey levels, `channels`, that of their
+    channels, and `scale`, the option of this name, where it takes arguments of these names.
 
     Args:
         name: Of the class.
@@ -33,9 +33,25 @@ def _of_class(name: str) -> Callable[[Setting], Any]:
         kind = getattr(likelihoods, name)
         known = {
             "levels": setting.data.train.levels,
+            "channels": setting.data.shape[0],
             "scale": getattr(setting.config, "scale", None),
         }
         return kind(**known_arguments(kind, known))
+
+    return make
+
+
+def _zero_inflated(name: str) -> Callable[[Setting], Any]:
+    """What makes a zero-inflated likelihood of a class of `ppl_gen.likelihoods`.
+
+    Args:
+        name: Of the class.
+    """
+
+    def make(setting: Setting) -> Any:
+        from ppl_gen import likelihoods
+
+        return likelihoods.ZeroInflated(_of_class(name)(setting))
 
     return make
 
@@ -86,6 +102,62 @@ LIKELIHOODS = table_of(
         text="a probability for each of the grey levels",
         example="vae --likelihood categorical",
         make=_of_class("Categorical"),
+    ),
+    Part(
+        name="isotropic-gaussian",
+        text="N(x; f(z), s(z)² I), one scale for every datum",
+        example="vae --likelihood isotropic-gaussian",
+        make=_of_class("IsotropicGaussian"),
+    ),
+    Part(
+        name="student-t",
+        text="Student's t of 4 degrees of freedom around f(z), for outliers",
+        example="vae --likelihood student-t --scale 0.1",
+        make=_of_class("StudentT"),
+        heeds=("scale",),
+    ),
+    Part(
+        name="log-normal",
+        text="log x ~ N(f(z), s²), for numbers above 0",
+        example="vae --likelihood log-normal --binarize dequantize",
+        make=_of_class("LogNormal"),
+        heeds=("scale",),
+    ),
+    Part(
+        name="beta",
+        text="Beta by mean and precision, for values between 0 and 1 without ends",
+        example="vae --likelihood beta --binarize dequantize",
+        make=_of_class("Beta"),
+    ),
+    Part(
+        name="poisson",
+        text="counts of mean exp(f(z))",
+        example="vae --likelihood poisson --binarize threshold",
+        make=_of_class("Poisson"),
+    ),
+    Part(
+        name="negative-binomial",
+        text="counts of mean exp(f(z)) that vary more than Poisson's",
+        example="vae --likelihood negative-binomial --binarize threshold",
+        make=_of_class("NegativeBinomial"),
+    ),
+    Part(
+        name="zero-inflated-poisson",
+        text="Poisson's counts beside zeros of their own",
+        example="vae --likelihood zero-inflated-poisson --binarize threshold",
+        make=_zero_inflated("Poisson"),
+    ),
+    Part(
+        name="zero-inflated",
+        text="negative binomial counts beside zeros of their own",
+        example="vae --likelihood zero-inflated --binarize threshold",
+        make=_zero_inflated("NegativeBinomial"),
+    ),
+    Part(
+        name="discretized-mixture",
+        text="a mixture of 10 logistics on the grid of colours, as PixelCNN++'s",
+        example="vae --likelihood discretized-mixture",
+        make=_of_class("DiscretizedMixture"),
     ),
 )
 
