@@ -53,7 +53,7 @@ def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
     if flaw:
         return flaw
     rows = [len(c) for c in args if torch.is_tensor(c) and c.dim() > 0]
-    flaw = _flaw_of_latent("prior", prior, (), rows[:1])
+    flaw = _flaw_of_latent("prior", prior, ()) or _flaw_of_rows(prior, rows[:1])
     if flaw:
         return flaw
     stopped = ""
@@ -69,7 +69,7 @@ def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
     if not torch.is_tensor(x):
         return stopped
     encoder, flaw = _called(program, "encoder", [x, *context])
-    flaw = flaw or _flaw_of_latent("encoder", encoder, x.shape[:1], ())
+    flaw = flaw or _flaw_of_latent("encoder", encoder, x.shape[:1])
     return flaw or _flaw_of_dimensions(prior, encoder) or stopped
 
 
@@ -148,24 +148,28 @@ def _called(program: Any, slot: str, args: Sequence[Any]) -> tuple[Any, str]:
     return None, f"expected the {slot} to return a distribution, got {got}; {_REMEDY}"
 
 
-def _flaw_of_latent(slot: str, fn: Any, rows: Sequence[int], others: Sequence[int]) -> str:
+def _flaw_of_latent(slot: str, fn: Any, rows: Sequence[int]) -> str:
     """What is wrong with the axes of a distribution of latents, of which each datum has one.
 
     Args:
         slot: Where it stands: "prior".
         fn: The distribution, None if there is none.
         rows: Its batch shape, as it should be.
-        others: Another batch shape that it may have: of a prior, one latent for each datum.
     """
-    if fn is None:
+    if fn is None or fn.event_shape or len(fn.batch_shape) != len(rows) + 1:
         return ""
-    shape = tuple(fn.batch_shape)
-    got = f"got {type(fn).__name__} of batch shape {shape}"
-    expected = f"expected the {slot} to return one event for each datum, {got}"
-    if not fn.event_shape and len(shape) == len(rows) + 1:
-        return f"{expected}, whose last axis counts as data; say .to_event(1)"
-    if fn.event_shape and shape not in (tuple(rows), tuple(others), (1,)):
-        return (
-            f"{expected} and event shape {tuple(fn.event_shape)}; give it one for each, or for all"
-        )
-    return ""
+    return (
+        f"expected the {slot} to return one event for each datum, got {type(fn).__name__} of "
+        f"batch shape {tuple(fn.batch_shape)}, whose last axis counts as data; say .to_event(1)"
+    )
+
+
+def _flaw_of_rows(prior: Any, rows: Sequence[int]) -> str:
+    """What is wrong with the number of latents of a prior: one for all data, or one for each."""
+    if prior is None or tuple(prior.batch_shape) in ((), (1,), tuple(rows)):
+        return ""
+    return (
+        f"expected the prior to return one event for each datum, got {type(prior).__name__} of "
+        f"batch shape {tuple(prior.batch_shape)} and event shape {tuple(prior.event_shape)}; give "
+        "it one for each datum, or one for all"
+    )
