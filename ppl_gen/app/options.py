@@ -271,7 +271,7 @@ CONDITION = Option(
     name="condition",
     kind=str,
     default="label",
-    help=f"What is given beside x: {', '.join(CONDITIONS)}.",
+    help=f"What the model is given: {', '.join(CONDITIONS)}.",
     check=one_of("condition", lambda: CONDITIONS),
 )
 PAIRED = Option(

@@ -48,6 +48,8 @@ _UNREADABLE = (
 def read_arrays(path: Path) -> Dataset:
     """Arrays x_train and x_test, with y_train and y_test if labelled; or x, with y, or a .npy file.
 
+    An array y of images, (N, H, W), (N, C, H, W) or (N, H, W, C), makes pairs.
+
     Bytes are images and divided by 255, unless they are all 0 or 1; other integers are counts and
     left as they are. `stored` of the data set says which.
 
@@ -258,9 +260,26 @@ def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: P
     data = pixels(torch.as_tensor(x.astype(np.float32)), reading.divisor)
     if y is None:
         return Split(data)
+    if y.ndim >= 3:
+        return Split(data, _images_beside(y, data, path))
     _check_labels(y, len(x), path)
     kind = np.float32 if y.dtype.kind == "f" else np.int64
     return Split(data, torch.as_tensor(y.astype(kind)))
+
+
+def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
+    """An array of images that lie beside the data, (N, C, H, W), bytes divided by 255."""
+    _check_numbers(y, path)
+    divisor = 1
+    if y.dtype == np.uint8 and y.max() > 1:
+        divisor = 255
+    images = pixels(torch.as_tensor(y.astype(np.float32)), divisor)
+    if x.dim() != 4 or images.dim() != 4 or len(images) != len(x):
+        raise ValueError(
+            f"expected an image y beside each of {len(x)} images x in {path}, got x of shape "
+            f"{tuple(x.shape)} and y of shape {y.shape}"
+        )
+    return images
 
 
 def _check_numbers(x: np.ndarray, path: Path) -> None:

@@ -213,6 +213,7 @@ def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Data
         attributes=dataset.attributes,
         stored=dataset.stored,
         class_names=dataset.class_names,
+        captions=dataset.captions,
     )
 
 

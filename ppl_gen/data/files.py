@@ -25,6 +25,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen import memory
 from ppl_gen.contexts import reason
+from ppl_gen.data.beside import sentences_of
+from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
 from ppl_gen.memory import SINGLE, expect_memory, is_exhausted, shortage
 from ppl_gen.reading import expect_file
@@ -41,13 +43,16 @@ _COLOUR = {"P", "RGB", "RGBA"}
 _LONG = 8  # shorter sides, beyond which an image is cut before its central square is taken
 
 
-def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Dataset:
+def read_folder(
+    path: Path, image_size: int | None, stream: bool | None, *, captioned: bool = False
+) -> Dataset:
     """Images of a folder, or of one folder per class; `train` and `test` of that kind if there.
 
     Args:
         path: The folder.
         image_size: Side to which images are brought, from their central square; their own if None.
         stream: Whether they are read anew in every epoch; None does so above 2 GiB.
+        captioned: Whether y is the words of the captions in captions.txt, not the label.
 
     Raises:
         ValueError: If there are no images, they cannot be read, or differ in size.
@@ -56,21 +61,30 @@ def read_folder(path: Path, image_size: int | None, stream: bool | None) -> Data
     if not all(part.is_dir() for part in parts):
         parts = [path]
     labels = _labels(parts)
-    listed = [_listed(part, labels) for part in parts]
+    listed: list[list[tuple[Path, Any]]] = [_listed(part, labels) for part in parts]
     seen = _headers(listed)
     _check_images(seen, listed, path, image_size)
     mode = "L" if seen.modes <= _GREY else "RGB"
     if image_size is not None:
         expect_room_for_images(image_size)
+    sentences = None
+    if captioned:
+        sentences, listed = _captioned(parts, listed)
+        labels = []
     sources: list[Any] = [_ImageFiles(rows, mode, resized(image_size)) for rows in listed]
     if len(sources) == 1:
         train, test = nine_to_one(len(sources[0]), str(path))
         whole = sources[0]
         sources = [Subset(whole, train.tolist()), Subset(whole, test.tolist())]
     made = held_or_streamed(
-        path.name, sources[0], sources[1], stream, labelled=bool(labels), classes=len(labels)
+        path.name,
+        sources[0],
+        sources[1],
+        stream,
+        labelled=captioned or bool(labels),
+        classes=len(labels),
     )
-    return replace(made, class_names=tuple(labels))
+    return replace(made, class_names=tuple(labels), captions=sentences)
 
 
 @contextmanager
@@ -183,10 +197,10 @@ def _shortened(image: Image.Image) -> Image.Image:
 
 
 class _ImageFiles(TorchDataset):
-    """Images in files, with the index of their class, or −1."""
+    """Images in files, with the index of their class, or −1, or the words of their caption."""
 
     def __init__(
-        self, rows: list[tuple[Path, int]], mode: str, transform: Callable[[Any], Tensor]
+        self, rows: list[tuple[Path, Any]], mode: str, transform: Callable[[Any], Tensor]
     ) -> None:
         self.rows = rows
         self.mode = mode
@@ -195,7 +209,7 @@ class _ImageFiles(TorchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         file, label = self.rows[index]
         with opened(file) as image:
             return self.transform(image.convert(self.mode)), label
@@ -208,6 +222,21 @@ class _Seen(NamedTuple):
     modes: set[str]
 
 
+def _captioned(
+    parts: list[Path], listed: list[list[tuple[Path, Any]]]
+) -> tuple[Sentences, list[list[tuple[Path, Any]]]]:
+    """The words of all captions, and the files of each part with the numbers of theirs."""
+    said = []
+    for part, rows in zip(parts, listed, strict=True):
+        said.append(sentences_of(part, [file for file, _ in rows]))
+    sentences = Sentences.of([caption for captions in said for caption in captions])
+    numbered = []
+    for rows, captions in zip(listed, said, strict=True):
+        tokens = sentences.encode(captions)
+        numbered.append([(file, own) for (file, _), own in zip(rows, tokens, strict=True)])
+    return sentences, numbered
+
+
 def _labels(parts: list[Path]) -> list[str]:
     """The names of the folders that hold images, one for each class."""
     names = set()
@@ -218,7 +247,7 @@ def _labels(parts: list[Path]) -> list[str]:
     return sorted(names)
 
 
-def _listed(part: Path, labels: list[str]) -> list[tuple[Path, int]]:
+def _listed(part: Path, labels: list[str]) -> list[tuple[Path, Any]]:
     """The files of a part with the index of their class, or −1 where there are no classes."""
     if not labels:
         return [(file, -1) for file in _image_files(part)]
@@ -234,7 +263,7 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES)
 
 
-def _headers(listed: list[list[tuple[Path, int]]]) -> _Seen:
+def _headers(listed: list[list[tuple[Path, Any]]]) -> _Seen:
     seen = _Seen({}, set())
     for rows in listed:
         for file, _ in rows:
@@ -245,7 +274,7 @@ def _headers(listed: list[list[tuple[Path, int]]]) -> _Seen:
 
 
 def _check_images(
-    seen: _Seen, listed: list[list[tuple[Path, int]]], path: Path, image_size: int | None
+    seen: _Seen, listed: list[list[tuple[Path, Any]]], path: Path, image_size: int | None
 ) -> None:
     if not seen.sizes:
         raise ValueError(

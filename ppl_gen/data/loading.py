@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ppl_gen.counts import expect_at_least
 from ppl_gen.data.arrays import ARRAYS, read_arrays
+from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
 from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.files import read_folder
 from ppl_gen.data.sources import NAMES, read_named
@@ -27,6 +28,7 @@ def load(
     binarize: str | None = None,
     image_size: int | None = None,
     stream: bool | None = None,
+    given: str | None = None,
     level: str = "characters",
     length: int | None = None,
 ) -> Dataset:
@@ -64,6 +66,11 @@ def load(
             take over 2 GiB.
         level: Of lines of text, what has a number: "characters" or "words".
         length: Of lines of text, L, the most tokens; the longest line's number if None.
+        given: What y is to be, instead of labels. "pairs": images of a folder, (C, H, 2W), are
+            pairs side by side, x the right one and y the left one; suffixes and size change both.
+            "captions": the words of captions.txt in the folder, each line of it the name of a file,
+            a tab and a sentence, or the sentences alone, in the order of the files' names. An array
+            y of images beside x in an .npz file makes pairs too.
 
     Returns:
         The data set, images in [0, 1]; arrays of other numbers as they are.
@@ -83,14 +90,34 @@ def load(
         (3, 8, 8)
     """
     check_binarize(binarize)
+    check_given(given)
     name, suffixes = parse(name_or_path)
     check_suffixes(suffixes, str(name_or_path))
     expect_at_least(1, **{"an image size": image_size})
     if Path(name).suffix.lower() in TEXTS:
         return _text(Path(name), suffixes, binarize, level=level, length=length)
-    found = _read(name, _root(root), download, image_size, stream)
-    made = prepared(found, suffixes, image_size).binarized(binarize)
+    if given == "captions":
+        found = _with_captions(Path(name), image_size, stream)
+    elif given == "pairs":
+        # Not brought to a size before they are parted: it would cut both halves.
+        found = paired(_read(name, _root(root), download, None, stream))
+    else:
+        found = _read(name, _root(root), download, image_size, stream)
+    if are_pairs(found):
+        made = prepared_pairs(found, suffixes, image_size)
+    else:
+        made = prepared(found, suffixes, image_size)
+    made = made.binarized(binarize)
     return replace(made, name=":".join([found.name, *suffixes]))
+
+
+def _with_captions(path: Path, image_size: int | None, stream: bool | None) -> Dataset:
+    """A folder of images with captions in captions.txt."""
+    if not path.is_dir():
+        raise ValueError(
+            f"expected a folder of images with a {CAPTIONS} for given='captions', got {path}"
+        )
+    return read_folder(path, image_size, stream, captioned=True)
 
 
 def _text(

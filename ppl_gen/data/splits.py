@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.counts import expect_number
+from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory
 
@@ -39,7 +40,8 @@ class Split:
     Attributes:
         x: Data (N, *shape). "threshold" and "static" binarisation are applied once, when the split
             is made.
-        y: Labels, Long (N,), −1 where missing; attribute vectors (N, A); or None.
+        y: Labels, Long (N,), −1 where missing; attribute vectors (N, A); images beside x,
+            (N, C, H, W); the words of captions, Long (N, L); or None.
         binarize: None leaves x grey; "threshold" is x ≥ 1/2; "static" one Bernoulli(x) draw for
             good; "dynamic" a new draw at every presentation; "dequantize" adds uniform noise within
             a grey level at every presentation.
@@ -293,6 +295,7 @@ class Dataset:
         class_names: A name for each label, in order, where the data have such: those of the folders
             that images lie in.
         vocabulary: What the numbers of lines of text stand for; None of other data.
+        captions: What the numbers of captions stand for, where y is such; else None.
     """
 
     train: Split | StreamedSplit
@@ -304,6 +307,7 @@ class Dataset:
     stored: str = ""
     class_names: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
+    captions: Sentences | None = None
 
     @classmethod
     def of(
@@ -323,10 +327,12 @@ class Dataset:
         """
         if isinstance(train, Split):
             first, y = train.x[0], train.y
+            if y is not None:
+                y = y[0]
         else:
             first, y = train.source[0]
         attributes = None
-        if isinstance(y, Tensor) and y.is_floating_point():
+        if isinstance(y, Tensor) and y.is_floating_point() and y.dim() == 1:
             attributes = y.shape[-1]
         return cls(train, test, tuple(first.shape), classes, name, attributes)
 

@@ -10,6 +10,7 @@ __all__ = [
     "on_edges",
     "on_half",
     "on_labels",
+    "on_pairs",
 ]
 
 import math
@@ -25,7 +26,9 @@ from torch.nn import functional as F
 from ppl_gen.app.config import Config
 from ppl_gen.data import Dataset, Split, parse
 from ppl_gen.data.attributes import edges, slant, thickness
+from ppl_gen.data.beside import are_pairs
 from ppl_gen.data.captions import DIGITS, WORDS, Captions, TextEncoder
+from ppl_gen.data.sentences import Sentences
 from ppl_gen.nn import conv_features
 
 _CODE = 32  # numbers that a caption is turned into
@@ -56,7 +59,7 @@ class Conditioning:
     classes: int | None = None
     attributes: int | None = None
     embed: Callable[[], nn.Module] | None = None
-    captions: Captions | None = None
+    captions: Captions | Sentences | None = None
     shown: Callable[[Tensor], Tensor] | None = None
 
     def arguments(self) -> dict[str, Any]:
@@ -81,6 +84,11 @@ def on_labels(config: Config, data: Dataset) -> Conditioning:
     Raises:
         ValueError: If the data have neither.
     """
+    if are_pairs(data):
+        raise ValueError(
+            f"expected labels for a {config.model.upper()}, got images beside those of "
+            f"{data.name}; say --condition pair"
+        )
     if data.classes is None and data.attributes is None:
         raise ValueError(
             f"expected labels for a {config.model.upper()}, got none with {data.name}: sort the "
@@ -132,7 +140,11 @@ def on_edges(config: Config, data: Dataset) -> Conditioning:
         ValueError: If the data are not images in memory.
     """
     _images_in_memory(config, data)
-    return _on_images("edges", edges, (1, *data.shape[1:]), data.shape)
+
+    def outlines(x: Tensor, y: Tensor | None) -> Tensor:
+        return edges(x)
+
+    return _on_images("edges", outlines, (1, *data.shape[1:]), data.shape)
 
 
 def on_half(config: Config, data: Dataset) -> Conditioning:
@@ -144,7 +156,7 @@ def on_half(config: Config, data: Dataset) -> Conditioning:
     _images_in_memory(config, data)
     kept = math.ceil(data.shape[-1] / 2)
 
-    def half(x: Tensor) -> Tensor:
+    def half(x: Tensor, y: Tensor | None) -> Tensor:
         return F.pad(x[..., :kept], (0, x.shape[-1] - kept))
 
     return _on_images("half", half, data.shape, data.shape)
@@ -161,7 +173,7 @@ def on_coarse(config: Config, data: Dataset) -> Conditioning:
     if max(data.shape[1:]) < _SMALL:
         block = 2
 
-    def coarse(x: Tensor) -> Tensor:
+    def coarse(x: Tensor, y: Tensor | None) -> Tensor:
         return F.avg_pool2d(x, block, ceil_mode=True)
 
     channels, height, width = data.shape
@@ -169,9 +181,27 @@ def on_coarse(config: Config, data: Dataset) -> Conditioning:
     return _on_images("coarse", coarse, outline, data.shape)
 
 
+def on_pairs(config: Config, data: Dataset) -> Conditioning:
+    """The image beside a datum, (N, C, H, W).
+
+    Raises:
+        ValueError: If the data are no pairs of images.
+    """
+    train = _images_in_memory(config, data)
+    if not are_pairs(data):
+        raise ValueError(f"expected pairs of images for --condition pair, got {data.name}")
+    assert train.y is not None
+
+    def beside(x: Tensor, y: Tensor | None) -> Tensor:
+        assert y is not None
+        return y
+
+    return _on_images("pair", beside, tuple(train.y.shape[1:]), data.shape)
+
+
 def _on_images(
     name: str,
-    made: Callable[[Tensor], Tensor],
+    of: Callable[[Tensor, Tensor | None], Tensor],
     outline: tuple[int, ...],
     shape: tuple[int, ...],
 ) -> Conditioning:
@@ -179,16 +209,16 @@ def _on_images(
 
     Args:
         name: What it is, in words: "given the ...".
-        made: Makes it of the data (N, C, H, W).
+        of: From data (N, C, H, W), and what lies beside them, to the images.
         outline: Its shape.
         shape: That of the data.
     """
 
-    def of(x: Tensor, y: Tensor | None) -> Tensor:
-        return made(x)
-
     def shown(context: Tensor) -> Tensor:
-        return F.interpolate(context, shape[1:]).expand(-1, shape[0], -1, -1)
+        images = F.interpolate(context, shape[1:])
+        if len(images[0]) != shape[0]:
+            images = images.mean(1, keepdim=True)
+        return images.expand(-1, shape[0], -1, -1)
 
     size = math.prod(outline)
     embed: Callable[[], nn.Module] = partial(nn.Flatten, -3)
@@ -199,11 +229,13 @@ def _on_images(
 
 
 def on_captions(config: Config, data: Dataset) -> Conditioning:
-    """A sentence of thickness, slant and class, as the numbers of its words.
+    """A sentence, as the numbers of its words: of captions.txt, or of thickness, slant and class.
 
     Raises:
         ValueError: If the data are not images in memory.
     """
+    if data.captions is not None:
+        return _on_written(data.captions)
     train = _images_in_memory(config, data)
     captions = Captions.fitted(train.x, _names_of_classes(config, data))
 
@@ -211,6 +243,23 @@ def on_captions(config: Config, data: Dataset) -> Conditioning:
         if y is None or not data.classes:
             y = torch.full((len(x),), -1)
         return captions.encode(captions.of(x, y.to(x.device))).to(x.device)
+
+    words = len(captions.vocabulary)
+    return Conditioning(
+        name="caption",
+        of=of,
+        attributes=_CODE,
+        embed=lambda: TextEncoder(words, _CODE),
+        captions=captions,
+    )
+
+
+def _on_written(captions: Sentences) -> Conditioning:
+    """The captions that lie beside the data, which are numbers of words already."""
+
+    def of(x: Tensor, y: Tensor | None) -> Tensor:
+        assert y is not None
+        return y
 
     words = len(captions.vocabulary)
     return Conditioning(

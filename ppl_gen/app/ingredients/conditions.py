@@ -60,14 +60,20 @@ CONDITIONS = table_of(
         make=_of("on_coarse"),
     ),
     Part(
+        name="pair",
+        text="the left one of images side by side, or an array y of images",
+        example="cvae --condition pair",
+        make=_of("on_pairs"),
+    ),
+    Part(
         name="caption",
-        text="a sentence about an image",
+        text="a sentence about an image; that of captions.txt, where it is",
         example="cvae --condition caption",
         make=_of("on_captions"),
     ),
 )
-# Those that are an image, made of that which is to be drawn.
-OF_IMAGES = ("edges", "half", "coarse")
+# Those that are an image, of which that which is to be drawn is another view.
+OF_IMAGES = ("edges", "half", "coarse", "pair")
 
 
 def condition_of(config: Config, data: Any) -> Conditioning:

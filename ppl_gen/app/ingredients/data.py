@@ -14,6 +14,7 @@ __all__ = [
 ]
 
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ppl_gen.app.config import Config
@@ -43,7 +44,24 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
             f"expected images or numbers for a {config.model}, got lines of text in {config.data}; "
             "fit a model of text to them"
         )
-    return data.load(config.data, binarize=config.binarize, **_reading(config, download))
+    given = _given(config)
+    options = _reading(config, download)
+    return data.load(config.data, binarize=config.binarize, given=given, **options)
+
+
+def _given(config: Config) -> str | None:
+    """What is read beside images: pairs, or captions where a folder has them; None for labels."""
+    from ppl_gen.data import parse
+    from ppl_gen.data.beside import CAPTIONS
+
+    condition = getattr(config, "condition", None)
+    if condition == "pair":
+        return "pairs"
+    folder = Path(parse(config.data)[0])
+    has_captions = any((folder / part / CAPTIONS).exists() for part in ("", "train"))
+    if condition == "caption" and has_captions:
+        return "captions"
+    return None
 
 
 def lines_of_text(config: Config, *, download: bool = False) -> Dataset:

@@ -34,6 +34,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
+from ppl_gen.data.sentences import Sentences
 from ppl_gen.inference import Record
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.memory import SINGLE, expect_memory
@@ -372,7 +373,7 @@ def _expect_caption(fitted: Fitted, caption: str | None) -> None:
         return
     if fitted.condition is None or fitted.condition.captions is None:
         raise ValueError(
-            "expected a cgan fitted with --condition caption for --caption, got "
+            "expected a model fitted with --condition caption for --caption, got "
             f"{fitted.config.model}"
         )
     fitted.condition.captions.expect_sentence(caption)
@@ -386,7 +387,7 @@ def _one_or_each(rows: Tensor, chosen: int | None, values: int) -> Tensor:
 
 
 def _captioned(
-    fitted: Fitted, captions: Captions, rows: Tensor, caption: str | None
+    fitted: Fitted, captions: Captions | Sentences, rows: Tensor, caption: str | None
 ) -> _Conditions:
     """One caption for all draws, or those of the first test data, a row of ten for each."""
     if caption is None:
