@@ -276,8 +276,9 @@ def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
     images = pixels(torch.as_tensor(y.astype(np.float32)), divisor)
     if x.dim() != 4 or images.dim() != 4 or len(images) != len(x):
         raise ValueError(
-            f"expected an image y beside each of {len(x)} images x in {path}, got x of shape "
-            f"{tuple(x.shape)} and y of shape {y.shape}"
+            f"expected images y beside images x in {path}, got x of shape (N, "
+            f"{', '.join(map(str, x.shape[1:]))}) and y of shape (N, "
+            f"{', '.join(map(str, y.shape[1:]))}); labels are of shape (N,)"
         )
     return images
 
