@@ -125,6 +125,21 @@ class GaussianMixture(Mixture):
     def expand(self, batch_shape: Any, _instance: Any = None) -> GaussianMixture:
         return GaussianMixture(self.loc, self.log_scale, self.log_weights, batch_shape)
 
+    def by_datum(self) -> tuple[dict[str, Tensor], Callable[..., GaussianMixture]]:
+        """The parameters with the batch's axes first, with what makes a mixture of them."""
+        parameters = {
+            "loc": self.loc.movedim(0, -2),
+            "log_scale": self.log_scale.movedim(0, -2),
+            "logits": self.log_weights.movedim(0, -1),
+        }
+
+        def make(loc: Tensor, log_scale: Tensor, logits: Tensor) -> GaussianMixture:
+            return GaussianMixture(
+                loc.movedim(-2, 0), log_scale.movedim(-2, 0), logits.movedim(-1, 0)
+            )
+
+        return parameters, make
+
     def _gathered(self, k: Tensor) -> Distribution:
         """N(μₖ, diag exp(ηₖ)²) for each index."""
         components = len(self.loc)
