@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -17,7 +18,7 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from ppl_gen import data
+from ppl_gen import data, guides
 from ppl_gen.guides import automatic
 from ppl_gen.inference import Estimate, Gaps, fit, gaps, svi_step
 from ppl_gen.inference.fitting.guides import Refitted, full_covariance, refit, same_family
@@ -65,6 +66,22 @@ class TestClosedForms:
         assert within(found.left, 0.0, rounding)
         assert "the network loses more" in found.verdict
         assert found.verdict.tags == ("amortisation",)
+
+    @pytest.mark.parametrize("family", [guides.mixture, partial(guides.flow, context=2)])
+    def test_guides_that_name_their_parameters_by_datum_are_refitted(self, family: Any) -> None:
+        program = vae((4,), 2, hidden=(4,), guide=family)
+        x = torch.rand(3, 4).round()
+        evidence = Estimate(torch.zeros(3), torch.zeros(3))
+        found = gaps(
+            program, None, x, evidence=evidence, richer=None, steps=15, particles=300, seed=0
+        )
+        assert float(found.amortisation.mean().value) > 0
+
+    def test_a_flow_has_no_moments_that_a_richer_gaussian_could_begin_at(self) -> None:
+        program = vae((4,), 2, hidden=(4,), guide=guides.flow)
+        evidence = Estimate(torch.zeros(3), torch.zeros(3))
+        with pytest.raises(ValueError, match=r"whose moments are known, got a ShiftedFlow.*None"):
+            gaps(program, None, torch.zeros(3, 4), evidence=evidence, steps=1, particles=2)
 
     def test_parts_add_up(self, ppca: tuple[toy.PPCA, Tensor, Estimate]) -> None:
         program, x, evidence = ppca
