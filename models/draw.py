@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least
 from ppl_gen.guides import Family, diagonal, guide_of_family
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
 from ppl_gen.memory import SINGLE, expect_memory, expect_weights
 from ppl_gen.nn import LSTM, LSTMState, Shape, Window
 from ppl_gen.priors import StandardNormal
@@ -139,6 +144,7 @@ class Painter(nn.Module):
         shape: The shape of one datum, (C, H, W) or (D,).
         hidden: The size of h.
         parameters: P, the numbers that the likelihood takes per value.
+        per_datum: Q, the numbers that it takes per datum besides, which no window draws.
         window: The side of the window that write draws in; None draws everywhere.
 
     Raises:
@@ -152,21 +158,22 @@ class Painter(nn.Module):
         shape: Sequence[int],
         hidden: int,
         parameters: int = 1,
+        per_datum: int = 0,
         window: int | None = None,
     ) -> None:
         super().__init__()
         expect_at_least(1, latent_dim=latent_dim)
-        size = math.prod(shape) * parameters
         self.recurrent = LSTM(latent_dim, hidden)
+        self.output_shape = Shape(shape, parameters, per_datum)
         self.window: Window | None = None
-        patch = size
+        patch = self.output_shape.inputs
         if window is not None:
             self.window = Window(window, hidden, shape)
-            patch = shape[0] * parameters * window**2
+            self.in_window = shape[0] * parameters * window**2
+            patch = self.in_window + per_datum
         expect_weights((hidden, patch))
         self.patch = nn.Linear(hidden, patch)
-        self.blank = nn.Parameter(torch.zeros(size))
-        self.output_shape = Shape(shape, parameters)
+        self.blank = nn.Parameter(torch.zeros(self.output_shape.inputs))
 
     @property
     def start(self) -> Canvas:
@@ -184,7 +191,9 @@ class Painter(nn.Module):
         if self.window is None:
             return patch
         side = self.window.side
-        return self.window.write(patch.unflatten(-1, (-1, side, side)), hidden).flatten(-3)
+        pixels = patch[..., : self.in_window].unflatten(-1, (-1, side, side))
+        drawn = self.window.write(pixels, hidden).flatten(-3)
+        return torch.cat([drawn, patch[..., self.in_window :]], -1)
 
     def output(self, canvas: Canvas) -> Tensor:
         """The likelihood's parameters, (*batch, *shape), or (*batch, *shape, P)."""
@@ -199,6 +208,7 @@ class Reader(nn.Module):
         hidden: The size of s.
         seen: The size of h, the decoder's state.
         window: The side of the window that is read, placed by h; None reads all of x.
+        missing: Whether entries of x may be NaN: then it is told which of them are observed.
 
     Raises:
         ValueError: If a size is below 1 or the weights do not fit into memory; of a window, if the
@@ -206,16 +216,26 @@ class Reader(nn.Module):
     """
 
     def __init__(
-        self, shape: Sequence[int], hidden: int, seen: int, window: int | None = None
+        self,
+        shape: Sequence[int],
+        hidden: int,
+        seen: int,
+        window: int | None = None,
+        *,
+        missing: bool = False,
     ) -> None:
         super().__init__()
         self.axes = len(shape)
+        self.missing = missing
+        pictures = 2
+        if missing:
+            pictures = 3
         self.window: Window | None = None
         size = math.prod(shape)
         if window is not None:
             self.window = Window(window, seen, shape)
             size = shape[0] * window**2
-        self.recurrent = LSTM(2 * size + seen, hidden)
+        self.recurrent = LSTM(pictures * size + seen, hidden)
 
     @property
     def start(self) -> LSTMState:
@@ -225,10 +245,15 @@ class Reader(nn.Module):
     def forward(self, x: Tensor, missing: Tensor, canvas: Canvas, state: LSTMState) -> LSTMState:
         """The state after a look at x (N, *shape) and at what is missing, (*batch, *shape)."""
         hidden = canvas.memory.hidden
-        both = torch.stack([x.expand(missing.shape), missing], -1 - self.axes)
+        pictures = [x.expand(missing.shape), missing]
+        if self.missing:
+            is_observed = ~pictures[0].isnan()
+            pictures = [torch.where(is_observed, picture, 0.0) for picture in pictures]
+            pictures.append(is_observed.to(x.dtype))
+        read = torch.stack(pictures, -1 - self.axes)
         if self.window is not None:
-            both = self.window.read(both, hidden.unsqueeze(-2))
-        seen = both.flatten(-1 - self.axes)
+            read = self.window.read(read, hidden.unsqueeze(-2))
+        seen = read.flatten(-1 - self.axes)
         hidden = hidden.expand(*seen.shape[:-1], -1)
         return self.recurrent(torch.cat([seen, hidden], -1), state)
 
@@ -278,9 +303,16 @@ def draw(
 
     return DRAW(
         prior,
-        Painter(latent_dim, shape, hidden, parameters_per_value(likelihood), write),
+        Painter(
+            latent_dim,
+            shape,
+            hidden,
+            parameters_per_value(likelihood),
+            parameters_per_datum(likelihood),
+            write,
+        ),
         likelihood,
-        Reader(shape, hidden, hidden, read),
+        Reader(shape, hidden, hidden, read, missing=takes_missing(likelihood)),
         guide_of_family(guide, net, latent_dim),
         steps,
     )

@@ -364,6 +364,25 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _binary(),
         [],
     ),
+    "draw, masked": lambda: (
+        draw(
+            (1, 8, 8), 2, steps=2, hidden=8, likelihood=likelihoods.Masked(likelihoods.Bernoulli())
+        ),
+        _holes(),
+        [],
+    ),
+    "draw, attention and a scale per datum": lambda: (
+        draw(
+            (1, 8, 8),
+            2,
+            steps=2,
+            hidden=8,
+            attention=(2, 3),
+            likelihood=likelihoods.IsotropicGaussian(),
+        ),
+        _grey(),
+        [],
+    ),
     "draw, heteroscedastic vectors": lambda: (
         draw((2,), 1, steps=2, hidden=8, likelihood=likelihoods.HeteroscedasticGaussian()),
         torch.randn(6, 2),
