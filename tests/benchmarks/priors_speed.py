@@ -2,8 +2,9 @@
 
 `OMP_NUM_THREADS=1 python tests/benchmarks/priors_speed.py`; `--rows mixture vamp` for some,
 `--engines fx` without the minutes of compilation. Contestants take turns, pass by pass, over the
-same batches; medians of the ratios to eager PyTorch, of processor time, are printed, and whether the engine asked for
-is the one that ran (a graph that cannot be traced, or compiled, warns and runs below it).
+same batches; medians of the ratios to eager PyTorch are printed, of processor time, and what was
+warned of where an engine could not be had. Rows without a plain form of their own (horseshoe,
+uniform, hypersphere) are timed against the standard normal: what they cost beyond it.
 """
 
 from __future__ import annotations
