@@ -47,7 +47,7 @@ def _semi_amortised(setting: Setting) -> Any:
     from ppl_gen.guides import SemiAmortised
 
     program = setting.program
-    slots = [getattr(program, name, None) for name in _SLOTS]
+    slots: list[Any] = [getattr(program, name, None) for name in _SLOTS]
     if None in slots:
         raise ValueError(
             "expected a model with a prior, a decoder, a likelihood and an encoder for --guide "
