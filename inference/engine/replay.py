@@ -292,11 +292,46 @@ class Replay:
             # A copy, with code of its own, since the graph may serve other shapes as well.
             own = fx.GraphModule(graph, graph.graph)
             compiled = torch.compile(own.forward, dynamic=False, options=options)
-            result = compiled(*_distinct(inputs))
+            given = _distinct(inputs)
+            result = compiled(*given)
         weakref.finalize(compiled, forget_compiled, own.forward.__code__).atexit = False
         case.rung = "inductor"
-        case.run = compiled
+        case.run = _Compiled(compiled, graph, [t.stride() for t in given])
         return result
+
+
+class _Compiled:
+    """A compiled graph, whose inputs have to lie in memory as they did at compilation.
+
+    Args:
+        compiled: The compiled graph.
+        graph: The same, uncompiled.
+        strides: Those of each input at compilation.
+    """
+
+    def __init__(
+        self,
+        compiled: Callable[..., Any],
+        graph: fx.GraphModule,
+        strides: Sequence[tuple[int, ...]],
+    ) -> None:
+        self.compiled = compiled
+        self.graph = graph
+        self.strides = strides
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The graph at these inputs, which are copied where they lie otherwise.
+
+        A parameter is not, since the graph may update it in place.
+        """
+        given = []
+        for t, strides in zip(inputs, self.strides, strict=True):
+            if t.stride() != strides:
+                if t.requires_grad:
+                    return self.graph(*inputs)
+                t = torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device).copy_(t)
+            given.append(t)
+        return self.compiled(*given)
 
 
 @dataclass(slots=True)
@@ -364,12 +399,15 @@ def _is_close(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, with copies of those given twice: compiled, these would be one for good."""
+    """The tensors, with copies of those given twice: compiled, these would be one for good.
+
+    Those that are shared along an axis are copied too: no other values could be laid out so.
+    """
     seen: set[int] = set()
     distinct = []
     for t in tensors:
-        if id(t) in seen:
-            t = t.clone()
+        if id(t) in seen or (0 in t.stride() and not t.requires_grad):
+            t = t.clone(memory_format=torch.contiguous_format)
         seen.add(id(t))
         distinct.append(t)
     return distinct

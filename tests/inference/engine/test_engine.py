@@ -541,6 +541,21 @@ class TestTheLadder:
                 assert torch.equal(result, torch.full((2,), 2.0))
         assert replay.rung == replay.highest == "inductor"
 
+    @needs_compiler
+    @pytest.mark.long
+    def test_compiled_inputs_may_lie_otherwise_in_memory(self) -> None:
+        """As the state of a chain does, which is an input at first and a result from then on."""
+
+        def function(x: Tensor) -> tuple[Tensor]:
+            return ((x @ weight).tanh(),)
+
+        weight = torch.eye(3)
+        for first in (torch.rand(4, 3, 5).mT, torch.rand(3).expand(4, 5, 3)):
+            replay = Replay("inductor")
+            for x in (first, first.contiguous(), first, torch.rand(5, 4, 3).transpose(0, 1)):
+                torch.testing.assert_close(replay(function, x, key="one"), function(x))
+            assert replay.rung == "inductor"
+
     def test_it_may_be_lowered_and_never_climbs_again(self) -> None:
         replay = Replay("inductor")
         for rung in ("fx", "inductor"):
