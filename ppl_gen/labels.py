@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Revealed", "revealed"]
+__all__ = ["Revealed", "few_labels", "revealed"]
 
 from typing import Any
 
@@ -12,6 +12,8 @@ from pyro.distributions import is_validation_enabled
 from torch import Tensor
 
 from ppl_gen.arguments import whole
+from ppl_gen.contexts import expect_seed
+from ppl_gen.counts import expect_at_least
 from ppl_gen.nn.condition import check_labels
 
 # A log probability of what cannot be: finite, so that the difference of two is 0 and not NaN.
@@ -61,3 +63,42 @@ def revealed(d: dist.Categorical, y: Tensor | None) -> dist.Categorical:
     if is_validation_enabled():
         check_labels(y, d.logits.shape[-1])
     return Revealed(d.logits, y)
+
+
+def few_labels(y: Tensor, count: int, *, seed: int = 0) -> Tensor:
+    """Labels of which `count` are kept, as many of each class as can be; the others are −1.
+
+    Args:
+        y: Labels (N,), −1 where missing.
+        count: How many are kept, at least one of each class.
+        seed: Says which; the global generator is left alone.
+
+    Raises:
+        ValueError: If no label is known, or `count` is below the number of classes or above that of
+            the labels known.
+
+    Example:
+        >>> few_labels(torch.tensor([0, 1, 0, 1, -1, 0]), 2).sort().values
+        tensor([-1, -1, -1, -1,  0,  1])
+    """
+    expect_at_least(1, **{"a number of labels": count})
+    expect_seed(seed)
+    y = whole(y)
+    classes = y[y >= 0].unique()
+    known = int((y >= 0).sum())
+    if not max(len(classes), 1) <= count <= known:
+        raise ValueError(
+            f"expected a number of labels from {len(classes)}, one of each class, to {known}, as "
+            f"many as are known, got {count}"
+        )
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    shuffled = y.cpu()[order]
+    # The first of every class, then the second of every class, and so on.
+    turn = torch.full_like(shuffled, len(y))
+    for label in classes.tolist():
+        is_label = shuffled == label
+        turn[is_label] = torch.arange(int(is_label.sum()))
+    kept = order[turn.argsort(stable=True)[:count]].to(y.device)
+    few = torch.full_like(y, -1)
+    few[kept] = y[kept]
+    return few

@@ -136,6 +136,7 @@ def _codes(seed: int | None) -> Any:
 
 
 SEEDED: dict[str, Call] = {
+    "labels.few_labels": lambda seed: few_labels(torch.arange(20) % 4, 8, seed=seed or 0),
     "autoguides.automatic": lambda seed: automatic(
         AutoNormal, _schools().model, *_schools().data, seed=seed
     ),

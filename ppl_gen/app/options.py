@@ -22,6 +22,7 @@ __all__ = [
     "LOSS",
     "NETWORK",
     "PAIRED",
+    "PARTICLES",
     "PARTS",
     "PRIOR",
     "R1",

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from ppl_gen.guides import Classifier, DiagonalGaussian
 from ppl_gen.inference import log_evidence, svi_step
 from ppl_gen.inference.fitting.objectives import Enumerated
-from ppl_gen.labels import Revealed, revealed
+from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
+from ppl_gen.labels import Revealed, few_labels, revealed
 from ppl_gen.likelihoods import Gaussian
-from ppl_gen.models import SemiSupervisedVAE, ss_vae
+from ppl_gen.models import SemiSupervisedVAE, ss_vae, vae
 from ppl_gen.nn import Condition
 from ppl_gen.priors import Labels, StandardNormal
 from ppl_gen.program import simulate
@@ -187,7 +188,48 @@ def test_a_known_label_has_all_the_mass() -> None:
     assert revealed(dist.Categorical(logits=logits), None).logits.shape == (2, 4)
 
 
+def test_accuracy_is_that_of_the_classifier(seen: tuple[Tensor, Tensor]) -> None:
+    x, y = seen
+    program = mixture()
+    probabilities = label_probabilities(program, x, chunk=5)
+    torch.testing.assert_close(probabilities, (x @ CENTRES.T / 2).softmax(-1))
+    known = y >= 0
+    right = (probabilities.argmax(-1) == y)[known]
+    found = accuracy(program, x, y)
+    assert (float(found.value), found.count) == (float(right.double().mean()), 4)
+
+
+def test_as_many_labels_of_each_class_are_kept() -> None:
+    y = torch.tensor([0] * 50 + [1] * 30 + [2] * 4 + [-1] * 6)
+    few = few_labels(y, 17, seed=1)
+    counts = [int((few == k).sum()) for k in range(3)]
+    assert sum(counts) == 17
+    assert counts[2] == 4
+    assert abs(counts[0] - counts[1]) <= 1
+    assert bool(((few == y) | (few == -1)).all())
+    assert torch.equal(few, few_labels(y, 17, seed=1))
+    assert not torch.equal(few, few_labels(y, 17, seed=2))
+
+
 class TestBadInput:
+    @pytest.mark.parametrize("count", [2, 85, 0])
+    def test_more_or_fewer_labels_than_there_are(self, count: int) -> None:
+        y = torch.tensor([0] * 50 + [1] * 30 + [2] * 4 + [-1] * 6)
+        with pytest.raises(ValueError, match=r"expected a number of labels"):
+            few_labels(y, count)
+
+    def test_all_labels_missing(self, seen: tuple[Tensor, Tensor]) -> None:
+        x, y = seen
+        missing = torch.full_like(y, -1)
+        with pytest.raises(ValueError, match="expected some labels to compare with, got 12 that"):
+            accuracy(mixture(), x, missing)
+        with pytest.raises(ValueError, match="expected a number of labels from 0"):
+            few_labels(missing, 1)
+
+    def test_a_guide_without_labels(self, binary: Tensor) -> None:
+        with pytest.raises(ValueError, match="expected a guide that samples labels at a site 'y'"):
+            accuracy(vae((1, 8, 8), 2), binary, torch.zeros(len(binary), dtype=torch.long))
+
     def test_labels_out_of_range(self, seen: tuple[Tensor, Tensor]) -> None:
         x, y = seen
         y = y.clone()

@@ -7,6 +7,7 @@ __all__ = [
     "look_for_collapse",
     "score_by_ais",
     "score_by_weights",
+    "score_labels",
     "score_under_noise",
     "split_gap",
 ]
@@ -22,6 +23,7 @@ from ppl_gen.app.ingredients.data import grey
 from ppl_gen.data import tokens_per_line
 from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
 from ppl_gen.inference.evidence.weights import k_hat_limit
+from ppl_gen.inference.prediction.labels import accuracy
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.program import Observed
 
@@ -209,6 +211,22 @@ def look_for_collapse(subject: Subject, judged: Judged) -> None:
         "verdict": verdict,
     }
     judged.record("collapse", entry, pictures={"collapse.png": figure})
+
+
+def score_labels(subject: Subject, judged: Judged) -> None:
+    """The share of test data whose label the guide infers rightly."""
+    y = subject.y
+    if y is None or not bool((y >= 0).any()):
+        judged.say("no test datum has a label, which the inferred ones could be held against")
+        return
+    found = accuracy(subject.fitted.program, subject.x, y)
+    low, high = found.interval()
+    judged.record("accuracy", {**numbers(found), "data": found.count})
+    judged.say(
+        f"accuracy of the inferred label {float(found.value):.4f} ± "
+        f"{float(found.standard_error):.4f} (95 %: {float(low):.4f} to {float(high):.4f}), "
+        f"{found.count} data"
+    )
 
 
 def score_under_noise(subject: Subject, judged: Judged) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXPLICIT", "IMPLICIT", "INFORMATION", "TRANSLATING", "Judge", "judges_of"]
+__all__ = ["EXPLICIT", "IMPLICIT", "INFORMATION", "LABELS", "TRANSLATING", "Judge", "judges_of"]
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -47,6 +47,9 @@ EXPLICIT = (
     _TWO_SAMPLE,
 )
 
+# Of such a program that infers labels; after the others.
+LABELS = Judge(None, by_likelihood.score_labels)
+
 # Of a program that draws data and has no likelihood.
 IMPLICIT = (_NOISE, _MOMENTS, _TWO_SAMPLE)
 
@@ -59,6 +62,8 @@ TRANSLATING = (Judge(None, by_translations.judge_translations),)
 
 def judges_of(recipe: Recipe) -> tuple[Judge, ...]:
     """The judges for a model, in the order in which they are run."""
+    if recipe.infers_labels:
+        return (*EXPLICIT, LABELS)
     if recipe.explicit:
         return EXPLICIT
     if recipe.translates:

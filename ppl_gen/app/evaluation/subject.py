@@ -40,6 +40,7 @@ class Subject:
 
     Attributes:
         x: The test data (N, *shape); of a run between two domains, those of domain a.
+        y: Their labels (N,), or what else the data set has in the place of labels; None if nothing.
         given: What the program is conditioned on, tensors of length N; empty if nothing.
         x_first: The first `asked.subset` of them, which the annealed methods are run on.
         given_first: The context of these.
@@ -54,6 +55,7 @@ class Subject:
             dataset = fitted.data.a
         test = dataset.test.fixed(0, asked.limit)
         self.x: Tensor = test.x
+        self.y: Tensor | None = test.y
         self.given = fitted.context(test)
         self.x_first, *self.given_first = self.head(asked.subset)
         self.condition = ""

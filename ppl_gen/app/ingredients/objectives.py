@@ -42,10 +42,14 @@ def objective(config: Config) -> ELBO:
 def weight_of_kl(config: Config, batches: int) -> float | Callable[[int], float]:
     """β, the weight of the KL term: a number, or a function of the step while it rises.
 
+    It is 1 where the model has no such option.
+
     Args:
         config: What was asked for.
         batches: The number of steps in an epoch.
     """
+    if "beta" not in config:
+        return 1.0
     beta: float = config.beta
     if not config.anneal:
         return beta

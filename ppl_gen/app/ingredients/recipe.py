@@ -75,6 +75,7 @@ class Recipe:
     reconstructs: bool = False
     translates: bool = False
     draws_in_steps: bool = False
+    infers_labels: bool = False
     learning_rate: float = 5e-4
     codes: Callable[[Config], int | None] = _no_codes
     code_site: str = ""

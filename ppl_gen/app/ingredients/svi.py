@@ -6,6 +6,7 @@ __all__ = ["by_svi"]
 
 import math
 
+from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -16,8 +17,12 @@ from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.protocols import Step
 
 
-def by_svi(start: Start) -> Fitting:
+def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
     """By SVI under the objective of the configuration, with its optimiser.
+
+    Args:
+        start: What every fitting begins with.
+        bound: Another objective, of a model that has its own.
 
     Raises:
         ValueError: If the size of batches does not suit the data, or a number is out of range.
@@ -27,7 +32,8 @@ def by_svi(start: Start) -> Fitting:
     batches = start.batches()
     _expect_room(start)
     probed = start.probed()
-    bound = objective(start.config)
+    if bound is None:
+        bound = objective(start.config)
     beta = weight_of_kl(start.config, len(batches))
 
     def begin(first_step: int, engine: Engine) -> Step:

@@ -315,6 +315,8 @@ def _conditions(fitted: Fitted, count: int, label: str | None, caption: str | No
     _expect_caption(fitted, caption)
     chosen = _label_of(fitted, label)
     rows = torch.arange(count, device=fitted.device) // _IN_A_ROW
+    if fitted.recipe.infers_labels:
+        return _of_labels(fitted, _one_or_each(rows, chosen, fitted.data.classes))
     if fitted.condition is None:
         values = fitted.recipe.codes(fitted.config)
         if values is None:
@@ -325,10 +327,7 @@ def _conditions(fitted: Fitted, count: int, label: str | None, caption: str | No
         return _Conditions(fixed={fitted.recipe.code_site: one_hot}, y=codes, words=words)
     classes = fitted.condition.classes
     if classes:
-        labels = _one_or_each(rows, chosen, classes)
-        names = fitted.class_names or range(classes)
-        words = [str(names[k]) for k in labels.tolist()]
-        return _Conditions(context=[labels], y=labels, words=words)
+        return _of_labels(fitted, _one_or_each(rows, chosen, classes))
     if fitted.condition.captions is not None:
         return _captioned(fitted, fitted.condition.captions, rows, caption)
     context = fitted.context(fitted.data.test.fixed(0, count))
@@ -336,6 +335,13 @@ def _conditions(fitted: Fitted, count: int, label: str | None, caption: str | No
     if context[0].dim() == 2:
         attributes = context[0]
     return _Conditions(context=context, y=attributes)
+
+
+def _of_labels(fitted: Fitted, labels: Tensor) -> _Conditions:
+    """Labels as the context of draws, each under its name."""
+    names = fitted.class_names or range(fitted.data.classes)
+    words = [str(names[k]) for k in labels.tolist()]
+    return _Conditions(context=[labels], y=labels, words=words)
 
 
 def _label_of(fitted: Fitted, label: str | None) -> int | None:
@@ -350,6 +356,9 @@ def _label_of(fitted: Fitted, label: str | None) -> int | None:
     names: tuple[str, ...] = ()
     if fitted.condition is not None:
         choices = fitted.condition.classes
+        names = fitted.class_names
+    elif fitted.recipe.infers_labels:
+        choices = fitted.data.classes
         names = fitted.class_names
     if not choices:
         raise ValueError(
