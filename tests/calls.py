@@ -17,6 +17,7 @@ from ppl_gen.data.changes import coloured
 from ppl_gen.data.splits import StreamedSplit
 from ppl_gen.data.toys import manifold
 from ppl_gen.densities import check_likelihood
+from ppl_gen.labels import few_labels
 from ppl_gen.likelihoods import Bernoulli, Masked
 from ppl_gen.models import VAE, infogan, toy, vae
 from ppl_gen.nn import ZeroFilled
