@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ppl_gen.data.changes import prepared
-from ppl_gen.data.splits import Dataset, Split
+from ppl_gen.data.splits import Dataset, Split, StreamedSplit
 from ppl_gen.reading import expect_file
 
 GIVEN = ("pairs", "captions")
@@ -79,15 +79,28 @@ def prepared_pairs(dataset: Dataset, suffixes: Sequence[str], image_size: int | 
     Raises:
         ValueError: If a suffix, which is named, or the size does not fit the images.
     """
+    left = Dataset.of(dataset.name, _left(dataset.train), _left(dataset.test))
+    left = prepared(left, suffixes, image_size)
     right = prepared(dataset, suffixes, image_size)
-    train = replace(dataset.train, x=dataset.train.y)
-    test = replace(dataset.test, x=dataset.test.y)
-    left = prepared(Dataset.of(dataset.name, train, test), suffixes, image_size)
     return replace(
         right,
-        train=replace(right.train, y=left.train.x),
-        test=replace(right.test, y=left.test.x),
+        train=_joined(left.train, right.train),
+        test=_joined(left.test, right.test),
     )
+
+
+def _left(split: Split | StreamedSplit) -> Split:
+    """The left images of pairs, in the place of data."""
+    assert isinstance(split, Split)
+    assert split.y is not None
+    return replace(split, x=split.y)
+
+
+def _joined(left: Split | StreamedSplit, right: Split | StreamedSplit) -> Split:
+    """Pairs of the images of two splits."""
+    assert isinstance(left, Split)
+    assert isinstance(right, Split)
+    return replace(right, y=left.x)
 
 
 def sentences_of(folder: Path, files: Sequence[Path]) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +21,36 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.listed import LISTED
 from ppl_gen.app.ingredients.parts import Part
 from ppl_gen.app.recipes import recipe_of
+from ppl_gen.data import load
 
 ROWS = [(table.option, part) for table in LISTED.values() for part in table.parts.values()]
+FEW = 200  # data that are fitted and scored
 NAMES = [f"{option}-{part.name}" for option, part in ROWS]
+
+
+@cache
+def fit_command() -> Any:
+    """The command as its parser sees it."""
+    return typer.main.get_command(app).commands["fit"]
+
+
+@cache
+def data_of(place: str, binarize: str | None, given: str | None) -> Any:
+    """Some of the data of a configuration, read once for all."""
+    whole = load(place, given=given)
+    few = [replace(s, x=s.x[:FEW], y=s.y[:FEW]) for s in (whole.train, whole.test)]
+    return replace(whole, train=few[0], test=few[1]).binarized(binarize)
+
+
+def read(config: Config) -> Any:
+    """The data of a configuration."""
+    given = "pairs" if getattr(config, "condition", None) == "pair" else None
+    return data_of(config.data, config.binarize, given)
 
 
 def typed(line: str) -> Config:
     """The configuration that a line after `ppl-gen fit` means."""
-    group = typer.main.get_command(app)
-    command = group.commands["fit"]
-    context = command.make_context("fit", shlex.split(line))
+    context = fit_command().make_context("fit", shlex.split(line))
     given = names_given(context)
     words = dict(context.params)
     return configure.configure(words.pop("model"), words, given & words.keys() - {"out"})
@@ -39,14 +62,15 @@ def test_an_example_names_its_part(option: str, part: Part) -> None:
     assert len(part.text) <= 70
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("option", "part"), ROWS, ids=NAMES)
 def test_an_example_can_be_fitted(option: str, part: Part) -> None:
     """One step of the fit of each, as the command makes it."""
-    config = typed(part.example).changed(batch_size=500, epochs=1)
+    config = typed(part.example).changed(batch_size=100, epochs=1)
     recipe = recipe_of(config)
     if recipe.explicit and config.likelihood is None:
         config = configure.with_likelihood(config, "bernoulli")
-    fitting = recipe.prepare(config, recipe.data(config), torch.device("cpu"))
+    fitting = recipe.prepare(config, read(config), torch.device("cpu"))
     step = fitting.begin(0, "eager")
     fitting.pace(1)
     for metric in step(*next(iter(fitting.batches))).values():
@@ -73,7 +97,7 @@ def test_a_prior_of_other_models(line: str) -> None:
     recipe = recipe_of(config)
     if recipe.explicit and config.likelihood is None:
         config = configure.with_likelihood(config, "bernoulli")
-    fitting = recipe.prepare(config, recipe.data(config), torch.device("cpu"))
+    fitting = recipe.prepare(config, read(config), torch.device("cpu"))
     prior = fitting.program.prior
     before = [p.detach().clone() for p in prior.parameters()]
     step = fitting.begin(0, "eager")
@@ -87,7 +111,7 @@ def test_a_prior_of_other_models(line: str) -> None:
 def test_an_average_of_guides_wants_a_guide() -> None:
     config = typed("gan --prior vamp")
     with pytest.raises(ValueError, match="a model with a guide for --prior vamp, got gan"):
-        recipe_of(config).prepare(config, recipe_of(config).data(config), torch.device("cpu"))
+        recipe_of(config).prepare(config, read(config), torch.device("cpu"))
 
 
 def test_parts_are_listed_with_their_examples() -> None:

@@ -151,7 +151,7 @@ def test_adams_averages_are_estimated_as_well(tmp_path) -> None:
     folder = tmp_path / "run"
     code, said = call("fit", "vae", "--latent-dim", 20_000, "--out", folder)
     assert code == 2, said
-    assert "gradients of all weights, and Adam's averages of them" in said
+    assert "gradients of all weights, and the optimiser's averages of them" in said
     assert not folder.exists()
 
 

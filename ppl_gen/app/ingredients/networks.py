@@ -75,7 +75,7 @@ def network_arguments(config: Config) -> dict[str, Any]:
     return arguments
 
 
-def one_width(config: Config) -> dict[str, int]:
+def one_width(config: Config) -> dict[str, Any]:
     """The argument `hidden` of a builder of convolutions, if it was asked for.
 
     Raises:
@@ -92,7 +92,7 @@ def one_width(config: Config) -> dict[str, int]:
     return {"hidden": asked[0]}
 
 
-def from_latent(config: Config) -> dict[str, tuple[int, ...]]:
+def from_latent(config: Config) -> dict[str, Any]:
     """The argument `hidden` of a builder that takes widths from latent to data, if asked for."""
     asked = widths(config)
     if asked is None:
@@ -100,7 +100,7 @@ def from_latent(config: Config) -> dict[str, tuple[int, ...]]:
     return {"hidden": asked[::-1]}
 
 
-def of_critic(config: Config) -> dict[str, tuple[int, ...]]:
+def of_critic(config: Config) -> dict[str, Any]:
     """The argument `hidden` of a critic of linear layers, from data to score, if asked for."""
     asked = widths(config)
     if asked is None:
