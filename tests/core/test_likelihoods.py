@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from ppl_gen import distributions, likelihoods
 from ppl_gen.distributions import ContinuousBernoulli, LogScaleNormal
+from ppl_gen.inference import svi_step
+from ppl_gen.inference.checks import check
 from ppl_gen.models import conv_vae, vae
 from ppl_gen.nn import Shape, conv_decoder, conv_features
 from ppl_gen.protocols import Conditional
@@ -326,6 +328,19 @@ def test_only_counts_are_zero_inflated() -> None:
         gated(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="numbers per value alone, got IsotropicGaussian"):
         likelihoods.ZeroInflated(likelihoods.IsotropicGaussian())
+
+
+def test_all_levels_of_eight_bits_are_a_categorical_of_mnist_s_shape() -> None:
+    """Evaluators know that a pair of particle and datum takes 256 numbers for each pixel."""
+    shape = (1, 28, 28)
+    program = vae(shape, 2, hidden=(2,), likelihood=likelihoods.Categorical(256))
+    x = (255 * torch.rand(2, *shape)).round() / 255
+    found = check(program, program.guide, x)
+    assert found.width == 784 * 256
+    masked = vae(shape, 2, hidden=(2,), likelihood=likelihoods.Masked(program.likelihood))
+    assert check(masked, masked.guide, x).width == 784 * 256
+    step = svi_step(program, torch.optim.SGD(program.parameters(), 0.0))
+    assert float(step(x)["elbo"]) == pytest.approx(-784 * math.log(256), rel=0.05)
 
 
 def test_scales_are_learned_or_fixed() -> None:
