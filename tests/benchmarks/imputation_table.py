@@ -4,8 +4,8 @@ mean of a pixel and the nearest neighbours.
 `OMP_NUM_THREADS=1 python tests/benchmarks/imputation_table.py --data digits`, or `--data mnist`
 with MNIST at hand. Pixels are binarised once; of training and test data alike the same share is
 missing at random. Errors of imputed means are root mean squares over missing test pixels, in the
-unit of x, with standard errors over test data. Evidence is in nats for the observed pixels of a test
-datum.
+unit of x, with standard errors over test data. Evidence is in nats for the observed pixels of a
+test datum.
 """
 
 from __future__ import annotations
