@@ -340,9 +340,9 @@ def test_a_full_covariance_reaches_the_maximum_of_a_linear_vae() -> None:
         Gaussian(),
         guides.full_covariance(lambda outputs: nn.Linear(64, outputs), 10),
     )
-    epochs = 1000
+    epochs = 5000
     optimizer = torch.optim.Adam(program.parameters(), 0.03)
-    step = svi_step(program, optimizer, StickingTheLanding())
+    step = svi_step(program, optimizer, StickingTheLanding(), steps=3 * epochs)
     for record in iterate(step, data.Split(train).batches(500), epochs):
         optimizer.param_groups[0]["lr"] = 0.03 * (1 - record.epoch / epochs) ** 2 + 1e-5
     fitted = toy.PPCA(program.decoder.weight, program.decoder.bias, program.likelihood.scale)
