@@ -194,5 +194,6 @@ SEEDED: dict[str, Call] = {
     "models.toy.regression.LogisticRegression.simulated": (
         lambda seed: toy.LogisticRegression.simulated(4, 2, seed)
     ),
+    "priors.vamp.pseudo_inputs": lambda seed: pseudo_inputs(_vae()[1], 3, noise=0.1, seed=seed),
     "testing.check_program": lambda seed: testing.check_program(*_vae(), seed=seed),
 }

@@ -2,7 +2,10 @@
 
 `OMP_NUM_THREADS=1 python tests/benchmarks/priors_table.py --data mnist --epochs 20`, or
 `--data digits --epochs 50 --latent-dim 10 --hidden 100 --pseudo-inputs 100`, which takes minutes.
-784-200-200-40 tanh, mirrored, dynamic binarisation, batches of 100, Adam at 1e-3, one particle. All
+784-200-200-40 tanh, mirrored, dynamic binarisation, batches of 100, Adam at 1e-3, one particle, β
+from 0 to 1 over the first epochs for all rows alike: without that a flow follows the posteriors as
+they shrink to the prior, and stays there (5 epochs, --anneal 0: −159.2 nats with 4.4 nats of KL, to
+−111.2 and 16.0 of the standard normal). All
 numbers are nats per test datum, with Monte Carlo errors; the gain over the standard normal is that
 of the same data, so that its error over data is printed as well. Expected of the field: a VampPrior
 or a flow gains one to three nats on MNIST (Tomczak and Welling, 2018, table 1: 84.45 → 82.43 after
@@ -22,6 +25,7 @@ import torch
 from ppl_gen import data
 from ppl_gen.flows import coupling_flow
 from ppl_gen.inference import Estimate, collapse, elbo, log_evidence, svi_step
+from ppl_gen.inference.fitting.objectives import annealed
 from ppl_gen.models import VAE, vae
 from ppl_gen.priors import (
     FlowPrior,
@@ -70,7 +74,11 @@ def trained(row: str, digits: data.Dataset, asked: Any) -> tuple[VAE, float]:
     program.prior = ROWS[row](program, digits, asked)
     optimizer = torch.optim.Adam(program.parameters(), 1e-3, fused=True)
     batches = digits.train.batches(asked.batch_size)
-    step = svi_step(program, optimizer, steps=asked.epochs * len(batches), engine=asked.engine)
+    beta = 1.0
+    if asked.anneal:
+        beta = annealed(asked.anneal * len(batches))
+    steps = asked.epochs * len(batches)
+    step = svi_step(program, optimizer, beta=beta, steps=steps, engine=asked.engine)
     start = time.perf_counter()
     for _ in range(asked.epochs):
         for batch in batches:
@@ -96,6 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--data", default="mnist", help="digits or mnist")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--anneal", type=int, default=5, help="epochs in which β goes from 0 to 1")
     parser.add_argument("--limit", type=int, default=1000, help="score the first so many test data")
     parser.add_argument("--particles", type=int, default=5000, help="importance samples per datum")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
@@ -112,7 +121,7 @@ def main() -> None:
     test = digits.test.fixed(0, asked.limit).x
     print(
         f"{asked.data}, {asked.epochs} epochs of batches of {asked.batch_size}, "
-        f"{asked.hidden}-{asked.latent_dim}; {len(test)} test data, {asked.particles} particles; "
+        f"{asked.hidden}-{asked.latent_dim}, β annealed over {asked.anneal}; {len(test)} test data, {asked.particles} particles; "
         f"seed {asked.seed}",
         flush=True,
     )
