@@ -21,6 +21,7 @@ from ppl_gen.labels import few_labels
 from ppl_gen.likelihoods import Bernoulli, Masked
 from ppl_gen.models import VAE, infogan, toy, vae
 from ppl_gen.nn import ZeroFilled
+from ppl_gen.priors import pseudo_inputs
 
 SAMPLED = {"draws": 20, "warmup": 4, "chains": 2}
 Call = Callable[..., Any]

@@ -121,7 +121,8 @@ def main() -> None:
     test = digits.test.fixed(0, asked.limit).x
     print(
         f"{asked.data}, {asked.epochs} epochs of batches of {asked.batch_size}, "
-        f"{asked.hidden}-{asked.latent_dim}, β annealed over {asked.anneal}; {len(test)} test data, {asked.particles} particles; "
+        f"{asked.hidden}-{asked.latent_dim}, β annealed over {asked.anneal}; "
+        f"{len(test)} test data, {asked.particles} particles; "
         f"seed {asked.seed}",
         flush=True,
     )
