@@ -35,8 +35,12 @@ def takes_seed(function: Any) -> bool:
 
 
 def is_written(thing: Any) -> bool:
-    """Whether something is a function or method written in Python."""
-    return inspect.isfunction(thing) or inspect.ismethod(thing)
+    """Whether something is a function or method written in Python.
+
+    Pyro puts one on torch's transforms that is said to wrap None, and has no signature.
+    """
+    wraps_nothing = getattr(thing, "__wrapped__", thing) is None
+    return (inspect.isfunction(thing) or inspect.ismethod(thing)) and not wraps_nothing
 
 
 def public() -> set[str]:
