@@ -213,7 +213,7 @@ def _reopen(run: Run, config: Config, given: set[str]) -> tuple[Run, dict[str, s
         raise _another(folder, "model", run.config.model, config.model)
     recipe = recipe_of(config)
     if recipe.explicit:
-        config = configure.with_likelihood(config, run.config.values.get("likelihood"))
+        config = configure.with_likelihood(config, run.config.values.get("likelihood", ""))
     places = {}
     for name in sorted(given - {"epochs", "model"}):
         asked = getattr(config, name)
