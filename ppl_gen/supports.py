@@ -103,15 +103,15 @@ def point_in(support: Any) -> Any:
         return support.point
     lower = getattr(support, "lower_bound", None)
     upper = getattr(support, "upper_bound", None)
-    if lower is None and upper is None:
-        return 0.0
-    if support.is_discrete:
+    if lower is not None and support.is_discrete:
         return lower
-    if upper is None:
+    if lower is not None and upper is not None:
+        return (lower + upper) / 2
+    if lower is not None:
         return lower + 1.0
-    if lower is None:
+    if upper is not None:
         return upper - 1.0
-    return (lower + upper) / 2
+    return 0.0
 
 
 def flaw_of_draws(fn: Any) -> str:

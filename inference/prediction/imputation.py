@@ -228,7 +228,7 @@ def impute(
             pieces.append(_imputed(program, latents, log_weights.double(), some, draws))
     evidence = evidence_of(torch.cat([piece.log_weights for piece in pieces], 1))
     ess, k_hat = evidence.ess, evidence.k_hat
-    if posterior is not None:
+    if isinstance(source, _Sampled):
         ess, k_hat = source.sizes, None
     assert ess is not None
     spread = torch.cat([piece.spread for piece in pieces])

@@ -43,11 +43,11 @@ class Masked(TorchDistribution):
         return self.base.variance
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         return self.base.has_rsample
 
     @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+    def has_enumerate_support(self) -> bool:
         return self.base.has_enumerate_support
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

@@ -51,7 +51,7 @@ class Lifted(nn.Module):
         given = {}
         for name in self.fixed:
             given[name] = getattr(self, f"own_{name}").to(parameters.dtype)
-        columns = (parameters,)
+        columns: tuple[Tensor, ...] = (parameters,)
         if len(self.links) > 1:
             columns = parameters.unbind(-1)
         for (name, link), column in zip(self.links.items(), columns, strict=True):

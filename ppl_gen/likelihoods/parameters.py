@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["parameters_per_datum", "parameters_per_value", "takes_missing"]
 
+from typing import Any
+
 from ppl_gen.protocols import Conditional
 
 
@@ -28,7 +30,7 @@ def parameters_per_datum(likelihood: Conditional) -> int:
     return getattr(likelihood, "parameters_per_datum", 0)
 
 
-def takes_missing(likelihood: Conditional) -> bool:
+def takes_missing(likelihood: Any) -> bool:
     """Whether entries of the data may be missing (NaN): encoders have to be told so.
 
     Args:
