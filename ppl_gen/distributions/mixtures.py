@@ -47,7 +47,7 @@ class Mixture(TorchDistribution):
         super().__init__(Size(batch_shape), components.event_shape, validate_args=False)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         return bool(self.components.has_rsample)
 
     @property

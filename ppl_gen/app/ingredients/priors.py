@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["PRIORS"]
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.ingredients.parts import Part, Setting, table_of
+
+if TYPE_CHECKING:
+    from ppl_gen.app.ingredients.conditioning import Conditioning
 
 _COMPONENTS = 10
 _PSEUDO_INPUTS = 500  # those of Tomczak and Welling on MNIST
@@ -31,7 +34,7 @@ def _mixture(setting: Setting) -> Any:
     if setting.condition is None:
         return MixtureOfGaussians(setting.latent_dim, _COMPONENTS)
     outputs = _COMPONENTS * (1 + 2 * setting.latent_dim)
-    return ConditionalMixture(_of_context(setting, outputs), _COMPONENTS)
+    return ConditionalMixture(_of_context(setting.condition, outputs), _COMPONENTS)
 
 
 def _flow(setting: Setting) -> Any:
@@ -40,14 +43,16 @@ def _flow(setting: Setting) -> Any:
 
     if setting.condition is None:
         return FlowPrior(coupling_flow(setting.latent_dim))
-    return FlowPrior(coupling_flow(setting.latent_dim, _CODE), _of_context(setting, _CODE))
+    return FlowPrior(
+        coupling_flow(setting.latent_dim, _CODE), _of_context(setting.condition, _CODE)
+    )
 
 
-def _of_context(setting: Setting, outputs: int) -> Any:
+def _of_context(condition: Conditioning, outputs: int) -> Any:
     """A network from the context to so many numbers."""
     from ppl_gen.nn import Condition, context_width, mlp
 
-    told = setting.condition.arguments()
+    told = condition.arguments()
     width = context_width(**told, needed=True)
     return Condition(mlp([width, 64, outputs]), told["classes"], embed=told["embed"])
 
