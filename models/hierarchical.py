@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["HierarchicalVAE", "hierarchical_vae", "with_layer_above"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyro
 from torch import Tensor, nn
 
 from ppl_gen.guides import BottomUp, DiagonalGaussian, Family, TopDown, diagonal, guide_of_family
+from ppl_gen.guides.family import as_module
 from ppl_gen.likelihoods import Bernoulli, parameters_per_value
 from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, Shape, mlp
@@ -49,7 +50,7 @@ class HierarchicalVAE(nn.Module):
         layers: Sequence[nn.Module],
         decoder: nn.Module,
         likelihood: Conditional,
-        encoder: Conditional,
+        encoder: Callable[..., Tensor],
     ) -> None:
         super().__init__()
         if len(layers) == 0:
@@ -79,7 +80,8 @@ class HierarchicalVAE(nn.Module):
         """z1, …, zL ~ q(z1, …, zL | x); returns that which is drawn last."""
         register(self)
         with pyro.plate("data", x.shape[0]):
-            return self.encoder(x, self.layers)
+            drawn: Tensor = self.encoder(x, self.layers)
+            return drawn
 
 
 def hierarchical_vae(
@@ -155,22 +157,19 @@ def with_layer_above(
     """
     down = mlp([latent_dim, *reversed(hidden), 2 * latent_dim], nn.Tanh)
     up = mlp([latent_dim, *hidden, 2 * latent_dim], nn.Tanh)
-    encoder = BottomUp([vae.encoder, DiagonalGaussian(up)])
+    encoder = BottomUp([as_module(vae.encoder), DiagonalGaussian(up)])
     layers = [ConditionalNormal(down)]
     return HierarchicalVAE(vae.prior, layers, vae.decoder, vae.likelihood, encoder)
 
 
 def _dims(latent_dims: Sequence[int]) -> list[int]:
     """The dimensions of two layers or more; raises ValueError if there are fewer."""
-    dims = [latent_dims]
-    if isinstance(latent_dims, Sequence):
-        dims = list(latent_dims)
-    if len(dims) < 2:
+    if not isinstance(latent_dims, Sequence) or len(latent_dims) < 2:
         raise ValueError(
             "expected the dimensions of two layers of latents or more, from the data up, such as "
             f"(100, 50), got {latent_dims}; one layer is what ppl_gen.models.vae has"
         )
-    return dims
+    return list(latent_dims)
 
 
 def _narrowed(hidden: Sequence[int], layer: int) -> list[int]:
@@ -231,7 +230,7 @@ def _ladder(
         guide: The family of the top layer.
     """
     features = []
-    encoders = []
+    encoders: list[nn.Module] = []
     below = size
     for layer, dim in enumerate(dims):
         parts = [mlp([below, *widths[layer]], activation), activation()]

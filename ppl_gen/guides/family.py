@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Family", "NetworkGuide", "Networks", "expect_outputs", "guide_of_family"]
+__all__ = ["Family", "NetworkGuide", "Networks", "as_module", "expect_outputs", "guide_of_family"]
 
 from abc import abstractmethod
 from typing import Protocol
@@ -58,7 +58,18 @@ class NetworkGuide(nn.Module):
         return self.distribution(self.net(*context))
 
 
-def guide_of_family(family: Family, net: Networks, dim: int) -> Conditional:
+class _Function(nn.Module):
+    """A function in the place of a module."""
+
+    def __init__(self, function: Conditional) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *context: Tensor) -> Distribution:
+        return self.function(*context)
+
+
+def guide_of_family(family: Family, net: Networks, dim: int) -> nn.Module:
     """The guide that a family makes of a builder's networks.
 
     Args:
@@ -82,7 +93,14 @@ def guide_of_family(family: Family, net: Networks, dim: int) -> Conditional:
             f"expected the family of guides to return a guide, got {type(guide).__name__}; return "
             "a module or function from x to a distribution, as DiagonalGaussian(net(2 * dim)) is"
         )
-    return guide
+    return as_module(guide)
+
+
+def as_module(guide: Conditional) -> nn.Module:
+    """A guide as a module: itself, or a module that calls the function that it is."""
+    if isinstance(guide, nn.Module):
+        return guide
+    return _Function(guide)
 
 
 def expect_outputs(fits: bool, expected: str, outputs: Tensor) -> None:

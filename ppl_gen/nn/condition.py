@@ -76,17 +76,15 @@ class Condition(nn.Module):
 
         A first layer that is linear is linear in v and e(y) apart: v goes through it once.
         """
-        first = self.net
-        if isinstance(first, nn.Sequential) and len(first) > 0:
-            first = first[0]
+        net = self.net
+        first, rest = net, nn.Sequential()
+        if isinstance(net, nn.Sequential) and len(net) > 0:
+            first, rest = net[0], net[1:]
         if not isinstance(first, nn.Linear):
             parts = [v.expand(*leading, -1), code.expand(*leading, -1)]
-            return self.net(torch.cat(parts, -1))
+            return net(torch.cat(parts, -1))
         of_v, of_code = first.weight.split([v.shape[-1], code.shape[-1]], -1)
-        out = F.linear(v, of_v, first.bias) + F.linear(code, of_code)
-        if first is self.net:
-            return out
-        return self.net[1:](out)
+        return rest(F.linear(v, of_v, first.bias) + F.linear(code, of_code))
 
     def encode(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         """e(y), of shape (*leading, N, classes) or (N, A).
