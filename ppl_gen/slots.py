@@ -94,10 +94,17 @@ def _decoded(program: Any, args: Sequence[Any]) -> tuple[Any, str]:
         with torch.no_grad():
             return decoder(*args), ""
     except Exception as error:  # what a user's network may raise
+        if _says_itself(error):
+            return None, ""
         return None, (
             f"expected the decoder to take draws of the prior, of shape {tuple(args[0].shape)}, "
             f"got {_said(error)}; give prior, decoder and encoder one latent dimension"
         )
+
+
+def _says_itself(error: Exception) -> bool:
+    """Whether an error is one of the library's, which say what was expected."""
+    return isinstance(error, ValueError) and str(error).startswith("expected")
 
 
 def _said(error: Exception) -> str:

@@ -249,7 +249,7 @@ OPTIONS = (
     ("fit vae --batch-size 109 --data data.npz --out new", "108"),
     ("fit gan --batch-size 1 --data data.npz --out new", "--batch-size"),
     ("fit gan --batch-size 107 --data data.npz --out new", "--batch-size"),
-    ("fit vae --batch-size 18 --binarize none --likelihood beta --data data.npz --out new", "beta"),
+    ("fit vae --batch-size 18 --binarize none --likelihood beta --data data.npz --out new", "Beta"),
     (
         "fit vae --batch-size 18 --objective iwae --free-bits 2 --data data.npz --out new",
         "--free-bits",

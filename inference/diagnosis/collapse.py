@@ -563,13 +563,15 @@ class _Latents(NamedTuple):
         """Finds the latents by running program and guide on two data.
 
         Raises:
-            ValueError: If a latent is discrete, or the guide has auxiliary sites or point masses.
+            ValueError: If a latent is discrete or has a prior without a finite variance, or the
+                guide has auxiliary sites or point masses.
         """
         few = _rows(data, slice(2))
         sites = stochastic_sites(poutine.trace(program.model).get_trace(*few))
         guide_sites = stochastic_sites(poutine.trace(guide).get_trace(*few))
         plate = data_plate(sites)
         discrete = []
+        unmeasurable = []
         axes = {}
         shapes = {}
         for name, site in sites.items():
@@ -578,6 +580,8 @@ class _Latents(NamedTuple):
             if is_discrete(site["fn"]):
                 discrete.append(name)
                 continue
+            if _is_without_moments(site["fn"]):
+                unmeasurable.append(f"{type(unwrapped(site['fn'])).__name__} of {name!r}")
             axes[name] = data_axis(site, plate)
             shapes[name] = site["value"].movedim(axes[name], 0).shape[1:]
         if discrete:
@@ -585,6 +589,11 @@ class _Latents(NamedTuple):
                 f"expected continuous latents, got the discrete sites {sorted(discrete)}, without "
                 "mean and variance; hold the entropy of q(z | x) against that of its average over "
                 "data"
+            )
+        if unmeasurable:
+            raise ValueError(
+                "expected a prior with a mean and a variance, in whose units latents are measured, "
+                f"got {', '.join(unmeasurable)}; ask log_evidence and gaps, which need neither"
             )
         without_density = []
         for name, site in guide_sites.items():
@@ -748,6 +757,15 @@ class _Latents(NamedTuple):
             value = values[name].movedim(axis, 1)
             parts.append(value.reshape(len(value), len(x), self.shapes[name].numel()))
         return torch.cat(parts, -1)
+
+
+def _is_without_moments(fn: Any) -> bool:
+    """Whether a distribution knows that its variance is infinite, or that it has none."""
+    try:
+        variance = fn.variance
+    except NotImplementedError:  # which draws will tell
+        return False
+    return not bool(torch.isfinite(variance).all())
 
 
 def _halves(n: int) -> tuple[Tensor, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "Beta",
+    "Classes",
     "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
@@ -32,7 +33,7 @@ __all__ = [
 from ppl_gen.distributions.colour import DiscretizedMixture
 from ppl_gen.distributions.columns import Columns
 from ppl_gen.distributions.counts import NegativeBinomial, Poisson, ZeroInflated
-from ppl_gen.distributions.grid import DiscretizedLogistic, Grid
+from ppl_gen.distributions.grid import Classes, DiscretizedLogistic, Grid
 from ppl_gen.distributions.horseshoe import MarginalHorseshoe
 from ppl_gen.distributions.masked import Masked
 from ppl_gen.distributions.mixtures import GaussianMixture, Mixture

@@ -88,6 +88,13 @@ class Grid(TorchDistribution):
         return logits.gather(-1, index.expand(shape)[..., None]).squeeze(-1)
 
 
+class Classes(dist.Categorical):
+    """P(x = k) = softmax(η)ₖ; its draws have the dtype of η, as networks and tables take them."""
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return super().sample(sample_shape).to(self.logits.dtype)
+
+
 class DiscretizedLogistic(TorchDistribution):
     """A logistic variable rounded to K evenly spaced values in [0, 1]; the ends take the tails.
 

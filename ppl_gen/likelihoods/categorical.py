@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Categorical", "Label"]
 
-import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_gen import distributions
@@ -46,4 +45,4 @@ class Label(nn.Module):
         self.parameters_per_value = classes
 
     def forward(self, logits: Tensor) -> Distribution:
-        return dist.Categorical(logits=logits)
+        return distributions.Classes(logits=logits)

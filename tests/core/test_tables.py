@@ -116,7 +116,7 @@ def test_a_column_may_take_several_numbers() -> None:
 BAD_COLUMNS: dict[str, tuple[int, float, str]] = {
     "half a child": (2, 0.5, "column 'children' in the support of Poisson, .*counts are whole"),
     "grey": (1, 0.5, "column 'smokes' in the support of Bernoulli"),
-    "a fifth colour": (3, 4.0, "column 'eyes' in the support of Categorical, .*from .* to 4"),
+    "a fifth colour": (3, 4.0, "column 'eyes' in the support of Classes, .*from .* to 4"),
     "not there": (0, torch.nan, r"expected finite data, got NaN.*likelihoods\.Masked"),
 }
 

@@ -41,8 +41,16 @@ TOP_DOWN = Option(
 )
 
 
+_MOST_LAYERS = 30
+
+
 def _check(config: Config) -> None:
-    """Raises ValueError if options do not go together."""
+    """Raises ValueError if options do not go together, or there are too many layers."""
+    if config.layers > _MOST_LAYERS:
+        raise ValueError(
+            f"expected --layers of at most {_MOST_LAYERS}, since each has twice the latents of the "
+            f"one above, got {config.layers}"
+        )
     check_objective(config)
     check_parts_stand_alone(config)
 

@@ -309,13 +309,24 @@ class TestConditional:
         assert found.prior_mean.shape == (3,)
 
 
+# Latents that are discrete, or have no standard deviation to be measured in.
+OUTSIDE = {"toy mixture", "ss-vae", "ss-vae, some labels", "vae, horseshoe"}
+
+
 class TestPromises:
-    @pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - {"toy mixture"}))
+    @pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - OUTSIDE))
     def test_every_program_with_continuous_latents(self, name: str) -> None:
         program, x, context = PROGRAMS[name]()
         found = collapse(program, None, x, *context, particles=4)
         assert found.means.shape == found.sds.shape == (len(x), len(found.names))
         assert bool((found.sds > 0).all() and torch.isfinite(found.kl).all())
+
+    def test_a_prior_without_moments_is_refused(self) -> None:
+        program, x, _ = PROGRAMS["vae, horseshoe"]()
+        with pytest.raises(
+            ValueError, match=r"a prior with a mean and a variance, .* got .*Horseshoe"
+        ):
+            collapse(program, None, x)
 
     @pytest.mark.parametrize(
         ("name", "names"),
