@@ -296,7 +296,7 @@ BAD_SUPPORT: dict[str, tuple[Any, Tensor, str]] = {
         BINARY,
         "support of LogNormal, .*among them 0, where it ends and has no density: move them",
     ),
-    "a label too many": (likelihoods.Label(3), COUNTS, r"support of Categorical, .*from 0 to 3"),
+    "a label too many": (likelihoods.Label(3), COUNTS, r"support of Classes, .*from 0 to 3"),
 }
 
 
