@@ -25,6 +25,7 @@ from ppl_gen.nn import LSTM, LSTMState, Shape, Window
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
+from ppl_gen.sharing import shared
 
 
 class Canvas(NamedTuple):
@@ -44,7 +45,7 @@ class DRAW(nn.Module):
 
     The latents are sites of their own, "z1" to "zT". The guide sees the canvas that they have made
     so far, and what of x is still missing on it, x − E[x | cₜ₋₁]: it goes through the decoder's
-    recurrence as the model does.
+    recurrence as the model does, and in a step of training both have one pass through it.
 
     Args:
         prior: `prior()` is p(zₜ), the same at every step.
@@ -90,7 +91,7 @@ class DRAW(nn.Module):
         with pyro.plate("data", n if x is None else x.shape[0]):
             for t in range(1, self.steps + 1):
                 z = pyro.sample(f"z{t}", prior)
-                canvas = self.decoder(z, canvas)
+                canvas = shared(self.decoder, z, canvas)
                 batch_dims = z.dim() - prior.event_dim
             likelihood = self.likelihood(self.decoder.output(canvas))
             return pyro.sample("x", per_datum(likelihood, batch_dims), obs=x)
@@ -105,7 +106,7 @@ class DRAW(nn.Module):
                 state = self.reader(x, x - self._shown(canvas), canvas, state)
                 z = pyro.sample(f"z{t}", self.encoder(state.hidden))
                 if t < self.steps:
-                    canvas = self.decoder(z, canvas)
+                    canvas = shared(self.decoder, z, canvas)
 
     def canvases(self, *latents: Tensor) -> Tensor:
         """E[x | z₁, …, zₜ] after each step, (T, *batch, *shape): a picture as it is drawn.

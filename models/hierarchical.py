@@ -18,6 +18,7 @@ from ppl_gen.nn import Activation, Shape, mlp
 from ppl_gen.priors import ConditionalNormal, StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
+from ppl_gen.sharing import shared
 
 
 class HierarchicalVAE(nn.Module):
@@ -71,7 +72,7 @@ class HierarchicalVAE(nn.Module):
         with pyro.plate("data", n if x is None else x.shape[0]):
             z = pyro.sample(f"z{len(self.layers) + 1}", given_above)
             for layer in range(len(self.layers), 0, -1):
-                given_above = self.layers[layer - 1](z)
+                given_above = shared(self.layers[layer - 1], z)
                 z = pyro.sample(f"z{layer}", given_above)
             likelihood = self.likelihood(self.decoder(z))
             return pyro.sample("x", per_datum(likelihood, z.dim() - given_above.event_dim), obs=x)

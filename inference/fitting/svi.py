@@ -29,6 +29,7 @@ from ppl_gen.memory import expect_memory
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
+from ppl_gen.sharing import sharing
 
 # β: a number, or a function of the step's index.
 Weight = float | Callable[[int], float]
@@ -205,7 +206,7 @@ class _Objective:
 
     def loss(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
         """The loss, differentiable, latent sites weighted by β if it is given."""
-        with _weighted(weight):
+        with _weighted(weight), sharing():
             loss = self._elbo.differentiable_loss(self._model, self._guide, *batch)
         return loss / self._count(batch)
 

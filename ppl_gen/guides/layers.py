@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_gen.distributions import LogScaleNormal
 from ppl_gen.protocols import Conditional, Distribution
+from ppl_gen.sharing import shared
 
 
 class BottomUp(nn.Module):
@@ -82,7 +83,7 @@ class TopDown(nn.Module):
         top = len(said)
         z = pyro.sample(f"z{top}", said[-1])
         for layer in range(top - 1, 0, -1):
-            joined = precision_weighted(said[layer - 1], layers[layer - 1](z))
+            joined = precision_weighted(said[layer - 1], shared(layers[layer - 1], z))
             z = pyro.sample(f"z{layer}", joined)
         return z
 
