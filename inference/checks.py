@@ -24,7 +24,6 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions import constraints
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
@@ -38,8 +37,9 @@ from ppl_gen.contexts import (
     owner,
     simulates,
 )
-from ppl_gen.distributions import Columns, Masked
+from ppl_gen.distributions import Masked
 from ppl_gen.enumeration import is_enumerable
+from ppl_gen.inference.in_support import expect_in_support, is_inside
 from ppl_gen.protocols import Distribution, Guide, Program
 from ppl_gen.sites import (
     Sites,
@@ -311,7 +311,7 @@ def expect_observed(model: Callable[..., Any], sites: Sites, x: Tensor | None = 
         if site["is_observed"] and not _is_computed(site):
             _expect_shape_of_site(model, site, x)
             _expect_likelihood(site)
-            _expect_in_support(site, x)
+            expect_in_support(site, x)
             _expect_log_prob(site)
             observed[name] = site
     return observed
@@ -383,84 +383,6 @@ def _expect_likelihood(site: Any) -> None:
             "expected a likelihood with a density, got Empirical, which has draws of its points "
             "alone; take a mixture of distributions at these points (MixtureSameFamily)"
         )
-
-
-def _expect_in_support(site: Any, x: Tensor | None) -> None:
-    """Raises ValueError unless the values at a site, or all of x, are in its support."""
-    if torch.is_tensor(site["mask"]) or isinstance(site["fn"], dist.MaskedDistribution):
-        return  # what is masked may be anything
-    if x is None and _has_moving_support(site):
-        return  # at other latents it may hold them
-    values = _all_values(torch.as_tensor(site["value"]), x)
-    _expect_inside(unwrapped(site["fn"], masks=True), values, "data")
-
-
-def _expect_inside(fn: Any, values: Tensor, what: str) -> None:
-    """Raises ValueError unless values are in the support of a distribution, or rightly missing.
-
-    Args:
-        fn: The distribution, not wrapped.
-        values: Of all data.
-        what: What to call them.
-    """
-    if isinstance(fn, Masked):
-        _expect_inside(unwrapped(fn.base), fn.filled(values), what)
-        return
-    if isinstance(fn, Columns):
-        for name, part, some in fn.by_name(values):
-            _expect_inside(part, some, f"column {name!r}")
-        return
-    support = support_of(fn)
-    if support is None or _is_inside(support, values):
-        return
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    got = (
-        f"expected {what} in the support of {type(fn).__name__}, {support}, got values from "
-        f"{float(values.min()):.3g} to {float(values.max()):.3g}"
-    )
-    raise ValueError(got + _remedy(support, values))
-
-
-def _remedy(support: Any, values: Tensor) -> str:
-    """What to do about values outside the support of their likelihood, that of each of them."""
-    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
-    at_an_end = [end for end in ends if end is not None and bool((values == end).any())]
-    if not support.is_discrete and at_an_end:
-        return (
-            f", among them {float(at_an_end[0]):.3g}, where it ends and has no density: move them "
-            "inside, as x ↦ (x (N − 1) + ½)/N moves those in [0, 1], or take a likelihood that has "
-            "its ends (ContinuousBernoulli) or none (Gaussian, Laplace)"
-        )
-    if not support.is_discrete:
-        return "; rescale them, or take a likelihood of the whole line (Gaussian, Laplace)"
-    if not hasattr(support, "lower_bound"):
-        return (
-            ": binarise them (binarize 'threshold', 'static' or 'dynamic'), or take a likelihood "
-            "of grey values (ContinuousBernoulli, Gaussian, Laplace)"
-        )
-    broken = values[values != values.round()]
-    if len(broken) == 0:
-        return "; shift them, or take a likelihood of counts in that range"
-    return (
-        f", among them {float(broken[0]):.3g}: counts are whole numbers, neither scaled nor "
-        "averaged; give them as they were counted, or take a likelihood of real numbers (Gaussian, "
-        "Laplace)"
-    )
-
-
-def _has_moving_support(site: Any) -> bool:
-    """Whether the support of a distribution depends on its parameters, as that of a Uniform."""
-    family = type(unwrapped(site["fn"], masks=True))
-    support = getattr(family, "support", None)
-    return support is None or bool(constraints.is_dependent(support))
-
-
-def _all_values(value: Tensor, x: Tensor | None) -> Tensor:
-    """The data as a site sees them: x in the shape of the site's value, if that is a part of x."""
-    if x is None or value.dim() == 0 or value[:1].numel() != x[:1].numel():
-        return value
-    return x.reshape(-1, *value.shape[1:])
 
 
 def _expect_log_prob(site: Any) -> None:
@@ -618,7 +540,7 @@ def _expect_proposal(latent: Any, proposal: Any, count: int) -> None:
     _expect_same_shape(name, latent["value"].shape, proposal["value"].shape)
     support = support_of(latent["fn"])
     value = _reached(proposal)
-    if support is not None and not _is_inside(support, value):
+    if support is not None and not is_inside(support, value):
         raise ValueError(
             f"expected the guide to sample {name!r} in the support of its prior, "
             f"{described_support(support)}, got values from {float(value.min()):.3g} to "
@@ -648,14 +570,6 @@ def _expect_axes_in_plates(name: str, proposal: Any) -> None:
             f"in all, got batch shape {batch}; say .to_event({len(batch) - nesting}) for axes that "
             "belong to a draw"
         )
-
-
-def _is_inside(support: Any, x: Tensor) -> bool:
-    """Whether all data lie in a support; also if its bounds differ between the data tried."""
-    try:
-        return bool(support.check(x).all())
-    except RuntimeError:
-        return True
 
 
 def _reached(site: Any) -> Tensor:

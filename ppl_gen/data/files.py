@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -229,7 +230,7 @@ def _captioned(
     said = []
     for part, rows in zip(parts, listed, strict=True):
         said.append(sentences_of(part, [file for file, _ in rows]))
-    sentences = Sentences.of([caption for captions in said for caption in captions])
+    sentences = Sentences.of(list(chain.from_iterable(said)))
     numbered = []
     for rows, captions in zip(listed, said, strict=True):
         tokens = sentences.encode(captions)

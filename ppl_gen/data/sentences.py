@@ -6,6 +6,7 @@ __all__ = ["Sentences"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Sentences:
             captions: Sentences.
         """
         split = [caption.lower().split() for caption in captions]
-        words = sorted({word for sentence in split for word in sentence})
+        words = sorted(set(chain.from_iterable(split)))
         return cls(tuple(words), max(map(len, split)))
 
     @property

@@ -29,6 +29,7 @@ from ppl_gen.inference.latents.prototype import prototype_of
 from ppl_gen.models import cvae, vae
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import log_density, reconstruct, simulate
+from ppl_gen.testing import check_program
 
 SHAPE = (1, 4, 4)
 BINARY = torch.tensor([0.0, 1.0] * 24).reshape(3, *SHAPE)
@@ -175,7 +176,12 @@ class TestPlainModels:
                 pyro.sample("x", dist.Poisson(rate).expand(x.shape).mask(seen), obs=x)
 
         x = torch.tensor([1.0, -1.0, 3.0])
-        hmc(model, x, x >= 0, draws=2, warmup=2, chains=2)
+
+        def rates(x: Tensor, seen: Tensor) -> Tensor:
+            return hmc(model, x, seen, draws=2, warmup=2, chains=2, seed=0).samples["rate"]
+
+        seen = x >= 0
+        torch.testing.assert_close(rates(x, seen), rates(x[seen], seen[seen]))
 
 
 class TestLikelihoodsOfTwoParameters:
@@ -316,3 +322,76 @@ def test_a_support_that_moves_with_the_latents_is_no_reason_to_refuse() -> None:
 
     x = torch.tensor([0.5, 3.0])  # outside at the origin, where the width is 1
     assert float(prototype_of(model, (x,)).nodes["width"]["value"]) == 1
+
+
+DOORS: dict[str, Callable[..., Any]] = {
+    "check_program": check_program,
+    "log_evidence": EVALUATORS["log_evidence"],
+    "svi_step": EVALUATORS["svi_step"],
+}
+SHARES = torch.tensor([[0.2, 0.8], [0.0, 1.0], [0.5, 0.5]])
+
+
+def _of_two(family: Callable[..., Any]) -> Callable[[Tensor], Any]:
+    """A likelihood of one's own with two positive parameters."""
+
+    def likelihood(p: Tensor) -> Any:
+        return family(p[..., 0].exp(), p[..., 1].exp())
+
+    likelihood.parameters_per_value = 2  # type: ignore[attr-defined]
+    return likelihood
+
+
+# A user's own likelihoods that name a closed support, data at its ends, and what is said.
+NO_DENSITY_AT_ENDS: dict[str, tuple[Any, Tensor, str]] = {
+    "Beta at 0": (_of_two(dist.Beta), BINARY / 2, "among them 0, .* as x ↦"),
+    "Beta at 1": (_of_two(dist.Beta), BINARY / 2 + 0.5, "among them 1, .*ContinuousBernoulli"),
+    "Gamma": (_of_two(dist.Gamma), BINARY, "among them 0, .*Exponential"),
+    "Chi2": (lambda p: dist.Chi2(p.exp()), BINARY, "among them 0, "),
+    "Kumaraswamy": (_of_two(dist.Kumaraswamy), BINARY, "among them 0, "),
+    "AffineBeta": (lambda p: dist.AffineBeta(p.exp(), 1.5, 0.0, 1.0), BINARY, "among them 0, "),
+    "Uniform": (lambda p: dist.Uniform(0.0 * p, 1.0), BINARY, "among them 1, "),
+    "Dirichlet": (lambda p: dist.Dirichlet(p.exp()), SHARES, "among them 0, .*shares of K parts"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("wrong", NO_DENSITY_AT_ENDS)
+def test_data_where_a_closed_support_has_no_density(wrong: str, door: str) -> None:
+    likelihood, x, said = NO_DENSITY_AT_ENDS[wrong]
+    program = vae(tuple(x.shape[1:]), 2, hidden=(4,), likelihood=likelihood)
+    family = wrong.split()[0]
+    with pytest.raises(ValueError, match=f"{family} has a finite log density, inside.*{said}"):
+        DOORS[door](program, x)
+
+
+@pytest.mark.parametrize("family", ["Beta", "Gamma", "Kumaraswamy"])
+def test_such_data_are_seen_behind_masks_and_in_columns(family: str) -> None:
+    likelihood = likelihoods.Masked(_of_two(getattr(dist, family)))
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=likelihood)
+    x = BINARY / 2 + 0.1
+    x[0, 0, 0, 0] = torch.nan
+    check(program, program.guide, x)
+    x[2, 0, 0, 0] = 0.0
+    with pytest.raises(ValueError, match=f"{family} has a finite log density"):
+        check(program, program.guide, x)
+
+
+# Those that have a density at the ends of their support, for these parameters at least.
+A_DENSITY_AT_ENDS: dict[str, Any] = {
+    "Exponential": lambda p: dist.Exponential(p.exp()),
+    "HalfNormal": lambda p: dist.HalfNormal(p.exp()),
+    "HalfCauchy": lambda p: dist.HalfCauchy(p.exp()),
+    "ContinuousBernoulli": lambda p: dist.ContinuousBernoulli(logits=p),
+    "Uniform": lambda p: dist.Uniform(0.0 * p, 1.1),
+    "Gamma of concentration 1": lambda p: dist.Gamma(1.0, p.exp()),
+    "Beta, uniform": lambda p: dist.Beta(1.0 + 0.0 * p, 1.0),
+    "Normal": lambda p: dist.Normal(p, 1.0),
+}
+
+
+@pytest.mark.parametrize("right", A_DENSITY_AT_ENDS)
+def test_data_at_the_ends_where_there_is_a_density(right: str) -> None:
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=A_DENSITY_AT_ENDS[right])
+    check(program, program.guide, BINARY)
+    assert bool(log_evidence(program, None, BINARY, particles=2).value.isfinite().all())

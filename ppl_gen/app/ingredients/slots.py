@@ -7,6 +7,7 @@ __all__ = ["TABLES", "absolute_words", "check_sources", "program_with_parts", "s
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from ppl_gen.app.config import Config
@@ -186,7 +187,7 @@ def _made(what: str, arguments: Iterable[str], call: Callable[[], Any]) -> Any:
 
 def _expect_heeded(config: Config, chosen: Mapping[str, Part]) -> None:
     """Raises ValueError if an option was given that says more of a part which was not chosen."""
-    heeded = {name for part in chosen.values() for name in part.heeds}
+    heeded = set(chain.from_iterable(part.heeds for part in chosen.values()))
     for option, table in TABLES.items():
         for part in table.values():
             for name in part.heeds:
