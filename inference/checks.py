@@ -27,7 +27,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
 
-from ppl_gen.arguments import FILL, described, expect_data, expect_devices, likelihood_hint, traced
+from ppl_gen.arguments import FILL, described, expect_data, expect_devices, traced
 from ppl_gen.contexts import (
     device_of,
     evaluating,
@@ -49,7 +49,7 @@ from ppl_gen.sites import (
     plate_nesting,
     stochastic_sites,
 )
-from ppl_gen.slots import blaming_slots
+from ppl_gen.slots import blaming_slots, expect_rows, likelihood_hint
 from ppl_gen.supports import (
     described_support,
     family_on,
@@ -118,6 +118,7 @@ def check(
         sites = stochastic_sites(model_trace)
         with blaming_slots(program, few):
             observed = expect_observed(program.model, sites, x)
+        expect_rows(program, few)
         if not observed:
             raise ValueError(
                 "expected the program to observe the data at a site (pyro.sample(..., obs=x)), got "
@@ -164,7 +165,10 @@ def check_arguments(model: Callable[..., Any], args: Sequence[Any]) -> None:
     rows = telling_rows(x, tuple(args[1:]))
     few = [t[rows] for t in args]
     with forked(x.device, None), evaluating(model), pyro.validation_enabled(True):
-        expect_observed(model, stochastic_sites(traced(model, few)), x)
+        sites = stochastic_sites(traced(model, few))
+        with blaming_slots(owner(model), few):
+            expect_observed(model, sites, x)
+        expect_rows(owner(model), few)
 
 
 def check_sites(model: Callable[..., Any], guide: Callable[..., Any], args: Sequence[Any]) -> None:

@@ -8,7 +8,6 @@ __all__ = [
     "expect_data",
     "expect_devices",
     "expect_tensor",
-    "likelihood_hint",
     "may_lack",
     "traced",
     "whole",
@@ -25,7 +24,7 @@ from torch import Tensor
 from ppl_gen.contexts import expect_context, explained, modules_of, owner
 from ppl_gen.likelihoods.parameters import takes_missing
 from ppl_gen.pyro_patches import held_tensors
-from ppl_gen.slots import blaming_slots
+from ppl_gen.slots import blaming_slots, likelihood_hint
 
 # What users bring where tensors are expected.
 _ARRAYS = (np.ndarray, list, tuple)
@@ -294,22 +293,4 @@ def _remedy(args: Sequence[Any]) -> str:
     return (
         "take priors, likelihoods and encoders of pyro.distributions, and networks for data of "
         "this shape, or run it by itself to see where it stops"
-    )
-
-
-def likelihood_hint(program: Any) -> str:
-    """What to say of a user's own likelihood that may take several numbers per value, if any.
-
-    Args:
-        program: A program, or its model or guide.
-    """
-    likelihood = getattr(owner(program), "likelihood", None)
-    if likelihood is None or hasattr(likelihood, "parameters_per_value"):
-        return ""
-    if type(likelihood).__module__.startswith("ppl_gen."):
-        return ""
-    return (
-        "if the likelihood takes P numbers per value (such as a mean and a scale), say so before "
-        "the program is built: likelihood.parameters_per_value = P gives it decoder outputs of "
-        "shape (N, *shape, P)"
     )

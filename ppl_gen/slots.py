@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["blaming_slots"]
+__all__ = ["blaming_slots", "expect_rows", "likelihood_hint"]
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import reason
+from ppl_gen.contexts import owner, reason
+from ppl_gen.likelihoods.parameters import parameters_per_value
 from ppl_gen.protocols import Distribution
+from ppl_gen.supports import unwrapped
 
 _REMEDY = "return a distribution of pyro.distributions"
 
@@ -34,6 +36,48 @@ def blaming_slots(program: Any, args: Sequence[Any]) -> Iterator[None]:
         if flaw := _flaw_of_slots(program, args):
             raise ValueError(flaw) from error
         raise
+
+
+def expect_rows(program: Any, args: Sequence[Any]) -> None:
+    """Raises ValueError if a likelihood makes one row of many, which plates would broadcast.
+
+    All data would be scored by what belongs to one of them.
+
+    Args:
+        program: Whatever owns a model: its slots are `prior`, `decoder`, `likelihood`.
+        args: Data x (N, *shape), which the model can be run on, and the context.
+    """
+    x, *context = args
+    prior, flaw = _called(program, "prior", context)
+    if prior is None or flaw:
+        return
+    z, _ = _drawn(_one_per_datum(prior, len(x)))
+    if z is None:
+        return
+    decoded, _ = _decoded(program, [z, *context])
+    if decoded is None:
+        return
+    fn, _ = _called(program, "likelihood", [decoded])
+    if fn is not None and _is_one_for_all(fn, decoded, x):
+        raise ValueError(_flaw_of_event(program, fn, decoded, x))
+
+
+def likelihood_hint(program: Any) -> str:
+    """What to say of a user's own likelihood that may take several numbers per value, if any.
+
+    Args:
+        program: A program, or its model or guide.
+    """
+    likelihood = getattr(owner(program), "likelihood", None)
+    if likelihood is None or hasattr(likelihood, "parameters_per_value"):
+        return ""
+    if _is_of_library(likelihood):
+        return ""
+    return (
+        "if the likelihood takes P numbers per value (such as a mean and a scale), say so before "
+        "the program is built: likelihood.parameters_per_value = P gives it decoder outputs of "
+        "shape (N, *shape, P)"
+    )
 
 
 def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
@@ -63,7 +107,8 @@ def _flaw_of_slots(program: Any, args: Sequence[Any]) -> str:
             return flaw
         decoded, stopped = _decoded(program, [z, *context])
         if decoded is not None:
-            _, flaw = _called(program, "likelihood", [decoded])
+            fn, flaw = _called(program, "likelihood", [decoded])
+            flaw = flaw or _flaw_of_likelihood(program, fn, decoded, x)
             if flaw:
                 return flaw
     if not torch.is_tensor(x):
@@ -180,3 +225,69 @@ def _flaw_of_rows(prior: Any, rows: Sequence[int]) -> str:
         f"batch shape {tuple(prior.batch_shape)} and event shape {tuple(prior.event_shape)}; give "
         "it one for each datum, or one for all"
     )
+
+
+def _flaw_of_likelihood(program: Any, fn: Any, decoded: Any, x: Any) -> str:
+    """What is wrong with the axes of a likelihood, rather than with those of the data.
+
+    A likelihood of the library keeps the values of its decoder, and so does one of the user's own
+    whose distribution has their shape: then the data are of another.
+
+    Args:
+        program: Whatever owns the slots.
+        fn: What its likelihood returned, None if nothing.
+        decoded: What its decoder returned.
+        x: Data, (N, *shape), or None.
+    """
+    if fn is None or not torch.is_tensor(x) or x.dim() == 0:
+        return ""
+    if _is_one_for_all(fn, decoded, x):
+        return _flaw_of_event(program, fn, decoded, x)
+    right = (tuple(x.shape), _shape_of_values(program, decoded))
+    if fn.batch_shape and (_is_of_library(program.likelihood) or _shape(fn) in right):
+        return ""
+    return _flaw_of_event(program, fn, decoded, x)
+
+
+def _is_one_for_all(fn: Any, decoded: Any, x: Tensor) -> bool:
+    """Whether a likelihood has one row, where its decoder has one for each of several data."""
+    rows = len(x)
+    if rows == 1 or not torch.is_tensor(decoded) or decoded.shape[:1] != (rows,):
+        return False
+    return tuple(fn.batch_shape[:1]) == (1,)
+
+
+def _shape(fn: Any) -> tuple[int, ...]:
+    """The shape of the draws of a distribution."""
+    return (*fn.batch_shape, *fn.event_shape)
+
+
+def _shape_of_values(program: Any, decoded: Any) -> tuple[int, ...]:
+    """The shape of the data that a decoder was built for; empty where that is not known."""
+    if not torch.is_tensor(decoded):
+        return ()
+    if parameters_per_value(program.likelihood) > 1:
+        return tuple(decoded.shape[:-1])
+    return tuple(decoded.shape)
+
+
+def _is_of_library(part: Any) -> bool:
+    return type(part).__module__.startswith("ppl_gen.")
+
+
+def _flaw_of_event(program: Any, fn: Any, decoded: Any, x: Tensor) -> str:
+    """That a likelihood has other axes than the data, and what to do."""
+    given = ""
+    if torch.is_tensor(decoded):
+        given = f", of shape {tuple(decoded.shape)}"
+    flaw = (
+        f"expected the likelihood to return one event of shape {tuple(x.shape[1:])} for each "
+        f"datum, got {type(unwrapped(fn)).__name__} of batch shape {tuple(fn.batch_shape)} and "
+        f"event shape {tuple(fn.event_shape)}; keep the axes of what the decoder gives{given}, "
+        "its rows first"
+    )
+    if fn.batch_shape[:1] != x.shape[:1]:
+        return f"{flaw} (.expand to them where it ignores z)"
+    if hint := likelihood_hint(program):
+        return f"{flaw}; {hint}"
+    return flaw

@@ -395,3 +395,65 @@ def test_data_at_the_ends_where_there_is_a_density(right: str) -> None:
     program = vae(SHAPE, 2, hidden=(4,), likelihood=A_DENSITY_AT_ENDS[right])
     check(program, program.guide, BINARY)
     assert bool(log_evidence(program, None, BINARY, particles=2).value.isfinite().all())
+
+
+# Likelihoods of one's own that return another shape than that of the data, and what is said.
+WRONG_SHAPES: dict[str, tuple[Any, str]] = {
+    "one row for all": (
+        lambda p: dist.Normal(p[..., :1, :, :, :], 1.0),
+        r"batch shape \(1, 1, 4, 4\).*decoder gives, of shape \(2, 1, 4, 4\), its rows first",
+    ),
+    "one event for all": (
+        lambda p: dist.Normal(p[..., :1, :, :, :], 1.0).to_event(3),
+        r"batch shape \(1,\) and event shape \(1, 4, 4\); keep the axes",
+    ),
+    "one number for all": (
+        lambda p: dist.Normal(0.0, 1.0),
+        r"Normal of batch shape \(\) and event shape \(\);.*\.expand to them where it ignores z",
+    ),
+    "all data in one event": (
+        lambda p: dist.Normal(p, 1.0).to_event(4),
+        r"batch shape \(\) and event shape \(2, 1, 4, 4\)",
+    ),
+    "flat": (lambda p: dist.Normal(p.flatten(-3), 1.0), r"batch shape \(2, 16\)"),
+    "a part of the axis": (lambda p: dist.Normal(p[..., :2], 1.0), r"batch shape \(2, 1, 4, 2\)"),
+    "two channels": (
+        lambda p: dist.Normal(torch.cat([p, p], -3), 1.0),
+        r"batch shape \(2, 2, 4, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("wrong", WRONG_SHAPES)
+def test_a_likelihood_of_another_shape_is_named(wrong: str, door: str) -> None:
+    likelihood, said = WRONG_SHAPES[wrong]
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=likelihood)
+    expected = (
+        r"expected the likelihood to return one event of shape \(1, 4, 4\) for each datum, got "
+    )
+    with pytest.raises(ValueError, match=f"{expected}.*{said}"):
+        DOORS[door](program, BINARY)
+
+
+@pytest.mark.parametrize("name", ["hmc", "ais", "compare", "collapse"])
+def test_one_row_for_all_is_refused_by_samplers_too(name: str) -> None:
+    likelihood, _ = WRONG_SHAPES["one row for all"]
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=likelihood)
+    with pytest.raises(ValueError, match="expected the likelihood to return one event"):
+        EVALUATORS[name](program, BINARY)
+
+
+def test_a_likelihood_may_ignore_the_latents() -> None:
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=lambda p: dist.Normal(0.0, 1.0).expand(p.shape))
+    check(program, program.guide, BINARY)
+    z = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    observed = log_density(program.model, {"z": z}, BINARY).likelihood
+    torch.testing.assert_close(observed, dist.Normal(0.0, 1.0).log_prob(BINARY).sum((1, 2, 3)))
+
+
+def test_data_of_another_shape_are_to_blame_where_the_likelihood_keeps_its_decoders() -> None:
+    program = vae(SHAPE, 2, hidden=(4,), likelihood=lambda p: dist.Normal(p, 1.0))
+    for x in (BINARY[:, 0], BINARY.flatten(1)):
+        with pytest.raises(ValueError, match=r"expected data of shape .*1, 4, 4\), got"):
+            log_evidence(program, None, x, particles=2)
