@@ -306,6 +306,8 @@ OPTIONS = (
         "fit cgan --condition label --paired 3 --data data.npz --out new",
         "edges, half, coarse, pair",
     ),
+    ("fit vae --data data.npz --trust --out new", "--trust belongs to --resume"),
+    ("compare eight-schools --trust", "for a run, got a toy posterior"),
     ("parts pirors", "did you mean 'priors'"),
     ("fit ali --likelihood gaussian --data data.npz --out new", "--likelihood"),
     ("evaluate", "RUN"),

@@ -9,6 +9,7 @@ __all__ = [
     "Overwrite",
     "RunFolder",
     "Seed",
+    "Trust",
     "names_given",
     "with_options_of_models",
 ]
@@ -34,6 +35,14 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
 Count = Annotated[int, typer.Option(help="How many, at most 1000.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")]
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code that the run's folder names (file.py:object): look at it before.",
+    ),
+]
 
 
 def with_options_of_models(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,6 +23,7 @@ from ppl_gen.app.arguments import (
     Overwrite,
     RunFolder,
     Seed,
+    Trust,
     names_given,
     with_options_of_models,
 )
@@ -127,6 +128,7 @@ def fit(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin the run in --out anew.")
     ] = False,
+    trust: Trust = False,
     **options: Any,
 ) -> None:
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
@@ -136,6 +138,11 @@ def fit(
 
         if resume and overwrite:
             raise ValueError("expected --resume or --overwrite, got both")
+        if trust and not resume:
+            raise ValueError(
+                "--trust belongs to --resume, got it alone; leave it out: what is named here is "
+                "run anyway"
+            )
         given = names_given(ctx) & options.keys()
         config = configure(model, options, given)
         fit_command.fit(
@@ -146,6 +153,7 @@ def fit(
             resume=resume,
             overwrite=overwrite,
             download=download,
+            trust=trust,
             console=console,
         )
 
@@ -218,6 +226,7 @@ def evaluate(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Score a run on its test data: by its log evidence, or by its draws if it has no likelihood.
@@ -253,11 +262,11 @@ def evaluate(
         asked.expect_for(len(run_folders))
         places = places_of({"data": data, "data_b": data_b, "root": root})
         if len(run_folders) > 1:
-            runs = [_opened(folder, device, places) for folder in run_folders]
+            runs = [_opened(folder, device, trust, places) for folder in run_folders]
             evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
             return
         with Run.held(run_folders[0]) as run:
-            evaluate_command.evaluate(_opened(run.folder, device, places), asked, console)
+            evaluate_command.evaluate(_opened(run.folder, device, trust, places), asked, console)
 
 
 @app.command()
@@ -285,6 +294,7 @@ def sample(
     ] = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Draw samples of a run into samples.png, or into files of their own.
@@ -301,7 +311,7 @@ def sample(
                 "--overwrite belongs to --out, got it alone; leave it out: samples.png is always "
                 "drawn anew"
             )
-        fitted = _opened(run_folder, device)
+        fitted = _opened(run_folder, device, trust)
         if out is None:
             out = run_folder / pictures.name_of_samples(fitted)
         else:
@@ -312,13 +322,15 @@ def sample(
 
 
 @app.command()
-def reconstruct(run_folder: RunFolder, count: Count = 36, device: Device = "auto") -> None:
+def reconstruct(
+    run_folder: RunFolder, count: Count = 36, trust: Trust = False, device: Device = "auto"
+) -> None:
     """Draw test data beside their reconstructions into reconstructions.png."""
     with one_line_errors():
         from ppl_gen.app.run import pictures, progress
 
         progress.expect_count(count)
-        path = pictures.reconstructions(_opened(run_folder, device), count)
+        path = pictures.reconstructions(_opened(run_folder, device, trust), count)
         console.print(f"written to {path}", soft_wrap=True)
 
 
@@ -338,13 +350,14 @@ def translate(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Translate images of one domain of a run into its other domain."""
     with one_line_errors():
         from ppl_gen.app.commands import translate as translate_command
 
-        fitted = _opened(run_folder, device)
+        fitted = _opened(run_folder, device, trust)
         translate_command.translate(
             fitted,
             side,
@@ -385,6 +398,7 @@ def compare(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    trust: Trust = False,
     device: Device = "auto",
 ) -> None:
     """Compare variational inference with MCMC on a toy posterior or on test data of a run.
@@ -409,7 +423,7 @@ def compare(
             overwrite=overwrite,
             given=frozenset(names_given(ctx)),
         )
-        compare_command.run(asked, lambda folder: _opened(folder, device), console)
+        compare_command.run(asked, lambda folder: _opened(folder, device, trust), console)
 
 
 @app.command()
@@ -426,11 +440,13 @@ def parts(
         parts_command.show(table, console)
 
 
-def _opened(folder: Path, device: str, places: Mapping[str, str] | None = None) -> Fitted:
+def _opened(
+    folder: Path, device: str, trust: bool, places: Mapping[str, str] | None = None
+) -> Fitted:
     """The run of a folder, with what the user is to know of it printed."""
     from ppl_gen.app.run.opened import Fitted
 
-    fitted = Fitted.open(folder, device, places)
+    fitted = Fitted.open(folder, device, places, trust=trust)
     if fitted.remark:
         console.print(fitted.remark, soft_wrap=True)
     return fitted

@@ -28,6 +28,7 @@ _WORDS = {
     "take fewer (limit=...)": "take fewer (--limit)",
     "take a smaller image_size": "take a smaller --image-size",
     "(image_size=..., --image-size)": "(--image-size)",
+    "trust=True": "--trust",
     "take a smaller chunk": "take fewer --particles",
     "begin from a guide, or take more temperatures": "take more --temperatures",
 }

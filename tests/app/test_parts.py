@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -178,17 +180,69 @@ def test_parts_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert code == 0, said
     monkeypatch.chdir("/")
     run = tmp_path / "run"
-    fitted = ppl_gen.load(run)
+    fitted = ppl_gen.load(run, trust=True)
     assert fitted.config.prior == f"{file}:MyPrior"
     assert fitted.config.guide == f"{file}:my_guide"
     assert bool(fitted.program.prior.loc.any())  # its weights are trained, and held
-    code, said = call("evaluate", run, "--particles", 20, "--limit", 20)
+    code, said = call("evaluate", run, "--particles", 20, "--limit", 20, "--trust")
     assert (code, "log evidence" in said) == (0, True), said
-    code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 2)
+    code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 2, "--trust")
     assert code == 0, said
     file.write_text(OWN_PARTS.replace("4.0", "5.0"))
     for line in (("evaluate", run), ("fit", "vae", "--out", run, "--resume", "--epochs", 3)):
-        code, said = call(*line)
+        code, said = call(*line, "--trust")
         assert (code, "has changed since the run was begun" in said) == (2, True), said
     file.unlink()
-    assert "put it (back) there" in call("evaluate", run)[1]
+    assert "put it (back) there" in call("evaluate", run, "--trust")[1]
+
+
+def test_code_that_a_folder_names_is_not_run_untrusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even that of a package which the file is in, and which no checksum knows."""
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "strange"
+    package.mkdir()
+    (package / "parts.py").write_text(OWN_PARTS)
+    np.savez("data.npz", x_train=np.eye(8, dtype="f4"), x_test=np.eye(8, dtype="f4"))
+    mine = ("--prior", "strange.parts:MyPrior")
+    words = ("fit", "vae", "--data", "data.npz", "--likelihood", "bernoulli", "--out", "run")
+    words += (
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--latent-dim",
+        "2",
+        "--device",
+        "cpu",
+        "--engine",
+        "eager",
+    )
+    code, said = call(*words, *mine)
+    assert code == 0, said
+    for name in ("strange.parts", "strange"):
+        del sys.modules[name]  # as in another process
+    (package / "__init__.py").write_text("open('was_run', 'w').close()")
+    refused = (
+        ("evaluate", "run", "--limit", 4, "--particles", 2),
+        ("evaluate", "run", "run"),
+        ("sample", "run"),
+        ("reconstruct", "run"),
+        ("compare", "run"),
+        ("translate", "run", "digits", "--from", "a", "--to", "there"),
+        ("fit", "vae", "--out", "run", "--resume", "--epochs", 2),
+    )
+    for line in refused:
+        code, said = call(*line)
+        assert code == 2, said
+        assert "expected --trust for a run that names code to be run, got run with" in said
+        assert "--prior strange.parts:MyPrior; look at that code, and say --trust" in said
+    with pytest.raises(ValueError, match=r"expected trust=True .*strange\.parts:MyPrior; look"):
+        ppl_gen.load("run")
+    assert not (tmp_path / "was_run").exists()
+    code, said = call(*refused[-1], *mine)  # named now
+    assert code == 0, said
+    assert (tmp_path / "was_run").exists()
+    code, said = call(*refused[0], "--trust")
+    assert code == 0, said

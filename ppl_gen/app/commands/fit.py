@@ -22,7 +22,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.ingredients.slots import check_sources, sources
+from ppl_gen.app.ingredients.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device
@@ -83,6 +83,7 @@ def fit(
     resume: bool,
     overwrite: bool,
     download: bool,
+    trust: bool,
     console: Console,
 ) -> None:
     """Fits what a configuration names into a folder, or goes on with the run that is there.
@@ -96,6 +97,8 @@ def fit(
         resume: Whether to go on.
         overwrite: Whether to begin anew where a run is.
         download: Whether torchvision may fetch what is missing.
+        trust: Whether to run code that the folder of a run that goes on names, and the options
+            given do not.
         console: Where progress is shown.
 
     Raises:
@@ -109,6 +112,8 @@ def fit(
                     "a run that was to take the place of this one came to no checkpoint: dropped"
                 )
             run, places = _reopen(run, config, given)
+            if not trust:
+                expect_no_code(run.config, folder, given)
             with _stop_says("before training began; nothing is lost"):
                 training = _go_on(run, places, device, download)
             _carry_out(training, console)

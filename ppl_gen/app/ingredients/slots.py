@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLES", "absolute_words", "check_sources", "program_with_parts", "sources"]
+__all__ = [
+    "TABLES",
+    "absolute_words",
+    "check_sources",
+    "expect_no_code",
+    "program_with_parts",
+    "sources",
+]
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from ppl_gen.app.config import Config
@@ -84,11 +92,31 @@ def absolute_words(values: Mapping[str, Any]) -> dict[str, str]:
 def sources(config: Config) -> dict[str, str]:
     """A checksum of the file of each part of the user's own, by its option."""
     found = {}
-    for option in TABLES:
-        word = getattr(config, option, None)
-        if word and own.is_own(word):
-            found[option] = own.checksum(f"--{option}", word)
+    for option, word in _own_words(config).items():
+        found[option] = own.checksum(f"--{option}", word)
     return found
+
+
+def expect_no_code(config: Config, folder: Path, named: Collection[str] = ()) -> None:
+    """Raises ValueError if a run names code to be run which the user has not named.
+
+    Whoever wrote the run's folder chose the code, and its checksum. Nothing of it is looked at
+    here: even to look for a module runs the packages that it is in.
+
+    Args:
+        config: Of the run.
+        folder: Of the run, for the message.
+        named: The options that the user has given themselves, with the words of the run.
+    """
+    words = []
+    for option, word in _own_words(config).items():
+        if option not in named:
+            words.append(f"--{option} {word}")
+    if words:
+        raise ValueError(
+            f"expected trust=True for a run that names code to be run, got {folder} with "
+            f"{', '.join(words)}; look at that code, and say trust=True if you would run it"
+        )
 
 
 def check_sources(config: Config) -> None:
@@ -105,6 +133,16 @@ def check_sources(config: Config) -> None:
                 "was begun, and its weights may be of another program: put the file back as it "
                 "was, or fit anew into another --out"
             )
+
+
+def _own_words(config: Config) -> dict[str, str]:
+    """The words of a configuration that name objects of the user's own, by their options."""
+    words = {}
+    for option in TABLES:
+        word = getattr(config, option, None)
+        if word and own.is_own(word):
+            words[option] = word
+    return words
 
 
 def _chosen(config: Config) -> dict[str, Part]:

@@ -20,7 +20,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.conditioning import Conditioning
 from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.ingredients.slots import check_sources
+from ppl_gen.app.ingredients.slots import check_sources, expect_no_code
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.device import find_device
@@ -56,7 +56,12 @@ class Fitted:
 
     @classmethod
     def open(
-        cls, folder: Path, device_name: str, places: Mapping[str, str] | None = None
+        cls,
+        folder: Path,
+        device_name: str,
+        places: Mapping[str, str] | None = None,
+        *,
+        trust: bool = False,
     ) -> Fitted:
         """The run of a folder, with the weights of its checkpoint.
 
@@ -65,12 +70,16 @@ class Fitted:
             device_name: auto, cpu or cuda.
             places: Where its data lie now, by the names of options (data, data_b, root), if
                 elsewhere than config.json says.
+            trust: Whether to run code that the folder names, such as --prior file.py:object.
 
         Raises:
-            ValueError: If there is no such run or device, it is damaged, or its data have changed.
+            ValueError: If there is no such run or device, it is damaged, its data have changed, or
+                it names code and is not trusted.
         """
         device = find_device(device_name)
         run = Run.open(folder)
+        if not trust:
+            expect_no_code(run.config, folder)
         if places:
             run = run.moved(places)
         held = checkpoint.read(folder)
@@ -210,7 +219,7 @@ class Fitted:
 
 
 @overload
-def load(path: str | PathLike[str], *, device: str = "auto") -> Fitted: ...
+def load(path: str | PathLike[str], *, device: str = "auto", trust: bool = False) -> Fitted: ...
 @overload
 def load(path: str | PathLike[str], program: nn.Module, **parts: Any) -> Loaded: ...
 def load(
@@ -218,19 +227,22 @@ def load(
     program: nn.Module | None = None,
     *,
     device: str = "auto",
+    trust: bool = False,
     **parts: Any,
 ) -> Fitted | Loaded:
     """A run with its program, data and configuration; or the weights of a file in a program.
 
     Only tensors and plain values are read, so that neither can run code; but a run that was fitted
-    with a part of the user's own (`--prior file.py:object`) runs the code of that file, which has
-    to be as it was: open such runs of others only where you trust the file.
+    with a part of the user's own (`--prior file.py:object`) names a file whose code is to be run,
+    and which has to be as it was. Such a run is opened with `trust=True` alone: its folder says
+    which file it is, so look at the file before where the folder is not your own.
 
     Args:
         path: The folder of a run of `ppl-gen fit`, or a file of `ppl_gen.save`.
         program: For a file: the program that its weights are put into, built as it was when it was
             saved. A run builds its own.
         device: For a run: where program and data are put: auto, cpu or cuda.
+        trust: For a run: whether to run the code that its folder names.
         **parts: For a file: what else was saved with a `state_dict`, by name: `guide=guide`,
             `optimizer=optimizer`.
 
@@ -239,8 +251,8 @@ def load(
         and `.epoch`; of a file, `.program` and `.notes`.
 
     Raises:
-        ValueError: If there is no such run or file, it is damaged, its data have changed, or its
-            weights are those of another program.
+        ValueError: If there is no such run or file, it is damaged, its data have changed, it
+            names code and is not trusted, or its weights are those of another program.
     """
     if Path(path).is_dir():
         if program is not None or parts:
@@ -250,7 +262,7 @@ def load(
             )
         # A new program's weights are drawn from the run's seed before those of the file are put in.
         with forked(find_device(device), None):
-            fitted = Fitted.open(Path(path), device)
+            fitted = Fitted.open(Path(path), device, trust=trust)
         if fitted.remark:
             warnings.warn(fitted.remark, stacklevel=2)
         return fitted
