@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_gen import data
 from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
+from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, MASKED
 from ppl_gen.app.ingredients.objectives import OBJECTIVES
 from ppl_gen.app.ingredients.priors import PRIORS
 from ppl_gen.app.recipes import RECIPES
@@ -32,7 +32,14 @@ SCALES = {
     "two values": lambda x: x.round(),
     "counts": lambda x: 16 * x,
     "inside of 0 and 1": lambda x: 0.05 + 0.9 * x,
+    "two values, every third missing": lambda x: _lacking(x.round()),
 }
+
+
+def _lacking(x: Tensor) -> Tensor:
+    """x with every third entry missing."""
+    is_missing = torch.arange(x.numel()).reshape(x.shape) % 3 == 0
+    return x.masked_fill(is_missing, torch.nan)
 
 
 @cache
@@ -48,6 +55,8 @@ def digits(scale: str) -> Dataset:
 @cache
 def scale_of(likelihood: str) -> str:
     """The first scale on which digits lie in a likelihood's support, as the door says."""
+    if likelihood == MASKED:
+        return "two values, every third missing"
     for scale in SCALES:
         try:
             _recipe_built("standard-normal", likelihood, "diagonal", "elbo", scale)

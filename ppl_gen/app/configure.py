@@ -9,7 +9,6 @@ __all__ = [
     "decide_epochs",
     "decide_likelihood",
     "folder_of",
-    "in_colour",
     "places_of",
     "with_likelihood",
 ]
@@ -21,6 +20,7 @@ from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
+from ppl_gen.app.ingredients.likelihoods import MASKED, is_masked, suited
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.ingredients.slots import absolute_words
 from ppl_gen.app.recipes import RECIPES, all_options, models_with
@@ -30,10 +30,10 @@ from ppl_gen.names import resolve
 
 ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
 _LEAST_EPOCHS = 20
-_CHANNELS = 3  # of images in colour
 # The names of options that say where data lie.
 PLACES = (*(option.name for option in all_options() if option.names_data), "root")
-_BINARY = ("threshold", "static", "dynamic")
+# Values of --likelihood that data decide.
+_UNDECIDED = (None, MASKED)
 
 
 def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> Config:
@@ -61,7 +61,7 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
         )
     values |= places_of(values)
     values |= absolute_words(values)
-    is_undecided = "likelihood" in values and values["likelihood"] is None
+    is_undecided = "likelihood" in values and values["likelihood"] in _UNDECIDED
     if "binarize" in values and not is_undecided:
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
     if values.get("loss") == "auto":
@@ -101,35 +101,29 @@ def check_given(recipe: Recipe, values: Mapping[str, Any], given: Collection[str
 def decide_likelihood(config: Config, data: Dataset) -> Config:
     """With the likelihood that suits the data, where none was asked for, and its binarisation.
 
-    Images in colour have a Gaussian: drawn pixel by pixel and channel by channel, binary ones are
-    coloured noise. Other data, and colours that are to be made binary, have a Bernoulli.
-
     Args:
         config: A configuration of a model with a likelihood.
         data: What it names, not binarised.
     """
-    if "likelihood" not in config:
+    if "likelihood" not in config or config.likelihood not in _UNDECIDED:
         return config
-    if in_colour(data) and config.binarize not in _BINARY:
-        return with_likelihood(config, "gaussian")
-    return with_likelihood(config, "bernoulli")
+    return with_likelihood(config, suited(config.likelihood, data, config.binarize))
 
 
 def with_likelihood(config: Config, name: str) -> Config:
     """With this likelihood, and the binarisation that goes with it, where none was asked for.
 
+    Where a masked one was, whichever it be, another is none of those that were asked for.
+
     Args:
         config: A configuration of a model with a likelihood.
         name: Of the likelihood.
     """
-    if "likelihood" not in config or config.likelihood is not None:
+    if "likelihood" not in config or config.likelihood not in _UNDECIDED:
+        return config
+    if config.likelihood == MASKED and not is_masked(name):
         return config
     return config.changed(likelihood=name, binarize=_binarization(config.binarize, name))
-
-
-def in_colour(data: Dataset) -> bool:
-    """Whether data are images of three channels."""
-    return len(data.shape) == 3 and data.shape[0] == _CHANNELS
 
 
 def places_of(values: Mapping[str, Any]) -> dict[str, str]:
@@ -169,7 +163,7 @@ def _binarization(word: str | None, likelihood: str | None) -> str | None:
         return None
     if word not in (None, "auto"):
         return word
-    if likelihood == "bernoulli":
+    if likelihood in ("bernoulli", f"{MASKED}-bernoulli"):
         return "dynamic"
     return None
 

@@ -46,7 +46,7 @@ from typing import Any
 
 from ppl_gen.app.ingredients.conditions import CONDITIONS, OF_IMAGES
 from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
+from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, check_likelihood
 from ppl_gen.app.ingredients.networks import ACTIVATIONS, check_hidden
 from ppl_gen.app.ingredients.optimizers import OPTIMIZERS
 from ppl_gen.app.ingredients.own import check_form, is_own
@@ -248,10 +248,10 @@ LIKELIHOOD = Option(
     kind=str,
     default=None,
     help=(
-        f"{', '.join(LIKELIHOODS)}, or file.py:object, which runs the file; if left out, gaussian "
-        "for images in colour, else bernoulli."
+        f"{', '.join(LIKELIHOODS)} (or masked-gaussian, ...), or file.py:object, which runs the "
+        "file; if left out, gaussian for images in colour, else bernoulli."
     ),
-    check=part_of("likelihood", LIKELIHOODS),
+    check=check_likelihood,
 )
 GUIDE = Option(
     name="guide",

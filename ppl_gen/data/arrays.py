@@ -45,7 +45,7 @@ _UNREADABLE = (
 )
 
 
-def read_arrays(path: Path) -> Dataset:
+def read_arrays(path: Path, missing: bool = False) -> Dataset:
     """Arrays x_train and x_test, with y_train and y_test if labelled; or x, with y, or a .npy file.
 
     An array y of images, (N, H, W), (N, C, H, W) or (N, H, W, C), makes pairs.
@@ -55,6 +55,7 @@ def read_arrays(path: Path) -> Dataset:
 
     Args:
         path: The file.
+        missing: Whether entries of the data may be NaN, which are missing.
 
     Raises:
         ValueError: If it cannot be read, arrays are missing or do not fit into memory, or their
@@ -62,11 +63,11 @@ def read_arrays(path: Path) -> Dataset:
     """
     stored = _stored(path)
     if {"x_train", "x_test"} <= stored.keys():
-        reading = _reading_of([stored["x_train"], stored["x_test"]], path)
+        reading = _reading_of([stored["x_train"], stored["x_test"]], path, missing)
         train = _array_split(stored["x_train"], stored.get("y_train"), reading, path)
         test = _array_split(stored["x_test"], stored.get("y_test"), reading, path)
     elif "x" in stored:
-        reading = _reading_of([stored["x"]], path)
+        reading = _reading_of([stored["x"]], path, missing)
         train, test = _divided(stored["x"], stored.get("y"), reading, path)
     else:
         raise ValueError(
@@ -212,14 +213,14 @@ class _Reading(NamedTuple):
     words: str
 
 
-def _reading_of(parts: list[np.ndarray], path: Path) -> _Reading:
+def _reading_of(parts: list[np.ndarray], path: Path, missing: bool) -> _Reading:
     """What is done to the numbers of all parts of a file alike.
 
     Raises:
         ValueError: If they are no data, or bytes in one part and other numbers in another.
     """
     for x in parts:
-        _check_numbers(x, path)
+        _check_numbers(x, path, missing)
     dtypes = {str(x.dtype) for x in parts}
     names = " and ".join(sorted(dtypes))
     is_bytes = "uint8" in dtypes
@@ -228,15 +229,38 @@ def _reading_of(parts: list[np.ndarray], path: Path) -> _Reading:
             f"expected numbers of one type to train and to test in {path}, got {names}: bytes are "
             "divided by 255, other numbers are not; store both alike"
         )
-    least = min(x.min() for x in parts)
-    most = max(x.max() for x in parts)
+    least = min(np.nanmin(x) for x in parts)
+    most = max(np.nanmax(x) for x in parts)
     if is_bytes and most > 1:
         return _Reading(255, f"bytes from {least} to {most}, divided by 255")
     if is_bytes or "bool" in dtypes:
         return _Reading(1, "pixels that are 0 or 1")
     if {x.dtype.kind for x in parts} <= {"i", "u"}:
         return _Reading(1, f"counts ({names}) from {least} to {most}, as they are")
-    return _Reading(1, f"numbers from {least:.3g} to {most:.3g}, as they are")
+    words = f"numbers from {least:.3g} to {most:.3g}, as they are"
+    return _Reading(1, words + _said_of_missing(parts))
+
+
+def _said_of_missing(parts: list[np.ndarray]) -> str:
+    """How many entries of all parts are missing, in words; empty if none are.
+
+    Args:
+        parts: The arrays of a file, the one that is fitted to being first.
+    """
+    count = sum(x.size for x in parts)
+    lacking = sum(map(_lacking, parts))
+    if lacking == 0:
+        return ""
+    said = f", {lacking / count:.1%} missing"
+    never = np.isnan(parts[0]).all(0)
+    if never.any():
+        said += f" ({never.sum()} of {never.size} entries in every datum: nothing tells of them)"
+    return said
+
+
+def _lacking(x: np.ndarray) -> int:
+    """How many entries are NaN."""
+    return int(np.isnan(x).sum())
 
 
 def _divided(
@@ -269,7 +293,7 @@ def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: P
 
 def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
     """An array of images that lie beside the data, (N, C, H, W), bytes divided by 255."""
-    _check_numbers(y, path)
+    _check_numbers(y, path, missing=False)
     divisor = 1
     if y.dtype == np.uint8 and y.max() > 1:
         divisor = 255
@@ -283,19 +307,30 @@ def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
     return images
 
 
-def _check_numbers(x: np.ndarray, path: Path) -> None:
+def _check_numbers(x: np.ndarray, path: Path, missing: bool) -> None:
     if x.ndim < 2 or x.dtype.kind not in "buif" or x.size == 0:
         raise ValueError(
             f"expected numbers of shape (N, *shape) in {path}, got {x.dtype} of shape {x.shape}"
         )
-    if not np.isfinite(x).all():
+    if np.isinf(x).any():
         raise ValueError(
-            f"expected finite numbers in {path}, got NaN or infinite ones; remove or replace them"
+            f"expected finite numbers in {path}, got infinite ones; remove or replace them"
         )
-    if max(-float(x.min()), float(x.max())) > _LARGEST:
+    lacking = _lacking(x)
+    if lacking == x.size:
+        raise ValueError(
+            f"expected finite numbers in {path}, got NaN alone; store what is observed of the data"
+        )
+    if lacking and not missing:
+        raise ValueError(
+            f"expected finite numbers in {path}, got {lacking} of {x.size} that are NaN; remove or "
+            "replace them, or, if they are what is missing, say data.load(..., missing=True), or "
+            "--likelihood masked to ppl-gen fit"
+        )
+    if max(-float(np.nanmin(x)), float(np.nanmax(x))) > _LARGEST:
         raise ValueError(
             f"expected numbers up to {_LARGEST:.2g} in {path}, as single precision has them, got "
-            f"{x.min():.3g} to {x.max():.3g}; store them in a larger unit"
+            f"{np.nanmin(x):.3g} to {np.nanmax(x):.3g}; store them in a larger unit"
         )
     if x.dtype.kind in "ui" and max(-int(x.min()), int(x.max())) > _EXACT:
         raise ValueError(

@@ -31,6 +31,7 @@ def load(
     given: str | None = None,
     level: str = "characters",
     length: int | None = None,
+    missing: bool = False,
 ) -> Dataset:
     """Loads a data set by name, or from a folder of images, a .npy, .npz or .txt file.
 
@@ -71,13 +72,17 @@ def load(
             "captions": the words of captions.txt in the folder, each line of it the name of a file,
             a tab and a sentence, or the sentences alone, in the order of the files' names. An array
             y of images beside x in an .npz file makes pairs too.
+        missing: Whether entries x of a .npy or .npz file may be NaN, which are missing: for
+            programs under `likelihoods.Masked(...)`. What is made of a missing pixel and others,
+            as by a change of size, is missing.
 
     Returns:
         The data set, images in [0, 1]; arrays of other numbers as they are.
 
     Raises:
         ValueError: If the name, a suffix or the file is unknown or unreadable, the data are empty,
-            of different sizes or not finite, or a suffix or size does not fit them.
+            of different sizes or not finite (but for what is missing), or a suffix or size does not
+            fit them.
 
     Example:
         >>> digits = load("digits", binarize="dynamic")
@@ -100,9 +105,9 @@ def load(
         found = _with_captions(Path(name), image_size, stream)
     elif given == "pairs":
         # Not brought to a size before they are parted: it would cut both halves.
-        found = paired(_read(name, _root(root), download, None, stream))
+        found = paired(_read(name, _root(root), download, None, stream, missing))
     else:
-        found = _read(name, _root(root), download, image_size, stream)
+        found = _read(name, _root(root), download, image_size, stream, missing)
     if are_pairs(found):
         made = prepared_pairs(found, suffixes, image_size)
     else:
@@ -144,7 +149,12 @@ def _root(root: str | Path | None) -> Path:
 
 
 def _read(
-    name: str, root: Path, download: bool, image_size: int | None, stream: bool | None
+    name: str,
+    root: Path,
+    download: bool,
+    image_size: int | None,
+    stream: bool | None,
+    missing: bool,
 ) -> Dataset:
     """The data set without suffixes, grey."""
     if name in NAMES:
@@ -153,7 +163,7 @@ def _read(
     if name and path.is_dir():
         return read_folder(path, image_size, stream)
     if path.suffix.lower() in ARRAYS:
-        return read_arrays(path)
+        return read_arrays(path, missing)
     raise ValueError(
         f"no data set and no folder, .npy, .npz or .txt file named {name!r}; {nearest(name, NAMES)}"
     )

@@ -12,6 +12,7 @@ __all__ = [
     "nine_to_one",
 ]
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,8 +39,8 @@ class Split:
     """Data held in memory, on one device.
 
     Attributes:
-        x: Data (N, *shape). "threshold" and "static" binarisation are applied once, when the split
-            is made.
+        x: Data (N, *shape), NaN where an entry is missing, binarised or not. "threshold" and
+            "static" binarisation are applied once, when the split is made.
         y: Labels, Long (N,), −1 where missing; attribute vectors (N, A); images beside x,
             (N, C, H, W); the words of captions, Long (N, L); or None.
         binarize: None leaves x grey; "threshold" is x ≥ 1/2; "static" one Bernoulli(x) draw for
@@ -394,16 +395,25 @@ def _other(stored: Tensor, drawn: Tensor) -> Tensor | None:
 
 
 def _check_range(x: Tensor) -> None:
-    if not bool(((x >= 0) & (x <= 1)).all()):
+    is_outside = (x < 0) | (x > 1)
+    if bool(is_outside.any()):
+        known = x[~x.isnan()]
         raise ValueError(
             "expected values in [0, 1] to binarise or dequantise, got "
-            f"{float(x.min()):.3g} to {float(x.max()):.3g}; rescale them, or take "
+            f"{float(known.min()):.3g} to {float(known.max()):.3g}; rescale them, or take "
             "binarize=None with a Gaussian likelihood"
         )
 
 
 def _thresholded(x: Tensor) -> Tensor:
-    return (x >= 0.5).to(x.dtype)
+    return _binary(x, (x >= 0.5).to(x.dtype))
+
+
+def _binary(x: Tensor, drawn: Tensor) -> Tensor:
+    """Binary pixels that were drawn of x, NaN where x is, which is missing."""
+    if not drawn.is_floating_point():
+        return drawn
+    return drawn.masked_fill_(x.isnan(), math.nan)
 
 
 def _fixed_draw(x: Tensor, binarize: str | None, levels: int, seed: int) -> Tensor:
@@ -426,5 +436,5 @@ def _presented(
     if uniform is None:
         uniform = torch.rand_like(x)
     if binarize == "dynamic":
-        return uniform.lt_(x)
+        return _binary(x, uniform.lt_(x))
     return (x * (levels - 1) + uniform) / levels

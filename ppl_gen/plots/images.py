@@ -31,6 +31,7 @@ _LONG = 8  # times its shorter side, the longest that an image is drawn
 _MOST_SIDE = 256  # pixels of an image that is drawn
 _MOST_VALUES = 2**25  # of all images together
 _FEW_RECORDS = 30  # below which each is marked by a dot
+_MISSING = (0.35, 0.6, 0.85)  # the colour of a pixel that is NaN, a blue
 
 
 def image_grid(
@@ -39,7 +40,8 @@ def image_grid(
     """Images (N, C, H, W) in [0, 1], row by row.
 
     Three channels or more are shown in colour, by the first three; fewer in grey, by the first.
-    Images above 256 pixels a side are drawn smaller, and very narrow ones wider than they are.
+    Pixels that are missing, NaN, are blue. Images above 256 pixels a side are drawn smaller, and
+    very narrow ones wider than they are.
 
     Args:
         images: What is shown, (N, C, H, W); values outside [0, 1] are clipped.
@@ -92,11 +94,15 @@ def _drawable(images: Tensor) -> Tensor:
 def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:
     """All images in one, with white lines between them.
 
-    It is of shape (height, width, 3) in colour, and (height, width) in grey.
+    It is of shape (height, width, 3) in colour, and (height, width) in grey with nothing missing.
     """
     shown = images[:, :3]
     if images.shape[1] < 3:
         shown = images[:, :1]
+    is_missing = shown.isnan().any(1, keepdim=True)
+    if bool(is_missing.any()):
+        blue = shown.new_tensor(_MISSING)[:, None, None]
+        shown = torch.where(is_missing, blue, shown)
     n, channels, height, width = shown.shape
     cells = shown.new_ones(rows * columns, channels, height + 1, width + 1, device="cpu")
     cells[:n, :, :height, :width] = shown.detach().cpu().clamp(0, 1)

@@ -50,6 +50,13 @@ def read(config: Config) -> Any:
     return data_of(config.data, config.binarize, given)
 
 
+def decided(config: Config) -> Config:
+    """With the likelihood that suits the data, where there is one and none was typed."""
+    if "likelihood" not in config:
+        return config
+    return configure.decide_likelihood(config, read(config.changed(binarize=None)))
+
+
 def typed(line: str) -> Config:
     """The configuration that a line after `ppl-gen fit` means."""
     context = fit_command().make_context("fit", shlex.split(line))
@@ -68,10 +75,8 @@ def test_an_example_names_its_part(option: str, part: Part) -> None:
 @pytest.mark.parametrize(("option", "part"), ROWS, ids=NAMES)
 def test_an_example_can_be_fitted(option: str, part: Part) -> None:
     """One step of the fit of each, as the command makes it."""
-    config = typed(part.example).changed(batch_size=100, epochs=1)
+    config = decided(typed(part.example).changed(batch_size=100, epochs=1))
     recipe = recipe_of(config)
-    if recipe.explicit and config.likelihood is None:
-        config = configure.with_likelihood(config, "bernoulli")
     fitting = recipe.prepare(config, read(config), torch.device("cpu"))
     step = fitting.begin(0, "eager")
     fitting.pace(1)
@@ -95,10 +100,8 @@ def test_an_example_can_be_fitted(option: str, part: Part) -> None:
 )
 def test_a_prior_of_other_models(line: str) -> None:
     """Given a label or an image where the model is; by draws alone where it is a GAN."""
-    config = typed(line).changed(batch_size=100, epochs=1)
+    config = decided(typed(line).changed(batch_size=100, epochs=1))
     recipe = recipe_of(config)
-    if recipe.explicit and config.likelihood is None:
-        config = configure.with_likelihood(config, "bernoulli")
     fitting = recipe.prepare(config, read(config), torch.device("cpu"))
     prior = fitting.program.prior
     before = [p.detach().clone() for p in prior.parameters()]

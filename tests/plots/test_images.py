@@ -38,6 +38,19 @@ class TestImageGrid:
         sheet = shown(plots.image_grid(torch.tensor([-1.0, 2.0]).reshape(2, 1, 1, 1)))
         assert sheet[0, [0, 2]].tolist() == [0.0, 1.0]
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_what_is_missing_is_blue(self, channels: int) -> None:
+        images = torch.rand(2, channels, 4, 6)
+        images[1, 0, 2, 3] = torch.nan
+        sheet = shown(plots.image_grid(images))
+        assert sheet.shape == (5, 14, 3)
+        red, green, blue = sheet[2, 7 + 3].tolist()
+        assert blue > green > red
+        is_known = torch.ones(4, 6, dtype=torch.bool)
+        is_known[2, 3] = False
+        expected = images[1].expand(3, -1, -1).permute(1, 2, 0)
+        assert torch.equal(sheet[:4, 7:13][is_known], expected[is_known])
+
     def test_rows_are_labelled(self) -> None:
         axes = plots.image_grid(torch.rand(4, 1, 3, 3), 2, "title", ["a", "b"]).axes[0]
         assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

@@ -88,6 +88,9 @@ def _expect_possible(fitted: Fitted, asked: Asked) -> None:
     for option in ("epsilon", "moments", "two_sample"):
         if asked.wants(option):
             fitted.expect_numbers("--" + option.replace("_", "-"))
+    for option in ("moments", "two_sample"):
+        if asked.wants(option):
+            fitted.expect_complete("--" + option.replace("_", "-"))
     if asked.gaps:
         fitted.expect_guide("--gaps")
     if asked.collapse:

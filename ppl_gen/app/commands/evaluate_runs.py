@@ -138,6 +138,7 @@ def _ground(runs: list[Fitted], asked: Asked) -> _Ground:
     for fitted in runs:
         fitted.expect_draws("a comparison")
         fitted.expect_numbers("a comparison")
+        fitted.expect_complete("a comparison")
     datasets = [grey(fitted.config) for fitted in runs]
     shared = _images(datasets[0])
     for fitted, dataset in zip(runs, datasets, strict=True):

@@ -21,6 +21,7 @@ from ppl_gen.app import configure
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
+from ppl_gen.app.ingredients.likelihoods import in_colour
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.ingredients.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
@@ -175,7 +176,7 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
         fingerprint=fingerprint(data),
         device=device,
         done=0,
-        reason=_reason(asked, config),
+        reason=_reason(asked, config, data),
     )
     Run.create(folder, config, lambda run: replace(training, run=run).checkpoint(0))
     return training
@@ -194,13 +195,16 @@ def _read(config: Config, download: bool) -> tuple[Config, Data]:
     return config, grey.binarized(config.binarize)
 
 
-def _reason(asked: Config, decided: Config) -> str:
+def _reason(asked: Config, decided: Config, data: Any) -> str:
     """Why a likelihood was taken that is not the usual one, where none was asked for."""
-    if "likelihood" not in asked or asked.likelihood is not None:
+    if "likelihood" not in asked or asked.likelihood == decided.likelihood:
         return ""
-    if decided.likelihood != "gaussian":
+    if not decided.likelihood.endswith("gaussian"):
         return ""
-    return " (for images in colour; --likelihood says another)"
+    kind = "values outside of 0 to 1"
+    if in_colour(data):
+        kind = "images in colour"
+    return f" (for {kind}; --likelihood says another)"
 
 
 def _reopen(run: Run, config: Config, given: set[str]) -> tuple[Run, dict[str, str]]:

@@ -24,8 +24,9 @@ from ppl_gen.data import tokens_per_line
 from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
 from ppl_gen.inference.evidence.weights import k_hat_limit
 from ppl_gen.inference.prediction.labels import accuracy
-from ppl_gen.likelihoods import Gaussian
+from ppl_gen.likelihoods import Gaussian, Masked
 from ppl_gen.program import Observed
+from ppl_gen.protocols import Conditional
 
 _ELBO_PARTICLES = 100
 _ANNEALING = ("chains", "temperatures", "subset")  # options of AIS and of all that takes it
@@ -48,7 +49,9 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
     limit = k_hat_limit(asked.particles)
     heavy = None
     if evidence.k_hat is not None:
-        heavy = float((evidence.k_hat > limit).double().mean())
+        is_heavy = evidence.k_hat > limit
+        heavy = float(is_heavy.double().mean())
+    missing = float(subject.x.isnan().double().mean())
     common = {
         "unit": "nats per datum",
         "measure": measure_of(subject.fitted),
@@ -56,6 +59,8 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
         "binarize": config.values.get("binarize"),
         "data": len(subject.x),
     }
+    if missing:
+        common["missing"] = missing
     found = {
         **numbers(mean),
         "sampling_error": spread,
@@ -77,6 +82,8 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
         "another test set of this size would move the average by about "
         f"{spread or math.nan:.2f}"
     )
+    if missing:
+        judged.say(f"{missing:.1%} of the test data is missing: nats are of what is observed")
     if heavy:
         judged.say(
             f"Pareto k̂ is above {limit:.2f} for {heavy:.1%} of the data: their weights have "
@@ -237,8 +244,11 @@ def score_under_noise(subject: Subject, judged: Judged) -> None:
     asked = subject.asked
     fitted = subject.fitted
     epsilon = asked.epsilon or 0.0
-    program = Observed(fitted.program, Gaussian(epsilon)).to(fitted.device)
     test = grey(fitted.config).to(fitted.device).test.fixed(0, len(subject.x_first))
+    noise: Conditional = Gaussian(epsilon)
+    if bool(test.x.isnan().any()):
+        noise = Masked(noise)
+    program = Observed(fitted.program, noise).to(fitted.device)
     given = fitted.context(test)
     options = {**subject.annealing, "guide": None}
     evidence = ais(program, test.x, *given, **options)

@@ -113,7 +113,7 @@ def on_attributes(config: Config, data: Dataset) -> Conditioning:
     Raises:
         ValueError: If the data are not images in memory.
     """
-    train = _images_in_memory(config, data)
+    train = _complete_images(config, data)
     classes = data.classes or 0
     measured = _thickness_and_slant(train.x)
     mean = measured.mean(0)
@@ -139,7 +139,7 @@ def on_edges(config: Config, data: Dataset) -> Conditioning:
     Raises:
         ValueError: If the data are not images in memory.
     """
-    _images_in_memory(config, data)
+    _complete_images(config, data)
 
     def outlines(x: Tensor, y: Tensor | None) -> Tensor:
         return edges(x)
@@ -153,7 +153,7 @@ def on_half(config: Config, data: Dataset) -> Conditioning:
     Raises:
         ValueError: If the data are not images in memory.
     """
-    _images_in_memory(config, data)
+    _complete_images(config, data)
     kept = math.ceil(data.shape[-1] / 2)
 
     def half(x: Tensor, y: Tensor | None) -> Tensor:
@@ -168,7 +168,7 @@ def on_coarse(config: Config, data: Dataset) -> Conditioning:
     Raises:
         ValueError: If the data are not images in memory.
     """
-    _images_in_memory(config, data)
+    _complete_images(config, data)
     block = 4
     if max(data.shape[1:]) < _SMALL:
         block = 2
@@ -236,7 +236,7 @@ def on_captions(config: Config, data: Dataset) -> Conditioning:
     """
     if data.captions is not None:
         return _on_written(data.captions)
-    train = _images_in_memory(config, data)
+    train = _complete_images(config, data)
     captions = Captions.fitted(train.x, _names_of_classes(config, data))
 
     def of(x: Tensor, y: Tensor | None) -> Tensor:
@@ -284,6 +284,23 @@ def _names_of_classes(config: Config, data: Dataset) -> list[str]:
     if words and len(set(words)) == len(words) and not {*words} & {*WORDS, "digit"}:
         return words
     return [f"class{k}" for k in range(data.classes or 0)]
+
+
+def _complete_images(config: Config, data: Dataset) -> Split:
+    """The training data, of which a context is made.
+
+    Raises:
+        ValueError: If they are not images in memory, or entries are missing.
+    """
+    train = _images_in_memory(config, data)
+    for split in (train, data.test):
+        if isinstance(split, Split) and bool(split.x.isnan().any()):
+            raise ValueError(
+                f"expected complete images for --condition {config.condition}, which is made of "
+                f"them, got {data.name}, of which entries are missing; say --condition label, or "
+                "fit a vae"
+            )
+    return train
 
 
 def _images_in_memory(config: Config, data: Dataset) -> Split:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.likelihoods import is_masked
+from ppl_gen.app.ingredients.own import is_own
 
 # Torch is imported when data are read: recipes import this module.
 if TYPE_CHECKING:
@@ -46,7 +48,19 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         )
     given = _given(config)
     options = _reading(config, download)
-    return data.load(config.data, binarize=config.binarize, given=given, **options)
+    return data.load(
+        config.data,
+        binarize=config.binarize,
+        given=given,
+        missing=_may_lack(config),
+        **options,
+    )
+
+
+def _may_lack(config: Config) -> bool:
+    """Whether entries of the data may be missing; a likelihood of the user's own says so itself."""
+    likelihood = getattr(config, "likelihood", None)
+    return likelihood is not None and (is_masked(likelihood) or is_own(likelihood))
 
 
 def _given(config: Config) -> str | None:
@@ -175,5 +189,6 @@ def former_fingerprint(data: Data) -> str:
     train = data.train
     if not isinstance(train, Split):
         return f"{len(train)}"
-    checksum = zlib.crc32(train.x.cpu().numpy().tobytes())
+    numbers = train.x.cpu().numpy()
+    checksum = zlib.crc32(numbers.tobytes())
     return f"{len(train)} {checksum:08x}"

@@ -1,20 +1,35 @@
-"""Likelihoods by name, and whether data lie in the support of one."""
+"""Likelihoods by name, which of them suits data, and whether data lie in the support of one."""
 
 from __future__ import annotations
 
-__all__ = ["LIKELIHOODS", "check_support"]
+__all__ = [
+    "LIKELIHOODS",
+    "MASKED",
+    "check_likelihood",
+    "check_support",
+    "in_colour",
+    "is_masked",
+    "likelihood_named",
+    "suited",
+]
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ppl_gen.app.ingredients.own import check_form, is_own
 from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments, table_of
+from ppl_gen.names import resolve
 
 # Torch is imported when a likelihood is made: the help of the command lists their names.
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.conditioning import Conditioning
     from ppl_gen.data import Dataset, Split, StreamedSplit
 
+MASKED = "masked"
 _CHECKED = 256  # data of a split whose values change from one reading to the next
+_CHANNELS = 3  # of images in colour
+_BINARY = ("threshold", "static", "dynamic")
 
 
 def _of_class(name: str) -> Callable[[Setting], Any]:
@@ -54,6 +69,12 @@ def _zero_inflated(name: str) -> Callable[[Setting], Any]:
         return likelihoods.ZeroInflated(_of_class(name)(setting))
 
     return make
+
+
+def _masked_suited(setting: Setting) -> Any:
+    """The likelihood that suits the data, of what is observed."""
+    binarize = getattr(setting.config, "binarize", None)
+    return likelihood_named(suited(MASKED, setting.data, binarize)).make(setting)
 
 
 # Imports of torch and Pyro belong into the functions above: the command's help reads this table.
@@ -159,7 +180,92 @@ LIKELIHOODS = table_of(
         example="vae --likelihood discretized-mixture",
         make=_of_class("DiscretizedMixture"),
     ),
+    Part(
+        name=MASKED,
+        text="data with NaN: bernoulli or gaussian of the rest; masked-beta, ...",
+        example="vae --likelihood masked",
+        make=_masked_suited,
+    ),
 )
+
+
+def is_masked(word: str | None) -> bool:
+    """Whether a likelihood is of what is observed: "masked", or "masked-" before another name.
+
+    Args:
+        word: What was typed.
+    """
+    return word is not None and (word == MASKED or word.startswith(f"{MASKED}-"))
+
+
+def check_likelihood(flag: str, word: str) -> None:
+    """Raises ValueError unless a word names a likelihood of the table, masked or not, or of a user.
+
+    Args:
+        flag: Of the option, for the message.
+        word: What was typed.
+    """
+    if is_own(word):
+        check_form(flag, word)
+        return
+    name = word.removeprefix(f"{MASKED}-")
+    known = list(LIKELIHOODS)
+    if name != word:
+        known.remove(MASKED)
+    resolve("likelihood", name, known)
+
+
+def likelihood_named(word: str) -> Part:
+    """The likelihood of a name; of "masked-gaussian" and the like, Masked(...) of the other.
+
+    Args:
+        word: A name that is known.
+    """
+    if word in LIKELIHOODS:
+        return LIKELIHOODS[word]
+    whole = LIKELIHOODS[word.removeprefix(f"{MASKED}-")]
+
+    def make(setting: Setting) -> Any:
+        from ppl_gen.likelihoods import Masked
+
+        return Masked(whole.make(setting))
+
+    return replace(whole, name=word, example=f"vae --likelihood {word}", make=make)
+
+
+def suited(word: str | None, data: Dataset, binarize: str | None) -> str:
+    """The name of the likelihood that suits data, where none was named, or no more than "masked".
+
+    Images in colour have a Gaussian: drawn pixel by pixel and channel by channel, binary ones are
+    coloured noise. Other data, and colours that are to be made binary, have a Bernoulli; so has
+    what is observed of data, where it is from 0 to 1.
+
+    Args:
+        word: What was named: None or "masked".
+        data: Not binarised.
+        binarize: What is to be done to them.
+    """
+    is_continuous = in_colour(data) or (word == MASKED and not _within_one(data.train))
+    name = "bernoulli"
+    if is_continuous and binarize not in _BINARY:
+        name = "gaussian"
+    if word == MASKED:
+        return f"{MASKED}-{name}"
+    return name
+
+
+def in_colour(data: Dataset) -> bool:
+    """Whether data are images of three channels."""
+    return len(data.shape) == 3 and data.shape[0] == _CHANNELS
+
+
+def _within_one(split: Split | StreamedSplit) -> bool:
+    """Whether all that is observed of data is from 0 to 1, as images in a stream are."""
+    x = getattr(split, "x", None)
+    if x is None:
+        return True
+    is_outside = (x < 0) | (x > 1)
+    return not bool(is_outside.any())
 
 
 def check_support(program: Any, data: Dataset, condition: Conditioning | None) -> None:

@@ -86,13 +86,16 @@ def _hierarchical(setting: Setting) -> Any:
 
 
 def _some_data(train: Any) -> Any:
-    """Data to begin pseudo-inputs with, grey where they can be; means where entries are missing."""
+    """Data to begin pseudo-inputs with, grey where they can be.
+
+    Where an entry is missing, it is the mean of those that are not, or 0 if all are.
+    """
     import torch
 
     x = getattr(train, "x", None)
     if x is None:
         x = train.fixed(0, min(_PSEUDO_INPUTS, len(train))).x
-    return torch.where(x.isnan(), x.nanmean(0), x)
+    return torch.where(x.isnan(), x.nanmean(0).nan_to_num(), x)
 
 
 def _hypersphere(setting: Setting) -> Any:

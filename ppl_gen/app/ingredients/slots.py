@@ -21,7 +21,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients import own
 from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
+from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, likelihood_named
 from ppl_gen.app.ingredients.networks import network_arguments
 from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments
 from ppl_gen.app.ingredients.priors import PRIORS
@@ -154,6 +154,8 @@ def _chosen(config: Config) -> dict[str, Part]:
             continue
         if own.is_own(word):
             chosen[option] = _own_part(option, word)
+        elif option == "likelihood":
+            chosen[option] = likelihood_named(word)
         else:
             chosen[option] = table[word]
     return chosen

@@ -135,7 +135,8 @@ class Fitted:
         """A checksum of the weights, which tells those of two fits apart."""
         checksum = 0
         for tensor in self.program.state_dict().values():
-            checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), checksum)
+            numbers = tensor.detach().cpu().contiguous().numpy()
+            checksum = zlib.crc32(numbers.tobytes(), checksum)
         return f"{checksum:08x}"
 
     @property
@@ -203,6 +204,23 @@ class Fitted:
             raise ValueError(
                 f"expected a run over images or numbers for {what}, got lines of text; they are "
                 "judged by their evidence, per datum and per token"
+            )
+
+    def expect_complete(self, what: str) -> None:
+        """Raises ValueError if entries of the test data are missing.
+
+        Args:
+            what: What needs whole data, for the message.
+        """
+        x = getattr(self.data.test, "x", None)  # streams and pairs of domains lack nothing
+        if x is None:
+            return
+        share = float(x.isnan().double().mean())
+        if share:
+            raise ValueError(
+                f"expected a run over complete data for {what}, got {self.data_name}, of which "
+                f"{share:.1%} is missing; what is observed of it is "
+                f"judged by its evidence: ppl-gen evaluate {self.run.folder}"
             )
 
     def expect_draws(self, what: str) -> None:
