@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ppl_gen import data
-from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, MASKED
 from ppl_gen.app.ingredients.objectives import OBJECTIVES
-from ppl_gen.app.ingredients.priors import PRIORS
+from ppl_gen.app.parts.guides import GUIDES
+from ppl_gen.app.parts.likelihoods import LIKELIHOODS, MASKED
+from ppl_gen.app.parts.priors import PRIORS
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.data import Dataset
 

@@ -27,8 +27,8 @@ from ppl_gen.app.arguments import (
     names_given,
     with_options_of_models,
 )
-from ppl_gen.app.ingredients.listed import LISTED
 from ppl_gen.app.output import not_needed
+from ppl_gen.app.parts.listed import LISTED
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.app.signals import STOPS, Terminated, heed, heeded, stopped, what_came
 from ppl_gen.app.terminal import Terminal, warnings_as_lines

@@ -20,9 +20,9 @@ from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
-from ppl_gen.app.ingredients.likelihoods import MASKED, is_masked, suited
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.ingredients.slots import absolute_words
+from ppl_gen.app.parts.likelihoods import MASKED, is_masked, suited
+from ppl_gen.app.parts.slots import absolute_words
 from ppl_gen.app.recipes import RECIPES, all_options, models_with
 from ppl_gen.data import Dataset, parse
 from ppl_gen.data.sources import NAMES, TORCHVISION

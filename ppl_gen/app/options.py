@@ -44,13 +44,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ppl_gen.app.ingredients.conditions import CONDITIONS, OF_IMAGES
-from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, check_likelihood
-from ppl_gen.app.ingredients.networks import ACTIVATIONS, check_hidden
-from ppl_gen.app.ingredients.optimizers import OPTIMIZERS
-from ppl_gen.app.ingredients.own import check_form, is_own
-from ppl_gen.app.ingredients.priors import PRIORS
+from ppl_gen.app.parts.conditions import CONDITIONS, OF_IMAGES
+from ppl_gen.app.parts.guides import GUIDES
+from ppl_gen.app.parts.likelihoods import LIKELIHOODS, check_likelihood
+from ppl_gen.app.parts.networks import ACTIVATIONS, check_hidden
+from ppl_gen.app.parts.optimizers import OPTIMIZERS
+from ppl_gen.app.parts.own import check_form, is_own
+from ppl_gen.app.parts.priors import PRIORS
 from ppl_gen.names import resolve
 
 _MOST = 2**63 - 1  # the largest whole number that a tensor holds

@@ -13,7 +13,7 @@ import torch
 from command import call
 
 import ppl_gen
-from ppl_gen.app.ingredients.likelihoods import likelihood_named
+from ppl_gen.app.parts.likelihoods import likelihood_named
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.app.run import pictures
 from ppl_gen.inference import elbo

@@ -20,8 +20,8 @@ from ppl_gen.app import configure
 from ppl_gen.app.arguments import names_given
 from ppl_gen.app.cli import app
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.listed import LISTED
-from ppl_gen.app.ingredients.parts import Part
+from ppl_gen.app.parts.listed import LISTED
+from ppl_gen.app.parts.part import Part
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.data import load
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ppl_gen.app.ingredients.conditions import condition_of
+from ppl_gen.app.parts.conditions import condition_of
 from ppl_gen.app.recipes import RECIPES
 from ppl_gen.data import load
 

@@ -21,9 +21,9 @@ from ppl_gen.app import configure
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
-from ppl_gen.app.ingredients.likelihoods import in_colour
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.ingredients.slots import check_sources, expect_no_code, sources
+from ppl_gen.app.parts.likelihoods import in_colour
+from ppl_gen.app.parts.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, pictures, progress
 from ppl_gen.app.run.device import find_device

@@ -6,7 +6,7 @@ __all__ = ["show"]
 
 from rich.console import Console
 
-from ppl_gen.app.ingredients.listed import LISTED, Table
+from ppl_gen.app.parts.listed import LISTED, Table
 from ppl_gen.names import resolve
 
 OWN = """\

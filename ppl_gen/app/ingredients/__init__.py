@@ -1,1 +1,1 @@
-"""What recipes are made of: data, likelihoods, objectives, and the ways of fitting."""
+"""What recipes are made of: data, objectives, and the ways of fitting."""

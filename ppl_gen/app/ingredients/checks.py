@@ -27,7 +27,7 @@ def check_objective(config: Config) -> None:
 
 def check_parts_stand_alone(config: Config) -> None:
     """Raises ValueError if a part holds other slots of a program, as a VAE has them, in another."""
-    from ppl_gen.app.ingredients.slots import TABLES
+    from ppl_gen.app.parts.slots import TABLES
 
     for option, table in TABLES.items():
         if option not in config or getattr(config, option) is None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.likelihoods import is_masked
-from ppl_gen.app.ingredients.own import is_own
+from ppl_gen.app.parts.likelihoods import is_masked
+from ppl_gen.app.parts.own import is_own
 
 # Torch is imported when data are read: recipes import this module.
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.conditioning import Conditioning
-from ppl_gen.app.ingredients.optimizers import optimizer
+from ppl_gen.app.parts.conditioning import Conditioning
+from ppl_gen.app.parts.optimizers import optimizer
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
 from ppl_gen.inference.engine.replay import Engine

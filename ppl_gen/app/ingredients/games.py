@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ppl_gen import critics
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.conditions import OF_IMAGES
 from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.parts.conditions import OF_IMAGES
 from ppl_gen.inference import adversarial_step, bidirectional_step, losses, moving_average
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.fitting.adversarial import expect_adversaries, expect_pairs

@@ -16,8 +16,8 @@ from ppl_gen.app.options import Option
 if TYPE_CHECKING:
     import torch
 
-    from ppl_gen.app.ingredients.conditioning import Conditioning
     from ppl_gen.app.ingredients.fitting import Fitting, Start
+    from ppl_gen.app.parts.conditioning import Conditioning
 
 
 def _no_condition(config: Config, data: Any) -> Conditioning | None:
@@ -106,7 +106,7 @@ class Recipe:
         """
         import torch
 
-        from ppl_gen.app.ingredients.likelihoods import check_support
+        from ppl_gen.app.parts.likelihoods import check_support
 
         torch.manual_seed(config.seed)
         program = self.program(config, data, condition)

@@ -23,8 +23,8 @@ def _check(config: Config) -> None:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import from_latent
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import from_latent
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(models.ali, config, data, condition, **from_latent(config))
 
@@ -32,7 +32,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
-    from ppl_gen.app.ingredients.networks import of_critic
+    from ppl_gen.app.parts.networks import of_critic
 
     critic = critics.mlp_critic(
         start.data.shape, attributes=start.config.latent_dim, **of_critic(start.config)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
-from ppl_gen.app.ingredients.conditions import condition_of
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     CONDITION,
@@ -24,6 +23,7 @@ from ppl_gen.app.options import (
     SEED,
     TRAINING,
 )
+from ppl_gen.app.parts.conditions import condition_of
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import from_latent
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import from_latent
+    from ppl_gen.app.parts.slots import program_with_parts
 
     given = condition.arguments()
     return program_with_parts(models.cgan, config, data, condition, **given, **from_latent(config))
@@ -41,7 +41,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import given_an_image
-    from ppl_gen.app.ingredients.networks import of_critic
+    from ppl_gen.app.parts.networks import of_critic
 
     assert start.condition is not None
     given = start.condition.arguments()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
-from ppl_gen.app.ingredients.conditions import condition_of
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     CONDITION,
@@ -21,6 +20,7 @@ from ppl_gen.app.options import (
     TRAINING,
     WIDTH,
 )
+from ppl_gen.app.parts.conditions import condition_of
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import width_of_convolutions
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import width_of_convolutions
+    from ppl_gen.app.parts.slots import program_with_parts
 
     given = condition.arguments()
     width = width_of_convolutions(config, data.shape)
@@ -39,7 +39,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import given_an_image
-    from ppl_gen.app.ingredients.networks import width_of_convolutions
+    from ppl_gen.app.parts.networks import width_of_convolutions
 
     assert start.condition is not None
     given = start.condition.arguments()

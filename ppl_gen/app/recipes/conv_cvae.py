@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective
-from ppl_gen.app.ingredients.conditions import condition_of
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     BY_SVI,
@@ -21,6 +20,7 @@ from ppl_gen.app.options import (
     SEED,
     TRAINING,
 )
+from ppl_gen.app.parts.conditions import condition_of
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import one_width
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import one_width
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(
         models.conv_cvae,

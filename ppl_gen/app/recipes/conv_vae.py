@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import one_width
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import one_width
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(models.conv_vae, config, data, condition, **one_width(config))
 

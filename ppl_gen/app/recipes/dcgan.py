@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import width_of_convolutions
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import width_of_convolutions
+    from ppl_gen.app.parts.slots import program_with_parts
 
     width = width_of_convolutions(config, data.shape)
     return program_with_parts(models.dcgan, config, data, condition, width=width)
@@ -27,7 +27,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
-    from ppl_gen.app.ingredients.networks import width_of_convolutions
+    from ppl_gen.app.parts.networks import width_of_convolutions
 
     shape = start.data.shape
     critic = critics.conv_critic(shape, width=width_of_convolutions(start.config, shape))

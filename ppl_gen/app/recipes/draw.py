@@ -61,8 +61,8 @@ def _check(config: Config) -> None:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import one_width
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import one_width
+    from ppl_gen.app.parts.slots import program_with_parts
 
     attention = None
     if config.read is not None:

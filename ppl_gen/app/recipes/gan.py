@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import from_latent
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import from_latent
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(models.gan, config, data, condition, **from_latent(config))
 
@@ -26,7 +26,7 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
 def _fitting(start: Start) -> Fitting:
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
-    from ppl_gen.app.ingredients.networks import of_critic
+    from ppl_gen.app.parts.networks import of_critic
 
     critic = critics.mlp_critic(start.data.shape, **of_critic(start.config))
     return against_critic(start, critic)

@@ -41,8 +41,8 @@ DISCREPANCY = Option(
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import from_latent
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import from_latent
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(models.gmmn, config, data, condition, **from_latent(config))
 

@@ -57,7 +57,7 @@ def _check(config: Config) -> None:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.slots import program_with_parts
 
     def builder(shape: Sequence[int], latent_dim: int, **parts: Any) -> Any:
         dims = [latent_dim * 2**layer for layer in range(config.layers)]

@@ -46,8 +46,8 @@ INFORMATION = Option(
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import from_latent
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import from_latent
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(
         models.infogan,
@@ -64,7 +64,7 @@ def _fitting(start: Start) -> Fitting:
     """Against a critic, with −log q(codes | x) as a further loss of the generator."""
     from ppl_gen import critics
     from ppl_gen.app.ingredients.games import against_critic
-    from ppl_gen.app.ingredients.networks import of_critic
+    from ppl_gen.app.parts.networks import of_critic
     from ppl_gen.inference import information_loss
 
     config = start.config

@@ -71,7 +71,7 @@ def _data(config: Config, *, download: bool = False) -> Dataset:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.slots import program_with_parts
 
     builder = partial(models.ss_vae, classes=data.classes)
     return program_with_parts(builder, config, data, condition)

@@ -71,8 +71,8 @@ def _check(config: Config) -> None:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.networks import one_width
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.networks import one_width
+    from ppl_gen.app.parts.slots import program_with_parts
 
     def build(shape: Any, latent_dim: int, **parts: Any) -> Any:
         return models.text_vae(len(data.vocabulary), shape[0], latent_dim, **parts)

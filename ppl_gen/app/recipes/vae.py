@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def _program(config: Config, data: Any, condition: Any) -> Any:
     from ppl_gen import models
-    from ppl_gen.app.ingredients.slots import program_with_parts
+    from ppl_gen.app.parts.slots import program_with_parts
 
     return program_with_parts(models.vae, config, data, condition)
 

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.conditioning import Conditioning
 from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.ingredients.slots import check_sources, expect_no_code
+from ppl_gen.app.parts.conditioning import Conditioning
+from ppl_gen.app.parts.slots import check_sources, expect_no_code
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.device import find_device

@@ -7,7 +7,7 @@ __all__ = ["GUIDES"]
 from functools import partial
 from typing import Any
 
-from ppl_gen.app.ingredients.parts import Part, Setting, table_of
+from ppl_gen.app.parts.part import Part, Setting, table_of
 
 _RANK = 2
 _SLOTS = ("encoder", "prior", "decoder", "likelihood")

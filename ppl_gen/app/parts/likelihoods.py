@@ -17,13 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ppl_gen.app.ingredients.own import check_form, is_own
-from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments, table_of
+from ppl_gen.app.parts.own import check_form, is_own
+from ppl_gen.app.parts.part import Part, Setting, known_arguments, table_of
 from ppl_gen.names import resolve
 
 # Torch is imported when a likelihood is made: the help of the command lists their names.
 if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.parts.conditioning import Conditioning
     from ppl_gen.data import Dataset, Split, StreamedSplit
 
 MASKED = "masked"

@@ -6,10 +6,10 @@ __all__ = ["PRIORS"]
 
 from typing import TYPE_CHECKING, Any
 
-from ppl_gen.app.ingredients.parts import Part, Setting, table_of
+from ppl_gen.app.parts.part import Part, Setting, table_of
 
 if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.parts.conditioning import Conditioning
 
 _COMPONENTS = 10
 _PSEUDO_INPUTS = 500  # those of Tomczak and Welling on MNIST

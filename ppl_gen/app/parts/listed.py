@@ -7,13 +7,13 @@ __all__ = ["LISTED", "Table"]
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ppl_gen.app.ingredients.conditions import CONDITIONS
-from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS
-from ppl_gen.app.ingredients.networks import ACTIVATIONS
-from ppl_gen.app.ingredients.optimizers import OPTIMIZERS
-from ppl_gen.app.ingredients.parts import Part
-from ppl_gen.app.ingredients.priors import PRIORS
+from ppl_gen.app.parts.conditions import CONDITIONS
+from ppl_gen.app.parts.guides import GUIDES
+from ppl_gen.app.parts.likelihoods import LIKELIHOODS
+from ppl_gen.app.parts.networks import ACTIVATIONS
+from ppl_gen.app.parts.optimizers import OPTIMIZERS
+from ppl_gen.app.parts.part import Part
+from ppl_gen.app.parts.priors import PRIORS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.parts import Part, table_of
+from ppl_gen.app.parts.part import Part, table_of
 
 # Torch is imported when an optimiser is made: the help of the command lists their names.
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients import own
-from ppl_gen.app.ingredients.guides import GUIDES
-from ppl_gen.app.ingredients.likelihoods import LIKELIHOODS, likelihood_named
-from ppl_gen.app.ingredients.networks import network_arguments
-from ppl_gen.app.ingredients.parts import Part, Setting, known_arguments
-from ppl_gen.app.ingredients.priors import PRIORS
+from ppl_gen.app.parts import own
+from ppl_gen.app.parts.guides import GUIDES
+from ppl_gen.app.parts.likelihoods import LIKELIHOODS, likelihood_named
+from ppl_gen.app.parts.networks import network_arguments
+from ppl_gen.app.parts.part import Part, Setting, known_arguments
+from ppl_gen.app.parts.priors import PRIORS
 from ppl_gen.contexts import reason
 
 # By option, the parts that it can name.

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.parts import Part, table_of
+from ppl_gen.app.parts.part import Part, table_of
 
 # Torch is imported when a condition is made: the help of the command lists their names.
 if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.parts.conditioning import Conditioning
 
 
 def _of(name: str) -> Callable[[Config, Any], Conditioning]:
-    """The function of this name of `ppl_gen.app.ingredients.conditioning`."""
+    """The function of this name of `ppl_gen.app.parts.conditioning`."""
 
     def make(config: Config, data: Any) -> Conditioning:
-        from ppl_gen.app.ingredients import conditioning
+        from ppl_gen.app.parts import conditioning
 
         made: Conditioning = getattr(conditioning, name)(config, data)
         return made

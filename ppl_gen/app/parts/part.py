@@ -13,7 +13,7 @@ from ppl_gen.app.config import Config
 
 # Torch is imported when a part is made: the help of the command lists their names.
 if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.conditioning import Conditioning
+    from ppl_gen.app.parts.conditioning import Conditioning
     from ppl_gen.data import Dataset
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.parts import Part, table_of
+from ppl_gen.app.parts.part import Part, table_of
 
 _SMALL = 32  # pixels a side below which images are small
 

@@ -1,0 +1,1 @@
+"""What can be named: priors, likelihoods, guides, networks, optimisers and conditions."""
