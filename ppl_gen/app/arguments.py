@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = [
     "Count",
+    "DataNow",
     "Device",
     "Engine",
+    "OtherDataNow",
     "Overwrite",
+    "RootNow",
     "RunFolder",
     "Seed",
     "Trust",
@@ -34,6 +37,14 @@ Engine = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything that is drawn.")]
 Count = Annotated[int, typer.Option(help="How many, at most 1000.")]
+DataNow = Annotated[
+    str | None,
+    typer.Option("--data", "--data-a", help="Where the run's data lie now, if they have moved."),
+]
+OtherDataNow = Annotated[str | None, typer.Option(help="Where those of its other domain lie now.")]
+RootNow = Annotated[
+    str | None, typer.Option(help="Where data sets that torchvision downloads lie now.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over earlier results.")]
 
 Trust = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ["app", "main"]
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +18,12 @@ import typer
 
 from ppl_gen.app.arguments import (
     Count,
+    DataNow,
     Device,
     Engine,
+    OtherDataNow,
     Overwrite,
+    RootNow,
     RunFolder,
     Seed,
     Trust,
@@ -36,6 +39,7 @@ from ppl_gen.app.wording import in_options
 from ppl_gen.names import spelled_out
 
 if TYPE_CHECKING:
+    from ppl_gen.app.evaluation.asked import Asked
     from ppl_gen.app.run.opened import Fitted
 
 _LOST = ": what was worked out is lost, and nothing was written"
@@ -207,18 +211,9 @@ def evaluate(
         int, typer.Option(help="Run these chains on this many test data, from the first.")
     ] = 100,
     seed: Seed = 0,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", "--data-a", help="Where the run's data lie now, if they have moved."
-        ),
-    ] = None,
-    data_b: Annotated[
-        str | None, typer.Option(help="Where those of its other domain lie now.")
-    ] = None,
-    root: Annotated[
-        str | None, typer.Option(help="Where data sets that torchvision downloads lie now.")
-    ] = None,
+    data: DataNow = None,
+    data_b: OtherDataNow = None,
+    root: RootNow = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -234,11 +229,8 @@ def evaluate(
     Several runs on the same data are put into one table.
     """
     with one_line_errors():
-        from ppl_gen.app.commands import evaluate as evaluate_command
-        from ppl_gen.app.commands import evaluate_runs
         from ppl_gen.app.configure import places_of
         from ppl_gen.app.evaluation.asked import Asked
-        from ppl_gen.app.run.folder import Run
 
         asked = Asked(
             particles=particles,
@@ -263,10 +255,25 @@ def evaluate(
         places = places_of({"data": data, "data_b": data_b, "root": root})
         if len(run_folders) > 1:
             runs = [_opened(folder, device, trust, places) for folder in run_folders]
-            evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
-            return
-        with Run.held(run_folders[0]) as run:
-            evaluate_command.evaluate(_opened(run.folder, device, trust, places), asked, console)
+            _judge_runs(runs, asked, out, overwrite)
+        else:
+            _judge_run(run_folders[0], asked, lambda run: _opened(run, device, trust, places))
+
+
+def _judge_run(folder: Path, asked: Asked, opened: Callable[[Path], Fitted]) -> None:
+    """Judges one run, which nobody else writes to meanwhile."""
+    from ppl_gen.app.commands import evaluate as evaluate_command
+    from ppl_gen.app.run.folder import Run
+
+    with Run.held(folder) as run:
+        evaluate_command.evaluate(opened(run.folder), asked, console)
+
+
+def _judge_runs(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool) -> None:
+    """Judges several runs on the same data, into one table."""
+    from ppl_gen.app.commands import evaluate_runs
+
+    evaluate_runs.judge_runs(runs, asked, out, overwrite, console)
 
 
 @app.command()
