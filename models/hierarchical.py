@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["HierarchicalVAE", "hierarchical_vae", "with_layer_above"]
 
-import math
 from collections.abc import Callable, Sequence
 
 import pyro
@@ -12,13 +11,21 @@ from torch import Tensor, nn
 
 from ppl_gen.guides import BottomUp, DiagonalGaussian, Family, TopDown, diagonal, guide_of_family
 from ppl_gen.guides.family import as_module
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
 from ppl_gen.models.vae import VAE
-from ppl_gen.nn import Activation, Shape, mlp
+from ppl_gen.nn import Activation, Shape, mlp, mlp_of_data
 from ppl_gen.priors import ConditionalNormal, StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
 from ppl_gen.sharing import shared
+
+# From the widths of its layers to a network that sees data.
+_NetworkOfData = Callable[[Sequence[int]], nn.Module]
 
 
 class HierarchicalVAE(nn.Module):
@@ -124,20 +131,21 @@ def hierarchical_vae(
     if prior is None:
         prior = StandardNormal(dims[-1])
     widths = [_narrowed(hidden, layer) for layer in range(len(dims))]
-    size = math.prod(shape)
-    flat = nn.Flatten(-len(shape))
+
+    def of_data(layers: Sequence[int]) -> nn.Module:
+        return mlp_of_data(shape, layers, activation, missing=takes_missing(likelihood))
+
     if top_down:
-        encoder: nn.Module = _ladder(flat, size, dims, widths, activation, guide)
+        encoder: nn.Module = _ladder(of_data, dims, widths, activation, guide)
     else:
-        encoder = _chain(flat, size, dims, widths, activation, guide)
+        encoder = _chain(of_data, dims, widths, activation, guide)
     layers = []
     for layer in range(len(dims) - 1):
         sizes = [dims[layer + 1], *reversed(widths[layer + 1]), 2 * dims[layer]]
         layers.append(ConditionalNormal(mlp(sizes, activation)))
-    parameters = parameters_per_value(likelihood)
-    decoder = mlp([dims[0], *reversed(widths[0]), size * parameters], activation)
-    shaped = nn.Sequential(decoder, Shape(shape, parameters))
-    return HierarchicalVAE(prior, layers, shaped, likelihood, encoder)
+    last = Shape(shape, parameters_per_value(likelihood), parameters_per_datum(likelihood))
+    decoder = mlp([dims[0], *reversed(widths[0]), last.inputs], activation)
+    return HierarchicalVAE(prior, layers, nn.Sequential(decoder, last), likelihood, encoder)
 
 
 def with_layer_above(
@@ -179,8 +187,7 @@ def _narrowed(hidden: Sequence[int], layer: int) -> list[int]:
 
 
 def _chain(
-    flat: nn.Module,
-    size: int,
+    of_data: _NetworkOfData,
     dims: Sequence[int],
     widths: Sequence[Sequence[int]],
     activation: Activation,
@@ -189,31 +196,26 @@ def _chain(
     """A guide from the data up, the networks of each layer its own.
 
     Args:
-        flat: Flattens data into vectors.
-        size: Their length.
+        of_data: Makes the network next to the data, of the widths of its layers.
         dims: The dimensions of the latents, from the data up.
         widths: The widths of the network below each layer of latents.
         activation: Makes the module between two layers.
         guide: The family of every layer.
     """
     encoders = []
-    below = [size, *dims]
     for layer, dim in enumerate(dims):
-        inputs = [below[layer], *widths[layer]]
 
-        def net(outputs: int, layer: int = layer, inputs: list[int] = inputs) -> nn.Module:
-            perceptron = mlp([*inputs, outputs], activation)
+        def net(outputs: int, layer: int = layer) -> nn.Module:
             if layer == 0:
-                return nn.Sequential(flat, perceptron)
-            return perceptron
+                return of_data([*widths[0], outputs])
+            return mlp([dims[layer - 1], *widths[layer], outputs], activation)
 
         encoders.append(guide_of_family(guide, net, dim))
     return BottomUp(encoders)
 
 
 def _ladder(
-    flat: nn.Module,
-    size: int,
+    of_data: _NetworkOfData,
     dims: Sequence[int],
     widths: Sequence[Sequence[int]],
     activation: Activation,
@@ -222,8 +224,7 @@ def _ladder(
     """A guide from the top down.
 
     Args:
-        flat: Flattens data into vectors.
-        size: Their length.
+        of_data: Makes the network next to the data, of the widths of its layers.
         dims: The dimensions of the latents, from the data up.
         widths: The widths of the network below each layer of latents; the last is the number of
             features.
@@ -232,13 +233,12 @@ def _ladder(
     """
     features = []
     encoders: list[nn.Module] = []
-    below = size
+    net = of_data(widths[0])
     for layer, dim in enumerate(dims):
-        parts = [mlp([below, *widths[layer]], activation), activation()]
-        if layer == 0:
-            parts = [flat, *parts]
-        features.append(nn.Sequential(*parts))
         below = widths[layer][-1]
+        if layer > 0:
+            net = mlp([widths[layer - 1][-1], *widths[layer]], activation)
+        features.append(nn.Sequential(net, activation()))
         if layer < len(dims) - 1:
             encoders.append(DiagonalGaussian(nn.Linear(below, 2 * dim)))
     encoders.append(guide_of_family(guide, lambda outputs: nn.Linear(below, outputs), dims[-1]))

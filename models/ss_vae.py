@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 from ppl_gen.guides import Classifier, Family, diagonal, guide_of_family
 from ppl_gen.labels import revealed
-from ppl_gen.likelihoods import Bernoulli, parameters_per_value
-from ppl_gen.nn import Activation, Condition, Shape, mlp
+from ppl_gen.likelihoods import (
+    Bernoulli,
+    parameters_per_datum,
+    parameters_per_value,
+    takes_missing,
+)
+from ppl_gen.nn import Activation, Condition, Shape, mlp, mlp_of_data, network_of_data
 from ppl_gen.priors import Labels, StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -135,16 +140,18 @@ def ss_vae(
         likelihood = Bernoulli()
     if prior is None:
         prior = StandardNormal(latent_dim)
-    size = math.prod(shape)
-    parameters = parameters_per_value(likelihood)
+    missing = takes_missing(likelihood)
 
     def net(outputs: int) -> nn.Module:
-        perceptron = mlp([size + classes, *hidden, outputs], activation)
-        return Condition(perceptron, classes, features=nn.Flatten(-len(shape)))
+        def perceptron(seen: Sequence[int]) -> nn.Module:
+            layers = mlp([math.prod(seen) + classes, *hidden, outputs], activation)
+            return Condition(layers, classes, nn.Flatten(-len(seen)))
+
+        return network_of_data(perceptron, shape, missing=missing)
 
     encoder = guide_of_family(guide, net, latent_dim)
-    of_label = mlp([size, *hidden, classes], activation)
-    classifier = Classifier(nn.Sequential(nn.Flatten(-len(shape)), of_label))
-    of_latent = mlp([latent_dim + classes, *reversed(hidden), size * parameters], activation)
-    decoder = Condition(nn.Sequential(of_latent, Shape(shape, parameters)), classes)
+    classifier = Classifier(mlp_of_data(shape, [*hidden, classes], activation, missing=missing))
+    last = Shape(shape, parameters_per_value(likelihood), parameters_per_datum(likelihood))
+    of_latent = mlp([latent_dim + classes, *reversed(hidden), last.inputs], activation)
+    decoder = Condition(nn.Sequential(of_latent, last), classes)
     return SemiSupervisedVAE(labels, prior, decoder, likelihood, classifier, encoder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["VAE", "vae"]
 
-import math
 from collections.abc import Sequence
 
 import pyro
@@ -17,7 +16,7 @@ from ppl_gen.likelihoods import (
     parameters_per_value,
     takes_missing,
 )
-from ppl_gen.nn import Activation, Shape, mlp, network_of_data
+from ppl_gen.nn import Activation, Shape, mlp, mlp_of_data
 from ppl_gen.priors import StandardNormal
 from ppl_gen.program import per_datum, register
 from ppl_gen.protocols import Conditional
@@ -92,11 +91,8 @@ def vae(
     likelihood = Bernoulli() if likelihood is None else likelihood
 
     def net(outputs: int) -> nn.Module:
-        def perceptron(seen: Sequence[int]) -> nn.Module:
-            layers = mlp([math.prod(seen), *hidden, outputs], activation)
-            return nn.Sequential(nn.Flatten(-len(seen)), layers)
-
-        return network_of_data(perceptron, shape, missing=takes_missing(likelihood))
+        missing = takes_missing(likelihood)
+        return mlp_of_data(shape, [*hidden, outputs], activation, missing=missing)
 
     encoder = guide_of_family(guide, net, latent_dim)
     last = Shape(shape, parameters_per_value(likelihood), parameters_per_datum(likelihood))

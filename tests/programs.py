@@ -131,6 +131,10 @@ def _holes(count: int = 6) -> Tensor:
     return x.masked_fill(torch.rand(x.shape) < 0.3, torch.nan)
 
 
+def _masked() -> likelihoods.Masked:
+    return likelihoods.Masked(likelihoods.Bernoulli())
+
+
 def _table() -> Made:
     table = likelihoods.Table(
         {
@@ -233,7 +237,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         likelihoods.ZeroInflated(likelihoods.NegativeBinomial(decoded=True)), _counts
     ),
     "vae, labels": _with(likelihoods.Label(17), _counts),
-    "vae, masked": _with(likelihoods.Masked(likelihoods.Bernoulli()), _holes),
+    "vae, masked": _with(_masked(), _holes),
     "vae, a table with holes": _table,
     "vae, lifted": _with(likelihoods.of(dist.Gamma, concentration=nn.functional.softplus)),
     "vae, discretised mixture": _with(
@@ -365,9 +369,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         [],
     ),
     "draw, masked": lambda: (
-        draw(
-            (1, 8, 8), 2, steps=2, hidden=8, likelihood=likelihoods.Masked(likelihoods.Bernoulli())
-        ),
+        draw((1, 8, 8), 2, steps=2, hidden=8, likelihood=_masked()),
         _holes(),
         [],
     ),
@@ -404,10 +406,37 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         _binary(),
         [],
     ),
+    "hierarchical-vae, masked": lambda: (
+        hierarchical_vae((1, 8, 8), (4, 3), hidden=(16,), likelihood=_masked()),
+        _holes(),
+        [],
+    ),
+    "hierarchical-vae, masked and a scale per datum, from the top": lambda: (
+        hierarchical_vae(
+            (1, 8, 8),
+            (4, 3),
+            hidden=(16,),
+            top_down=True,
+            likelihood=likelihoods.Masked(likelihoods.IsotropicGaussian()),
+        ),
+        _holes(),
+        [],
+    ),
     "ss-vae": lambda: (ss_vae((1, 8, 8), 3, classes=10, hidden=(16,)), _binary(), []),
     "ss-vae, some labels": lambda: (
         ss_vae((1, 8, 8), 3, classes=10, hidden=(16,), labels=Labels(10, learned=True)),
         _binary(),
+        _labels(),
+    ),
+    "ss-vae, masked and a scale per datum": lambda: (
+        ss_vae(
+            (1, 8, 8),
+            3,
+            classes=10,
+            hidden=(16,),
+            likelihood=likelihoods.Masked(likelihoods.IsotropicGaussian()),
+        ),
+        _holes(),
         _labels(),
     ),
     "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),

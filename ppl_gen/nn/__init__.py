@@ -6,7 +6,7 @@ from ppl_gen.nn.attention import Window
 from ppl_gen.nn.condition import Condition, context_width
 from ppl_gen.nn.convolution import conv_decoder, conv_features, pyramid
 from ppl_gen.nn.layers import Activation, Batched, Shape, mlp
-from ppl_gen.nn.missing import ZeroFilled, network_of_data
+from ppl_gen.nn.missing import ZeroFilled, mlp_of_data, network_of_data
 from ppl_gen.nn.recurrent import LSTM, LSTMState
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "conv_decoder",
     "conv_features",
     "mlp",
+    "mlp_of_data",
     "network_of_data",
     "pyramid",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["ZeroFilled", "network_of_data"]
+__all__ = ["ZeroFilled", "mlp_of_data", "network_of_data"]
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ppl_gen.nn.layers import Activation, mlp
 
 
 class ZeroFilled(nn.Module):
@@ -58,3 +61,35 @@ def network_of_data(
     if not missing:
         return make(shape)
     return ZeroFilled(make((2 * shape[0], *shape[1:])), axes=len(shape))
+
+
+def mlp_of_data(
+    shape: Sequence[int],
+    widths: Sequence[int],
+    activation: Activation = nn.ReLU,
+    *,
+    missing: bool = False,
+) -> nn.Module:
+    """A perceptron of data (*batch, *shape): all their values – widths; sees what is missing.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        widths: The widths of its layers, that of the output included.
+        activation: Makes the module between two layers.
+        missing: Whether entries may be NaN.
+
+    Raises:
+        ValueError: If there are no widths, a size is below 1, or the weights do not fit into
+            memory.
+
+    Example:
+        >>> net = mlp_of_data((2, 3), [4, 5], missing=True)
+        >>> net(torch.full((7, 2, 3), torch.nan)).shape
+        torch.Size([7, 5])
+    """
+
+    def perceptron(seen: Sequence[int]) -> nn.Module:
+        layers = mlp([math.prod(seen), *widths], activation)
+        return nn.Sequential(nn.Flatten(-len(seen)), layers)
+
+    return network_of_data(perceptron, shape, missing=missing)

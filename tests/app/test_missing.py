@@ -14,7 +14,7 @@ from command import call
 
 import ppl_gen
 from ppl_gen.app.parts.likelihoods import likelihood_named
-from ppl_gen.app.recipes import RECIPES
+from ppl_gen.app.recipes import RECIPES, models_with
 from ppl_gen.app.run import pictures
 from ppl_gen.inference import elbo
 from ppl_gen.likelihoods import Masked
@@ -37,7 +37,7 @@ def table() -> np.ndarray:
 def images() -> np.ndarray:
     """Grey images of which a third is missing."""
     random = np.random.RandomState(1)
-    x = random.rand(80, 4, 4)
+    x = random.rand(80, 8, 8)
     return np.where(random.rand(*x.shape) < 0.3, np.nan, x).astype("f4")
 
 
@@ -101,6 +101,20 @@ class TestALikelihoodOfWhatIsObserved:
         code, said = call("fit", "vae", "--likelihood", word)
         assert code == 2
         assert f"did you mean '{meant}'?" in said
+
+    @pytest.mark.parametrize("model", models_with("likelihood"))
+    def test_is_one_of_every_model_with_a_likelihood(self, here: Path, model: str) -> None:
+        """One that takes numbers per datum: encoders see what is missing, decoders end in them."""
+        recipe = RECIPES[model]
+        values = {"data": str(here / "images.npz"), "likelihood": "masked-isotropic-gaussian"}
+        small = {"latent_dim": 2, "hidden": "8", "batch_size": 60, "lr": 1e-3, "epochs": 1}
+        if model == "ss-vae":
+            small["labels"] = 4
+        config = recipe.configuration(values | small)
+        fitting = recipe.prepare(config, recipe.data(config), torch.device("cpu"))
+        step = fitting.begin(0, "eager")
+        step(*next(iter(fitting.batches)))
+        assert fitting.is_finite()
 
     def test_is_masked_once(self) -> None:
         with pytest.raises(ValueError, match="unknown likelihood 'masked'"):
