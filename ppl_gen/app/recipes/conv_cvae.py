@@ -4,63 +4,12 @@ from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from typing import TYPE_CHECKING, Any
+from ppl_gen.app.ingredients.vaes import built_by, vae_recipe
+from ppl_gen.app.parts.networks import one_width
 
-from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.checks import check_objective
-from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import (
-    BY_SVI,
-    CONDITION,
-    DATA_SET,
-    ENGINE,
-    LATENT_DIM,
-    NETWORK,
-    PARTS,
-    SEED,
-    TRAINING,
-)
-from ppl_gen.app.parts.conditions import condition_of
-
-if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.fitting import Fitting, Start
-
-
-def _program(config: Config, data: Any, condition: Any) -> Any:
-    from ppl_gen import models
-    from ppl_gen.app.parts.networks import one_width
-    from ppl_gen.app.parts.slots import program_with_parts
-
-    return program_with_parts(
-        models.conv_cvae,
-        config,
-        data,
-        condition,
-        **condition.arguments(),
-        **one_width(config),
-    )
-
-
-def _fitting(start: Start) -> Fitting:
-    from ppl_gen.app.ingredients.svi import by_svi
-
-    return by_svi(start)
-
-
-RECIPE = Recipe(
+RECIPE = vae_recipe(
     name="conv-cvae",
     place=13,
-    options=(
-        *(*DATA_SET, CONDITION),
-        *(*PARTS, LATENT_DIM, *NETWORK),
-        *TRAINING,
-        *BY_SVI,
-        *(SEED, ENGINE),
-    ),
-    program=_program,
-    condition=condition_of,
-    fitting=_fitting,
-    check=check_objective,
-    explicit=True,
-    learning_rate=1e-3,
+    program=built_by("conv_cvae", one_width),
+    conditional=True,
 )

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective, check_parts_stand_alone
-from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import (
-    BY_SVI,
-    DATA_SET,
-    ENGINE,
-    HIDDEN,
-    LATENT_DIM,
-    PARTS,
-    SEED,
-    TRAINING,
-    Option,
-    at_least,
-)
-
-if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.ingredients.vaes import built_by, vae_recipe
+from ppl_gen.app.options import HIDDEN, Option, at_least
+from ppl_gen.app.parts.networks import one_width
 
 STEPS = Option(
     name="steps",
@@ -59,51 +46,19 @@ def _check(config: Config) -> None:
         )
 
 
-def _program(config: Config, data: Any, condition: Any) -> Any:
-    from ppl_gen import models
-    from ppl_gen.app.parts.networks import one_width
-    from ppl_gen.app.parts.slots import program_with_parts
-
+def _arguments(config: Config) -> dict[str, Any]:
+    """Those of the builder that options of its own say."""
     attention = None
     if config.read is not None:
         attention = (config.read, config.write)
-    return program_with_parts(
-        models.draw,
-        config,
-        data,
-        condition,
-        steps=config.steps,
-        attention=attention,
-        **one_width(config),
-    )
+    return {"steps": config.steps, "attention": attention, **one_width(config)}
 
 
-def _fitting(start: Start) -> Fitting:
-    from ppl_gen.app.ingredients.svi import by_svi
-
-    return by_svi(start)
-
-
-RECIPE = Recipe(
+RECIPE = vae_recipe(
     name="draw",
     place=15,
-    options=(
-        *DATA_SET,
-        *PARTS,
-        LATENT_DIM,
-        HIDDEN,
-        STEPS,
-        READ,
-        WRITE,
-        *TRAINING,
-        *BY_SVI,
-        SEED,
-        ENGINE,
-    ),
-    program=_program,
-    fitting=_fitting,
+    program=built_by("draw", _arguments),
+    own=(HIDDEN, STEPS, READ, WRITE),
     check=_check,
-    explicit=True,
     draws_in_steps=True,
-    learning_rate=1e-3,
 )

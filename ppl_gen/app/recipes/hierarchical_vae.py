@@ -5,26 +5,12 @@ from __future__ import annotations
 __all__ = ["RECIPE"]
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective, check_parts_stand_alone
-from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import (
-    BY_SVI,
-    DATA_SET,
-    ENGINE,
-    LATENT_DIM,
-    NETWORK,
-    PARTS,
-    SEED,
-    TRAINING,
-    Option,
-    at_least,
-)
-
-if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.ingredients.vaes import vae_recipe
+from ppl_gen.app.options import NETWORK, Option, at_least
 
 LAYERS = Option(
     name="layers",
@@ -66,30 +52,10 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
     return program_with_parts(builder, config, data, condition)
 
 
-def _fitting(start: Start) -> Fitting:
-    from ppl_gen.app.ingredients.svi import by_svi
-
-    return by_svi(start)
-
-
-RECIPE = Recipe(
+RECIPE = vae_recipe(
     name="hierarchical-vae",
     place=13,
-    options=(
-        *DATA_SET,
-        *PARTS,
-        LATENT_DIM,
-        LAYERS,
-        TOP_DOWN,
-        *NETWORK,
-        *TRAINING,
-        *BY_SVI,
-        SEED,
-        ENGINE,
-    ),
     program=_program,
-    fitting=_fitting,
+    own=(LAYERS, TOP_DOWN, *NETWORK),
     check=_check,
-    explicit=True,
-    learning_rate=1e-3,
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ["RECIPE"]
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_objective, check_parts_stand_alone
 from ppl_gen.app.ingredients.data import lines_of_text
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.ingredients.vaes import fitted_by_svi
 from ppl_gen.app.options import (
     BY_SVI,
     DATA,
@@ -24,9 +25,6 @@ from ppl_gen.app.options import (
     at_least,
     one_of,
 )
-
-if TYPE_CHECKING:
-    from ppl_gen.app.ingredients.fitting import Fitting, Start
 
 
 def _levels() -> tuple[str, ...]:
@@ -87,12 +85,6 @@ def _program(config: Config, data: Any, condition: Any) -> Any:
     )
 
 
-def _fitting(start: Start) -> Fitting:
-    from ppl_gen.app.ingredients.svi import by_svi
-
-    return by_svi(start)
-
-
 RECIPE = Recipe(
     name="text-vae",
     place=16,
@@ -111,7 +103,7 @@ RECIPE = Recipe(
         ENGINE,
     ),
     program=_program,
-    fitting=_fitting,
+    fitting=fitted_by_svi,
     data=lines_of_text,
     check=_check,
     explicit=True,
