@@ -22,6 +22,7 @@ __all__ = [
     "Mixture",
     "NegativeBinomial",
     "NoDensity",
+    "Normal",
     "Poisson",
     "PowerSpherical",
     "StoredPoints",
@@ -37,7 +38,7 @@ from ppl_gen.distributions.grid import Classes, DiscretizedLogistic, Grid
 from ppl_gen.distributions.horseshoe import MarginalHorseshoe
 from ppl_gen.distributions.masked import Masked
 from ppl_gen.distributions.mixtures import GaussianMixture, Mixture
-from ppl_gen.distributions.normal import LogScaleNormal
+from ppl_gen.distributions.normal import LogScaleNormal, Normal
 from ppl_gen.distributions.points import NoDensity, StoredPoints
 from ppl_gen.distributions.real import LogNormal, StudentT
 from ppl_gen.distributions.spheres import PowerSpherical, UniformOnSphere

@@ -46,7 +46,8 @@ class Columns(TorchDistribution):
     Args:
         parts: Distributions of single values, each of shape (*batch, n), of n columns.
         places: The columns of each part, (n,).
-        order: Where each column is found among those of all parts, (D,).
+        order: Where each column is found among those of all parts, (D,); None if they stand in the
+            order of the parts.
         names: What the columns are called.
     """
 
@@ -56,7 +57,7 @@ class Columns(TorchDistribution):
         self,
         parts: Sequence[Distribution],
         places: Sequence[Tensor],
-        order: Tensor,
+        order: Tensor | None,
         names: Sequence[str],
     ) -> None:
         self.parts = list(parts)
@@ -64,7 +65,7 @@ class Columns(TorchDistribution):
         self.order = order
         self.names = list(names)
         batch = torch.broadcast_shapes(*[part.batch_shape[:-1] for part in parts])
-        super().__init__(Size((*batch, len(order))), validate_args=False)
+        super().__init__(Size((*batch, len(self.names))), validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -96,8 +97,11 @@ class Columns(TorchDistribution):
         Args:
             value: Data, (*batch, D).
         """
-        for part, places in zip(self.parts, self.places, strict=True):
-            yield part, value.index_select(-1, places)
+        if self.order is None:
+            pieces = value.split([len(places) for places in self.places], -1)
+        else:
+            pieces = tuple([value.index_select(-1, places) for places in self.places])
+        yield from zip(self.parts, pieces, strict=True)
 
     def by_name(self, value: Tensor) -> Iterator[tuple[str, Distribution, Tensor]]:
         """Each column by its name, with the distribution of its part and its values, (N, 1).
@@ -120,4 +124,7 @@ class Columns(TorchDistribution):
             kind = torch.promote_types(kind, piece.dtype)
         batch = torch.broadcast_shapes(*[piece.shape[:-1] for piece in pieces])
         wide = [piece.to(kind).expand(*batch, -1) for piece in pieces]
-        return torch.cat(wide, -1).index_select(-1, self.order)
+        joined = torch.cat(wide, -1)
+        if self.order is None:
+            return joined
+        return joined.index_select(-1, self.order)

@@ -43,6 +43,16 @@ def _enumerated(values: Tensor, batch_shape: Size, expand: bool) -> Tensor:
     return values.expand(-1, *batch_shape)
 
 
+def _axis_of_levels(logits: Tensor) -> int:
+    """Where the last axis lies in memory, a negative index.
+
+    Axes that are finer there, those of an image, are kept behind it: to go along it is as fast then
+    as along a last axis, and nothing is copied.
+    """
+    *others, own = logits.stride()
+    return -1 - sum([stride < own for stride in others])
+
+
 class Grid(TorchDistribution):
     """P(x = k/(K−1)) = softmax(η)ₖ: any mass on K evenly spaced values in [0, 1].
 
@@ -55,13 +65,19 @@ class Grid(TorchDistribution):
     has_enumerate_support = True
 
     def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
-        self.logits = logits.log_softmax(-1)
+        self._given = logits
         super().__init__(logits.shape[:-1], validate_args=validate_args)
+
+    @property
+    def logits(self) -> Tensor:
+        """log P(x = k/(K−1)), of shape (*batch, K)."""
+        axis = _axis_of_levels(self._given)
+        return self._given.movedim(-1, axis).log_softmax(axis).movedim(axis, -1)
 
     @property
     def levels(self) -> int:
         """K, the number of values."""
-        return self.logits.shape[-1]
+        return self._given.shape[-1]
 
     @property
     def support(self) -> constraints.Constraint:
@@ -69,23 +85,25 @@ class Grid(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.logits.exp() @ _grid(self.levels, self.logits)
+        return self.logits.exp() @ _grid(self.levels, self._given)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        return _enumerated(_grid(self.levels, self.logits), self.batch_shape, expand)
+        return _enumerated(_grid(self.levels, self._given), self.batch_shape, expand)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Grid:
-        return Grid(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
+        return Grid(self._given.expand((*batch_shape, self.levels)), validate_args=False)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         index = dist.Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
-        return index.to(self.logits.dtype) / (self.levels - 1)
+        return index.to(self._given.dtype) / (self.levels - 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         index = (value * (self.levels - 1)).round().long()
         shape = torch.broadcast_shapes(index.shape, self.batch_shape)
         logits = self.logits.expand((*shape, self.levels))
-        return logits.gather(-1, index.expand(shape)[..., None]).squeeze(-1)
+        axis = _axis_of_levels(logits)
+        index = index.expand(shape).unsqueeze(axis)
+        return logits.movedim(-1, axis).gather(axis, index).squeeze(axis)
 
 
 class Classes(dist.Categorical):

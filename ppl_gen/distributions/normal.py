@@ -1,8 +1,8 @@
-"""The normal distribution by its log scale."""
+"""The normal distribution by its scale, and by its log scale."""
 
 from __future__ import annotations
 
-__all__ = ["LogScaleNormal"]
+__all__ = ["LogScaleNormal", "Normal"]
 
 import math
 from typing import Any
@@ -10,6 +10,19 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+
+
+class Normal(dist.Normal):
+    """N(x; μ, s²), its density in fewer operations than Pyro's: nothing is squared but (x − μ)/s.
+
+    Args:
+        loc: μ, of shape (*batch,).
+        scale: s, positive, of the same shape.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        standardised = (value - self.loc) / self.scale
+        return -0.5 * standardised.square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
 
 
 class LogScaleNormal(dist.Normal):

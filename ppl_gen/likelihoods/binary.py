@@ -8,6 +8,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ppl_gen import distributions
+from ppl_gen.likelihoods.parameters import columns_of
 from ppl_gen.protocols import Distribution
 
 
@@ -47,5 +48,5 @@ class Beta(nn.Module):
     parameters_per_value = 2
 
     def forward(self, parameters: Tensor) -> Distribution:
-        logits, log_precision = parameters.unbind(-1)
+        logits, log_precision = columns_of(parameters)
         return distributions.Beta(logits, log_precision)

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from ppl_gen import distributions
 from ppl_gen.counts import expect_positive
-from ppl_gen.likelihoods.parameters import parameters_per_datum, parameters_per_value
+from ppl_gen.likelihoods.parameters import (
+    columns_of,
+    parameters_per_datum,
+    parameters_per_value,
+)
 from ppl_gen.protocols import Conditional, Distribution
 from ppl_gen.supports import is_discrete
 
@@ -70,7 +74,7 @@ class NegativeBinomial(nn.Module):
 
     def forward(self, parameters: Tensor) -> Distribution:
         if self.decoded:
-            log_mean, log_dispersion = parameters.unbind(-1)
+            log_mean, log_dispersion = columns_of(parameters)
             return distributions.NegativeBinomial(log_mean, log_dispersion)
         log_dispersion = self.log_dispersion.to(parameters.dtype)
         return distributions.NegativeBinomial(parameters, log_dispersion)
@@ -106,9 +110,10 @@ class ZeroInflated(nn.Module):
         self.parameters_per_value = self.own + 1
 
     def forward(self, parameters: Tensor) -> Distribution:
-        own = parameters[..., :-1]
+        columns, logits = parameters.movedim(-1, 0).split([self.own, 1])
+        own = columns.movedim(0, -1)
         if self.own == 1:
-            own = parameters[..., 0]
+            own = own.squeeze(-1)
         base = self.likelihood(own)
         if base.event_shape or not is_discrete(base):
             raise ValueError(
@@ -116,4 +121,4 @@ class ZeroInflated(nn.Module):
                 f"{type(base).__name__} of event shape {tuple(base.event_shape)}; take Poisson() "
                 "or NegativeBinomial(), without .to_event: a density has no mass at 0 to share"
             )
-        return distributions.ZeroInflated(base, parameters[..., -1])
+        return distributions.ZeroInflated(base, logits.squeeze(0))

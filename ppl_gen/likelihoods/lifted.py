@@ -12,6 +12,7 @@ import torch
 from pyro.distributions.transforms import biject_to
 from torch import Tensor, nn
 
+from ppl_gen.likelihoods.parameters import columns_of
 from ppl_gen.protocols import Distribution
 
 Link = Callable[[Tensor], Tensor]
@@ -53,7 +54,7 @@ class Lifted(nn.Module):
             given[name] = getattr(self, f"own_{name}").to(parameters.dtype)
         columns: tuple[Tensor, ...] = (parameters,)
         if len(self.links) > 1:
-            columns = parameters.unbind(-1)
+            columns = columns_of(parameters)
         for (name, link), column in zip(self.links.items(), columns, strict=True):
             given[name] = link(column)
         return self.family(**given)

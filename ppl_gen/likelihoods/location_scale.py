@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ppl_gen import distributions
 from ppl_gen.counts import expect_at_least, expect_number, expect_positive
+from ppl_gen.likelihoods.parameters import columns_of
 from ppl_gen.protocols import Distribution
 
 
@@ -192,8 +193,8 @@ class HeteroscedasticGaussian(nn.Module):
         self.minimum_scale = minimum_scale
 
     def forward(self, parameters: Tensor) -> Distribution:
-        loc, log_scale = parameters.unbind(-1)
-        return dist.Normal(loc, self.minimum_scale + log_scale.exp())
+        loc, log_scale = columns_of(parameters)
+        return distributions.Normal(loc, self.minimum_scale + log_scale.exp())
 
 
 class IsotropicGaussian(HeteroscedasticGaussian):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["parameters_per_datum", "parameters_per_value", "takes_missing"]
+__all__ = ["columns_of", "parameters_per_datum", "parameters_per_value", "takes_missing"]
 
 from typing import Any
+
+from torch import Tensor
 
 from ppl_gen.protocols import Conditional
 
@@ -38,3 +40,14 @@ def takes_missing(likelihood: Any) -> bool:
             `takes_missing`.
     """
     return bool(getattr(likelihood, "takes_missing", False))
+
+
+def columns_of(parameters: Tensor) -> tuple[Tensor, ...]:
+    """The P numbers of a value apart, each of shape (*batch, *shape).
+
+    Their gradients are put together column by column, as `ppl_gen.nn.Shape` has them in memory.
+
+    Args:
+        parameters: A decoder's output, (*batch, *shape, P).
+    """
+    return parameters.movedim(-1, 0).unbind(0)

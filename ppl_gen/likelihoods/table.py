@@ -61,6 +61,7 @@ class Table(nn.Module):
             places += of_kind
         self.register_buffer("places", torch.tensor(places), persistent=False)
         self.register_buffer("order", torch.tensor(places).argsort(), persistent=False)
+        self.is_in_order = places == sorted(places)
         self.parameters_per_datum = sum(
             [count * width for count, width in zip(self.counts, self.widths, strict=True)]
         )
@@ -92,7 +93,10 @@ class Table(nn.Module):
                 )
             parts.append(part)
         places = self.places.split(self.counts)
-        return distributions.Columns(parts, places, self.order, self.names)
+        order = self.order
+        if self.is_in_order:
+            order = None
+        return distributions.Columns(parts, places, order, self.names)
 
 
 def _expect_likelihoods(columns: Mapping[str, Any]) -> None:

@@ -78,26 +78,22 @@ class Shape(nn.Module):
         self.inputs = parameters * math.prod(shape) + per_datum
 
     def forward(self, flat: Tensor) -> Tensor:
-        if self.per_datum == 0:
-            return self._own(flat)
-        own = flat[..., : -self.per_datum]
-        shared = flat[..., -self.per_datum :]
-        for _ in self.shape:
-            shared = shared.unsqueeze(-2)
-        shared = shared.expand(*flat.shape[:-1], *self.shape, self.per_datum)
-        if self.per_value == 0:
-            return shared
-        own = self._own(own)
-        if self.per_value == 1:
-            own = own.unsqueeze(-1)
-        return torch.cat([own, shared], -1)
-
-    def _own(self, flat: Tensor) -> Tensor:
-        """The numbers of each value, (*batch, *shape, P), or (*batch, *shape) if P is 1."""
-        if self.per_value == 1:
+        if (self.per_value, self.per_datum) == (1, 0):
             return flat.unflatten(-1, self.shape)
-        parameters_first = flat.unflatten(-1, (self.per_value, *self.shape))
-        return parameters_first.movedim(-1 - len(self.shape), -1)
+        # In memory the numbers come first: all of one kind, value by value, and then the next.
+        numbers = []
+        if self.per_value > 0:
+            own = flat[..., : self.inputs - self.per_datum]
+            numbers.append(own.unflatten(-1, (self.per_value, *self.shape)))
+        if self.per_datum > 0:
+            shared = flat[..., self.inputs - self.per_datum :]
+            for _ in self.shape:
+                shared = shared.unsqueeze(-1)
+            numbers.append(shared.expand(*flat.shape[:-1], self.per_datum, *self.shape))
+        joined = numbers[0]
+        if len(numbers) > 1:
+            joined = torch.cat(numbers, -1 - len(self.shape))
+        return joined.movedim(-1 - len(self.shape), -1)
 
 
 class Batched(nn.Module):
