@@ -1,5 +1,5 @@
-"""What a KL in closed form saves: the variance of the gradient of the encoder by AnalyticELBO and by
-Trace_ELBO, at the start and after some epochs on digits.
+"""What a KL in closed form saves: the variance of the gradient of the encoder, by AnalyticELBO and
+by Trace_ELBO, at the start and after some epochs on digits.
 
 `OMP_NUM_THREADS=1 python tests/benchmarks/closed_form_table.py`.
 """
