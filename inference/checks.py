@@ -104,7 +104,7 @@ def check(
 
     Raises:
         ValueError: If x is no tensor, empty, not finite, of another shape than the program's data
-            or outside the likelihood's support, if a context has another length, if program or
+            or where the likelihood has no density, if a context has another length, if program or
             guide cannot be run on a few data, if a site of model or guide has no density, or if
             their latent sites differ, in their names, shapes or supports.
     """
@@ -154,8 +154,8 @@ def check_arguments(model: Callable[..., Any], args: Sequence[Any]) -> None:
 
     Raises:
         ValueError: If the model is a program's, and x is no tensor, empty, not finite, of another
-            shape than the program's data or outside the likelihood's support, if a context is
-            missing, left over or of another length, or if the likelihood has no density.
+            shape than the program's data or where the likelihood has no density, if a context is
+            missing, left over or of another length, or if the likelihood has none anywhere.
     """
     expect_devices((model,), args)
     if not args or not simulates(model):

@@ -236,9 +236,9 @@ def check_program(
         seed: Seed of all draws; the global generator is left as it was.
 
     Raises:
-        ValueError: If x is empty, not finite, of another shape than the program's data or outside
-            the likelihood's support, if a context has another length, if the likelihood has no
-            density, or if the latent sites of model and guide differ.
+        ValueError: If x is empty, not finite, of another shape than the program's data or where
+            the likelihood has no density, if a context has another length, if the likelihood has
+            none anywhere, or if the latent sites of model and guide differ.
         AssertionError: Names the law that is broken, with what was expected and found.
     """
     case = _Case.checked(program, guide_of(program, guide), x, *context)

@@ -366,7 +366,7 @@ def test_data_where_a_closed_support_has_no_density(wrong: str, door: str) -> No
 
 
 @pytest.mark.parametrize("family", ["Beta", "Gamma", "Kumaraswamy"])
-def test_such_data_are_seen_behind_masks_and_in_columns(family: str) -> None:
+def test_such_data_are_seen_behind_masks(family: str) -> None:
     likelihood = likelihoods.Masked(_of_two(getattr(dist, family)))
     program = vae(SHAPE, 2, hidden=(4,), likelihood=likelihood)
     x = BINARY / 2 + 0.1
@@ -374,6 +374,17 @@ def test_such_data_are_seen_behind_masks_and_in_columns(family: str) -> None:
     check(program, program.guide, x)
     x[2, 0, 0, 0] = 0.0
     with pytest.raises(ValueError, match=f"{family} has a finite log density"):
+        check(program, program.guide, x)
+
+
+def test_such_data_are_said_by_their_column() -> None:
+    gamma = likelihoods.of(dist.Gamma, concentration=torch.exp, rate=torch.exp)
+    table = likelihoods.Table({"waits": gamma, "ill": likelihoods.Bernoulli()})
+    program = vae((2,), 2, hidden=(4,), likelihood=table)
+    x = torch.tensor([[0.5, 1.0], [1.0, 0.0], [2.0, 1.0]])
+    check(program, program.guide, x)
+    x[2, 0] = 0.0
+    with pytest.raises(ValueError, match="expected column 'waits' at which Gamma has a finite"):
         check(program, program.guide, x)
 
 
