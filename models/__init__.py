@@ -22,6 +22,7 @@ from ppl_gen.models.gmmn import gmmn
 from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae, with_layer_above
 from ppl_gen.models.infogan import InfoGAN, infogan
 from ppl_gen.models.ss_vae import SemiSupervisedVAE, ss_vae
+from ppl_gen.models.stacked import StackedVAE
 from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text_vae
 from ppl_gen.models.vae import VAE, vae
 
@@ -37,6 +38,7 @@ __all__ = [
     "InfoGAN",
     "LanguageModel",
     "SemiSupervisedVAE",
+    "StackedVAE",
     "TextVAE",
     "ali",
     "cgan",

@@ -17,9 +17,10 @@ from ppl_gen.data.changes import coloured
 from ppl_gen.data.splits import StreamedSplit
 from ppl_gen.data.toys import manifold
 from ppl_gen.densities import check_likelihood
+from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
 from ppl_gen.labels import few_labels
-from ppl_gen.likelihoods import Bernoulli, Masked
-from ppl_gen.models import VAE, infogan, toy, vae
+from ppl_gen.likelihoods import Bernoulli, HeteroscedasticGaussian, Masked
+from ppl_gen.models import VAE, StackedVAE, infogan, ss_vae, toy, vae
 from ppl_gen.nn import ZeroFilled
 from ppl_gen.priors import pseudo_inputs
 
@@ -33,6 +34,16 @@ def _vae() -> tuple[Any, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return vae((1, 4, 4), 2, hidden=(8,)), torch.rand(8, 1, 4, 4).round()
+
+
+@cache
+def _stacked() -> tuple[Any, Tensor]:
+    """A stack whose labels hang on a draw of the codes, with four data."""
+    program, x = _vae()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        above = ss_vae((2,), 2, classes=4, hidden=(8,), likelihood=HeteroscedasticGaussian())
+    return StackedVAE(program, above), x[:4]
 
 
 @cache
@@ -166,6 +177,12 @@ SEEDED: dict[str, Call] = {
     "inference.evidence.importance.log_evidence": _of_vae(inference.log_evidence, particles=4),
     "inference.fitting.guides.fit_guide": _fit_guide,
     "inference.fitting.information.code_information": _codes,
+    "inference.prediction.labels.accuracy": lambda seed: accuracy(
+        *_stacked(), torch.arange(4), draws=2, seed=seed
+    ),
+    "inference.prediction.labels.label_probabilities": lambda seed: label_probabilities(
+        *_stacked(), draws=2, seed=seed
+    ),
     "inference.mcmc.hmc.hmc": _hmc,
     "inference.mcmc.nuts.nuts": _nuts,
     "inference.prediction.arviz_export.to_arviz": _to_arviz,

@@ -16,6 +16,7 @@ from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import DiagonalGaussian, SemiAmortised, bounded, from_prior, on_sphere
 from ppl_gen.models import (
     VAE,
+    StackedVAE,
     ali,
     cgan,
     conv_cgan,
@@ -437,6 +438,20 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
             likelihood=likelihoods.Masked(likelihoods.IsotropicGaussian()),
         ),
         _holes(),
+        _labels(),
+    ),
+    "stacked vae, some labels": lambda: (
+        StackedVAE(
+            vae((1, 8, 8), 4, hidden=(16,)),
+            ss_vae(
+                (4,),
+                3,
+                classes=10,
+                hidden=(16,),
+                likelihood=likelihoods.HeteroscedasticGaussian(),
+            ),
+        ),
+        _binary(),
         _labels(),
     ),
     "pixels in a plate": lambda: (PixelPlate(), _binary().flatten(1), []),

@@ -18,7 +18,7 @@ from ppl_gen.inference.fitting.objectives import Enumerated
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
 from ppl_gen.labels import Revealed, few_labels, revealed
 from ppl_gen.likelihoods import Gaussian
-from ppl_gen.models import SemiSupervisedVAE, ss_vae, vae
+from ppl_gen.models import VAE, SemiSupervisedVAE, StackedVAE, ss_vae, vae
 from ppl_gen.nn import Condition
 from ppl_gen.priors import Labels, StandardNormal
 from ppl_gen.program import simulate
@@ -209,6 +209,73 @@ def test_as_many_labels_of_each_class_are_kept() -> None:
     assert bool(((few == y) | (few == -1)).all())
     assert torch.equal(few, few_labels(y, 17, seed=1))
     assert not torch.equal(few, few_labels(y, 17, seed=2))
+
+
+# What stands below the mixture: x ~ N(A z1, 0.4² I) in three dimensions.
+SLOPES = torch.tensor([[1.0, 0.2], [-0.3, 0.8], [0.5, 0.5]])
+BELOW = 0.4
+
+
+def stacked() -> StackedVAE:
+    """The mixture of `mixture()` as a prior of z1, with the posterior of a wide prior as guide."""
+    decoder = nn.Linear(2, 3, bias=False)
+    decoder.weight.data = SLOPES
+    precision = SLOPES.T @ SLOPES / BELOW**2 + 0.2 * torch.eye(2)
+    encoder = nn.Linear(3, 4)
+    encoder.weight.data.zero_()
+    encoder.weight.data[:2] = torch.linalg.solve(precision, SLOPES.T) / BELOW**2
+    # Wider than the posterior, so that weights have a variance.
+    deviations = precision.inverse().diagonal().sqrt()
+    encoder.bias.data = torch.cat([torch.zeros(2), (1.2 * deviations).log()])
+    below = VAE(StandardNormal(2), decoder, Gaussian(BELOW), DiagonalGaussian(encoder))
+    return StackedVAE(below, mixture())
+
+
+def test_the_evidence_of_a_stack_is_exact_with_the_label_and_without() -> None:
+    torch.manual_seed(0)
+    x = simulate(stacked(), 12)
+    y = torch.tensor([0, -1, 2, -1, 1, -1, -1, -1, -1, 0, -1, -1])
+    of_codes = torch.ones(2, 2) + NOISE**2 * torch.eye(2)
+    covariance = SLOPES @ of_codes @ SLOPES.T + BELOW**2 * torch.eye(3)
+    by_label = dist.MultivariateNormal(CENTRES @ SLOPES.T, covariance).log_prob(x[:, None])
+    summed = (by_label + PRIOR.log()).logsumexp(-1)
+    given = torch.where(y < 0, summed, by_label.gather(-1, y.clamp(min=0)[:, None])[:, 0])
+    for exact, context in ((summed, []), (given, [y])):
+        found = log_evidence(stacked(), None, x, *context, particles=3000, seed=0)
+        error = found.standard_error
+        assert bool(((found.value - exact).abs() < 4 * error + error**2).all())
+        assert float(error.max()) < 0.2
+
+
+def test_a_stack_is_fitted_to_codes_of_a_model_held_fast() -> None:
+    """M2 gets the gradients that it gets from the same codes by itself; M1 is left as it was."""
+    program = stacked()
+    program.below.requires_grad_(False)
+    alone = mixture()
+    torch.manual_seed(0)
+    x = simulate(program, 6)
+    y = torch.tensor([0, -1, 2, -1, -1, 1])
+    loss = Enumerated(labels=2.0, max_plate_nesting=1)
+    torch.manual_seed(1)
+    loss.differentiable_loss(program.model, program.guide, x, y).backward()
+    assert all(p.grad is None for p in program.below.parameters())
+    torch.manual_seed(1)
+    codes = program.below.encoder(x).rsample((1,))[0].detach()
+    loss.differentiable_loss(alone.model, alone.guide, codes, y).backward()
+    for ours, its in zip(program.above.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, its.grad)
+
+
+def test_labels_of_a_stack_are_averaged_over_its_codes() -> None:
+    program = stacked()
+    torch.manual_seed(0)
+    x = simulate(program, 5)
+    codes = program.below.encoder(x).sample((4000,))
+    by_code = program.above.classifier(codes).probs.detach()
+    found = label_probabilities(program, x, draws=100, chunk=3)
+    spread = by_code.std(0) * (1 / 100 + 1 / 4000) ** 0.5
+    assert bool(((found - by_code.mean(0)).abs() < 4 * spread + 1e-6).all())
+    assert float(spread.max()) > 1e-3
 
 
 class TestBadInput:
