@@ -1,0 +1,129 @@
+"""`--optimizer`: a fit under any of them that was stopped ends as one that was left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import call
+
+from ppl_gen.app.parts.optimizers import OPTIMIZERS
+from ppl_gen.app.run import pictures, progress
+
+SMALL = ("--latent-dim", 2, "--hidden", 8, "--batch-size", 18, "--device", "cpu")
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_pictures() -> Iterator[None]:
+    """A run that ends draws no pictures, which take longer than all else here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty grey images, three batches of which are an epoch."""
+    path = tmp_path_factory.mktemp("images") / "grey.npy"
+    np.save(path, np.random.RandomState(0).rand(60, 4, 4).astype("f4"))
+    return path
+
+
+def held(run: Path) -> dict[str, Any]:
+    """What the checkpoint of a run holds."""
+    found: dict[str, Any] = torch.load(run / "checkpoint.pt", weights_only=True)
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether all numbers are equal, bit for bit."""
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Ctrl-C when a fit takes this batch, counted from the first one of all."""
+    batches = progress.Live.__iter__
+    taken = 0
+
+    def interrupted(self: progress.Live) -> Iterator[tuple[torch.Tensor, ...]]:
+        nonlocal taken
+        for some in batches(self):
+            taken += 1
+            if taken == batch:
+                raise KeyboardInterrupt
+            yield some
+
+    monkeypatch.setattr(progress.Live, "__iter__", interrupted)
+
+
+CASES = [
+    *[(name, "eager") for name in OPTIMIZERS],
+    pytest.param("adamw", "fx", marks=pytest.mark.long),
+    pytest.param("rmsprop", "fx", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize(("name", "engine"), CASES)
+def test_a_stopped_fit_goes_on_as_if_it_had_not_been(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+) -> None:
+    """In the middle of its second epoch: weights, optimiser and random state are bit for bit."""
+    asked = ("--data", images, *SMALL, "--optimizer", name, "--weight-decay", 0.01, "--lr", 1e-3)
+    whole = tmp_path / "whole"
+    fit = ("fit", "vae", *asked, "--engine", engine, "--epochs", EPOCHS)
+    code, said = call(*fit, "--out", whole)
+    assert code == 0, said
+    stopped = tmp_path / "stopped"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5)
+        code, said = call(*fit, "--out", stopped)
+    assert code == 130
+    assert held(stopped)["epoch"] == 1
+    code, said = call("fit", "vae", "--out", stopped, "--resume")
+    assert code == 0, said
+    assert same(held(stopped), held(whole))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_stopped_game_goes_on_as_if_it_had_not_been(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    """Both players, and the average of the generator."""
+    asked = ("--data", images, *SMALL, "--optimizer", name, "--lr", 1e-3)
+    code, said = call("fit", "gan", *asked, "--epochs", EPOCHS, "--out", tmp_path / "whole")
+    assert code == 0, said
+    assert call("fit", "gan", *asked, "--epochs", 1, "--out", tmp_path / "halves")[0] == 0
+    again = ("--resume", "--epochs", EPOCHS)
+    code, said = call("fit", "gan", "--out", tmp_path / "halves", *again)
+    assert code == 0, said
+    assert same(held(tmp_path / "halves"), held(tmp_path / "whole"))
+
+
+def test_optimizers_move_weights_to_other_places(images: Path, tmp_path: Path) -> None:
+    found = []
+    for name in OPTIMIZERS:
+        out = tmp_path / name
+        words = ("--data", images, "--optimizer", name, "--lr", 1e-2, "--epochs", 1, "--out", out)
+        assert call("fit", "vae", *words, *SMALL, "--engine", "eager")[0] == 0
+        found.append(held(out)["program"])
+    for i, one in enumerate(found):
+        assert not any(same(one, other) for other in found[:i])
+
+
+def test_a_run_does_not_go_on_under_another(images: Path, tmp_path: Path) -> None:
+    words = ("--data", images, "--optimizer", "sgd", "--epochs", 1, "--out", tmp_path / "a")
+    assert call("fit", "vae", *words, *SMALL, "--engine", "eager")[0] == 0
+    code, said = call("fit", "vae", "--out", tmp_path / "a", "--resume", "--optimizer", "adam")
+    assert code == 2
+    assert "begun with optimizer sgd, got adam" in said
