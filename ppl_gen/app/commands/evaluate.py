@@ -91,10 +91,10 @@ def _expect_possible(fitted: Fitted, asked: Asked) -> None:
     for option in ("moments", "two_sample"):
         if asked.wants(option):
             fitted.expect_complete("--" + option.replace("_", "-"))
-    if asked.gaps:
-        fitted.expect_guide("--gaps")
-    if asked.collapse:
-        fitted.expect_guide("--collapse")
+    for option in ("gaps", "collapse"):
+        if asked.wants(option):
+            fitted.expect_guide(f"--{option}")
+            fitted.expect_continuous(f"--{option}")
     if anneals and not recipe.explicit and not asked.wants("epsilon"):
         raise ValueError(
             f"{recipe.name} has no likelihood for --ais or --bdmc; say --epsilon 0.1, and it has "

@@ -199,12 +199,14 @@ def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:
 def _count_parameters(fitted: Fitted, given: list[Tensor]) -> int:
     """How many numbers the mean of a draw depends on: decoder and prior, not what reads the data.
 
+    Those that are held fixed do not count.
+
     Args:
         fitted: The run.
         given: The context of two data, empty if the program is not conditioned on anything.
     """
     program = Observed(fitted.program, Dirac())
-    parameters = list(program.parameters())
+    parameters = [p for p in program.parameters() if p.requires_grad]
     with forked(fitted.device, 0), evaluating(program), torch.enable_grad():
         mean = program.model(None, *given, n=2)
         gradients = torch.autograd.grad(mean.sum(), parameters, allow_unused=True)

@@ -56,6 +56,7 @@ class Recipe:
         translates: Whether the program translates between two domains and draws no data by itself.
         draws_in_steps: Whether the program draws in steps that can be looked at, as
             `program.canvases(z1, z2, ...)`.
+        infers_labels: Whether labels are latents at the site "y", known of some data.
         learning_rate: The learning rate, where --lr is left out.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.

@@ -194,6 +194,19 @@ class Fitted:
                 f"{self.config.model}: no guide"
             )
 
+    def expect_continuous(self, what: str) -> None:
+        """Raises ValueError if some latents are labels.
+
+        Args:
+            what: What needs continuous latents, for the message.
+        """
+        if self.recipe.infers_labels:
+            raise ValueError(
+                f"expected a run whose latents are continuous for {what}, got {self.config.model}, "
+                "whose labels are summed out; leave it out: --ais and --bdmc judge its evidence, "
+                "and how many labels are right is said without an option"
+            )
+
     def expect_numbers(self, what: str) -> None:
         """Raises ValueError if the data are lines of text, whose numbers are names.
 

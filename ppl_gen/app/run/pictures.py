@@ -362,8 +362,8 @@ def _label_of(fitted: Fitted, label: str | None) -> int | None:
         names = fitted.class_names
     if not choices:
         raise ValueError(
-            "expected a CVAE or CGAN of labels for --label, or the codes of an infogan, got "
-            f"{fitted.config.model} on {fitted.data.name}"
+            "expected a CVAE or CGAN of labels for --label, an ss-vae, or the codes of an infogan, "
+            f"got {fitted.config.model} on {fitted.data.name}; leave it out"
         )
     if label in names:
         return names.index(label)
