@@ -79,6 +79,8 @@ class PowerSpherical(TorchDistribution):
         super().__init__(direction.shape[:-1], direction.shape[-1:], validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PowerSpherical:
+        if Size(batch_shape) == self.batch_shape:
+            return self
         loc = self.loc.expand((*batch_shape, *self.event_shape))
         return PowerSpherical(loc, self.concentration.expand(batch_shape))
 

@@ -172,8 +172,8 @@ def text(count: int = 64, length: int = 60, vocabulary: int = 80, hidden: int = 
     latent_dim, size = 16, 64
     program = models.text_vae(vocabulary, length, latent_dim, hidden=hidden, embedding=size)
     x = torch.randint(1, vocabulary, (count, length))
-    reads = nn.Embedding(vocabulary, size)
-    encoder = nn.GRU(size, hidden, batch_first=True)
+    reads = nn.Embedding(vocabulary, hidden)
+    encoder = nn.GRU(hidden, hidden, batch_first=True)
     posterior = nn.Linear(hidden, 2 * latent_dim)
     start = nn.Linear(latent_dim, hidden)
     embedding = nn.Embedding(vocabulary + 1, size)
