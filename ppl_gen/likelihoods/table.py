@@ -93,7 +93,7 @@ class Table(nn.Module):
                 )
             parts.append(part)
         places = self.places.split(self.counts)
-        order = self.order
+        order: Tensor | None = self.order
         if self.is_in_order:
             order = None
         return distributions.Columns(parts, places, order, self.names)
