@@ -27,6 +27,7 @@ notebooks: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/step_speed.py
+	$(BIN)/python tests/benchmarks/parts_speed.py --engines eager fx
 	$(BIN)/python tests/benchmarks/sampler_speed.py
 	$(BIN)/python tests/benchmarks/evidence_speed.py
 	$(BIN)/python tests/benchmarks/adversarial_speed.py
