@@ -77,11 +77,11 @@ def _ladder_loss(
 
 
 def semi_supervised(count: int = 100, classes: int = 10) -> Rival:
-    """M2, half of the data with a label; that of the others summed out."""
+    """M2, a tenth of the data with a label; that of the others summed out."""
     program = models.ss_vae((784,), 50, classes=classes, hidden=(500,))
     x = torch.rand(count, 784).round()
     y = torch.randint(0, classes, (count,))
-    y[::2] = -1
+    y[count // 10 :] = -1
     soft = nn.Softplus
     classifier = perceptron(784, 500, classes, activation=soft)
     encoder = perceptron(784 + classes, 500, 100, activation=soft)
