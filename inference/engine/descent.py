@@ -7,7 +7,7 @@ __all__ = ["Descent", "Stepped"]
 import math
 import operator
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -275,7 +275,7 @@ class Descent:
             key=key,
             rows=inputs.rows,
         )
-        for p, gradient in zip(self.parameters, gradients, strict=True):
+        for p, gradient in zip(self.parameters, _each_its_own(gradients), strict=True):
             p.grad = gradient
         return _Computed(loss, norm, updated=False)
 
@@ -353,6 +353,20 @@ def _parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     for group in optimizer.param_groups:
         parameters.extend(group["params"])
     return parameters
+
+
+def _each_its_own(gradients: Sequence[Tensor | None]) -> Iterator[Tensor | None]:
+    """Gradients that can be changed in place: a graph gives one tensor for two of them, or one
+    number for all entries, where these are equal."""
+    taken: set[int] = set()
+    for gradient in gradients:
+        if gradient is None:
+            yield None
+        elif id(gradient) in taken or 0 in gradient.stride():
+            yield gradient.clone(memory_format=torch.contiguous_format)
+        else:
+            taken.add(id(gradient))
+            yield gradient
 
 
 def _expect_some(gradients: Sequence[Tensor | None]) -> list[Tensor]:

@@ -35,6 +35,7 @@ from ppl_gen.likelihoods import Bernoulli
 from ppl_gen.models import VAE, conv_vae, cvae, vae
 from ppl_gen.nn import mlp
 from ppl_gen.priors import StandardNormal
+from ppl_gen.program import register
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "vae": lambda: vae((1, 8, 8), 3, hidden=(16,)),
@@ -428,6 +429,44 @@ def test_a_parameter_that_does_not_matter_is_left_alone(engine: Engine) -> None:
         step(*batch())
     assert program.spare.grad is None
     assert torch.equal(program.spare.detach(), torch.ones(3))
+
+
+class Summed(nn.Module):
+    """x ~ N(a + b, 1), two parameters of one gradient; c raises the density as much everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(3))
+        self.b = nn.Parameter(torch.zeros(3))
+        self.c = nn.Parameter(torch.zeros(3))
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        register(self)
+        pyro.factor("slope", self.c.sum())
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            loc = self.a + self.b + 0 * z[..., None]
+            return pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> Tensor:
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", dist.Normal(torch.zeros(x.shape[0]), 1.0))
+
+
+@pytest.mark.parametrize("options", [{"clip": 0.5}, {"nesterov": True, "momentum": 0.9}], ids=str)
+def test_gradients_that_are_equal_are_changed_one_by_one(options: dict[str, Any]) -> None:
+    """What clips, and what some optimisers do, changes gradients in place."""
+    found = {}
+    for engine in ("eager", "fx"):
+        program = Summed()
+        of_optimizer = {name: value for name, value in options.items() if name != "clip"}
+        optimizer = torch.optim.SGD(program.parameters(), 0.1, **of_optimizer)
+        step = svi_step(program, optimizer, clip=options.get("clip"), engine=engine)
+        for _ in range(3):
+            step(torch.full((5, 3), 3.0))
+        found[engine] = torch.stack(list(program.parameters())).detach()
+    torch.testing.assert_close(found["fx"], found["eager"])
+    assert float(found["eager"].abs().min()) > 1e-3
 
 
 class TestTheLadder:
