@@ -15,17 +15,9 @@ from ppl_gen.inference.estimate import Estimate, Share
 from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
 from ppl_gen.inference.evidence.importance import elbo, log_evidence
-from ppl_gen.inference.fitting import losses, objectives
-from ppl_gen.inference.fitting.adversarial import (
-    adversarial_step,
-    bidirectional_step,
-    moving_average,
-)
-from ppl_gen.inference.fitting.cycle import CycleErrors, cycle_errors, cycle_step
+from ppl_gen.inference.fitting import objectives
 from ppl_gen.inference.fitting.guides import GuideFit, fit_guide, full_covariance, same_family
-from ppl_gen.inference.fitting.information import code_information, information_loss
 from ppl_gen.inference.fitting.loop import NotFinite, Record, fit, iterate
-from ppl_gen.inference.fitting.losses import AdversarialLoss
 from ppl_gen.inference.fitting.moment_matching import moment_step
 from ppl_gen.inference.fitting.objectives import (
     IWAE,
@@ -36,6 +28,15 @@ from ppl_gen.inference.fitting.objectives import (
     annealed,
 )
 from ppl_gen.inference.fitting.svi import svi_step
+from ppl_gen.inference.games import losses
+from ppl_gen.inference.games.adversarial import (
+    adversarial_step,
+    bidirectional_step,
+    moving_average,
+)
+from ppl_gen.inference.games.cycle import CycleErrors, cycle_errors, cycle_step
+from ppl_gen.inference.games.information import code_information, information_loss
+from ppl_gen.inference.games.losses import AdversarialLoss
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc

@@ -176,7 +176,7 @@ SEEDED: dict[str, Call] = {
     "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),
     "inference.evidence.importance.log_evidence": _of_vae(inference.log_evidence, particles=4),
     "inference.fitting.guides.fit_guide": _fit_guide,
-    "inference.fitting.information.code_information": _codes,
+    "inference.games.information.code_information": _codes,
     "inference.prediction.labels.accuracy": lambda seed: accuracy(
         *_stacked(), torch.arange(4), draws=2, seed=seed
     ),

@@ -30,6 +30,7 @@ ROOMS = (
     "latents",
     "samples",
     "fitting",
+    "games",
     "mcmc",
     "evidence",
     "prediction",

@@ -21,7 +21,7 @@ from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Dataset, Split
 from ppl_gen.inference import cycle_errors
-from ppl_gen.inference.fitting.cycle import CycleErrors
+from ppl_gen.inference.games.cycle import CycleErrors
 from ppl_gen.inference.samples.features import Classifier
 from ppl_gen.inference.samples.moments import moments
 from ppl_gen.plots.style import literal

@@ -14,7 +14,7 @@ from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.app.ingredients.games import BETAS, LOSSES, with_bounded_layers
 from ppl_gen.inference import cycle_step
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.fitting.cycle import ImagePool
+from ppl_gen.inference.games.cycle import ImagePool
 from ppl_gen.inference.samples.features import classifier_features
 from ppl_gen.protocols import Step
 

@@ -16,7 +16,7 @@ from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.app.parts.conditions import OF_IMAGES
 from ppl_gen.inference import adversarial_step, bidirectional_step, losses, moving_average
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.fitting.adversarial import expect_adversaries, expect_pairs
+from ppl_gen.inference.games.adversarial import expect_adversaries, expect_pairs
 from ppl_gen.program import simulate
 from ppl_gen.protocols import Step
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ppl_gen.critics import conv_critic, mlp_critic, spectral
 from ppl_gen.data.toys import modes_covered, ring
 from ppl_gen.inference import NotFinite, adversarial_step, fit, losses, moving_average
-from ppl_gen.inference.fitting.game import Watch
+from ppl_gen.inference.games.game import Watch
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.models import CGAN, cgan, cvae, dcgan, gan, vae
 from ppl_gen.nn import Condition

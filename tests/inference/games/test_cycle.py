@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_gen.critics import patch_critic
 from ppl_gen.inference import adversarial_step, cycle_errors, cycle_step
-from ppl_gen.inference.fitting.cycle import ImagePool
+from ppl_gen.inference.games.cycle import ImagePool
 from ppl_gen.models import CycleGAN, cycle_gan, translator
 from ppl_gen.program import simulate
 

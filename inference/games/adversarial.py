@@ -36,8 +36,8 @@ from ppl_gen.contexts import (
 from ppl_gen.counts import expect_number
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts, expect_optimizers
-from ppl_gen.inference.fitting.game import Loss, Opponent, buffers_kept, descend, standing_still
-from ppl_gen.inference.fitting.losses import non_saturating
+from ppl_gen.inference.games.game import Loss, Opponent, buffers_kept, descend, standing_still
+from ppl_gen.inference.games.losses import non_saturating
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import blend
@@ -72,7 +72,7 @@ def adversarial_step(
         critic: s(x, *context), scores of shape (N, ...); `ppl_gen.critics` has some.
         generator_optimizer: Of the program's parameters.
         critic_optimizer: Of the critic's.
-        loss: What the two descend, of `ppl_gen.inference.fitting.losses`, or any pair of functions
+        loss: What the two descend, of `ppl_gen.inference.games.losses`, or any pair of functions
             (critic, generator).
         critic_steps: Updates of the critic for each of the generator: with the same batch, against
             fresh draws.
@@ -175,7 +175,7 @@ def bidirectional_step(
             z (N, D): `ppl_gen.critics.mlp_critic(shape, attributes=D)`.
         generator_optimizer: Of the parameters of program and guide.
         critic_optimizer: Of the critic's.
-        loss: What they descend, of `ppl_gen.inference.fitting.losses`, or any pair of functions
+        loss: What they descend, of `ppl_gen.inference.games.losses`, or any pair of functions
             (critic, generator).
         critic_steps: Updates of the critic for each of the program: with the same batch, against
             fresh draws.

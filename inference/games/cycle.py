@@ -20,8 +20,8 @@ from ppl_gen.contexts import evaluating, in_evaluation_mode, one_at_a_time
 from ppl_gen.inference.estimate import Estimate, summarised
 from ppl_gen.inference.expect import expect_optimizers, expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
-from ppl_gen.inference.fitting.game import Loss, Opponent, descend, standing_still
-from ppl_gen.inference.fitting.losses import least_squares
+from ppl_gen.inference.games.game import Loss, Opponent, descend, standing_still
+from ppl_gen.inference.games.losses import least_squares
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.result import Result
 from ppl_gen.protocols import Step

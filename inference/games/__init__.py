@@ -1,0 +1,1 @@
+"""Players against each other: a generator and its critic, two domains and their translators."""
