@@ -27,6 +27,7 @@ from ppl_gen.inference.fitting.objectives import (
     StickingTheLanding,
     annealed,
 )
+from ppl_gen.inference.fitting.reconstruction import reconstruction_step, squared_error
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.games import losses
 from ppl_gen.inference.games.adversarial import (
@@ -124,9 +125,11 @@ __all__ = [
     "objectives",
     "polynomial_mmd",
     "precision_recall",
+    "reconstruction_step",
     "same_family",
     "sbc",
     "sliced_wasserstein",
+    "squared_error",
     "svi_step",
     "to_arviz",
     "two_sample_test",

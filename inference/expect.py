@@ -10,7 +10,6 @@ __all__ = [
     "expect_rate",
     "expect_room_for_draws",
     "expect_target_accept",
-    "expect_weight",
 ]
 
 import math
@@ -69,14 +68,6 @@ def expect_target_accept(target_accept: float, usual: float = 0.8) -> None:
         raise ValueError(
             f"expected target_accept between 0 and 1, got {target_accept}; {usual} is usual"
         )
-
-
-def expect_weight(**weights: float) -> None:
-    """Raises ValueError unless every weight of a loss is finite and at least 0."""
-    for name, weight in weights.items():
-        expect_number(**{name: weight})
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
 
 
 def expect_rate(rate: float, usual: float) -> None:

@@ -9,6 +9,7 @@ if __name__ != "ppl_gen.models":
 
 from ppl_gen.models import toy
 from ppl_gen.models.ali import ALI, ali
+from ppl_gen.models.autoencoder import Autoencoder, autoencoder, conv_autoencoder, pca, stacked
 from ppl_gen.models.cgan import CGAN, cgan
 from ppl_gen.models.conv_cgan import conv_cgan
 from ppl_gen.models.conv_cvae import conv_cvae
@@ -22,7 +23,7 @@ from ppl_gen.models.gmmn import gmmn
 from ppl_gen.models.hierarchical import HierarchicalVAE, hierarchical_vae, with_layer_above
 from ppl_gen.models.infogan import InfoGAN, infogan
 from ppl_gen.models.ss_vae import SemiSupervisedVAE, ss_vae
-from ppl_gen.models.stacked import StackedVAE
+from ppl_gen.models.stacked_vae import StackedVAE
 from ppl_gen.models.text_vae import LanguageModel, TextVAE, language_model, text_vae
 from ppl_gen.models.vae import VAE, vae
 
@@ -33,6 +34,7 @@ __all__ = [
     "DRAW",
     "GAN",
     "VAE",
+    "Autoencoder",
     "CycleGAN",
     "HierarchicalVAE",
     "InfoGAN",
@@ -41,7 +43,9 @@ __all__ = [
     "StackedVAE",
     "TextVAE",
     "ali",
+    "autoencoder",
     "cgan",
+    "conv_autoencoder",
     "conv_cgan",
     "conv_cvae",
     "conv_vae",
@@ -55,7 +59,9 @@ __all__ = [
     "hierarchical_vae",
     "infogan",
     "language_model",
+    "pca",
     "ss_vae",
+    "stacked",
     "text_vae",
     "toy",
     "translator",

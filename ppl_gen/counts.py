@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["expect_at_least", "expect_number", "expect_positive"]
+__all__ = ["expect_at_least", "expect_number", "expect_positive", "expect_weight"]
 
 import math
 import operator
@@ -58,6 +58,18 @@ def expect_number(**numbers: Any) -> None:
             is_number = not isinstance(number, str | bytes)
         if not is_number:
             raise ValueError(f"expected {name} as one number, got {_shown(number)}")
+
+
+def expect_weight(**weights: float) -> None:
+    """Raises ValueError unless every weight of a loss is finite and at least 0.
+
+    Args:
+        **weights: By the names that the caller knows them by.
+    """
+    for name, weight in weights.items():
+        expect_number(**{name: weight})
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"expected a finite {name} of at least 0, got {weight}")
 
 
 def _is_whole(count: Any) -> bool:

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import evaluating, guide_of, seeded
-from ppl_gen.counts import expect_at_least
+from ppl_gen.counts import expect_at_least, expect_weight
 from ppl_gen.inference.checks import needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.diagnosis.aggregate import Aggregate, average
 from ppl_gen.inference.diagnosis.posteriors import Latents
 from ppl_gen.inference.estimate import Estimate, by_datum
-from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.result import Result
 from ppl_gen.protocols import Guide, Program

@@ -22,10 +22,9 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ppl_gen.counts import expect_at_least, expect_number
+from ppl_gen.counts import expect_at_least, expect_number, expect_weight
 from ppl_gen.divergences import closed_divergence
 from ppl_gen.enumeration import is_enumerable
-from ppl_gen.inference.expect import expect_weight
 from ppl_gen.inference.fitting.bound import Draw, PerDatum, with_values
 from ppl_gen.labels import Revealed
 from ppl_gen.sites import (

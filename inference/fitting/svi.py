@@ -17,11 +17,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
-from ppl_gen.counts import expect_at_least, expect_number
+from ppl_gen.counts import expect_at_least, expect_number, expect_weight
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.expect import expect_optimizers, expect_weight
+from ppl_gen.inference.expect import expect_optimizers
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.particles import expect_leading_axes

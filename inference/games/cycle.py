@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from ppl_gen.arguments import expect_devices
 from ppl_gen.contexts import evaluating, in_evaluation_mode, one_at_a_time
+from ppl_gen.counts import expect_weight
 from ppl_gen.inference.estimate import Estimate, summarised
-from ppl_gen.inference.expect import expect_optimizers, expect_weight
+from ppl_gen.inference.expect import expect_optimizers
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.games.game import Loss, Opponent, descend, standing_still
 from ppl_gen.inference.games.losses import least_squares

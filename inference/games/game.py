@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.contexts import modules_of
-from ppl_gen.inference.expect import expect_weight
+from ppl_gen.counts import expect_weight
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.games.losses import AdversarialLoss, gradient_penalty
 from ppl_gen.inference.games.losses import r1 as zero_centred

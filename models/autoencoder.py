@@ -1,0 +1,150 @@
+"""Autoencoders: an encoder and a decoder, without a distribution of what lies between them."""
+
+from __future__ import annotations
+
+__all__ = ["Autoencoder", "autoencoder", "conv_autoencoder", "pca", "stacked"]
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.counts import expect_at_least
+from ppl_gen.memory import expect_weights
+from ppl_gen.nn import Activation, Shape, conv_decoder, conv_features, mlp
+
+
+class Autoencoder(nn.Module):
+    """x ↦ decoder(encoder(x)).
+
+    It has no likelihood: `inference.reconstruction_step` fits it. A prior of its codes makes it a
+    program, `VAE(prior, autoencoder.decoder, likelihood, guide)`.
+
+    Args:
+        encoder: Maps data (*batch, *shape) to codes (*batch, d).
+        decoder: Maps codes (*batch, d) to data.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        reconstruction: Tensor = self.decoder(self.encoder(x))
+        return reconstruction
+
+
+def autoencoder(
+    shape: Sequence[int],
+    code_dim: int,
+    *,
+    hidden: Sequence[int] = (500,),
+    activation: Activation = nn.ReLU,
+    of_code: Activation | None = None,
+) -> Autoencoder:
+    """An autoencoder of multilayer perceptrons; with hidden=() a linear one.
+
+    A code may be wider than the data (overcomplete) where a corruption or a penalty keeps it from
+    learning the identity.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        code_dim: d, the dimension of the code.
+        hidden: The widths from data to code; the decoder has them in reverse.
+        activation: Makes the module between two layers.
+        of_code: Makes a module that the code passes, such as nn.Sigmoid; none if left out.
+
+    Raises:
+        ValueError: If a size is below 1, or the weights do not fit into memory.
+    """
+    size = math.prod(shape)
+    layers = [nn.Flatten(-len(shape)), *mlp([size, *hidden, code_dim], activation)]
+    if of_code is not None:
+        layers.append(of_code())
+    decoder = mlp([code_dim, *reversed(hidden), size], activation)
+    return Autoencoder(nn.Sequential(*layers), nn.Sequential(decoder, Shape(shape)))
+
+
+def conv_autoencoder(
+    shape: Sequence[int], code_dim: int, *, hidden: int = 256, activation: Activation = nn.ReLU
+) -> Autoencoder:
+    """An autoencoder of strided convolutions and transposed ones, for images of 8 to 64 pixels.
+
+    Args:
+        shape: (C, H, W), with any number of channels.
+        code_dim: d, the dimension of the code.
+        hidden: The width of the linear layers beside the code.
+        activation: Makes the module between two layers.
+
+    Raises:
+        ValueError: If the shape is not that of such an image, or the weights do not fit into
+            memory.
+    """
+    expect_at_least(1, code_dim=code_dim)
+    expect_weights((hidden, code_dim))
+    features = conv_features(shape, hidden, activation)
+    encoder = nn.Sequential(features, nn.Linear(hidden, code_dim))
+    decoder = conv_decoder(code_dim, shape, hidden=hidden, activation=activation)
+    return Autoencoder(encoder, decoder)
+
+
+def pca(x: Tensor, code_dim: int) -> Autoencoder:
+    """The linear autoencoder of the least squared error: x ↦ x̄ + V Vᵀ(x − x̄).
+
+    The columns of V are the first right singular vectors of the centred data, so that codes have
+    the principal components for coordinates, uncorrelated and by falling variance.
+
+    Args:
+        x: Data (N, *shape).
+        code_dim: d, at most the size of a datum and the number of data.
+
+    Raises:
+        ValueError: If d is out of range.
+
+    Reference:
+        Baldi and Hornik (1989), Neural networks and principal component analysis.
+    """
+    flat = x.flatten(1)
+    most = min(flat.shape)
+    if not 1 <= code_dim <= most:
+        raise ValueError(
+            f"expected a code_dim from 1 to {most}, as {len(x)} data of {flat.shape[1]} values "
+            f"have principal components, got {code_dim}"
+        )
+    mean = flat.mean(0)
+    _, _, components = torch.linalg.svd(flat - mean, full_matrices=False)
+    components = components[:code_dim]
+    made = autoencoder(x.shape[1:], code_dim, hidden=()).to(x)
+    encode = made.encoder[1]
+    decode = made.decoder[0][0]
+    with torch.no_grad():
+        encode.weight.copy_(components)
+        encode.bias.copy_(-components @ mean)
+        decode.weight.copy_(components.T)
+        decode.bias.copy_(mean)
+    return made
+
+
+def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:
+    """Autoencoders, each of the codes of that before it, as one deep autoencoder.
+
+    They share their weights with it. Greedy training fits the first to data, the second to its
+    codes, and so on, then the whole.
+
+    Args:
+        autoencoders: From the data up.
+
+    Raises:
+        ValueError: If there are none.
+
+    Reference:
+        Bengio, Lamblin, Popovici and Larochelle (2007), Greedy layer-wise training of deep
+        networks.
+    """
+    if len(autoencoders) == 0:
+        raise ValueError("expected one autoencoder or more to stack, got none")
+    encoders = [each.encoder for each in autoencoders]
+    decoders = [each.decoder for each in reversed(autoencoders)]
+    return Autoencoder(nn.Sequential(*encoders), nn.Sequential(*decoders))
