@@ -17,7 +17,7 @@ from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
 from ppl_gen.inference.evidence.importance import elbo, log_evidence
 from ppl_gen.inference.fitting import objectives
 from ppl_gen.inference.fitting.guides import GuideFit, fit_guide, full_covariance, same_family
-from ppl_gen.inference.fitting.loop import NotFinite, Record, fit, iterate
+from ppl_gen.inference.fitting.loop import NotFinite, Record, Rule, fit, iterate
 from ppl_gen.inference.fitting.moment_matching import moment_step
 from ppl_gen.inference.fitting.objectives import (
     IWAE,
@@ -28,7 +28,9 @@ from ppl_gen.inference.fitting.objectives import (
     annealed,
 )
 from ppl_gen.inference.fitting.reconstruction import reconstruction_step, squared_error
+from ppl_gen.inference.fitting.stopping import Patience
 from ppl_gen.inference.fitting.svi import svi_step
+from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.inference.games import losses
 from ppl_gen.inference.games.adversarial import (
     adversarial_step,
@@ -84,13 +86,16 @@ __all__ = [
     "Imputation",
     "Moments",
     "NotFinite",
+    "Patience",
     "PrecisionRecall",
     "Record",
     "Result",
+    "Rule",
     "Sandwich",
     "Share",
     "StickingTheLanding",
     "TwoSample",
+    "Validation",
     "adversarial_step",
     "ais",
     "annealed",

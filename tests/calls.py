@@ -159,6 +159,10 @@ SEEDED: dict[str, Call] = {
     "data.changes.coloured": lambda seed: (
         coloured(Dataset(Split(_vae()[1]), Split(_vae()[1]), (1, 4, 4), name="few"), seed).train.x
     ),
+    "data.splits.Dataset.divided": lambda seed: (
+        Dataset(Split(_vae()[1]), Split(_vae()[1]), (1, 4, 4)).divided(3, seed).train.x
+    ),
+    "data.splits.Split.divided": lambda seed: Split(_vae()[1]).divided(3, seed)[1].x,
     "data.splits.Split.fixed": lambda seed: Split(_vae()[1] / 2, binarize="dynamic").fixed(seed).x,
     "data.splits.StreamedSplit.fixed": lambda seed: _streamed().fixed(seed).x,
     "data.toys.manifold": lambda seed: manifold("circle", 5, seed),

@@ -5,17 +5,18 @@ Logging, checkpoints and early stopping are plain Python around `iterate`.
 
 from __future__ import annotations
 
-__all__ = ["NotFinite", "Record", "fit", "iterate"]
+__all__ = ["NotFinite", "Record", "Rule", "fit", "iterate"]
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.progress import track
 from ppl_gen.protocols import Step
 
@@ -36,15 +37,33 @@ class Record:
 
     Attributes:
         epoch: Counted from 1.
-        metrics: The step's metrics, averaged over the data of the epoch.
+        metrics: The step's metrics, averaged over the data of the epoch, and those of validation
+            after it.
         data: The number of data seen in it.
-        seconds: How long it took, in seconds.
+        seconds: How long its steps took, in seconds.
     """
 
     epoch: int
     metrics: dict[str, float]
     data: int
     seconds: float
+
+
+class Rule(Protocol):
+    """What says when a fit stops, and which of its epochs is kept.
+
+    Attributes:
+        best: The best epoch so far; None before there is one.
+    """
+
+    best: int | None
+
+    def __call__(self, record: Record) -> bool:
+        """Sees the record of the next epoch, and says whether the fit is to stop.
+
+        Args:
+            record: Of an epoch.
+        """
 
 
 def iterate(
@@ -55,6 +74,7 @@ def iterate(
     first_epoch: int = 1,
     scheduler: LRScheduler | Sequence[LRScheduler] = (),
     after_step: AfterStep | None = None,
+    validation: Validation | None = None,
 ) -> Iterator[Record]:
     """Runs `step` over all batches, epoch after epoch, and yields a record after each.
 
@@ -68,6 +88,7 @@ def iterate(
             `after_step=lambda index, metrics: scheduler.step()`.
         after_step: Called after each step, with its index, counted from 0 in this call, and its
             metrics. What it raises ends the fit.
+        validation: Called after each epoch; its metrics are among those of the record.
 
     Raises:
         ValueError: At once, if epochs is below 1, the batches can only be walked through once, or a
@@ -100,7 +121,8 @@ def iterate(
                 "metric; in `for record in iterate(...)` say "
                 "scheduler.step(record.metrics[...])"
             )
-    return _epochs(step, batches, range(first_epoch, epochs + 1), schedulers, after_step)
+    numbers = range(first_epoch, epochs + 1)
+    return _epochs(step, batches, numbers, schedulers, after_step, validation)
 
 
 def _epochs(
@@ -109,6 +131,7 @@ def _epochs(
     epochs: range,
     schedulers: list[LRScheduler],
     after_step: AfterStep | None,
+    validation: Validation | None,
 ) -> Iterator[Record]:
     index = 0
     for epoch in epochs:
@@ -129,7 +152,10 @@ def _epochs(
             scheduler.step()
         count = sum(sizes)
         averages = _averages(history, sizes)  # which waits for the device
-        yield Record(epoch, averages, count, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if validation is not None:
+            averages |= validation()
+        yield Record(epoch, averages, count, seconds)
 
 
 def _averages(history: Mapping[str, list[Tensor]], sizes: list[int]) -> dict[str, float]:
@@ -150,20 +176,66 @@ def fit(
     progress: bool = True,
     scheduler: LRScheduler | Sequence[LRScheduler] = (),
     after_step: AfterStep | None = None,
+    validation: Validation | None = None,
+    stop: Rule | None = None,
 ) -> list[Record]:
     """Runs `iterate` to its end with a progress bar, and returns all records.
 
     Args:
         step: One update on one batch, which returns metrics: scalar tensors by name.
         batches: Any re-iterable of tuples (x, *context).
-        epochs: The number of epochs.
+        epochs: The number of epochs; the most there are, where a rule may stop the fit.
         progress: Whether to show the bar; lines, where there is neither a terminal nor a notebook.
         scheduler: One or more of torch.optim.lr_scheduler, moved on after each epoch.
         after_step: Called after each step, with its index, from 0, and its metrics.
+        validation: Called after each epoch; its metrics are among those of the record.
+        stop: A rule that sees each record and says when the fit is over, such as `Patience(5)`. The
+            program then has the weights and buffers of the rule's best epoch, also where all epochs
+            were run; the optimiser stays where it is.
 
     Raises:
         ValueError: If epochs is below 1, the batches can only be walked through once or are none,
-            or a scheduler needs a metric.
+            a scheduler needs a metric, or there is a rule without validation.
     """
-    records = iterate(step, batches, epochs, scheduler=scheduler, after_step=after_step)
+    records = iterate(
+        step,
+        batches,
+        epochs,
+        scheduler=scheduler,
+        after_step=after_step,
+        validation=validation,
+    )
+    if stop is not None:
+        if validation is None:
+            raise ValueError(
+                "expected data to stop on, got stop= without validation=; hold some out: kept, "
+                "held_out = split.divided(0.1), and validation=Validation(program, "
+                "(held_out.fixed().x,))"
+            )
+        records = _until(records, stop, validation.modules)
     return list(track(records, "fitting", total=epochs, shown=progress, transient=False))
+
+
+def _until(records: Iterator[Record], stop: Rule, modules: Sequence[nn.Module]) -> Iterator[Record]:
+    """The records up to that at which a rule stops; then modules have the weights of its best."""
+    kept: list[Tensor] = []
+    for record in records:
+        is_over = stop(record)
+        if stop.best == record.epoch:
+            kept = [tensor.detach().clone() for tensor in _state(modules)]
+        yield record
+        if is_over:
+            break
+    if kept:
+        with torch.no_grad():
+            for tensor, best in zip(_state(modules), kept, strict=True):
+                tensor.copy_(best)
+
+
+def _state(modules: Sequence[nn.Module]) -> list[Tensor]:
+    """All parameters and buffers of modules, each once."""
+    found: dict[int, Tensor] = {}
+    for module in modules:
+        for tensor in (*module.parameters(), *module.buffers()):
+            found.setdefault(id(tensor), tensor)
+    return list(found.values())

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from ppl_gen.arguments import expect_tensor, whole
+from ppl_gen.contexts import expect_seed
 from ppl_gen.counts import expect_number
 from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.vocabulary import Vocabulary
@@ -105,6 +106,41 @@ class Split:
         if before is not None:
             before = before.to(device)
         return replace(self, x=self.x.to(device), y=y, before=before)
+
+    def divided(self, held_out: float, seed: int = 0) -> tuple[Split, Split]:
+        """Two parts without a datum in common: what is kept, and what is held out for validation.
+
+        Rows are drawn by a generator of its own and stay in their order, so that the same seed
+        gives the same parts, on any device.
+
+        Args:
+            held_out: What is held out: below 1 a share of the data, rounded to at least one datum;
+                from 1 on a count.
+            seed: Of the draw.
+
+        Raises:
+            ValueError: If held_out is not above 0, no whole number from 1 on, or leaves no data.
+
+        Example:
+            >>> kept, held_out = Split(torch.arange(10.0)).divided(0.2)
+            >>> len(kept), len(held_out)
+            (8, 2)
+        """
+        expect_seed(seed)
+        count = _held_out(held_out, len(self))
+        own = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=own).to(self.x.device)
+        return self._of(order[count:].sort().values), self._of(order[:count].sort().values)
+
+    def _of(self, rows: Tensor) -> Split:
+        """The data of some rows, binarised as they are."""
+        y = self.y
+        if y is not None:
+            y = y[rows]
+        before = self.before
+        if before is not None:
+            before = before[rows]
+        return replace(self, x=self.x[rows], y=y, before=before)
 
     def batches(self, size: int, shuffle: bool = True) -> Batches:
         """Tuples (x,) or, with labels, (x, y) of up to `size` data, on the data's device.
@@ -297,6 +333,7 @@ class Dataset:
             that images lie in.
         vocabulary: What the numbers of lines of text stand for; None of other data.
         captions: What the numbers of captions stand for, where y is such; else None.
+        validation: Training data that are held out, and tell when to stop; None if there are none.
     """
 
     train: Split | StreamedSplit
@@ -309,6 +346,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     captions: Sentences | None = None
+    validation: Split | None = None
 
     @classmethod
     def of(
@@ -355,11 +393,36 @@ class Dataset:
             return self
         train = replace(self.train, binarize=binarize)
         test = replace(self.test, binarize=binarize)
-        return replace(self, train=train, test=test)
+        validation = self.validation
+        if validation is not None:
+            validation = replace(validation, binarize=binarize)
+        return replace(self, train=train, test=test, validation=validation)
+
+    def divided(self, held_out: float, seed: int = 0) -> Dataset:
+        """With some of the training data held out for validation; test data stay as they are.
+
+        Args:
+            held_out: What is held out: below 1 a share of the training data; from 1 on a count.
+            seed: Of the draw of these rows.
+
+        Raises:
+            ValueError: If held_out is neither, or leaves no data, or the data are streamed.
+        """
+        if isinstance(self.train, StreamedSplit):
+            raise ValueError(
+                "expected data in memory to hold some out for validation, got data streamed from "
+                "disk; take smaller images (image_size=...) or a file of arrays, or hold none out"
+            )
+        train, validation = self.train.divided(held_out, seed)
+        return replace(self, train=train, validation=validation)
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = self.validation
+        if validation is not None:
+            validation = validation.to(device)
+        train = self.train.to(device)
+        return replace(self, train=train, test=self.test.to(device), validation=validation)
 
 
 def nine_to_one(n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -377,6 +440,30 @@ def nine_to_one(n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.RandomState(0).permutation(n)
     cut = max(1, n // 10)
     return order[cut:], order[:cut]
+
+
+def _held_out(asked: float, n: int) -> int:
+    """How many of n data a share below 1, or a count, means.
+
+    Raises:
+        ValueError: If it is neither, or leaves none.
+    """
+    expect_number(held_out=asked)
+    if 0 < asked < 1:
+        count = max(1, round(asked * n))
+    elif asked >= 1 and asked == int(min(asked, n)):
+        count = int(asked)
+    else:
+        raise ValueError(
+            f"expected a share of the data between 0 and 1, or a count below {n} of them, to hold "
+            f"out for validation, got {asked:g}"
+        )
+    if count >= n:
+        raise ValueError(
+            f"expected to hold out fewer than all {n} training data for validation, got {count} "
+            "of them; hold out fewer"
+        )
+    return count
 
 
 def check_binarize(binarize: str | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -405,3 +407,59 @@ def test_shuffling_and_binarising_stay_on_the_device() -> None:
     split = data.load("digits", binarize="dynamic").to("cuda").train
     assert all(t.is_cuda for batch in split.batches(100) for t in batch)
     assert torch.equal(split.fixed(1).x.cpu(), split.to("cpu").fixed(1).x)
+
+
+class TestDivided:
+    def test_each_datum_is_in_one_part(self) -> None:
+        split = Split(torch.arange(50.0)[:, None], torch.arange(50))
+        kept, held_out = split.divided(0.3, seed=1)
+        assert (len(kept), len(held_out)) == (35, 15)
+        both = torch.cat([kept.x, held_out.x])[:, 0]
+        assert both.sort().values.equal(torch.arange(50.0))
+        for part in (kept, held_out):
+            assert part.y is not None
+            assert part.y.equal(part.x[:, 0].long())
+            assert bool((part.y.diff() > 0).all())
+
+    def test_the_seed_chooses(self) -> None:
+        split = Split(torch.arange(50.0))
+        assert split.divided(10, 3)[1].x.equal(split.divided(0.2, 3)[1].x)
+        assert not split.divided(10, 3)[1].x.equal(split.divided(10, 4)[1].x)
+
+    def test_what_was_drawn_stays_drawn(self) -> None:
+        split = Split(torch.rand(20, 3), binarize="static")
+        kept, held_out = split.divided(0.5)
+        both = {tuple(row) for row in torch.cat([kept.x, held_out.x]).tolist()}
+        assert both == {tuple(row) for row in split.x.tolist()}
+        drawn = Split(torch.rand(20, 3), binarize="dynamic").fixed()
+        assert drawn.divided(0.5)[1].stored.shape == (10, 3)
+
+    def test_a_data_set_holds_out_training_data_alone(self) -> None:
+        dataset = data.load("digits").divided(100, 2).binarized("threshold").to("cpu")
+        assert dataset.validation is not None
+        assert len(dataset.train) + 100 == len(data.load("digits").train)
+        assert set(dataset.validation.x.unique().tolist()) == {0.0, 1.0}
+        assert dataset.test.x.equal(data.load("digits", binarize="threshold").test.x)
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            (0.0, "a share of the data between 0 and 1, or a count below 5"),
+            (-1, "a share of the data"),
+            (1.5, "a share of the data"),
+            (math.nan, "a share of the data"),
+            (math.inf, "a share of the data"),
+            ("many", "held_out as one number"),
+            (5, "fewer than all 5 training data for validation, got 5"),
+            (0.99, "fewer than all 5 training data for validation, got 5"),
+            (600, "got 600"),
+        ],
+    )
+    def test_what_leaves_nothing_is_refused(self, asked: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Split(torch.zeros(5)).divided(asked)
+
+    def test_streams_are_refused(self) -> None:
+        stream = StreamedSplit([(torch.zeros(1, 2, 2), 0)] * 4)
+        with pytest.raises(ValueError, match="got data streamed from disk"):
+            Dataset(stream, stream, (1, 2, 2)).divided(0.5)
