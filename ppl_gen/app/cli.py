@@ -295,8 +295,9 @@ def sample(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where they go: draws.npy or draws.npz as arrays, draws.png as one picture, or a "
-            "folder with a PNG for each; samples.png in the run if left out."
+            help="Where they go: draws.npy or draws.npz as arrays, draws.csv in the units of a "
+            "table's columns, draws.png as one picture, or a folder with a PNG for each; "
+            "samples.png in the run if left out."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -311,7 +312,7 @@ def sample(
     with one_line_errors():
         from ppl_gen.app.run import exports, pictures, progress
 
-        is_array = out is not None and out.suffix.lower() in (".npy", ".npz")
+        is_array = out is not None and out.suffix.lower() in (".npy", ".npz", ".csv", ".tsv")
         progress.expect_count(count, many=is_array)
         if overwrite and out is None:
             raise ValueError(

@@ -17,7 +17,9 @@ __all__ = [
     "GUIDE",
     "HIDDEN",
     "IMAGE_SIZE",
+    "LABEL_COLUMN",
     "LATENT_DIM",
+    "LEAVE_OUT",
     "LIKELIHOOD",
     "LOSS",
     "NETWORK",
@@ -195,8 +197,8 @@ DATA = Option(
     kind=str,
     default="digits",
     help=(
-        "A name (digits, mnist, cifar10, ring, ...), a folder, .npy or .npz; may end in :inverted, "
-        ":8x8, ..."
+        "A name (digits, mnist, cifar10, ring, ...), a folder, .npy, .npz or .csv; may end in "
+        ":inverted, :8x8, ..."
     ),
     flags=("--data", "--data-a"),
     names_data=True,
@@ -222,6 +224,18 @@ IMAGE_SIZE = Option(
     default=None,
     help="Resize images to this many pixels a side, from their central square.",
 )
+LABEL_COLUMN = Option(
+    name="label_column",
+    kind=str,
+    default=None,
+    help="The column of a .csv table that is the label; if left out, none is.",
+)
+LEAVE_OUT = Option(
+    name="leave_out",
+    kind=str,
+    default=None,
+    help="Columns of a .csv table that are no data, such as id,target.",
+)
 SEED = Option(
     name="seed",
     kind=int,
@@ -229,7 +243,7 @@ SEED = Option(
     help="Seed of weights, order and noise.",
     check=_check_seed,
 )
-DATA_SET = (DATA, ROOT, BINARIZE, IMAGE_SIZE)
+DATA_SET = (DATA, ROOT, BINARIZE, IMAGE_SIZE, LABEL_COLUMN, LEAVE_OUT)
 
 # The program.
 

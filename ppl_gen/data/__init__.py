@@ -14,6 +14,7 @@ from ppl_gen.data.changes import (
     prepared,
     rotated,
 )
+from ppl_gen.data.columns import Columns
 from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
 from ppl_gen.data.loading import load
 from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
@@ -25,6 +26,7 @@ __all__ = [
     "SUFFIXES",
     "Batches",
     "Captions",
+    "Columns",
     "Coverage",
     "Dataset",
     "Domains",

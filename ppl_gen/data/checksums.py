@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["of_labels", "of_numbers"]
+__all__ = ["of_columns", "of_labels", "of_numbers"]
 
 import hashlib
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
+from ppl_gen.data.columns import Columns
 from ppl_gen.data.splits import Split, StreamedSplit
 from ppl_gen.progress import track
 
@@ -58,6 +59,19 @@ def of_labels(split: Split | StreamedSplit) -> str | None:
         return None
     labels = [torch.as_tensor(label) for _, label in _rows(split.source)]
     return _of_tensor(torch.stack(labels))
+
+
+def of_columns(columns: Columns) -> str:
+    """A checksum of the names of columns and the units that their numbers came from.
+
+    Standardised numbers are the same in any unit.
+
+    Args:
+        columns: Of a table.
+    """
+    checksum = hashlib.blake2b("\0".join(columns.names).encode(), digest_size=_DIGEST)
+    checksum.update(_of_tensor(torch.stack([columns.mean, columns.sd])).encode())
+    return checksum.hexdigest()
 
 
 def _rows(source: Any) -> Sequence[Row]:

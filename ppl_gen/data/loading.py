@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ppl_gen.counts import expect_at_least
 from ppl_gen.data.arrays import ARRAYS, read_arrays
@@ -16,6 +17,7 @@ from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.files import read_folder
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
+from ppl_gen.data.tables import TABLES, read_table
 from ppl_gen.data.text import TEXTS, read_lines
 from ppl_gen.names import nearest
 
@@ -32,18 +34,25 @@ def load(
     level: str = "characters",
     length: int | None = None,
     missing: bool = False,
+    label_column: str | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Dataset:
-    """Loads a data set by name, or from a folder of images, a .npy, .npz or .txt file.
+    """Loads a data set by name, or from a folder of images, a .npy, .npz, .csv or .txt file.
 
     Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
-    `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `line`, `circle`, `swiss-roll`, `curve`
-    (toy manifolds), `ring` (eight Gaussians, their number being the label), drawn from fixed seeds.
+    `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `breast_cancer` (scikit-learn's table,
+    standardised); `line`, `circle`, `swiss-roll`, `curve` (toy manifolds), `ring` (eight Gaussians,
+    their number being the label), drawn from fixed seeds.
 
     A folder holds images, or one folder of images per class; `train` and `test` folders of that
     kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
     labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
     permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
     counts, and left as they are; `stored` of what is returned says so.
+
+    A .csv or .tsv file holds a table, whose columns of numbers are standardised by the means and
+    deviations of the rows to train on; `columns` of what is returned has those, and brings data,
+    draws and reconstructions back to the columns' own units.
 
     A .txt or .smi file holds a sentence, a name or a molecule in each line. Its lines are Long
     (N, L), a number for each character or word and 0 behind the last; `vocabulary` of what is
@@ -72,9 +81,11 @@ def load(
             "captions": the words of captions.txt in the folder, each line of it the name of a file,
             a tab and a sentence, or the sentences alone, in the order of the files' names. An array
             y of images beside x in an .npz file makes pairs too.
-        missing: Whether entries x of a .npy or .npz file may be NaN, which are missing: for
-            programs under `likelihoods.Masked(...)`. What is made of a missing pixel and others,
-            as by a change of size, is missing.
+        missing: Whether entries x of a .npy or .npz file may be NaN, or cells of a table empty,
+            which are missing: for programs under `likelihoods.Masked(...)`. What is made of a
+            missing pixel and others, as by a change of size, is missing.
+        label_column: Of a table, the column of labels y, which is no data; none if None.
+        leave_out: Of a table, the columns that are no data, such as a target or a row's number.
 
     Returns:
         The data set, images in [0, 1]; arrays of other numbers as they are.
@@ -99,6 +110,17 @@ def load(
     name, suffixes = parse(name_or_path)
     check_suffixes(suffixes, str(name_or_path))
     expect_at_least(1, **{"an image size": image_size})
+    if Path(name).suffix.lower() in TABLES:
+        asked = _asked(suffixes, binarize, image_size=image_size, given=given)
+        _check_as_they_are("a table as it is", name, asked)
+        if isinstance(leave_out, str):
+            leave_out = (leave_out,)
+        return read_table(_existing(Path(name)), label_column, leave_out, missing)
+    if label_column is not None or leave_out:
+        raise ValueError(
+            f"expected a table, such as data.csv, for label_column and leave_out "
+            f"(--label-column, --leave-out), got {name_or_path}; leave them out"
+        )
     if Path(name).suffix.lower() in TEXTS:
         return _text(Path(name), suffixes, binarize, level=level, length=length)
     if given == "captions":
@@ -130,14 +152,30 @@ def _text(
 ) -> Dataset:
     """Lines of text, which are neither binarised nor changed by suffixes."""
     expect_at_least(1, **{"a line's length": length})
-    if suffixes or binarize is not None:
-        asked = binarize or ":".join(["", *suffixes])
-        raise ValueError(
-            f"expected lines of text as they are, got {path} with {asked!r}; leave it out"
-        )
+    _check_as_they_are("lines of text as they are", path, _asked(suffixes, binarize))
+    return read_lines(_existing(path), level, length)
+
+
+def _asked(suffixes: Sequence[str], binarize: str | None, **more: Any) -> list[str]:
+    """What is to be done to data, in words, where anything is."""
+    asked = [f":{suffix}" for suffix in suffixes]
+    if binarize is not None:
+        asked.append(binarize)
+    asked += [f"{name}={value!r}" for name, value in more.items() if value is not None]
+    return asked
+
+
+def _check_as_they_are(kind: str, path: str | Path, asked: Sequence[str]) -> None:
+    """Raises ValueError if anything is to be done to data that are taken as they are."""
+    if asked:
+        raise ValueError(f"expected {kind}, got {path} with {' and '.join(asked)}; leave it out")
+
+
+def _existing(path: Path) -> Path:
+    """A path at which something is."""
     if not path.exists():
         raise ValueError(f"no text file {path}; name one, with a line for each datum")
-    return read_lines(path, level, length)
+    return path
 
 
 def _root(root: str | Path | None) -> Path:
@@ -165,5 +203,6 @@ def _read(
     if path.suffix.lower() in ARRAYS:
         return read_arrays(path, missing)
     raise ValueError(
-        f"no data set and no folder, .npy, .npz or .txt file named {name!r}; {nearest(name, NAMES)}"
+        f"no data set and no folder, .npy, .npz, .csv or .txt file named {name!r}; "
+        f"{nearest(name, NAMES)}"
     )

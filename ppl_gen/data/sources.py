@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["NAMES", "TORCHVISION", "read_named"]
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ppl_gen.data.arrays import pixels
 from ppl_gen.data.files import held_or_streamed, resized
 from ppl_gen.data.splits import Dataset, Split
+from ppl_gen.data.tables import standardised
 from ppl_gen.data.toys import MANIFOLDS, manifold, ring
 
 # How each of torchvision's sets is opened, its class being named in the first place.
@@ -28,7 +30,7 @@ TORCHVISION: dict[str, tuple[str, Callable[[bool], dict[str, Any]], int]] = {
     "svhn": ("SVHN", lambda train: {"split": "train" if train else "test"}, 10),
     "cifar10": ("CIFAR10", lambda train: {"train": train}, 10),
 }
-NAMES = ("digits", *TORCHVISION, "celeba", *MANIFOLDS, "ring")
+NAMES = ("digits", "breast_cancer", *TORCHVISION, "celeba", *MANIFOLDS, "ring")
 
 _CELEBA_SIDE = 64
 _CELEBA_CROP = 148  # pixels of 178 × 218 that hold the face
@@ -51,6 +53,8 @@ def read_named(
     """
     if name == "digits":
         return _digits()
+    if name == "breast_cancer":
+        return _breast_cancer()
     if name == "ring":
         train, test = (Split(*ring(n, seed=seed)) for n, seed in ((2000, 0), (1000, 1)))
         return Dataset.of(name, train, test, 8)
@@ -71,6 +75,23 @@ def _digits() -> Dataset:
     train = Split(x[:1500], y[:1500], levels=17)
     test = Split(x[1500:], y[1500:], levels=17)
     return Dataset.of("digits", train, test, 10)
+
+
+def _breast_cancer() -> Dataset:
+    """Thirty measures of 569 tumours; 169 of them, by a fixed permutation, to test."""
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    made = standardised(
+        "breast_cancer",
+        bunch.data,
+        bunch.target.astype(np.int64),
+        (order[:400], order[400:]),
+        [str(name) for name in bunch.feature_names],
+    )
+    names = tuple(str(name) for name in bunch.target_names)
+    return replace(made, class_names=names, classes=len(names))
 
 
 def _torchvision(name: str, root: Path, download: bool) -> Dataset:

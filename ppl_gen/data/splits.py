@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Subset
 from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.contexts import expect_seed
 from ppl_gen.counts import expect_number
+from ppl_gen.data.columns import Columns
 from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory
@@ -334,6 +335,8 @@ class Dataset:
         vocabulary: What the numbers of lines of text stand for; None of other data.
         captions: What the numbers of captions stand for, where y is such; else None.
         validation: Training data that are held out, and tell when to stop; None if there are none.
+        columns: Of a table, the names of its columns, and the way back to their own units; else
+            None.
     """
 
     train: Split | StreamedSplit
@@ -347,6 +350,7 @@ class Dataset:
     vocabulary: Vocabulary | None = None
     captions: Sentences | None = None
     validation: Split | None = None
+    columns: Columns | None = None
 
     @classmethod
     def of(

@@ -204,6 +204,8 @@ def _reason(asked: Config, decided: Config, data: Any) -> str:
     kind = "values outside of 0 to 1"
     if in_colour(data):
         kind = "images in colour"
+    elif data.columns is not None:
+        kind = "standardised columns"
     return f" (for {kind}; --likelihood says another)"
 
 

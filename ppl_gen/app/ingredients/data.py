@@ -53,8 +53,17 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         binarize=config.binarize,
         given=given,
         missing=_may_lack(config),
+        label_column=config.label_column,
+        leave_out=_names(config.leave_out),
         **options,
     )
+
+
+def _names(word: str | None) -> tuple[str, ...]:
+    """The names of columns in a word, between commas."""
+    if word is None:
+        return ()
+    return tuple(name.strip() for name in word.split(","))
 
 
 def _may_lack(config: Config) -> bool:
@@ -157,7 +166,7 @@ def fingerprint(data: Data) -> dict[str, str]:
         data: A data set, or the two domains of a translator.
     """
     from ppl_gen.data import Domains
-    from ppl_gen.data.checksums import of_labels, of_numbers
+    from ppl_gen.data.checksums import of_columns, of_labels, of_numbers
 
     if isinstance(data, Domains):
         found = {}
@@ -171,6 +180,8 @@ def fingerprint(data: Data) -> dict[str, str]:
         labels = of_labels(split)
         if labels is not None:
             found[f"{name} labels"] = labels
+    if data.columns is not None:
+        found["units of columns"] = of_columns(data.columns)
     return found
 
 

@@ -237,15 +237,16 @@ def suited(word: str | None, data: Dataset, binarize: str | None) -> str:
     """The name of the likelihood that suits data, where none was named, or no more than "masked".
 
     Images in colour have a Gaussian: drawn pixel by pixel and channel by channel, binary ones are
-    coloured noise. Other data, and colours that are to be made binary, have a Bernoulli; so has
-    what is observed of data, where it is from 0 to 1.
+    coloured noise. So have the standardised columns of a table. Other data, and colours that are to
+    be made binary, have a Bernoulli; so has what is observed of data, where it is from 0 to 1.
 
     Args:
         word: What was named: None or "masked".
         data: Not binarised.
         binarize: What is to be done to them.
     """
-    is_continuous = in_colour(data) or (word == MASKED and not _within_one(data.train))
+    is_continuous = in_colour(data) or data.columns is not None
+    is_continuous = is_continuous or (word == MASKED and not _within_one(data.train))
     name = "bernoulli"
     if is_continuous and binarize not in _BINARY:
         name = "gaussian"

@@ -17,6 +17,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
 from ppl_gen.app.run.texts import LINES, write_lines
 from ppl_gen.data.arrays import ARRAYS
+from ppl_gen.data.tables import TABLES, write_table
 from ppl_gen.plots.style import stamp
 from ppl_gen.writing import write_atomically, write_folder, write_picture
 
@@ -27,11 +28,14 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
     """Raises ValueError, before anything is drawn, if draws cannot go to a file or folder.
 
     Args:
-        out: A .npy, .npz or .png file, or a folder; of lines of text, .txt and no picture.
+        out: A .npy, .npz or .png file, or a folder; of a table, .csv as well; of lines of
+            text, .txt and no picture.
         fitted: The run that is drawn from.
         overwrite: Whether what is there may be written over.
     """
     kinds = (*ARRAYS, _PICTURE)
+    if getattr(fitted.data, "columns", None) is not None:
+        kinds = (*kinds, *TABLES)
     if fitted.is_text:
         kinds = (*ARRAYS, LINES)
     if _is_folder(out):
@@ -60,7 +64,8 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
         drawn: The draws.
         out: A .npy file gets them as one array (N, *shape); a .npz file as x, with the labels or
             attributes that they were drawn under as y, as `ppl_gen.data.load` reads them; a .png
-            file all in one picture; a .txt file lines of text; a folder a PNG for each, in a
+            file all in one picture; a .txt file lines of text; a .csv file rows in the units of
+            the table's columns; a folder a PNG for each, in a
             folder for each class where there are classes.
     """
     if _is_folder(out):
@@ -76,6 +81,10 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
         return
     if out.suffix.lower() == LINES:
         write_lines(out, fitted.data.vocabulary.decode(drawn.x))
+        return
+    if out.suffix.lower() in TABLES:
+        columns = fitted.data.columns
+        write_table(out, columns.names, columns.in_units(drawn.x).cpu().numpy())
         return
     x = drawn.x.cpu().numpy()
     if out.suffix.lower() == ".npy":
