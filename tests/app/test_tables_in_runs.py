@@ -49,7 +49,7 @@ def test_a_table_is_fitted_judged_and_drawn_in_its_units(tmp_path: Path) -> None
     assert 500 < drawn[:, 0].min() < drawn[:, 0].max() < 1500
     assert load(run).data.columns.names == ("height", "weight")
     write(path, unit=2.0)
-    with pytest.raises(ValueError, match="begun: other .*units of columns"):
+    with pytest.raises(ValueError, match=r"begun: other .*units of columns"):
         load(run)
 
 
