@@ -16,7 +16,7 @@ from ppl_gen.data.changes import (
 )
 from ppl_gen.data.columns import Columns
 from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
-from ppl_gen.data.loading import load
+from ppl_gen.data.loading import load, load_domains
 from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import Coverage, modes_covered, ring
 from ppl_gen.data.vocabulary import Vocabulary, tokens_per_line
@@ -42,6 +42,7 @@ __all__ = [
     "in_colour",
     "inverted",
     "load",
+    "load_domains",
     "modes_covered",
     "parse",
     "prepared",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 __all__ = [
+    "DOMAINS",
     "IMAGES",
+    "domains_in",
     "expect_room_for_images",
+    "expect_two_domains",
     "held_or_streamed",
     "opened",
     "read_folder",
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
+# Of two domains, the folder to train on and that to test on.
+DOMAINS = {"trainA": "testA", "trainB": "testB"}
+
 # The modes of Pillow that are read: 8 bits to a channel, or 1.
 _GREY = {"1", "L", "LA"}
 _COLOUR = {"P", "RGB", "RGBA"}
@@ -49,6 +55,8 @@ def read_folder(
 ) -> Dataset:
     """Images of a folder, or of one folder per class; `train` and `test` of that kind if there.
 
+    The test images of a folder trainA or trainB are those of testA or testB beside it.
+
     Args:
         path: The folder.
         image_size: Side to which images are brought, from their central square; their own if None.
@@ -56,11 +64,10 @@ def read_folder(
         captioned: Whether y is the words of the captions in captions.txt, not the label.
 
     Raises:
-        ValueError: If there are no images, they cannot be read, or differ in size.
+        ValueError: If there are no images, they cannot be read, or differ in size; or if they are
+            of two domains.
     """
-    parts = [path / "train", path / "test"]
-    if not all(part.is_dir() for part in parts):
-        parts = [path]
+    parts = _parts(path)
     labels = _labels(parts)
     listed: list[list[tuple[Path, Any]]] = [_listed(part, labels) for part in parts]
     seen = _headers(listed)
@@ -77,8 +84,11 @@ def read_folder(
         train, test = nine_to_one(len(sources[0]), str(path))
         whole = sources[0]
         sources = [Subset(whole, train.tolist()), Subset(whole, test.tolist())]
+    name = path.name
+    if path.name in DOMAINS:
+        name = f"{path.parent.name}/{path.name}"
     made = held_or_streamed(
-        path.name,
+        name,
         sources[0],
         sources[1],
         stream,
@@ -236,6 +246,52 @@ def _captioned(
         tokens = sentences.encode(captions)
         numbered.append([(file, own) for (file, _), own in zip(rows, tokens, strict=True)])
     return sentences, numbered
+
+
+def domains_in(path: Path) -> list[Path]:
+    """The folders trainA, trainB, testA and testB that are in a folder: those of two domains.
+
+    Args:
+        path: The folder.
+    """
+    places = [path / name for name in (*DOMAINS, *DOMAINS.values())]
+    return [place for place in places if place.is_dir()]
+
+
+def expect_two_domains(path: Path) -> None:
+    """Raises ValueError unless a folder holds trainA and trainB, and both test folders or none.
+
+    Args:
+        path: The folder.
+    """
+    found = [place.name for place in domains_in(path)]
+    expected = [*DOMAINS]
+    if any(name in found for name in DOMAINS.values()):
+        expected += DOMAINS.values()
+    lacking = [name for name in expected if name not in found]
+    if lacking:
+        raise ValueError(
+            f"expected folders {', '.join(expected)} in {path}, got {', '.join(found) or 'none'}; "
+            f"put the images of {' and '.join(lacking)} there, or name two folders (data and "
+            "other, --data and --data-b)"
+        )
+
+
+def _parts(path: Path) -> list[Path]:
+    """The folder to train on and that to test on; or one, that is yet to be split."""
+    domains = [place.name for place in domains_in(path)]
+    if domains:
+        raise ValueError(
+            f"expected images of one kind in {path}, got those of two domains "
+            f"({', '.join(domains)}); read both with load_domains (--data alone, for a cycle-gan), "
+            f"or name one of them, such as {path / domains[0]}"
+        )
+    parts = [path / "train", path / "test"]
+    if path.name in DOMAINS:
+        parts = [path, path.parent / DOMAINS[path.name]]
+    if all(part.is_dir() for part in parts):
+        return parts
+    return [path]
 
 
 def _labels(parts: list[Path]) -> list[str]:

@@ -1,8 +1,8 @@
-"""`load`: a data set by name, or from a folder or file, with what its suffixes change."""
+"""Data by name, or from a folder or file, with what suffixes change: a set, or two domains."""
 
 from __future__ import annotations
 
-__all__ = ["load"]
+__all__ = ["load", "load_domains"]
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from ppl_gen.counts import expect_at_least
 from ppl_gen.data.arrays import ARRAYS, read_arrays
 from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
 from ppl_gen.data.changes import check_suffixes, parse, prepared
-from ppl_gen.data.files import read_folder
+from ppl_gen.data.domains import Domains
+from ppl_gen.data.files import expect_two_domains, read_folder
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
 from ppl_gen.data.tables import TABLES, read_table
@@ -136,6 +137,47 @@ def load(
         made = prepared(found, suffixes, image_size)
     made = made.binarized(binarize)
     return replace(made, name=":".join([found.name, *suffixes]))
+
+
+def load_domains(
+    name_or_path: str | Path,
+    other: str | Path | None = None,
+    root: str | Path | None = None,
+    *,
+    download: bool = False,
+    image_size: int | None = None,
+    stream: bool | None = None,
+) -> Domains:
+    """Loads two domains without pairs: of a folder that holds both, or each by its own name.
+
+    A folder holds trainA and trainB, and testA and testB, as those of CycleGAN's data sets do;
+    without test folders, either domain is split nine to one. Suffixes change both.
+
+    Args:
+        name_or_path: That folder; or, with `other`, the first domain, as `load` takes it.
+        other: The second domain, as `load` takes it; None for a folder of both.
+        root: Where torchvision's files lie; the environment's PPL_GEN_DATA, or ~/.cache/ppl-gen, if
+            left out.
+        download: Whether torchvision may download what is missing.
+        image_size: Side to which images are brought, from their central square.
+        stream: Whether images in files are read anew in every epoch; None does so where they would
+            take over 2 GiB.
+
+    Raises:
+        ValueError: If a folder or a domain is missing, cannot be read, or the shapes of both
+            differ.
+    """
+    if other is None:
+        path, suffixes = parse(name_or_path)
+        expect_two_domains(Path(path))
+        name_or_path = ":".join([str(Path(path) / "trainA"), *suffixes])
+        other = ":".join([str(Path(path) / "trainB"), *suffixes])
+    found = []
+    for each in (name_or_path, other):
+        found.append(
+            load(each, root, download=download, image_size=image_size, stream=stream),
+        )
+    return Domains(found[0], found[1])
 
 
 def _with_captions(path: Path, image_size: int | None, stream: bool | None) -> Dataset:

@@ -130,7 +130,9 @@ def _find(fitted: Fitted, side: str, images: str, image_size: int | None) -> _Im
     """The images, checked before any is translated."""
     config = fitted.config
     path = Path(images)
-    domain = config.data if side == "a" else config.data_b
+    domain = config.data
+    if side == "b" and config.data_b is not None:
+        domain = config.data_b
     size = image_size or config.image_size
     is_data_set = images in NAMES or path.suffix.lower() in ARRAYS
     if path.exists() and not is_data_set:

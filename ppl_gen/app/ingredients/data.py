@@ -119,15 +119,15 @@ def two_domains(config: Config, *, download: bool = False) -> Domains:
         ValueError: If one cannot be read, the second is missing, or their shapes differ.
     """
     from ppl_gen import data
+    from ppl_gen.data.files import domains_in
 
-    if config.data_b is None:
+    place, _ = data.parse(config.data)
+    if config.data_b is None and not domains_in(Path(place)):
         raise ValueError(
-            f"expected two domains for a {config.model}, got one; name the other with --data-b"
+            f"expected two domains for a {config.model}, got one; name the other with --data-b, or "
+            "a folder that holds trainA and trainB with --data"
         )
-    options = _reading(config, download)
-    a = data.load(config.data, **options)
-    b = data.load(config.data_b, **options)
-    return data.Domains(a, b)
+    return data.load_domains(config.data, config.data_b, **_reading(config, download))
 
 
 def _reading(config: Config, download: bool) -> dict[str, Any]:

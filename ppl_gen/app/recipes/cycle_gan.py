@@ -31,7 +31,7 @@ DATA_B = Option(
     name="data_b",
     kind=str,
     default=None,
-    help="The other domain, named as --data is.",
+    help="The other domain, named as --data is; none for a folder of trainA and trainB.",
     names_data=True,
 )
 CYCLE = Option(
