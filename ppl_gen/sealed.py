@@ -45,7 +45,7 @@ class Format:
 
     @property
     def name(self) -> str:
-        """What a file that is written says of itself: "ppl-gen checkpoint 3"."""
+        """What a file that is written says of itself: "ppl-gen checkpoint 4"."""
         return f"{self.family} {self.version}"
 
     def version_of(self, name: object, path: Path) -> int:

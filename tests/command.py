@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import multiprocessing
 import sys
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
 from ppl_gen.app.recipes import models_with
+from ppl_gen.app.run import progress
 from ppl_gen.app.run.checkpoint import FORMAT
 from ppl_gen.sealed import write_sealed
 
@@ -79,3 +82,36 @@ def owners(option: str) -> str:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """The bytes of every file in a folder, by path."""
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def held(run: Path) -> dict[str, Any]:
+    """What the checkpoint of a run holds."""
+    found: dict[str, Any] = torch.load(run / "checkpoint.pt", weights_only=True)
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether all numbers are equal, bit for bit."""
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Ctrl-C when a fit takes this batch, counted from the first one of all."""
+    batches = progress.Live.__iter__
+    taken = 0
+
+    def interrupted(self: progress.Live) -> Iterator[tuple[torch.Tensor, ...]]:
+        nonlocal taken
+        for some in batches(self):
+            taken += 1
+            if taken == batch:
+                raise KeyboardInterrupt
+            yield some
+
+    monkeypatch.setattr(progress.Live, "__iter__", interrupted)

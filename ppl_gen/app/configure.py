@@ -80,12 +80,13 @@ def check_given(recipe: Recipe, values: Mapping[str, Any], given: Collection[str
         given: The names of the options that the user typed.
     """
     own = {option.name: option for option in recipe.options}
+    known = {option.name: option for option in all_options()}
     for name in given:
         if name not in own:
             flag = "--" + name.replace("_", "-")
             raise ValueError(
                 f"{flag} is an option of {', '.join(models_with(name))}, got it for "
-                f"{recipe.name}; leave it out"
+                f"{recipe.name}; {known[name].instead}"
             )
         option = own[name]
         if option.only_with is None:

@@ -32,6 +32,7 @@ __all__ = [
     "SCALE",
     "SEED",
     "SPECTRAL",
+    "STOPPING",
     "TRAINING",
     "WIDTH",
     "Option",
@@ -73,6 +74,7 @@ class Option:
         check: Raises ValueError if a value is out of range or an unknown name.
         only_with: The name of another option, and its values without which it has no effect.
         names_data: Whether it names data: a path, which is kept as an absolute one, or a data set.
+        instead: What helps where it was given for a model that has no such option.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Option:
     check: Check | None = None
     only_with: tuple[str, ...] | None = None
     names_data: bool = False
+    instead: str = "leave it out"
 
     @property
     def flag(self) -> str:
@@ -188,6 +191,17 @@ def _losses() -> Iterable[str]:
     from ppl_gen.app.ingredients.games import LOSSES
 
     return LOSSES
+
+
+def _check_held_out(flag: str, value: float) -> None:
+    """Raises ValueError unless a value is a share of data or a count of them."""
+    is_share = 0 < value < 1
+    is_count = 1 <= value < _MOST and value == int(value)
+    if not (is_share or is_count):
+        raise ValueError(
+            f"expected {flag} as a share of the training data between 0 and 1, or as a count of "
+            f"them, got {value}"
+        )
 
 
 # What is fitted to.
@@ -368,6 +382,36 @@ WEIGHT_DECAY = Option(
     check=at_least(0),
 )
 TRAINING = (EPOCHS, BATCH_SIZE, LR, OPTIMIZER, WEIGHT_DECAY)
+
+# When a fit by SVI stops.
+
+_NO_BOUND = (
+    "leave it out: without a likelihood there is no bound to validate; say --epochs, and compare "
+    "draws with test data by `ppl-gen evaluate`"
+)
+VALIDATION = Option(
+    name="validation",
+    kind=float,
+    default=None,
+    help=(
+        "Training data that are held out, drawn by --seed: a share such as 0.1, or a count; both "
+        "terms of the ELBO are measured on them after each epoch."
+    ),
+    check=_check_held_out,
+    instead=_NO_BOUND,
+)
+PATIENCE = Option(
+    name="patience",
+    kind=int,
+    default=None,
+    help=(
+        "Stop after this many epochs without a better ELBO of the data held out by --validation; "
+        "the weights of the best epoch are kept."
+    ),
+    check=at_least(1),
+    instead=_NO_BOUND,
+)
+STOPPING = (VALIDATION, PATIENCE)
 
 # Fitting by SVI.
 

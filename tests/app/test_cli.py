@@ -455,7 +455,7 @@ BAD = {
     ),
     "foreign checkpoint": (
         ["evaluate", "{scene}/foreign"],
-        "expected a 'ppl-gen checkpoint 3' file",
+        "expected a 'ppl-gen checkpoint 4' file",
     ),
     "of another program": (
         ["evaluate", "{scene}/other"],
@@ -554,7 +554,7 @@ BAD = {
     ),
     "a checkpoint cut in keys": (
         ["fit", "vae", "--out", "{scene}/partial", "--resume"],
-        "expected a 'ppl-gen checkpoint 3' file",
+        "expected a 'ppl-gen checkpoint 4' file",
     ),
     "test labels missing": (
         ["fit", "cvae", "--data", "{scene}/half.npz"],

@@ -192,7 +192,7 @@ class TestFit:
             tmp_path / "run" / "checkpoint.pt",
         )
         code, said = call("evaluate", tmp_path / "run")
-        assert (code, "expected a 'ppl-gen checkpoint 3' file, got a" in said) == (2, True)
+        assert (code, "expected a 'ppl-gen checkpoint 4' file, got a" in said) == (2, True)
 
 
 def same(one: Any, other: Any) -> bool:

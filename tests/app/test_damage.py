@@ -122,10 +122,10 @@ def test_a_cut_file_is_damaged(run: Path, size: int) -> None:
 
 
 def test_a_newer_file_is_not_called_damaged(run: Path) -> None:
-    newer = replace(checkpoint.FORMAT, version=4)
+    newer = replace(checkpoint.FORMAT, version=5)
     write_sealed(run / "checkpoint.pt", newer, {"anything": torch.ones(2)})
     said = refused(run, "evaluate", run)
-    assert "'ppl-gen checkpoint 4' file, of a newer version of ppl-gen" in said
+    assert "'ppl-gen checkpoint 5' file, of a newer version of ppl-gen" in said
     assert "update ppl-gen" in said
     assert "damaged" not in said
     assert "--overwrite" not in said
@@ -159,9 +159,19 @@ def write_former(run: Path) -> None:
     """The checkpoint as former versions wrote it: without a checksum."""
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     state.pop("asked")
+    state.pop("stopping")
     data = Run.open(run).data()
     state |= {"format": "ppl-gen checkpoint 2", "data": former_fingerprint(data)}
     torch.save(state, run / "checkpoint.pt")
+
+
+def test_a_checkpoint_from_before_there_was_patience_goes_on(run: Path, good: Path) -> None:
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    for name in ("format", "stopping"):
+        state.pop(name)
+    write_sealed(run / "checkpoint.pt", replace(checkpoint.FORMAT, version=3), state)
+    assert all(map(torch.equal, state_of(run), state_of(good)))
+    assert checkpoint.read(run).stopping is None
 
 
 def state_of(run: Path) -> list[torch.Tensor]:
@@ -326,7 +336,7 @@ def test_entries_are_of_their_kind(name: str, run: Path) -> None:
     change(held)
     held.pop("format")
     write_sealed(run / "checkpoint.pt", checkpoint.FORMAT, held)
-    with pytest.raises(ValueError, match="expected a 'ppl-gen checkpoint 3' file") as raised:
+    with pytest.raises(ValueError, match="expected a 'ppl-gen checkpoint 4' file") as raised:
         checkpoint.read(run)
     assert said in str(raised.value)
 

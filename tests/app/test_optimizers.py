@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from command import call
+from command import call, held, same, stop_at
 
 from ppl_gen.app.parts.optimizers import OPTIMIZERS
-from ppl_gen.app.run import pictures, progress
+from ppl_gen.app.run import pictures
 
 SMALL = ("--latent-dim", 2, "--hidden", 8, "--batch-size", 18, "--device", "cpu")
 EPOCHS = 3
@@ -32,39 +30,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images") / "grey.npy"
     np.save(path, np.random.RandomState(0).rand(60, 4, 4).astype("f4"))
     return path
-
-
-def held(run: Path) -> dict[str, Any]:
-    """What the checkpoint of a run holds."""
-    found: dict[str, Any] = torch.load(run / "checkpoint.pt", weights_only=True)
-    return found
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether all numbers are equal, bit for bit."""
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    """Ctrl-C when a fit takes this batch, counted from the first one of all."""
-    batches = progress.Live.__iter__
-    taken = 0
-
-    def interrupted(self: progress.Live) -> Iterator[tuple[torch.Tensor, ...]]:
-        nonlocal taken
-        for some in batches(self):
-            taken += 1
-            if taken == batch:
-                raise KeyboardInterrupt
-            yield some
-
-    monkeypatch.setattr(progress.Live, "__iter__", interrupted)
 
 
 CASES = [

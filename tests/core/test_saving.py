@@ -184,7 +184,7 @@ def test_a_flipped_bit_and_a_newer_format_are_told_apart(tmp_path: Path) -> None
     write_sealed(path, form, {})
     with pytest.raises(ValueError, match="newer version of ppl-gen than this one"):
         ppl_gen.load(path, nn.Linear(2, 3))
-    with pytest.raises(ValueError, match="expected a 'ppl-gen checkpoint 3' file, got something"):
+    with pytest.raises(ValueError, match="expected a 'ppl-gen checkpoint 4' file, got something"):
         read_sealed(path, FORMAT)
 
 

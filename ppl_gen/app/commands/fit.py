@@ -19,6 +19,7 @@ from rich.console import Console
 
 from ppl_gen.app import configure
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.checks import check_patience
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
@@ -70,6 +71,12 @@ class _Training:
     @property
     def recipe(self) -> Recipe:
         return recipe_of(self.config)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a rule has stopped the fit."""
+        stopping = self.fitting.stopping
+        return stopping is not None and stopping.rule.is_over
 
     def checkpoint(self, epoch: int) -> None:
         """Writes all that the run needs to go on after an epoch."""
@@ -132,7 +139,9 @@ def _carry_out(training: _Training, console: Console) -> None:
     """Trains, draws the pictures and says what comes next."""
     run = training.run
     _announce(training, console)
-    _train(training, console)
+    if not training.is_over:
+        _train(training, console)
+    _keep_the_best(training, console)
     with _stop_says(
         f"while pictures were drawn; the run is whole. They come with: {_go_on_with(run)}"
     ):
@@ -158,6 +167,7 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
     """A new run, in its folder once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
     recipe.check(config)
+    check_patience(config)
     asked = config
     config, data = _read(asked, download)
     data = data.to(device)
@@ -257,6 +267,7 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
     """
     recipe = recipe_of(run.config)
     recipe.check(run.config)
+    check_patience(run.config)
     check_sources(run.config)
     held = None  # a run that was stopped before its first checkpoint begins where that would be
     if os.path.lexists(run.folder / checkpoint.FILE):
@@ -342,14 +353,19 @@ def _train(training: _Training, console: Console) -> None:
     try:
         step = fitting.begin(done * len(fitting.batches), engine)
         fitting.pace(done + 1)
+        records = iterate(step, live, epochs, first_epoch=done + 1, validation=fitting.validation)
         with _all_warnings_as_lines(console), live:
-            for record in iterate(step, live, epochs, first_epoch=done + 1):
+            for record in records:
                 _check_finite(training, record.epoch)
                 with uninterrupted():
+                    if fitting.stopping is not None:
+                        fitting.stopping.see(record, fitting.program)
                     run.log(record)
                     training.checkpoint(record.epoch)
                     done = record.epoch
                 live.show(record)
+                if training.is_over:
+                    break
                 fitting.pace(done + 1)
     except STOPS as stop:
         raise stopped(
@@ -365,6 +381,20 @@ def _train(training: _Training, console: Console) -> None:
         raise ValueError(
             f"{error}. The checkpoint of epoch {done} stays in {run.folder}"
         ) from error
+
+
+def _keep_the_best(training: _Training, console: Console) -> None:
+    """Puts the weights of the best epoch into the program, where a rule has found one."""
+    stopping = training.fitting.stopping
+    if stopping is None:
+        return
+    stopping.restore(training.fitting.program)
+    if training.is_over:
+        console.print(
+            f"stopped: the ELBO of validation data has not risen for {training.config.patience} "
+            f"epochs. The weights of epoch {stopping.rule.best} are kept",
+            soft_wrap=True,
+        )
 
 
 def _check_finite(training: _Training, epoch: int) -> None:
@@ -395,6 +425,6 @@ def _draw_pictures(training: _Training, console: Console) -> None:
         data=training.data,
         condition=training.fitting.condition,
         device=training.device,
-        epoch=training.config.passes,
+        epoch=training.fitting.shown_epoch(training.config.passes),
     )
     pictures.draw_all(fitted, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_loss", "check_objective", "check_parts_stand_alone"]
+__all__ = ["check_loss", "check_objective", "check_parts_stand_alone", "check_patience"]
 
 import math
 
@@ -22,6 +22,15 @@ def check_objective(config: Config) -> None:
     if config.free_bits != 0 and config.objective != "elbo":
         raise ValueError(
             f"expected --free-bits with the objective elbo, got {config.objective}; leave one out"
+        )
+
+
+def check_patience(config: Config) -> None:
+    """Raises ValueError if a fit is to stop on data held out, and none are."""
+    if getattr(config, "patience", None) is not None and config.validation is None:
+        raise ValueError(
+            f"expected data to stop on for --patience {config.patience}, got none held out; say "
+            "--validation 0.1 (test data stop no fit: their score is to be one of data not seen)"
         )
 
 

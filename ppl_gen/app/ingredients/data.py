@@ -48,7 +48,7 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         )
     given = _given(config)
     options = _reading(config, download)
-    return data.load(
+    read = data.load(
         config.data,
         binarize=config.binarize,
         given=given,
@@ -57,6 +57,15 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         leave_out=_names(config.leave_out),
         **options,
     )
+    return _divided(config, read)
+
+
+def _divided(config: Config, read: Dataset) -> Dataset:
+    """With the training data that a configuration holds out, the same rows for one seed."""
+    held_out = getattr(config, "validation", None)
+    if held_out is None:
+        return read
+    return read.divided(held_out, config.seed)
 
 
 def _names(word: str | None) -> tuple[str, ...]:
@@ -105,7 +114,8 @@ def lines_of_text(config: Config, *, download: bool = False) -> Dataset:
             f"expected a text file with a line for each datum for a {config.model}, such as --data "
             f"lines.txt, got {config.data}"
         )
-    return data.load(config.data, level=config.level, length=config.length)
+    read = data.load(config.data, level=config.level, length=config.length)
+    return _divided(config, read)
 
 
 def two_domains(config: Config, *, download: bool = False) -> Domains:
@@ -135,8 +145,11 @@ def _reading(config: Config, download: bool) -> dict[str, Any]:
 
 
 def grey(config: Config) -> Dataset:
-    """The data set of a configuration, not binarised."""
-    return one_data_set(config.changed(binarize=None))
+    """The data set of a configuration, not binarised, with nothing held out of it."""
+    values = {"binarize": None}
+    if "validation" in config:
+        values["validation"] = None
+    return one_data_set(config.changed(**values))
 
 
 def check_classes(config: Config, data: Data) -> None:
@@ -175,7 +188,10 @@ def fingerprint(data: Data) -> dict[str, str]:
                 found[f"{name} of domain {side}"] = checksum
         return found
     found = {}
-    for name, split in (("training", data.train), ("test", data.test)):
+    parts = {"training": data.train, "test": data.test}
+    if data.validation is not None:
+        parts["validation"] = data.validation
+    for name, split in parts.items():
         found[f"{name} data"] = of_numbers(split)
         labels = of_labels(split)
         if labels is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["PROBED", "Fitting", "Start"]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,15 +14,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ppl_gen.app.config import Config
+from ppl_gen.app.ingredients.stopping import Stopping
 from ppl_gen.app.parts.conditioning import Conditioning
 from ppl_gen.app.parts.optimizers import optimizer
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
+from ppl_gen.inference import Patience, Validation
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.memory import expect_memory
 from ppl_gen.protocols import Step
 
 PROBED = 100  # data that are drawn or scored before a checkpoint
+_SCORED = 1000  # pairs of a held-out datum and a draw of its latents, at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class Fitting:
         probe: Scores, or draws, some data: what has to be finite.
         pace: Sets the learning rates of an epoch, counted from 1.
         remark: What the user is to know before it begins.
+        validation: Measures both terms of the bound on data held out; None if none are.
+        stopping: When the fit is over, and which weights are kept; None if it runs all epochs.
     """
 
     program: Any
@@ -50,6 +56,8 @@ class Fitting:
     probe: Callable[[], Tensor]
     pace: Callable[[int], None] = lambda epoch: None
     remark: str = ""
+    validation: Validation | None = None
+    stopping: Stopping | None = None
 
     @property
     def shown(self) -> Any:
@@ -57,6 +65,16 @@ class Fitting:
         if "average" in self.companions:
             return self.companions["average"].module
         return self.program
+
+    def shown_epoch(self, epoch: int) -> int:
+        """The number of epochs that the weights which are judged have been fitted for.
+
+        Args:
+            epoch: The number of epochs that are done.
+        """
+        if self.stopping is None or self.stopping.rule.best is None:
+            return epoch
+        return self.stopping.rule.best
 
     def is_finite(self) -> bool:
         """Whether all weights, and some data scored or drawn with them, are finite.
@@ -137,7 +155,36 @@ class Start:
     def probed(self) -> list[Tensor]:
         """The first test data and their context: (x, *context)."""
         count = min(len(self.data.test), PROBED)
-        few = self.data.test.fixed(0, count)
+        return self._scored(self.data.test.fixed(0, count))
+
+    def _scored(self, split: Split) -> list[Tensor]:
+        """Data under one draw of their binarisation, and their context: (x, *context)."""
         if self.condition is None:
-            return [few.x]
-        return [few.x, *self.condition.context(few)]
+            return [split.x]
+        return [split.x, *self.condition.context(split)]
+
+    def validation(self) -> Validation | None:
+        """Measures the terms of the bound on what is held out, and on as many training data.
+
+        These are drawn by the configuration's seed; so are their pixels and their latents.
+        """
+        held_out = self.data.validation
+        if held_out is None:
+            return None
+        seed = self.config.seed
+        train = self.data.train
+        if len(held_out) < len(train):
+            _, train = train.divided(len(held_out), seed)
+        return Validation(
+            self.program,
+            self._scored(held_out.fixed(seed)),
+            self._scored(train.fixed(seed)),
+            particles=math.ceil(_SCORED / len(held_out)),
+            seed=seed,
+        )
+
+    def stopping(self) -> Stopping | None:
+        """The rule of the configuration; None if all its epochs are to be run."""
+        if self.config.patience is None:
+            return None
+        return Stopping(Patience(self.config.patience))

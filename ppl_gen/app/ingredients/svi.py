@@ -50,6 +50,8 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         batches=batches,
         begin=begin,
         probe=probe,
+        validation=start.validation(),
+        stopping=start.stopping(),
     )
 
 

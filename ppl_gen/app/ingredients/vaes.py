@@ -19,6 +19,7 @@ from ppl_gen.app.options import (
     NETWORK,
     PARTS,
     SEED,
+    STOPPING,
     TRAINING,
     Option,
 )
@@ -94,7 +95,7 @@ def vae_recipe(
         options=(
             *(*DATA_SET, *given),
             *(*PARTS, LATENT_DIM, *own),
-            *(*TRAINING, *BY_SVI),
+            *(*TRAINING, *STOPPING, *BY_SVI),
             *(SEED, ENGINE),
         ),
         program=program,

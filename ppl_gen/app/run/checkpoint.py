@@ -24,7 +24,7 @@ from ppl_gen.states import expect_module_state, expect_optimizer_state
 FILE = "checkpoint.pt"
 FORMAT = Format(
     family="ppl-gen checkpoint",
-    version=3,
+    version=4,
     oldest=2,
     sealed_since=3,
     remedy="put a copy of it back, or fit the run anew with --overwrite",
@@ -48,6 +48,8 @@ class Checkpoint:
         optimizers: The states of the optimisers.
         rng: The state of torch's generator.
         rng_cuda: That of the CUDA device's; None where the model was fitted elsewhere.
+        stopping: What the rule has seen that stops the fit, and the weights of its best epoch; None
+            where there is no rule, as in files of versions below 4.
     """
 
     path: Path
@@ -59,6 +61,15 @@ class Checkpoint:
     optimizers: list[Any]
     rng: Tensor
     rng_cuda: Tensor | None
+    stopping: dict[str, Any] | None = None
+
+    @property
+    def shown(self) -> int:
+        """The number of epochs that the weights which are judged have been fitted for."""
+        if self.stopping is None or self.stopping["weights"] is None:
+            return self.epoch
+        best: int = self.stopping["rule"]["best"]
+        return best
 
     def expect_data(self, data: Data, now: Mapping[str, str]) -> None:
         """Raises ValueError unless data are those that the run was begun with.
@@ -92,7 +103,10 @@ class Checkpoint:
         )
 
     def restore(self, program: Any) -> None:
-        """Loads the weights that are sampled and judged, a moving average's where there is one.
+        """Loads the weights that are sampled and judged.
+
+        These are a moving average's where there is one, and those of the best epoch where a rule
+        has found one.
 
         Args:
             program: The program that the run's configuration builds.
@@ -105,6 +119,8 @@ class Checkpoint:
             if name.startswith(_AVERAGE):
                 averaged[name.removeprefix(_AVERAGE)] = weights
         state = averaged or self.program
+        if self.stopping is not None:
+            state = self.stopping["weights"] or state
         with self._errors_of_another_program():
             expect_module_state(program, state, finite=True)
             program.load_state_dict(state)
@@ -130,6 +146,7 @@ class Checkpoint:
                 raise ValueError(f"{len(self.optimizers)} optimisers, not {len(optimizers)}")
             for optimizer, held in zip(optimizers, self.optimizers, strict=True):
                 expect_optimizer_state(optimizer, held, options=False)
+            self._resume_rule(fitting)
             fitting.program.load_state_dict(self.program)
             fitting.companions.load_state_dict(self.companions)
             for optimizer, held in zip(optimizers, self.optimizers, strict=True):
@@ -138,6 +155,20 @@ class Checkpoint:
             torch.set_rng_state(self.rng)
             if self.rng_cuda is not None and device.type == "cuda":
                 torch.cuda.set_rng_state(self.rng_cuda, device)
+
+    def _resume_rule(self, fitting: Fitting) -> None:
+        """Has the rule go on that stops the fit, if there is one."""
+        if fitting.stopping is None:
+            if self.stopping is not None:
+                raise ValueError("a rule that stops the fit, not none")
+            return
+        if self.stopping is None:
+            if self.epoch:
+                raise ValueError("no rule that stops the fit, not one")
+            return
+        if self.stopping["weights"] is not None:
+            expect_module_state(fitting.program, self.stopping["weights"], finite=True)
+        fitting.stopping.load_state_dict(self.stopping)
 
     @contextmanager
     def _errors_of_another_program(self) -> Iterator[None]:
@@ -173,6 +204,9 @@ def write(
     rng_cuda = None
     if device.type == "cuda":
         rng_cuda = torch.cuda.get_rng_state(device)
+    stopping = None
+    if fitting.stopping is not None:
+        stopping = fitting.stopping.state_dict()
     state = {
         "epoch": epoch,
         "data": dict(data),
@@ -182,6 +216,7 @@ def write(
         "optimizers": [optimizer.state_dict() for optimizer in fitting.optimizers],
         "rng": torch.get_rng_state(),
         "rng_cuda": rng_cuda,
+        "stopping": stopping,
     }
     write_sealed(folder / FILE, FORMAT, state)
 
@@ -205,6 +240,8 @@ def read(folder: Path) -> Checkpoint:
     expect_file(path, "move it away")
     version, held = read_sealed(path, FORMAT)
     checks = dict(_CHECKS)
+    if version < 4:
+        checks.pop("stopping")
     if version == 2:
         checks.pop("asked")
         checks["data"] = _is_word
@@ -254,6 +291,20 @@ def _is_rng_or_none(value: Any) -> bool:
     return value is None or _is_rng(value)
 
 
+def _is_stopping_or_none(value: Any) -> bool:
+    """Whether a value may be what `Stopping.state_dict` gives."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != {"rule", "weights"}:
+        return False
+    rule, weights = value["rule"], value["weights"]
+    if not isinstance(rule, dict):
+        return False
+    if weights is None:
+        return rule.get("best") is None
+    return _is_state(weights) and _is_count(rule.get("best"))
+
+
 # What each entry of a file has to be.
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "epoch": _is_count,
@@ -264,4 +315,5 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "optimizers": _is_list,
     "rng": _is_own_rng,
     "rng_cuda": _is_rng_or_none,
+    "stopping": _is_stopping_or_none,
 }

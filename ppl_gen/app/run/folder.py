@@ -206,7 +206,7 @@ class Run:
         """
         checkpoint.write(self.folder, epoch, fitting, device, data, self.config)
         found = Evaluation.read(self.folder)
-        if found.mark(epoch):
+        if found.mark(fitting.shown_epoch(epoch)):
             found.write()
 
     def rewind(self, epoch: int) -> list[int]:

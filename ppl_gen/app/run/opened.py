@@ -96,7 +96,7 @@ class Fitted:
             data=data.to(device),
             condition=condition,
             device=device,
-            epoch=held.epoch,
+            epoch=held.shown,
             remark=held.remark,
         )
 

@@ -107,7 +107,10 @@ def _in_words(metrics: Mapping[str, float]) -> str:
     """The metrics of an epoch: "ELBO -41.740 nats per datum", "critic 1.20, generator 0.81"."""
     bound = ascended(metrics)
     if bound is not None:
-        return f"{NAMES[bound]} {metrics[bound]:.3f} nats per datum"
+        said = f"{NAMES[bound]} {metrics[bound]:.3f} nats per datum"
+        if "validation_elbo" in metrics:
+            said += f", {metrics['validation_elbo']:.3f} held out"
+        return said
     parts = []
     for name in PLAYED:
         if name in metrics:
@@ -134,7 +137,10 @@ def describe(data: Data) -> str:
     if isinstance(data, Domains):
         return f"{describe(data.a)}; and on {describe(data.b)}"
     size = " × ".join(map(str, data.shape))
-    said = f"{data.name}: {len(data.train)} to train, {len(data.test)} to test, {size}"
+    said = f"{data.name}: {len(data.train)} to train, "
+    if data.validation is not None:
+        said += f"{len(data.validation)} to validate, "
+    said += f"{len(data.test)} to test, {size}"
     if data.classes:
         said += f", {data.classes} classes"
     if data.stored:
