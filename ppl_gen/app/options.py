@@ -211,7 +211,7 @@ DATA = Option(
     kind=str,
     default="digits",
     help=(
-        "A name (digits, mnist, cifar10, ring, ...), a folder, .npy, .npz or .csv; may end in "
+        "A name (digits, mnist, cifar10, ring, ...), a folder or a file; may end in "
         ":inverted, :8x8, ..."
     ),
     flags=("--data", "--data-a"),

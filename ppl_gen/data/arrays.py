@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["ARRAYS", "pixels", "read_arrays"]
+__all__ = ["ARRAYS", "KNOWN", "of_arrays", "pixels", "read_arrays"]
 
 import lzma
 import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,7 +31,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _EXACT = 2**24  # up to which single precision holds every whole number
 
 # The arrays of a file that are read; others are left where they are.
-_KNOWN = ("x", "y", "x_train", "y_train", "x_test", "y_test")
+KNOWN = ("x", "y", "x_train", "y_train", "x_test", "y_test")
 
 # What NumPy and zipfile raise at a file that is no array, or a damaged one.
 _UNREADABLE = (
@@ -61,7 +62,21 @@ def read_arrays(path: Path, missing: bool = False) -> Dataset:
         ValueError: If it cannot be read, arrays are missing or do not fit into memory, or their
             shapes or numbers are not those of data and labels.
     """
-    stored = _stored(path)
+    return of_arrays(_stored(path), path, missing)
+
+
+def of_arrays(stored: Mapping[str, np.ndarray], path: Path, missing: bool = False) -> Dataset:
+    """A data set of arrays x_train and x_test, with y_train and y_test if labelled; or x, with y.
+
+    Args:
+        stored: The arrays, by name.
+        path: Of the file that they were read from.
+        missing: Whether entries of the data may be NaN, which are missing.
+
+    Raises:
+        ValueError: If arrays are missing, or their shapes or numbers are not those of data and
+            labels.
+    """
     if {"x_train", "x_test"} <= stored.keys():
         reading = _reading_of([stored["x_train"], stored["x_test"]], path, missing)
         train = _array_split(stored["x_train"], stored.get("y_train"), reading, path)
@@ -159,7 +174,7 @@ def _headers(path: Path) -> tuple[dict[str, _Header], list[str]]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
-            if name not in _KNOWN:
+            if name not in KNOWN:
                 others.append(name)
                 continue
             with archive.open(member) as file:

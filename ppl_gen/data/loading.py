@@ -16,6 +16,8 @@ from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepar
 from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.domains import Domains
 from ppl_gen.data.files import expect_two_domains, read_folder
+from ppl_gen.data.idx import holds_idx, is_idx, read_idx
+from ppl_gen.data.matlab import MATLAB, read_matlab
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
 from ppl_gen.data.tables import TABLES, read_table
@@ -38,7 +40,7 @@ def load(
     label_column: str | None = None,
     leave_out: Sequence[str] = (),
 ) -> Dataset:
-    """Loads a data set by name, or from a folder of images, a .npy, .npz, .csv or .txt file.
+    """Loads a data set by name, or from a folder of images, or a file of arrays or text.
 
     Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
     `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `breast_cancer` (scikit-learn's table,
@@ -50,6 +52,10 @@ def load(
     labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
     permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
     counts, and left as they are; `stored` of what is returned says so.
+
+    MNIST's files, train-images-idx3-ubyte and those beside it, packed (.gz) or not, are read by
+    the name of that file or of their folder. A .mat file holds the same arrays as an .npz file, or
+    Frey's faces, as frey_rawface.mat does.
 
     A .csv or .tsv file holds a table, whose columns of numbers are standardised by the means and
     deviations of the rows to train on; `columns` of what is returned has those, and brings data,
@@ -240,11 +246,17 @@ def _read(
     if name in NAMES:
         return read_named(name, root, download, image_size, stream)
     path = Path(name)
+    if name and path.is_dir() and holds_idx(path):
+        return read_idx(path)
     if name and path.is_dir():
         return read_folder(path, image_size, stream)
     if path.suffix.lower() in ARRAYS:
         return read_arrays(path, missing)
+    if path.suffix.lower() in MATLAB:
+        return read_matlab(path, missing)
+    if is_idx(path) and path.exists():
+        return read_idx(path)
     raise ValueError(
-        f"no data set and no folder, .npy, .npz, .csv or .txt file named {name!r}; "
+        f"no data set and no folder, .npy, .npz, .mat, .csv, .txt or IDX file named {name!r}; "
         f"{nearest(name, NAMES)}"
     )
