@@ -11,6 +11,14 @@ from ppl_gen.models import toy
 from ppl_gen.models.ali import ALI, ali
 from ppl_gen.models.autoencoder import Autoencoder, autoencoder, conv_autoencoder, pca, stacked
 from ppl_gen.models.cgan import CGAN, cgan
+from ppl_gen.models.classical import (
+    CovarianceMixture,
+    FactorAnalysis,
+    factor_analysis,
+    gaussian,
+    gaussian_mixture,
+    ppca,
+)
 from ppl_gen.models.conv_cgan import conv_cgan
 from ppl_gen.models.conv_cvae import conv_cvae
 from ppl_gen.models.conv_vae import conv_vae
@@ -35,7 +43,9 @@ __all__ = [
     "GAN",
     "VAE",
     "Autoencoder",
+    "CovarianceMixture",
     "CycleGAN",
+    "FactorAnalysis",
     "HierarchicalVAE",
     "InfoGAN",
     "LanguageModel",
@@ -54,12 +64,16 @@ __all__ = [
     "dcgan",
     "dcgan_decoder",
     "draw",
+    "factor_analysis",
     "gan",
+    "gaussian",
+    "gaussian_mixture",
     "gmmn",
     "hierarchical_vae",
     "infogan",
     "language_model",
     "pca",
+    "ppca",
     "ss_vae",
     "stacked",
     "text_vae",

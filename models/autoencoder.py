@@ -116,15 +116,16 @@ def pca(x: Tensor, code_dim: int) -> Autoencoder:
     mean = flat.mean(0)
     _, _, components = torch.linalg.svd(flat - mean, full_matrices=False)
     components = components[:code_dim]
-    made = autoencoder(x.shape[1:], code_dim, hidden=()).to(x)
-    encode = made.encoder[1]
-    decode = made.decoder[0][0]
+    shape = x.shape[1:]
+    encode = nn.Linear(flat.shape[1], code_dim).to(x)
+    decode = nn.Linear(code_dim, flat.shape[1]).to(x)
     with torch.no_grad():
         encode.weight.copy_(components)
         encode.bias.copy_(-components @ mean)
         decode.weight.copy_(components.T)
         decode.bias.copy_(mean)
-    return made
+    encoder = nn.Sequential(nn.Flatten(-len(shape)), encode)
+    return Autoencoder(encoder, nn.Sequential(nn.Sequential(decode), Shape(shape)))
 
 
 def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:

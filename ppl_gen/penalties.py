@@ -99,7 +99,7 @@ def _one_layer(encoder: nn.Module) -> tuple[nn.Linear | None, type[nn.Module]]:
     others = [part for part in parts if not isinstance(part, nn.Linear)]
     if len(layers) != 1 or parts[0] is not layers[0] or len(others) > 1:
         return None, nn.Identity
-    activation = nn.Identity
+    activation: type[nn.Module] = nn.Identity
     if others:
         activation = type(others[0])
     if activation not in _SLOPES:

@@ -25,6 +25,7 @@ __all__ = [
     "Normal",
     "Poisson",
     "PowerSpherical",
+    "Reshaped",
     "StoredPoints",
     "StudentT",
     "UniformOnSphere",
@@ -41,5 +42,6 @@ from ppl_gen.distributions.mixtures import GaussianMixture, Mixture
 from ppl_gen.distributions.normal import LogScaleNormal, Normal
 from ppl_gen.distributions.points import NoDensity, StoredPoints
 from ppl_gen.distributions.real import LogNormal, StudentT
+from ppl_gen.distributions.reshaped import Reshaped
 from ppl_gen.distributions.spheres import PowerSpherical, UniformOnSphere
 from ppl_gen.distributions.unit_interval import Beta, ContinuousBernoulli
