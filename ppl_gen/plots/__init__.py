@@ -1,6 +1,6 @@
-"""Pictures as matplotlib figures: images and curves here; posteriors, evidence, games, samples."""
+"""Pictures as matplotlib figures: images and curves here; one file for each other kind."""
 
-from ppl_gen.plots import evidence, games, posterior, samples
+from ppl_gen.plots import bound, evidence, games, posterior, samples
 from ppl_gen.plots.images import (
     canvases,
     image_grid,
@@ -11,6 +11,7 @@ from ppl_gen.plots.images import (
 )
 
 __all__ = [
+    "bound",
     "canvases",
     "evidence",
     "games",

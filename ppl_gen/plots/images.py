@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from ppl_gen.arguments import expect_tensor
 from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import SINGLE, expect_memory
+from ppl_gen.plots.bound import zoom
 from ppl_gen.plots.style import array, literal, one_axes
 
 _CELL = 0.6  # inches that an image is wide
@@ -210,11 +211,7 @@ def training_curve(
     values = [record.metrics[metric] for record in records]
     marker = "." if len(records) < _FEW_RECORDS else ""
     axes.plot(epochs, values, marker=marker)
-    settled = values[len(values) // 10 :]
-    lowest = min(settled)
-    highest = max(settled)
-    margin = 0.05 * (highest - lowest) or 1.0
-    axes.set_ylim(lowest - margin, highest + margin)
+    zoom(axes, torch.tensor(values, dtype=torch.float64))
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

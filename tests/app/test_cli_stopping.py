@@ -143,6 +143,11 @@ def test_validation_alone_leaves_the_fit_as_it_is(noise: Path, tmp_path: Path) -
     assert held(run)["stopping"] is None
 
 
+def test_the_training_picture_shows_both_terms(stopped: Path) -> None:
+    (path,) = pictures.training(ppl_gen.load(stopped, device="cpu"))
+    assert path.name == "training.png"
+
+
 def test_a_run_that_is_over_goes_no_further(stopped: Path) -> None:
     before = held(stopped)
     code, said = call("fit", "vae", "--out", stopped, "--resume", "--epochs", 200)

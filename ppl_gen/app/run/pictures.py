@@ -272,6 +272,8 @@ def translations(fitted: Fitted, count: int = 24) -> Path:
 def training(fitted: Fitted) -> list[Path]:
     """Draws the bound that was ascended, or the losses of both players, into training.png.
 
+    Where data were held out, these are the bound and its two terms, on them and on training data.
+
     Args:
         fitted: The run.
 
@@ -283,6 +285,12 @@ def training(fitted: Fitted) -> list[Path]:
     for record in records:
         names.update(record.metrics)
     bound = ascended(names)
+    if "validation_elbo" in names:
+        measured = [record for record in records if "validation_elbo" in record.metrics]
+        best = None
+        if fitted.config.patience is not None:
+            best = fitted.epoch
+        return [fitted.write_picture("training.png", plots.bound.terms(measured, best))]
     if bound is not None:
         curves = [bound]
     else:
