@@ -211,8 +211,8 @@ DATA = Option(
     kind=str,
     default="digits",
     help=(
-        "A name (digits, mnist, cifar10, ring, ...), a folder or a file; may end in "
-        ":inverted, :8x8, ..."
+        "A name (digits, mnist, cifar10, ring, ...), a folder of images, or a file: .npz, .csv, "
+        "...; may end in :inverted, :8x8, ..."
     ),
     flags=("--data", "--data-a"),
     names_data=True,

@@ -12,9 +12,12 @@ __all__ = [
     "parse",
     "prepared",
     "rotated",
+    "said_of_squares",
 ]
 
 import functools
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -189,8 +192,43 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
                 f"the suffix :{suffix} does not fit {dataset.name}: {error}"
             ) from error
     if image_size is not None and dataset.shape[-2:] != (image_size, image_size):
-        dataset = central(dataset, min(dataset.shape[-2:]), image_size)
+        height, width = dataset.shape[-2:]
+        dataset = central(dataset, min(height, width), image_size)
+        if height != width:
+            words = [dataset.stored, *said_of_squares([(width, height)], image_size)]
+            dataset = replace(dataset, stored=", ".join(filter(None, words)))
     return dataset
+
+
+def said_of_squares(sizes: list[tuple[int, int]], image_size: int | None) -> list[str]:
+    """What is done to images of these sizes, (width, height), in words; warns where it is a trap.
+
+    Their central squares are kept: of two images side by side, half of each.
+
+    Args:
+        sizes: The width and the height of images, each pair of them once.
+        image_size: The side that they are brought to; None if they keep their own.
+
+    Returns:
+        The words in a list, which is empty where nothing is done to them.
+    """
+    if image_size is None or sizes == [(image_size, image_size)]:
+        return []
+    said = f"of {sizes[0][0]} × {sizes[0][1]}"
+    if len(sizes) > 1:
+        least, *_, most = sorted(sizes, key=math.prod)
+        said = f"of {len(sizes)} sizes from {least[0]} × {least[1]} to {most[0]} × {most[1]}"
+    if all(width == 2 * height for width, height in sizes):
+        warnings.warn(
+            f"images {said} are twice as wide as high, as pairs side by side are, and their "
+            "central squares hold half of either: read pairs by given='pairs' (--condition pair), "
+            "or store each image by itself",
+            stacklevel=2,
+        )
+    size = f"{image_size} × {image_size}"
+    if all(width == height for width, height in sizes):
+        return [f"images {said}, brought to {size}"]
+    return [f"images {said}, their central squares brought to {size}"]
 
 
 def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Dataset:

@@ -30,6 +30,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ppl_gen import memory
 from ppl_gen.contexts import reason
 from ppl_gen.data.beside import sentences_of
+from ppl_gen.data.changes import said_of_squares
 from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
 from ppl_gen.memory import SINGLE, expect_memory, is_exhausted, shortage
@@ -42,6 +43,9 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".ti
 
 # Of two domains, the folder to train on and that to test on.
 DOMAINS = {"trainA": "testA", "trainB": "testB"}
+
+# What folders of images that are held out of training are called, if not "test".
+_VALIDATION = ("val", "valid", "validation", "dev")
 
 # The modes of Pillow that are read: 8 bits to a channel, or 1.
 _GREY = {"1", "L", "LA"}
@@ -95,7 +99,8 @@ def read_folder(
         labelled=captioned or bool(labels),
         classes=len(labels),
     )
-    return replace(made, class_names=tuple(labels), captions=sentences)
+    words = said_of_squares([*seen.sizes], image_size) + _said_of_others(parts, labels)
+    return replace(made, class_names=tuple(labels), captions=sentences, stored=", ".join(words))
 
 
 @contextmanager
@@ -233,6 +238,16 @@ class _Seen(NamedTuple):
     modes: set[str]
 
 
+def _said_of_others(parts: list[Path], labels: list[str]) -> list[str]:
+    """How many images lie beside the folders of classes, in words."""
+    if not labels:
+        return []
+    count = sum(len(_image_files(part)) for part in parts)
+    if count == 0:
+        return []
+    return [f"without {count} that lie beside the folders of classes"]
+
+
 def _captioned(
     parts: list[Path], listed: list[list[tuple[Path, Any]]]
 ) -> tuple[Sentences, list[list[tuple[Path, Any]]]]:
@@ -285,6 +300,12 @@ def _parts(path: Path) -> list[Path]:
             f"expected images of one kind in {path}, got those of two domains "
             f"({', '.join(domains)}); read both with load_domains (--data alone, for a cycle-gan), "
             f"or name one of them, such as {path / domains[0]}"
+        )
+    held_out = [name for name in _VALIDATION if (path / name).is_dir()]
+    if held_out and (path / "train").is_dir() and not (path / "test").is_dir():
+        raise ValueError(
+            f"expected folders train and test in {path}, got train and {held_out[0]}, which are no "
+            f"classes; rename {held_out[0]} to test, or name {path / 'train'}"
         )
     parts = [path / "train", path / "test"]
     if path.name in DOMAINS:
@@ -341,8 +362,8 @@ def _check_images(
         (one, first), (two, second), *_ = seen.sizes.items()
         raise ValueError(
             f"expected images of one size, got {one[0]} × {one[1]} ({first.name}) and "
-            f"{two[0]} × {two[1]} ({second.name}); say to which side they are to be brought "
-            "(image_size=..., --image-size)"
+            f"{two[0]} × {two[1]} ({second.name}); say to which side their central squares are to "
+            "be brought (image_size=..., --image-size)"
         )
     if odd := seen.modes - _GREY - _COLOUR:
         raise ValueError(
