@@ -252,6 +252,7 @@ def _changed(dataset: Dataset, suffix: str, train: Change, test: Change) -> Data
         stored=dataset.stored,
         class_names=dataset.class_names,
         captions=dataset.captions,
+        attribute_names=dataset.attribute_names,
     )
 
 

@@ -15,6 +15,7 @@ from ppl_gen.data.arrays import ARRAYS, read_arrays
 from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
 from ppl_gen.data.changes import check_suffixes, parse, prepared
 from ppl_gen.data.domains import Domains
+from ppl_gen.data.faces import holds_faces, read_faces
 from ppl_gen.data.files import expect_two_domains, read_folder
 from ppl_gen.data.idx import holds_idx, is_idx, read_idx
 from ppl_gen.data.matlab import MATLAB, read_matlab
@@ -52,6 +53,9 @@ def load(
     labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
     permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
     counts, and left as they are; `stored` of what is returned says so.
+
+    A folder that holds CelebA's img_align_celeba and list_attr_celeba.csv or .txt is read as
+    `celeba` is, with attributes.
 
     MNIST's files, train-images-idx3-ubyte and those beside it, packed (.gz) or not, are read by
     the name of that file or of their folder. A .mat file holds the same arrays as an .npz file, or
@@ -248,6 +252,8 @@ def _read(
     path = Path(name)
     if name and path.is_dir() and holds_idx(path):
         return read_idx(path)
+    if name and path.is_dir() and holds_faces(path):
+        return read_faces(path.name, path, image_size, stream)
     if name and path.is_dir():
         return read_folder(path, image_size, stream)
     if path.suffix.lower() in ARRAYS:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.data.arrays import pixels
+from ppl_gen.data.faces import CROP, SIDE, holds_faces, read_faces
 from ppl_gen.data.files import held_or_streamed, resized
 from ppl_gen.data.splits import Dataset, Split
 from ppl_gen.data.tables import standardised
@@ -31,9 +32,6 @@ TORCHVISION: dict[str, tuple[str, Callable[[bool], dict[str, Any]], int]] = {
     "cifar10": ("CIFAR10", lambda train: {"train": train}, 10),
 }
 NAMES = ("digits", "breast_cancer", *TORCHVISION, "celeba", *MANIFOLDS, "ring")
-
-_CELEBA_SIDE = 64
-_CELEBA_CROP = 148  # pixels of 178 × 218 that hold the face
 
 
 def read_named(
@@ -60,8 +58,13 @@ def read_named(
         return Dataset.of(name, train, test, 8)
     if name in MANIFOLDS:
         return Dataset.of(name, Split(manifold(name, 2000, 0)), Split(manifold(name, 1000, 1)))
+    if name == "celeba" and not download:
+        # As archives unpack it, torchvision's own layout being one of them.
+        for folder in (root / "celeba", root):
+            if holds_faces(folder):
+                return read_faces(name, folder, image_size, stream)
     if name == "celeba":
-        return _celeba(root, download, image_size or _CELEBA_SIDE, stream)
+        return _celeba(root, download, image_size or SIDE, stream)
     return _torchvision(name, root, download)
 
 
@@ -110,7 +113,7 @@ def _torchvision(name: str, root: Path, download: bool) -> Dataset:
 def _celeba(root: Path, download: bool, size: int, stream: bool | None) -> Dataset:
     options = {
         "target_type": "attr",
-        "transform": resized(size, crop=_CELEBA_CROP),
+        "transform": resized(size, crop=CROP),
         "target_transform": _as_float,
     }
     train, test = (

@@ -337,6 +337,7 @@ class Dataset:
         validation: Training data that are held out, and tell when to stop; None if there are none.
         columns: Of a table, the names of its columns, and the way back to their own units; else
             None.
+        attribute_names: A name for each attribute, where the data have such.
     """
 
     train: Split | StreamedSplit
@@ -351,6 +352,7 @@ class Dataset:
     captions: Sentences | None = None
     validation: Split | None = None
     columns: Columns | None = None
+    attribute_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
