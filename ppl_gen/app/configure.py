@@ -68,6 +68,8 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
         values["loss"] = "non-saturating"
     if values["lr"] is None:
         values["lr"] = recipe.learning_rate
+    if values["schedule"] is None:
+        values["schedule"] = recipe.schedule
     return recipe.configuration(values)
 
 

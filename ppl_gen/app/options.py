@@ -51,7 +51,7 @@ from ppl_gen.app.parts.conditions import CONDITIONS, OF_IMAGES
 from ppl_gen.app.parts.guides import GUIDES
 from ppl_gen.app.parts.likelihoods import LIKELIHOODS, check_likelihood
 from ppl_gen.app.parts.networks import ACTIVATIONS, check_hidden
-from ppl_gen.app.parts.optimizers import OPTIMIZERS
+from ppl_gen.app.parts.optimizers import OPTIMIZERS, SCHEDULES
 from ppl_gen.app.parts.own import check_form, is_own
 from ppl_gen.app.parts.priors import PRIORS
 from ppl_gen.names import resolve
@@ -381,7 +381,17 @@ WEIGHT_DECAY = Option(
     help="Weight decay; if left out, 0.01 for adamw, else 0.",
     check=at_least(0),
 )
-TRAINING = (EPOCHS, BATCH_SIZE, LR, OPTIMIZER, WEIGHT_DECAY)
+SCHEDULE = Option(
+    name="schedule",
+    kind=str,
+    default=None,
+    help=(
+        f"How the learning rate moves over --epochs: {', '.join(SCHEDULES)}; if left out, "
+        "constant, or late-linear for cycle-gan."
+    ),
+    check=one_of("schedule", lambda: SCHEDULES),
+)
+TRAINING = (EPOCHS, BATCH_SIZE, LR, SCHEDULE, OPTIMIZER, WEIGHT_DECAY)
 
 # When a fit by SVI stops.
 

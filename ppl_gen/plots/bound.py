@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels
 
-# By the name of a term in the metrics of an epoch: what stands beside its axis.
+# By the name of a term in the metrics of an epoch: what stands above its panel.
 _TERMS = {
-    "elbo": "ELBO, nats per datum",
-    "log_likelihood": "E[log p(x | z)], nats per datum",
-    "kl": "KL(q(z | x) ‖ p(z)), nats per datum",
+    "elbo": "ELBO",
+    "log_likelihood": "reconstruction: E[log p(x | z)]",
+    "kl": "KL(q(z | x) ‖ p(z))",
 }
 _PARTS = {"train": ("training", MCMC), "validation": ("held out", GUIDE)}
 _FEW_RECORDS = 30  # below which each is marked by a dot
@@ -47,7 +47,7 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
     figure, axes = panels(len(_TERMS), width=3.6, height=2.8)
     epochs = [record.epoch for record in records]
     marker = "." if len(records) < _FEW_RECORDS else ""
-    for panel, (term, label) in zip(axes, _TERMS.items(), strict=True):
+    for panel, (term, title) in zip(axes, _TERMS.items(), strict=True):
         seen = []
         for part in parts:
             name, colour = _PARTS[part]
@@ -61,7 +61,8 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
             panel.axvline(best, color=EXACT, linestyle=":", lw=1, label=f"kept: epoch {best}")
         zoom(panel, torch.stack(seen))
         panel.set_xlabel("epoch")
-        panel.set_ylabel(label)
+        panel.set_ylabel("nats per datum")
+        panel.set_title(title, fontsize="medium")
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes[0].legend(frameon=False)

@@ -27,9 +27,6 @@ _PROBED = 8  # images of each domain that are translated before a checkpoint
 def between_domains(start: Start) -> Fitting:
     """Against a critic in each domain, with images that come back as they were.
 
-    The learning rate is constant over the first half of the epochs and falls to zero over the
-    second.
-
     Raises:
         ValueError: If images are too small, labels are missing for --semantic, or a number is out
             of range.
@@ -72,13 +69,6 @@ def between_domains(start: Start) -> Fitting:
     def probe() -> Tensor:
         return torch.cat([program.to_b(a), program.to_a(b)])
 
-    def pace(epoch: int) -> None:
-        left = config.passes - epoch + 1
-        rate = config.lr * min(1.0, 2 * left / config.passes)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-
     return Fitting(
         program=program,
         condition=start.condition,
@@ -87,7 +77,6 @@ def between_domains(start: Start) -> Fitting:
         batches=data.train.batches(config.batch_size),
         begin=begin,
         probe=probe,
-        pace=pace,
         remark=remark,
     )
 

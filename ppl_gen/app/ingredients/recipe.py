@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["Recipe"]
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import one_data_set
 from ppl_gen.app.options import Option
+from ppl_gen.app.parts.optimizers import paced
 
 # Torch and Pyro are imported when a recipe is used: the help of the command is made of recipes.
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Recipe:
             `program.canvases(z1, z2, ...)`.
         infers_labels: Whether labels are latents at the site "y", known of some data.
         learning_rate: The learning rate, where --lr is left out.
+        schedule: How it moves, where --schedule is left out.
         codes: The number of values that --label takes where these are values of a latent code, from
             the configuration; None if the model has no such code.
         code_site: The name of the latent site that holds the code in one-hot form, (N, values);
@@ -78,6 +80,7 @@ class Recipe:
     draws_in_steps: bool = False
     infers_labels: bool = False
     learning_rate: float = 5e-4
+    schedule: str = "constant"
     codes: Callable[[Config], int | None] = _no_codes
     code_site: str = ""
 
@@ -97,6 +100,8 @@ class Recipe:
                 raise ValueError(f"{self.name} has no option {name!r}")
             own[name].check_value(value)
         defaults = {option.name: option.default for option in self.options}
+        if "schedule" in own:
+            defaults["schedule"] = self.schedule
         return Config(self.name, {**defaults, **values})
 
     def build(self, config: Config, data: Any, condition: Conditioning | None) -> Any:
@@ -137,4 +142,7 @@ class Recipe:
             program=program,
             device=device,
         )
-        return self.fitting(start)
+        fitting = self.fitting(start)
+        if "schedule" not in config:
+            return fitting
+        return replace(fitting, pace=paced(fitting.optimizers, config))

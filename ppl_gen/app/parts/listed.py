@@ -11,7 +11,7 @@ from ppl_gen.app.parts.conditions import CONDITIONS
 from ppl_gen.app.parts.guides import GUIDES
 from ppl_gen.app.parts.likelihoods import LIKELIHOODS
 from ppl_gen.app.parts.networks import ACTIVATIONS
-from ppl_gen.app.parts.optimizers import OPTIMIZERS
+from ppl_gen.app.parts.optimizers import OPTIMIZERS, SCHEDULES
 from ppl_gen.app.parts.part import Part
 from ppl_gen.app.parts.priors import PRIORS
 
@@ -49,6 +49,7 @@ LISTED = {
         own="vae --guide my_parts.py:my_guide",
     ),
     "optimizers": Table(option="optimizer", parts=OPTIMIZERS),
+    "schedules": Table(option="schedule", parts=SCHEDULES),
     "activations": Table(option="activation", parts=ACTIVATIONS),
     "conditions": Table(option="condition", parts=CONDITIONS),
 }

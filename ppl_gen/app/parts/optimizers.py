@@ -1,10 +1,11 @@
-"""Optimisers by name."""
+"""Optimisers by name, and schedules by name: how their learning rates move."""
 
 from __future__ import annotations
 
-__all__ = ["OPTIMIZERS", "optimizer", "weight_decay"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "optimizer", "paced", "weight_decay"]
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ppl_gen.app.config import Config
@@ -71,6 +72,86 @@ OPTIMIZERS = table_of(
         make=_sgd,
     ),
 )
+
+
+def _constant(epoch: int, epochs: int) -> float:
+    return 1.0
+
+
+def _cosine(epoch: int, epochs: int) -> float:
+    return (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
+
+
+def _linear(epoch: int, epochs: int) -> float:
+    return (epochs - epoch + 1) / epochs
+
+
+def _late_linear(epoch: int, epochs: int) -> float:
+    return min(1.0, 2 * (epochs - epoch + 1) / epochs)
+
+
+def _step(epoch: int, epochs: int) -> float:
+    done = (epoch - 1) / epochs
+    passed = sum(done >= share for share in _STEPS)
+    return _FACTOR**passed
+
+
+_STEPS = (0.5, 0.75)  # of the epochs, after which a rate falls
+_FACTOR = 0.1
+
+# `make(epoch, epochs)`: what the learning rate is multiplied by in an epoch, counted from 1, of so
+# many. It depends on nothing else, so that a run that goes on has the rates of one that was left
+# alone.
+SCHEDULES = table_of(
+    Part(
+        name="constant",
+        text="the learning rate as it is, the usual one",
+        example="vae --schedule constant",
+        make=_constant,
+    ),
+    Part(
+        name="cosine",
+        text="falls as half a cosine, towards zero after the last epoch",
+        example="vae --schedule cosine --lr 3e-3",
+        make=_cosine,
+    ),
+    Part(
+        name="linear",
+        text="falls by the same amount in each epoch, towards zero",
+        example="vae --schedule linear --lr 3e-3",
+        make=_linear,
+    ),
+    Part(
+        name="late-linear",
+        text="constant over half of the epochs, then linear; cycle-gan's own",
+        example="gan --schedule late-linear",
+        make=_late_linear,
+    ),
+    Part(
+        name="step",
+        text="a tenth of it after half of the epochs, again after three quarters",
+        example="vae --schedule step --lr 3e-3",
+        make=_step,
+    ),
+)
+
+
+def paced(optimizers: Sequence[Optimizer], config: Config) -> Callable[[int], None]:
+    """What sets the learning rates of an epoch, counted from 1, by the configuration's schedule.
+
+    Args:
+        optimizers: Whose rates are moved; what they are now is multiplied.
+        config: What was asked for: a schedule, and how many epochs it is spread over.
+    """
+    share = SCHEDULES[config.schedule].make
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+
+    def pace(epoch: int) -> None:
+        for optimizer, own in zip(optimizers, rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, own, strict=True):
+                group["lr"] = rate * share(epoch, config.passes)
+
+    return pace
 
 
 def optimizer(config: Config, weights: Iterable[Any], betas: tuple[float, float]) -> Optimizer:

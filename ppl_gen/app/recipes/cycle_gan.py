@@ -90,4 +90,5 @@ RECIPE = Recipe(
     check=check_loss,
     translates=True,
     learning_rate=1e-3,
+    schedule="late-linear",
 )

@@ -29,7 +29,7 @@ from ppl_gen.writing import is_part, plain, uninterrupted, write_json
 CONFIG = "config.json"
 _CHECKSUM = "checksum"  # the name of its last entry
 # Options that a user may leave out, and that a run has a value of.
-_DECIDED = ("epochs", "lr", "likelihood")
+_DECIDED = ("epochs", "lr", "schedule", "likelihood")
 # Where a run is made before it takes the place of an old one, and where it lies when it is whole.
 _NEW = ".ppl-gen-new"
 _WHOLE = ".ppl-gen-whole"
