@@ -149,7 +149,7 @@ def _array(path: Path) -> np.ndarray:
         raise ValueError(f"cannot read {path}: {error}; fetch it anew") from error
 
 
-def _numbers(file: IO[bytes]) -> np.ndarray:
+def _numbers(file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
     """What a header says to come: two zeros, a type, a number of axes, and the length of each."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or not 1 <= head[3] <= 4:

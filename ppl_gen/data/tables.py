@@ -297,7 +297,7 @@ def _check_missing(x: np.ndarray, names: list[str], missing: bool, path: Path) -
     lacking = np.isnan(x)
     if missing or not lacking.any():
         return
-    where = [repr(names[place]) for place in np.flatnonzero(lacking.any(0))]
+    where = [repr(names[place]) for place in np.flatnonzero(lacking.any(0)).tolist()]
     raise ValueError(
         f"expected a number in each cell of {path}, got none in {lacking.sum()} of {x.size}, in "
         f"{_listed(where)}; fill or remove them, or say data.load(..., missing=True), or "
@@ -316,7 +316,7 @@ def _check_spread(fitted: np.ndarray, names: Sequence[str], name: str) -> None:
     spread = np.nanstd(fitted, 0)
     flat = spread <= _FLAT * np.nanmax(np.abs(fitted), 0)
     if flat.any():
-        where = [repr(names[place]) for place in np.flatnonzero(flat)]
+        where = [repr(names[place]) for place in np.flatnonzero(flat).tolist()]
         raise ValueError(
             f"expected different numbers in the training rows of each column of {name}, got one "
             f"alone in {_listed(where)}, which cannot be standardised; leave them out "

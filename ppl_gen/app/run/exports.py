@@ -33,7 +33,7 @@ def check_place(out: Path, fitted: Fitted, overwrite: bool) -> None:
         fitted: The run that is drawn from.
         overwrite: Whether what is there may be written over.
     """
-    kinds = (*ARRAYS, _PICTURE)
+    kinds: tuple[str, ...] = (*ARRAYS, _PICTURE)
     if getattr(fitted.data, "columns", None) is not None:
         kinds = (*kinds, *TABLES)
     if fitted.is_text:
