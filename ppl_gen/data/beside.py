@@ -65,7 +65,8 @@ def paired(dataset: Dataset) -> Dataset:
             )
         left, right = split.x.chunk(2, -1)
         splits.append(replace(split, x=right.contiguous(), y=left.contiguous()))
-    return Dataset.of(dataset.name, splits[0], splits[1])
+    made = Dataset.of(dataset.name, splits[0], splits[1])
+    return replace(made, stored=dataset.stored)
 
 
 def prepared_pairs(dataset: Dataset, suffixes: Sequence[str], image_size: int | None) -> Dataset:

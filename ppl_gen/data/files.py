@@ -55,7 +55,12 @@ _LONG = 8  # shorter sides, beyond which an image is cut before its central squa
 
 
 def read_folder(
-    path: Path, image_size: int | None, stream: bool | None, *, captioned: bool = False
+    path: Path,
+    image_size: int | None,
+    stream: bool | None,
+    *,
+    captioned: bool = False,
+    halves: bool = False,
 ) -> Dataset:
     """Images of a folder, or of one folder per class; `train` and `test` of that kind if there.
 
@@ -66,6 +71,8 @@ def read_folder(
         image_size: Side to which images are brought, from their central square; their own if None.
         stream: Whether they are read anew in every epoch; None does so above 2 GiB.
         captioned: Whether y is the words of the captions in captions.txt, not the label.
+        halves: Whether images are pairs side by side, which are brought to a size each for itself,
+            and only where they differ in size.
 
     Raises:
         ValueError: If there are no images, they cannot be read, or differ in size; or if they are
@@ -79,11 +86,19 @@ def read_folder(
     mode = "L" if seen.modes <= _GREY else "RGB"
     if image_size is not None:
         expect_room_for_images(image_size)
+    sizes = [*seen.sizes]
+    if halves:
+        sizes = _halved(seen, path)
+        if len(sizes) == 1:
+            image_size = None
+    transform = resized(image_size)
+    if halves and image_size is not None:
+        transform = _EachHalf(transform)
     sentences = None
     if captioned:
         sentences, listed = _captioned(parts, listed)
         labels = []
-    sources: list[Any] = [_ImageFiles(rows, mode, resized(image_size)) for rows in listed]
+    sources: list[Any] = [_ImageFiles(rows, mode, transform) for rows in listed]
     if len(sources) == 1:
         train, test = nine_to_one(len(sources[0]), str(path))
         whole = sources[0]
@@ -99,7 +114,7 @@ def read_folder(
         labelled=captioned or bool(labels),
         classes=len(labels),
     )
-    words = said_of_squares([*seen.sizes], image_size) + _said_of_others(parts, labels)
+    words = said_of_squares(sizes, image_size) + _said_of_others(parts, labels)
     return replace(made, class_names=tuple(labels), captions=sentences, stored=", ".join(words))
 
 
@@ -212,6 +227,19 @@ def _shortened(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + across, top + down))
 
 
+class _EachHalf:
+    """The left and the right half of an image, brought to a size, side by side: (C, H, 2W)."""
+
+    def __init__(self, transform: Callable[[Any], Tensor]) -> None:
+        self.transform = transform
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        width, height = image.size
+        left = image.crop((0, 0, width // 2, height))
+        right = image.crop((width // 2, 0, width, height))
+        return torch.cat([self.transform(left), self.transform(right)], -1)
+
+
 class _ImageFiles(TorchDataset):
     """Images in files, with the index of their class, or −1, or the words of their caption."""
 
@@ -236,6 +264,21 @@ class _Seen(NamedTuple):
 
     sizes: dict[tuple[int, int], Path]
     modes: set[str]
+
+
+def _halved(seen: _Seen, path: Path) -> list[tuple[int, int]]:
+    """The sizes of the halves of images.
+
+    Raises:
+        ValueError: If an image is of odd width.
+    """
+    for (width, height), file in seen.sizes.items():
+        if width % 2:
+            raise ValueError(
+                f"expected pairs of images side by side in {path}, of even width, got {width} × "
+                f"{height} ({file.name}); cut a column off"
+            )
+    return [(width // 2, height) for width, height in seen.sizes]
 
 
 def _said_of_others(parts: list[Path], labels: list[str]) -> list[str]:

@@ -136,6 +136,8 @@ def load(
         return _text(Path(name), suffixes, binarize, level=level, length=length)
     if given == "captions":
         found = _with_captions(Path(name), image_size, stream)
+    elif given == "pairs" and name not in NAMES and Path(name).is_dir():
+        found = paired(read_folder(Path(name), image_size, stream, halves=True))
     elif given == "pairs":
         # Not brought to a size before they are parted: it would cut both halves.
         found = paired(_read(name, _root(root), download, None, stream, missing))

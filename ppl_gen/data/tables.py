@@ -110,7 +110,7 @@ def standardised(
             labels = torch.as_tensor(y[part])
         splits.append(Split(columns.standardised(torch.as_tensor(x[part])), labels))
     words = (
-        f"columns standardised by the training rows (log p in their own units: "
+        f"columns standardised by the training rows (for log p in their own units add "
         f"{-columns.log_units:+.3f} nats)"
     )
     lacking = float(np.isnan(x).mean())

@@ -99,3 +99,25 @@ def test_images_beside_the_classes_are_counted(tmp_path: Path) -> None:
     found = load(write(tmp_path, (8, 8)))
     assert found.class_names == ("cat", "train")
     assert found.stored == "without 1 that lie beside the folders of classes"
+
+
+def test_pairs_of_many_sizes_are_each_cut_for_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for i, (width, height) in enumerate([(32, 16), (40, 16), (32, 20), (60, 30)]):
+        pixels = np.full((height, width), 200, np.uint8)
+        pixels[:, : width // 2] = 100
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    with pytest.raises(ValueError, match="images of one size"):
+        load(folder, given="pairs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load(folder, image_size=8, given="pairs")
+    assert found.shape == (1, 8, 8)
+    for split in (found.train, found.test):
+        assert bool((split.x == 200 / 255).all())
+        assert bool((split.y == 100 / 255).all())
+    assert found.stored.startswith("images of 4 sizes from 16 × 16 to 30 × 30, their central")
+    Image.new("L", (33, 16)).save(folder / "odd.png")
+    with pytest.raises(ValueError, match=r"even width, got 33 × 16 \(odd\.png\); cut a column off"):
+        load(folder, image_size=8, given="pairs")
