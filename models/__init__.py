@@ -9,7 +9,14 @@ if __name__ != "ppl_gen.models":
 
 from ppl_gen.models import toy
 from ppl_gen.models.ali import ALI, ali
-from ppl_gen.models.autoencoder import Autoencoder, autoencoder, conv_autoencoder, pca, stacked
+from ppl_gen.models.autoencoder import (
+    Autoencoder,
+    autoencoder,
+    conv_autoencoder,
+    pca,
+    stacked,
+    with_prior,
+)
 from ppl_gen.models.cgan import CGAN, cgan
 from ppl_gen.models.classical import (
     CovarianceMixture,
@@ -81,4 +88,5 @@ __all__ = [
     "translator",
     "vae",
     "with_layer_above",
+    "with_prior",
 ]

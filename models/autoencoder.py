@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Autoencoder", "autoencoder", "conv_autoencoder", "pca", "stacked"]
+__all__ = ["Autoencoder", "autoencoder", "conv_autoencoder", "pca", "stacked", "with_prior"]
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least
+from ppl_gen.guides import SharedScaleGaussian
+from ppl_gen.likelihoods import Gaussian
 from ppl_gen.memory import expect_weights
+from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, Shape, conv_decoder, conv_features, mlp
+from ppl_gen.protocols import Conditional
+
+_FEW = 200  # data at which the decoder's slopes are looked at
 
 
 class Autoencoder(nn.Module):
     """x ↦ decoder(encoder(x)).
 
-    It has no likelihood: `inference.reconstruction_step` fits it. A prior of its codes makes it a
-    program, `VAE(prior, autoencoder.decoder, likelihood, guide)`.
+    It has no likelihood: `inference.reconstruction_step` fits it, and `with_prior` makes it a
+    program.
 
     Args:
         encoder: Maps data (*batch, *shape) to codes (*batch, d).
@@ -149,3 +155,45 @@ def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:
     encoders = [each.encoder for each in autoencoders]
     decoders = [each.decoder for each in reversed(autoencoders)]
     return Autoencoder(nn.Sequential(*encoders), nn.Sequential(*decoders))
+
+
+def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
+    """The program of an autoencoder and a density of its codes: drawn from, and judged in nats.
+
+    p(z) = prior(), p(x | z) = N(decoder(z), σ²I), q(z | x) = N(encoder(x), diag s²). σ² is the mean
+    squared error of x per value. s is that of the posterior where the decoder is linear between
+    codes, 1/s² = 1/var p(z) + ‖∂decoder/∂zⱼ‖²/σ², averaged over some data; it is a parameter, which
+    `svi_step` makes better.
+
+    Args:
+        autoencoder: A fitted one; its parts become the program's.
+        prior: A density of its codes: `priors.fitted.full_gaussian(autoencoder.encoder(x))`, a
+            mixture, a kernel density, or any other.
+        x: Data (N, *shape), those that it was fitted to.
+
+    Raises:
+        ValueError: If nothing is left to be explained by noise, since x is reconstructed exactly.
+    """
+    with torch.no_grad():
+        codes = autoencoder.encoder(x)
+        variance = (autoencoder.decoder(codes) - x).square().mean()
+        if not float(variance) > 0:
+            raise ValueError(
+                "expected an autoencoder with an error, got one that gives x back exactly, whose "
+                "noise would have no width; take a narrower code, or data it was not fitted to"
+            )
+        some = codes[:_FEW]
+        slopes = _squared_slopes(autoencoder.decoder, some)
+        precision = 1 / codes.var(0) + slopes / variance
+        log_scale = -precision.mean(0).log() / 2
+    guide = SharedScaleGaussian(autoencoder.encoder, log_scale)
+    return VAE(prior, autoencoder.decoder, Gaussian(initial_scale=float(variance.sqrt())), guide)
+
+
+def _squared_slopes(decoder: nn.Module, codes: Tensor) -> Tensor:
+    """‖∂decoder/∂zⱼ‖² at each code, (N, D)."""
+    slopes = []
+    for direction in torch.eye(codes.shape[1]).to(codes):
+        moved: Tensor = torch.func.jvp(decoder, (codes,), (direction.expand_as(codes),))[1]
+        slopes.append(moved.flatten(1).square().sum(1))
+    return torch.stack(slopes, -1)

@@ -10,7 +10,7 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
 
-from ppl_gen import contexts, data, inference, testing
+from ppl_gen import contexts, data, inference, models, testing
 from ppl_gen.autoguides import automatic
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.changes import coloured
@@ -22,7 +22,7 @@ from ppl_gen.labels import few_labels
 from ppl_gen.likelihoods import Bernoulli, HeteroscedasticGaussian, Masked
 from ppl_gen.models import VAE, StackedVAE, infogan, ss_vae, toy, vae
 from ppl_gen.nn import ZeroFilled
-from ppl_gen.priors import pseudo_inputs
+from ppl_gen.priors import fitted, pseudo_inputs
 
 SAMPLED = {"draws": 20, "warmup": 4, "chains": 2}
 Call = Callable[..., Any]
@@ -170,6 +170,10 @@ SEEDED: dict[str, Call] = {
     "densities.check_likelihood": lambda seed: check_likelihood(
         Bernoulli(), torch.zeros(2, 3), seed=seed
     ),
+    "models.classical.gaussian_mixture": lambda seed: (
+        models.gaussian_mixture(_vae()[1], 2, seed=seed or 0).locs
+    ),
+    "priors.fitted.mixture": lambda seed: fitted.mixture(_two()[0], 2, seed=seed or 0).locs,
     "inference.comparison.compare.compare": _compare,
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
     "inference.diagnosis.gaps.gaps": _gaps,

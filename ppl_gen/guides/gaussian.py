@@ -6,6 +6,7 @@ __all__ = [
     "DiagonalGaussian",
     "FullCovarianceGaussian",
     "LowRankGaussian",
+    "SharedScaleGaussian",
     "diagonal",
     "full_covariance",
     "low_rank",
@@ -43,6 +44,25 @@ class DiagonalGaussian(NetworkGuide):
         expect_outputs(outputs.shape[-1] % 2 == 0, "2D", outputs)
         loc, log_scale = outputs.chunk(2, -1)
         return LogScaleNormal(loc, log_scale).to_event(1)
+
+
+class SharedScaleGaussian(nn.Module):
+    """q(z | c) = N(z; net(c), diag exp(η)²), with one η for all data.
+
+    The guide of an autoencoder, whose encoder tells a code and no width.
+
+    Args:
+        net: Maps the context to codes (*batch, D).
+        log_scale: η, of shape (D,), a parameter.
+    """
+
+    def __init__(self, net: nn.Module, log_scale: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.log_scale = nn.Parameter(log_scale.detach().clone())
+
+    def forward(self, *context: Tensor) -> Distribution:
+        return LogScaleNormal(self.net(*context), self.log_scale).to_event(1)
 
 
 def diagonal(net: Networks, dim: int) -> DiagonalGaussian:

@@ -16,9 +16,11 @@ __all__ = [
     "StandardNormal",
     "Uniform",
     "VampPrior",
+    "fitted",
     "pseudo_inputs",
 ]
 
+from ppl_gen.priors import fitted
 from ppl_gen.priors.codes import Labels, OneHot
 from ppl_gen.priors.empirical import Empirical
 from ppl_gen.priors.flow import FlowPrior
