@@ -584,6 +584,20 @@ FILES: tuple[tuple[str, Spoil, str], ...] = (
 )
 
 
+IDX = "train-images-idx3-ubyte"
+# What else tables, and files in other formats, may hold.
+TABLES_AND_THE_LIKE: tuple[tuple[str, str | bytes, str], ...] = (
+    ("x.csv", "name,size\n" + "[/b]\x1b[31m,1\n" * 30, "--leave-out name"),
+    ("x.csv", "a,b\n" + "1,2\n" * 30, "one alone in 'a', 'b'"),
+    ("x.csv", "a\n" + "1e999\n" * 30, "finite numbers"),
+    ("x.csv", "a,b\n" + "1,2\n" * 30 + "3\n", "line 32"),
+    ("x.csv", '"' + "a" * 200_000, "as a table"),
+    (IDX, b"\0\0\x08\x03" + b"\xff" * 12, "memory"),
+    (f"{IDX}.gz", b"\x1f\x8b\x08\0" + bytes(30), "cannot read"),
+    ("x.mat", b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM\x0e\0\0\0\xff\xff\xff\x7f", "x.mat"),
+)
+
+
 def spoilt_npz(kind: str) -> Spoil:
     """What makes x.npz of one kind."""
 
@@ -668,6 +682,21 @@ def data_in_arrays() -> Iterator[Case]:
     for name, spoil, says in FILES:
         yield Case(
             name=f"file {name}", words=words_of(X), says=says * (name != "device"), spoil=spoil
+        )
+    for path in ("x.csv", "x.mat", IDX):
+        for kind, make in KINDS_OF_FILE.items():
+            yield Case(
+                name=f"{path} {kind}",
+                words=words_of(f"{FIT} --data {path}"),
+                says="error: ",
+                spoil=partial(make, path),
+            )
+    for path, content, says in TABLES_AND_THE_LIKE:
+        yield Case(
+            name=f"{path} of {content[:12]!r}",
+            words=words_of(f"{FIT} --data {path}"),
+            says=says,
+            spoil=partial(put, path, content),
         )
     for kind in NPZ:
         yield Case(name=f"npz {kind}", words=words_of(Z), says="x.npz", spoil=spoilt_npz(kind))

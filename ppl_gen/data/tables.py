@@ -167,23 +167,24 @@ def _table(path: Path) -> _Table:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path} as text in UTF-8: {reason(error)}") from error
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=_delimiter(text),
-        skipinitialspace=True,
-        strict=True,
-    )
     table = _Table([], [], [])
     try:
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=_delimiter(text),
+            skipinitialspace=True,
+            strict=True,
+        )
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells) or len(cells) > 1:
                 table.rows.append(cells)
                 table.lines.append(reader.line_num)
     except csv.Error as error:
+        last = (table.lines or [0])[-1]
         raise ValueError(
-            f"cannot read {path} as a table: {error} in line {reader.line_num}; save it as .csv, "
-            "cells with commas in quotes"
+            f"cannot read {path} as a table: {error} after line {last}; save it as .csv, cells "
+            "with commas in quotes"
         ) from error
     if not table.rows:
         raise ValueError(f"expected rows of numbers in {path}, got an empty file; name another")
