@@ -177,7 +177,7 @@ def _table(path: Path) -> _Table:
         )
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if any(cells) or len(cells) > 1:
+            if any(cells):
                 table.rows.append(cells)
                 table.lines.append(reader.line_num)
     except csv.Error as error:
