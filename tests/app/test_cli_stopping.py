@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command import call, held, same, stop_at
+from command import call, change_checkpoint, held, same, stop_at
 
 import ppl_gen
 from ppl_gen.app.config import Config
@@ -196,6 +197,17 @@ class TestRefused:
         out = tmp_path / "run"
         code, said = call("fit", "vae", "--data", "many", "--validation", 0.1, "--out", out)
         assert (code, "got data streamed from disk" in said) == (2, True), said
+
+    @pytest.mark.parametrize(
+        "change", [{"best": "one"}, {"best": None}, {"highest": "-1"}, {"last": None}]
+    )
+    def test_a_checkpoint_whose_rule_is_none(self, stopped: Path, change: dict[str, Any]) -> None:
+        kept = (stopped / "checkpoint.pt").read_bytes()
+        stopping = held(stopped)["stopping"]
+        change_checkpoint(stopped, stopping={**stopping, "rule": {**stopping["rule"], **change}})
+        code, said = call("fit", "vae", "--out", stopped, "--resume")
+        (stopped / "checkpoint.pt").write_bytes(kept)
+        assert (code, "got something else in" in said) == (2, True), said
 
     def test_a_checkpoint_whose_rule_is_gone(self, stopped: Path) -> None:
         config = Run.open(stopped).config

@@ -300,6 +300,8 @@ def _is_stopping_or_none(value: Any) -> bool:
     rule, weights = value["rule"], value["weights"]
     if not isinstance(rule, dict):
         return False
+    if not isinstance(rule.get("highest"), float) or not _is_count(rule.get("last")):
+        return False
     if weights is None:
         return rule.get("best") is None
     return _is_state(weights) and _is_count(rule.get("best"))

@@ -109,7 +109,7 @@ def _in_words(metrics: Mapping[str, float]) -> str:
     if bound is not None:
         said = f"{NAMES[bound]} {metrics[bound]:.3f} nats per datum"
         if "validation_elbo" in metrics:
-            said += f", {metrics['validation_elbo']:.3f} held out"
+            said += f", held-out ELBO {metrics['validation_elbo']:.3f}"
         return said
     parts = []
     for name in PLAYED:

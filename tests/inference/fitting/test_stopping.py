@@ -10,6 +10,7 @@ import torch
 from ppl_gen.contexts import seeded
 from ppl_gen.data import Split
 from ppl_gen.inference import Patience, Record, Validation, elbo, fit, iterate, svi_step
+from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.models import VAE, cvae, toy, vae
 
 
@@ -112,7 +113,8 @@ class TestFit:
         bounds = [record.metrics["validation_elbo"] for record in records]
         assert validation()["validation_elbo"] == max(bounds) > bounds[-1]
 
-    def test_validation_leaves_the_fit_as_it_is(self) -> None:
+    @pytest.mark.parametrize("engine", ["eager", "fx"])
+    def test_validation_leaves_the_fit_as_it_is(self, engine: Engine) -> None:
         """Weights and generator are bit for bit those of a fit without it."""
         found = []
         for measured in (False, True):
@@ -121,7 +123,7 @@ class TestFit:
             if measured:
                 validation = Validation(program, (held_out.x,), (kept.x,))
             optimizer = torch.optim.Adam(program.parameters(), 0.05)
-            step = svi_step(program, optimizer, engine="eager")
+            step = svi_step(program, optimizer, engine=engine)
             with seeded(torch.device("cpu"), 0):
                 list(iterate(step, kept.batches(10), 3, validation=validation))
                 state = torch.get_rng_state()
