@@ -46,6 +46,7 @@ from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
+from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
 from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.classifier_test import ClassifierTest, classifier_test
 from ppl_gen.inference.samples.distances import (
@@ -96,6 +97,7 @@ __all__ = [
     "StickingTheLanding",
     "TwoSample",
     "Validation",
+    "accuracy",
     "adversarial_step",
     "ais",
     "annealed",
@@ -120,6 +122,7 @@ __all__ = [
     "inception_features",
     "information_loss",
     "iterate",
+    "label_probabilities",
     "log_evidence",
     "losses",
     "mmd",

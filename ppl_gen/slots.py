@@ -286,6 +286,8 @@ def _flaw_of_event(program: Any, fn: Any, decoded: Any, x: Tensor) -> str:
         f"event shape {tuple(fn.event_shape)}; keep the axes of what the decoder gives{given}, "
         "its rows first"
     )
+    if not fn.batch_shape and fn.event_shape == x.shape:
+        return f"{flaw}: its `.to_event` takes the data axis too"
     if fn.batch_shape[:1] != x.shape[:1]:
         return f"{flaw} (.expand to them where it ignores z)"
     if hint := likelihood_hint(program):
