@@ -103,6 +103,7 @@ def test_traced_gradients_are_the_untraced_ones_bit_for_bit(model: str, objectiv
         assert torch.equal(p, q)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize(("model", "objective"), COMPILED)
 def test_compiled_gradients_are_the_untraced_ones_to_rounding(model: str, objective: str) -> None:
@@ -179,6 +180,7 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     assert {float(s["step"]) for s in optimizer.state.values()} == {1.0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
 def test_any_batch_size(engine: Engine) -> None:
     """A last batch of another size, and sizes that agree with other sizes, get the loss that they

@@ -99,6 +99,7 @@ class TestAgainstExactAnswers:
         assert agrees(ais(program, x, temperatures=300, chains=32, seed=1), exact)
         assert agrees(ais(program, x, guide=guide, temperatures=100, chains=32, seed=1), exact)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", TOYS)
     @pytest.mark.parametrize("temperatures", [1, 8])
     def test_weights_are_unbiased_however_few_temperatures(
