@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.contexts import expect_seed
-from ppl_gen.counts import expect_positive
+from ppl_gen.counts import expect_at_least, expect_positive
 from ppl_gen.distributions import Reshaped
 from ppl_gen.memory import expect_memory
 from ppl_gen.models.toy import PPCA
@@ -258,7 +258,8 @@ def _matrix(x: Tensor) -> np.ndarray:
 
 
 def _expect_fit(x: Tensor, components: int, ridge: float) -> None:
-    expect_positive(components=components, ridge=ridge)
+    expect_at_least(1, components=components)
+    expect_positive(ridge=ridge)
     if x.dim() < 2 or len(x) < max(2, components):
         raise ValueError(
             f"expected data (N, *shape) of at least {max(2, components)} rows, got "
@@ -270,6 +271,7 @@ def _expect_fit(x: Tensor, components: int, ridge: float) -> None:
 
 
 def _expect_dim(latent_dim: Any, x: Tensor) -> None:
+    expect_at_least(0, **{"a latent dimension": latent_dim})
     most = math.prod(x.shape[1:])
     if not 1 <= latent_dim <= most:
         raise ValueError(f"expected a latent dimension from 1 to {most}, got {latent_dim}")

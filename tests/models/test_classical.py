@@ -93,6 +93,10 @@ class TestBadInput:
             gaussian(x, ridge=0.0)
         with pytest.raises(ValueError, match="components"):
             gaussian_mixture(x, 0)
+        with pytest.raises(ValueError, match="components as a whole number"):
+            gaussian_mixture(x, 2.5)
+        with pytest.raises(ValueError, match="a latent dimension as a whole number"):
+            factor_analysis(x, 1.5)
         with pytest.raises(ValueError, match=re.escape("from 1 to 3, got 4")):
             factor_analysis(x, 4)
         with pytest.raises(ValueError, match=re.escape("from 1 to 2, got 3")):
