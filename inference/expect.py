@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "expect_clip",
     "expect_counts",
     "expect_finite",
     "expect_level",
@@ -68,6 +69,15 @@ def expect_target_accept(target_accept: float, usual: float = 0.8) -> None:
         raise ValueError(
             f"expected target_accept between 0 and 1, got {target_accept}; {usual} is usual"
         )
+
+
+def expect_clip(clip: float | None) -> None:
+    """Raises ValueError unless the largest norm of a gradient is a number above 0, or None."""
+    if clip is None:
+        return
+    expect_number(clip=clip)
+    if not clip > 0:
+        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
 
 
 def expect_rate(rate: float, usual: float) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_gen.contexts import one_at_a_time, takes
 from ppl_gen.inference.checks import check_draws
-from ppl_gen.inference.expect import expect_optimizers
+from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.samples.discrepancies import squared_mmd
@@ -67,8 +67,7 @@ def moment_step(
         and Ghahramani (2015), Training generative neural networks via maximum mean discrepancy
         optimization.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    expect_clip(clip)
     distance = discrepancy
     if distance is None:
         distance = squared_mmd

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ppl_gen.arguments import described, expect_data
 from ppl_gen.contexts import explained, forked, in_evaluation_mode, one_at_a_time
 from ppl_gen.corruptions import Corruption
-from ppl_gen.counts import expect_at_least, expect_number
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.expect import expect_optimizers
+from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.penalties import Penalty
 from ppl_gen.protocols import Step
@@ -78,10 +78,7 @@ def reconstruction_step(
         Rifai et al. (2011), Contractive auto-encoders.
     """
     expect_at_least(0, first_step=first_step, steps=steps)
-    if clip is not None:
-        expect_number(clip=clip)
-    if clip is not None and not clip > 0:
-        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    expect_clip(clip)
     objective = _Objective(autoencoder, optimizer, corruption, penalty, error)
     descent = Descent(
         objective.loss,

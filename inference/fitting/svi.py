@@ -17,11 +17,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
-from ppl_gen.counts import expect_at_least, expect_number, expect_weight
+from ppl_gen.counts import expect_at_least, expect_weight
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
-from ppl_gen.inference.expect import expect_optimizers
+from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.particles import expect_leading_axes
@@ -90,10 +90,7 @@ def svi_step(
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
     expect_at_least(0, first_step=first_step, steps=steps)
-    if clip is not None:
-        expect_number(clip=clip)
-    if clip is not None and not clip > 0:
-        raise ValueError(f"expected clip above 0, got {clip}; leave it out to clip nothing")
+    expect_clip(clip)
     if not callable(beta):
         expect_weight(beta=beta)
     if elbo is None:

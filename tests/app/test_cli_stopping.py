@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,7 @@ CPU = torch.device("cpu")
 TERMS = ("elbo", "log_likelihood", "kl")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no pictures, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")

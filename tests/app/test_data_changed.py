@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +18,13 @@ from PIL import Image
 from ppl_gen import data
 from ppl_gen.app.commands import evaluate
 from ppl_gen.app.ingredients.data import fingerprint
-from ppl_gen.app.run import pictures
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.data import sources
 
 SMALL = ("--latent-dim", 2, "--batch-size", 20, "--device", "cpu", "--engine", "eager")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no samples, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def arrays(**changed: Any) -> dict[str, Any]:

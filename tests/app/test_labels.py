@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from command import call
 from sklearn.datasets import load_digits
 
 import ppl_gen
-from ppl_gen.app.run import pictures
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.inference import log_evidence
 from ppl_gen.inference.prediction.labels import accuracy
@@ -23,12 +21,7 @@ CLASSES = 3
 FIT = ("--latent-dim", 2, "--hidden", 16, "--batch-size", 60, "--device", "cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no pictures, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")

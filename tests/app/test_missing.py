@@ -15,7 +15,6 @@ from command import call
 import ppl_gen
 from ppl_gen.app.parts.likelihoods import likelihood_named
 from ppl_gen.app.recipes import RECIPES, models_with
-from ppl_gen.app.run import pictures
 from ppl_gen.inference import elbo
 from ppl_gen.likelihoods import Masked
 from ppl_gen.program import Observed
@@ -41,12 +40,7 @@ def images() -> np.ndarray:
     return np.where(random.rand(*x.shape) < 0.3, np.nan, x).astype("f4")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no pictures, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 @pytest.fixture(scope="module")

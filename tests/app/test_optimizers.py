@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import call, held, same, stop_at
 
 from ppl_gen.app.parts.optimizers import OPTIMIZERS
-from ppl_gen.app.run import pictures
 
 SMALL = ("--latent-dim", 2, "--hidden", 8, "--batch-size", 18, "--device", "cpu")
 EPOCHS = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no pictures, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty grey images, three batches of which are an epoch."""
-    path = tmp_path_factory.mktemp("images") / "grey.npy"
-    np.save(path, np.random.RandomState(0).rand(60, 4, 4).astype("f4"))
-    return path
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 CASES = [
@@ -41,10 +25,20 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
 def test_a_stopped_fit_goes_on_as_if_it_had_not_been(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+    grey_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
 ) -> None:
     """In the middle of its second epoch: weights, optimiser and random state are bit for bit."""
-    asked = ("--data", images, *SMALL, "--optimizer", name, "--weight-decay", 0.01, "--lr", 1e-3)
+    asked = (
+        "--data",
+        grey_images,
+        *SMALL,
+        "--optimizer",
+        name,
+        "--weight-decay",
+        0.01,
+        "--lr",
+        1e-3,
+    )
     whole = tmp_path / "whole"
     fit = ("fit", "vae", *asked, "--engine", engine, "--epochs", EPOCHS)
     code, said = call(*fit, "--out", whole)
@@ -62,10 +56,10 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_stopped_game_goes_on_as_if_it_had_not_been(
-    images: Path, tmp_path: Path, name: str
+    grey_images: Path, tmp_path: Path, name: str
 ) -> None:
     """Both players, and the average of the generator."""
-    asked = ("--data", images, *SMALL, "--optimizer", name, "--lr", 1e-3)
+    asked = ("--data", grey_images, *SMALL, "--optimizer", name, "--lr", 1e-3)
     code, said = call("fit", "gan", *asked, "--epochs", EPOCHS, "--out", tmp_path / "whole")
     assert code == 0, said
     assert call("fit", "gan", *asked, "--epochs", 1, "--out", tmp_path / "halves")[0] == 0
@@ -75,19 +69,30 @@ def test_a_stopped_game_goes_on_as_if_it_had_not_been(
     assert same(held(tmp_path / "halves"), held(tmp_path / "whole"))
 
 
-def test_optimizers_move_weights_to_other_places(images: Path, tmp_path: Path) -> None:
+def test_optimizers_move_weights_to_other_places(grey_images: Path, tmp_path: Path) -> None:
     found = []
     for name in OPTIMIZERS:
         out = tmp_path / name
-        words = ("--data", images, "--optimizer", name, "--lr", 1e-2, "--epochs", 1, "--out", out)
+        words = (
+            "--data",
+            grey_images,
+            "--optimizer",
+            name,
+            "--lr",
+            1e-2,
+            "--epochs",
+            1,
+            "--out",
+            out,
+        )
         assert call("fit", "vae", *words, *SMALL, "--engine", "eager")[0] == 0
         found.append(held(out)["program"])
     for i, one in enumerate(found):
         assert not any(same(one, other) for other in found[:i])
 
 
-def test_a_run_does_not_go_on_under_another(images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--optimizer", "sgd", "--epochs", 1, "--out", tmp_path / "a")
+def test_a_run_does_not_go_on_under_another(grey_images: Path, tmp_path: Path) -> None:
+    words = ("--data", grey_images, "--optimizer", "sgd", "--epochs", 1, "--out", tmp_path / "a")
     assert call("fit", "vae", *words, *SMALL, "--engine", "eager")[0] == 0
     code, said = call("fit", "vae", "--out", tmp_path / "a", "--resume", "--optimizer", "adam")
     assert code == 2

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from command import call, held, same, stop_at
 
 from ppl_gen.app.parts.optimizers import SCHEDULES, paced
 from ppl_gen.app.recipes import RECIPES, configuration
-from ppl_gen.app.run import pictures
 
 SMALL = ("--latent-dim", 2, "--hidden", 8, "--batch-size", 18, "--device", "cpu")
 EPOCHS = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _without_pictures() -> Iterator[None]:
-    """A run that ends draws no pictures, which take longer than all else here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(pictures, "draw_all", lambda fitted, console: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty grey images, three batches of which are an epoch."""
-    path = tmp_path_factory.mktemp("images") / "grey.npy"
-    np.save(path, np.random.RandomState(0).rand(60, 4, 4).astype("f4"))
-    return path
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def rates(name: str, epochs: int) -> list[float]:
@@ -98,10 +82,20 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "engine"), CASES)
 def test_a_stopped_fit_goes_on_as_if_it_had_not_been(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+    grey_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
 ) -> None:
     """In the middle of its third epoch: weights, optimiser, its rate and random state."""
-    asked = ("--data", images, *SMALL, "--schedule", name, "--engine", engine, "--epochs", EPOCHS)
+    asked = (
+        "--data",
+        grey_images,
+        *SMALL,
+        "--schedule",
+        name,
+        "--engine",
+        engine,
+        "--epochs",
+        EPOCHS,
+    )
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     code, said = call("fit", "vae", *asked, "--out", whole)
     assert code == 0, said
@@ -117,20 +111,20 @@ def test_a_stopped_fit_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.long
-def test_the_same_weights_by_a_graph(images: Path, tmp_path: Path) -> None:
+def test_the_same_weights_by_a_graph(grey_images: Path, tmp_path: Path) -> None:
     """A graph takes the rate of each epoch, not that of the epoch in which it was traced."""
     found = []
     for engine in ("eager", "fx"):
         out = tmp_path / engine
         asked = ("--schedule", "linear", "--engine", engine, "--epochs", EPOCHS, "--out", out)
-        assert call("fit", "vae", "--data", images, *SMALL, *asked)[0] == 0
+        assert call("fit", "vae", "--data", grey_images, *SMALL, *asked)[0] == 0
         found.append(held(out)["program"])
     for name, weights in found[0].items():
         assert torch.allclose(weights, found[1][name], atol=1e-6), name
 
 
-def test_both_players_of_a_game_are_paced(images: Path, tmp_path: Path) -> None:
-    asked = ("--data", images, *SMALL, "--schedule", "step", "--epochs", 2, "--lr", 1e-3)
+def test_both_players_of_a_game_are_paced(grey_images: Path, tmp_path: Path) -> None:
+    asked = ("--data", grey_images, *SMALL, "--schedule", "step", "--epochs", 2, "--lr", 1e-3)
     assert call("fit", "gan", *asked, "--out", tmp_path / "run")[0] == 0
     for optimizer in held(tmp_path / "run")["optimizers"]:
         assert optimizer["param_groups"][0]["lr"] == pytest.approx(1e-4)
@@ -143,9 +137,9 @@ def test_runs_from_before_there_were_schedules_have_their_own(model: str, expect
     assert configuration({"model": model, **asked, "lr": 1e-3}).schedule == expected
 
 
-def test_a_run_does_not_go_on_under_another(images: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_under_another(grey_images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    asked = ("--data", images, *SMALL, "--schedule", "cosine", "--epochs", 1, "--out", run)
+    asked = ("--data", grey_images, *SMALL, "--schedule", "cosine", "--epochs", 1, "--out", run)
     assert call("fit", "vae", *asked, "--engine", "eager")[0] == 0
     assert json.loads((run / "config.json").read_text())["schedule"] == "cosine"
     code, said = call("fit", "vae", "--out", run, "--resume", "--schedule", "linear")

@@ -10,14 +10,11 @@ from command import call
 from PIL import Image
 
 from ppl_gen import load
-from ppl_gen.app.run import pictures
 
 SMALL = ("--batch-size", 2, "--epochs", 1, "--device", "cpu", "--width", 4)
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "draw_all", lambda fitted, console: None)
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def write(folder: Path, *names: str) -> Path:
