@@ -98,6 +98,8 @@ def coupling_flow(
     expect_at_least(1, **{"a latent dimension": dim}, transforms=transforms)
     expect_at_least(1, spline_bins=spline_bins)
     expect_at_least(0, context=context)
+    for width in hidden:
+        expect_at_least(1, hidden=width)
     numbers = 2
     if spline_bins is not None:
         numbers = 3 * spline_bins - 1

@@ -173,6 +173,9 @@ SEEDED: dict[str, Call] = {
     "models.classical.gaussian_mixture": lambda seed: (
         models.gaussian_mixture(_vae()[1], 2, seed=seed or 0).locs
     ),
+    "priors.fitted.flow": lambda seed: (
+        fitted.flow(_two()[0], hidden=(4,), epochs=1, seed=seed or 0).scale
+    ),
     "priors.fitted.mixture": lambda seed: fitted.mixture(_two()[0], 2, seed=seed or 0).locs,
     "inference.comparison.compare.compare": _compare,
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),

@@ -24,13 +24,16 @@ class StoredPoints(TorchDistribution):
 
     Args:
         points: x, of shape (N, *shape); a point is one event.
-        jitter: ε, in the units of x; None leaves the points as they are, without a density.
+        jitter: ε, in the units of x, a number or a tensor (); None leaves the points as they are,
+            without a density.
         batch_shape: The shape of independent draws, as `.expand` gives it.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, points: Tensor, jitter: float | None = None, batch_shape: Any = ()) -> None:
+    def __init__(
+        self, points: Tensor, jitter: float | Tensor | None = None, batch_shape: Any = ()
+    ) -> None:
         self.points = points
         self.jitter = jitter
         super().__init__(Size(batch_shape), points.shape[1:], validate_args=False)
@@ -45,7 +48,7 @@ class StoredPoints(TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        jitter = self.jitter or 0.0
+        jitter = 0.0 if self.jitter is None else self.jitter
         variance = self.points.var(0, correction=0) + jitter**2
         return variance.expand(self.batch_shape + self.event_shape)
 
@@ -77,7 +80,8 @@ class StoredPoints(TorchDistribution):
             compute_mode="donot_use_mm_for_euclid_dist",
         )
         scores = -0.5 * (distances / self.jitter).square()
-        log_scale = math.log(self.jitter * math.sqrt(2 * math.pi))
+        width = self.jitter * math.sqrt(2 * math.pi)
+        log_scale = width.log() if torch.is_tensor(width) else math.log(width)
         normaliser = math.log(len(self.points)) + size * log_scale
         log_prob = (scores.logsumexp(-1) - normaliser).reshape(batch)
         return log_prob.expand(torch.broadcast_shapes(batch, self.batch_shape))
