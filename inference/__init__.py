@@ -8,6 +8,8 @@ if __name__ != "ppl_gen.inference":
     )
 
 from ppl_gen.inference.comparison.compare import Comparison, compare
+from ppl_gen.inference.compression.bits_back import compress, decompress
+from ppl_gen.inference.compression.compressed import Compressed
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
 from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
 from ppl_gen.inference.diagnosis.sbc import Calibration, sbc
@@ -76,6 +78,7 @@ __all__ = [
     "ClassifierTest",
     "Collapse",
     "Comparison",
+    "Compressed",
     "ConvergenceWarning",
     "CycleErrors",
     "DReG",
@@ -108,8 +111,10 @@ __all__ = [
     "code_information",
     "collapse",
     "compare",
+    "compress",
     "cycle_errors",
     "cycle_step",
+    "decompress",
     "elbo",
     "energy_distance",
     "fit",

@@ -19,6 +19,7 @@ __all__ = [
     "one_at_a_time",
     "owner",
     "reason",
+    "reproducible",
     "seeded",
     "simulates",
     "store_kept",
@@ -159,6 +160,25 @@ def seeded(device: torch.device, seed: int | None) -> Iterator[None]:
         return
     with forked(device, seed):
         yield
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """One thread and deterministic algorithms: the same call gives the same bits on this machine.
+
+    Sums over several threads are cut by how many there are, which changes their last bits.
+    """
+    with ONE_THREAD:
+        threads = torch.get_num_threads()
+        was_deterministic = torch.are_deterministic_algorithms_enabled()
+        only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(was_deterministic, warn_only=only_warns)
+            torch.set_num_threads(threads)
 
 
 def expect_seed(seed: int | None) -> None:

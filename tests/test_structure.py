@@ -36,6 +36,7 @@ ROOMS = (
     "prediction",
     "diagnosis",
     "comparison",
+    "compression",
 )
 # Likewise those of `app`, whose other files see all of them.
 APP_ROOMS = ("parts", "ingredients", "recipes", "run", "evaluation", "commands")

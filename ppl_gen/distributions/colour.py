@@ -74,6 +74,30 @@ class DiscretizedMixture(TorchDistribution):
             seen.append(channel)
         return total.logsumexp(-1).sum((-2, -1))
 
+    def log_masses(self, before: Tensor) -> Tensor:
+        """log P(x_c = k/(levels − 1) | x_1, …, x_(c−1)) of all values k of the next channel.
+
+        Args:
+            before: The channels before, (*batch, c − 1, H, W) with c from 1 on.
+
+        Returns:
+            A tensor (levels, *batch, H, W).
+        """
+        t = (2 * before - 1)[..., None]
+        seen: list[Tensor] = []
+        shares = self._logits
+        for channel in t.unbind(-4):
+            shares = shares + self._log_mass(channel, *self._given(seen))
+            seen.append(channel)
+        shares = shares.log_softmax(-1)
+        loc, log_scale = self._given(seen)
+        levels = torch.arange(self.levels, dtype=loc.dtype, device=loc.device)
+        masses = []
+        for value in (2 * levels / (self.levels - 1) - 1).unbind():
+            own = self._log_mass(value.expand_as(loc), loc, log_scale)
+            masses.append((shares + own).logsumexp(-1))
+        return torch.stack(masses)
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
             d = self.expand(Size(sample_shape) + self.batch_shape)
@@ -103,6 +127,14 @@ class DiscretizedMixture(TorchDistribution):
         inside = first + last + torch.log(-torch.expm1(-2 * half * inverse))
         not_first = torch.where(t > 1 - half, last, inside)
         return torch.where(t < half - 1, first, not_first)
+
+    def _given(self, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """m and log s of each component, (*batch, H, W, K), of the channel after those seen."""
+        c = len(seen)
+        loc, terms = self._channels[c]
+        for coefficients, before in zip(terms, seen, strict=True):
+            loc = loc + coefficients * before
+        return loc, self._log_scale.select(-4, c)
 
     @property
     def _logits(self) -> Tensor:

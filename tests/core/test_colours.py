@@ -77,6 +77,19 @@ def test_one_component_of_one_channel_is_the_discretised_logistic() -> None:
     torch.testing.assert_close(mixture.log_prob(x), logistic.log_prob(x).flatten())
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_masses_channel_by_channel_are_those_of_the_pixel(channels: int) -> None:
+    d = DiscretizedMixture(channels, 2, LEVELS)(parameters(channels, 1.0))
+    pixels = every_pixel(channels)
+    total = torch.zeros(len(pixels)).double()
+    for c in range(channels):
+        masses = d.expand((len(pixels),)).log_masses(pixels[:, :c])
+        torch.testing.assert_close(masses.exp().sum(0), torch.ones(len(pixels), 1, 1).double())
+        value = (pixels[:, c] * (LEVELS - 1)).round().long()
+        total += masses.gather(0, value[None]).flatten()
+    torch.testing.assert_close(total, d.log_prob(pixels))
+
+
 def test_draws_have_the_frequencies_of_the_mass() -> None:
     n = 20_000
     torch.manual_seed(0)

@@ -88,6 +88,7 @@ EVALUATORS = {
     "gaps": sound(inference.gaps, PROGRAM, None, X, particles=2, steps=1, rate=0.02),
     "collapse": sound(inference.collapse, PROGRAM, None, X, particles=2, threshold=0.01),
     "reconstruct": sound(reconstruct, PROGRAM, X),
+    "compress": sound(inference.compress, PROGRAM, X, precision=8),
 }
 OTHERS = {
     "impute": sound(inference.impute, MASKED, X, X > 0.5, particles=2, draws=2),

@@ -7,6 +7,7 @@ from dataclasses import is_dataclass, replace
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 import torch
@@ -17,6 +18,7 @@ from ppl_gen.inference import (
     Calibration,
     Collapse,
     Comparison,
+    Compressed,
     CycleErrors,
     Draws,
     Estimate,
@@ -125,6 +127,22 @@ def imputation() -> Imputation:
     )
 
 
+def compressed() -> Compressed:
+    return Compressed(
+        words=np.arange(9, dtype=np.uint32),
+        count=N,
+        shape=(1, 4, 4),
+        dtype="float32",
+        latents=2,
+        precision=8,
+        rows=128,
+        growth=8,
+        initial_words=2,
+        weights=bytes(8),
+        arithmetic=bytes(8),
+    )
+
+
 def samples() -> tuple[torch.Tensor, torch.Tensor]:
     first, second = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(3))
     return first, second
@@ -148,6 +166,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "PrecisionRecall": (lambda: precision_recall(*samples(), splits=2, seed=0), 4),
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
     "Imputation": (imputation, N),
+    "Compressed": (compressed, 1),
     "CycleErrors": (
         lambda: CycleErrors(estimated() + 31, estimated() + 31, estimated() + 40, estimated() + 40),
         2 * N,
