@@ -39,7 +39,7 @@ ROOMS = (
     "compression",
 )
 # Likewise those of `app`, whose other files see all of them.
-APP_ROOMS = ("parts", "ingredients", "recipes", "run", "evaluation", "commands")
+APP_ROOMS = ("parts", "ingredients", "recipes", "run", "evaluation", "sweeps", "commands")
 FILES_IN_A_ROOM = 11
 
 

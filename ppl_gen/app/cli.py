@@ -82,6 +82,9 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures;
   `ppl-gen sample runs/mnist --out draws.npz` writes arrays
 
+* `ppl-gen sweep dimensions` runs an experiment into one table and one picture;
+  `ppl-gen sweep --list` names them all, `ppl-gen sweep my.toml` runs one of your own
+
 * `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an
   image for each
 """
@@ -432,6 +435,65 @@ def compare(
             given=frozenset(names_given(ctx)),
         )
         compare_command.run(asked, lambda folder: _opened(folder, device, trust), console)
+
+
+@app.command()
+def sweep(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="PRESET|FILE", help="A preset of --list, or a .toml file."),
+    ] = None,
+    list_presets: Annotated[
+        bool, typer.Option("--list", help="List all presets, one a line.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data of a preset: digits for a look, mnist at its full settings."),
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the data sets that torchvision downloads.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch what is missing.")
+    ] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Multiply a preset's epochs, draws and repetitions: 0.1 for a trial."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Cells that run side by side; one to a core if left out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The sweep's folder; runs/sweep-NAME if left out.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run anew what is finished.")
+    ] = False,
+) -> None:
+    """Run an experiment over many settings, into one table and one picture with intervals.
+
+    What is finished is kept: the same command goes on where it was stopped. A file has a table
+    [fit] with a model and options, one [axes] with lists of their values, and one [evaluate].
+    """
+    with one_line_errors():
+        from ppl_gen.app.commands import sweep as sweep_command
+
+        if list_presets:
+            sweep_command.list_presets(console)
+            return
+        if what is None:
+            raise ValueError("expected a preset or a file, got neither; --list names the presets")
+        asked = sweep_command.SweepOptions(
+            what=what,
+            data=data,
+            root=root,
+            download=download,
+            scale=scale,
+            jobs=jobs,
+            out=out,
+            overwrite=overwrite,
+        )
+        sweep_command.sweep(asked, console)
 
 
 @app.command()

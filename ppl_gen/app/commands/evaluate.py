@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["evaluate"]
+__all__ = ["check", "evaluate"]
 
 import math
 from dataclasses import replace
@@ -45,11 +45,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
             option has no effect; if the evidence is not finite.
     """
     recipe = fitted.recipe
-    asked = _with_defaults(fitted, asked)
-    _expect_heeded(fitted, asked)
-    _expect_possible(fitted, asked)
-    _expect_enough(fitted, asked)
-    _expect_room(fitted, asked)
+    asked = check(fitted, asked)
     subject = Subject(fitted, asked)
     count = len(subject.x)
     judged = Judged(fitted, asked)
@@ -66,6 +62,25 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
         )
     judged.show(f"{fitted.name}, {count} test data", console)
     return judged.found
+
+
+def check(fitted: Fitted, asked: Asked) -> Asked:
+    """What a run is evaluated for, with what is taken where nothing is asked for.
+
+    Args:
+        fitted: The run.
+        asked: The options of the command.
+
+    Raises:
+        ValueError: If something is asked for that the run does not have, or an option has no
+            effect.
+    """
+    asked = _with_defaults(fitted, asked)
+    _expect_heeded(fitted, asked)
+    _expect_possible(fitted, asked)
+    _expect_enough(fitted, asked)
+    _expect_room(fitted, asked)
+    return asked
 
 
 def _with_defaults(fitted: Fitted, asked: Asked) -> Asked:

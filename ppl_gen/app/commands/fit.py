@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["fit"]
+__all__ = ["fit", "unfitted"]
 
 import math
 import os
@@ -133,6 +133,33 @@ def fit(
         with _stop_says("before training began; nothing is lost"):
             training = _begin(folder, config, device, download)
         _carry_out(training, console)
+
+
+def unfitted(config: Config, download: bool) -> Fitted:
+    """A run as it would begin, without a folder: so options can be checked before any run begins.
+
+    Args:
+        config: What is asked for.
+        download: Whether torchvision may fetch what is missing.
+
+    Raises:
+        ValueError: If options do not go together, or the data cannot be read or do not suit the
+            model.
+    """
+    recipe = recipe_of(config)
+    recipe.check(config)
+    check_patience(config)
+    config, data = _read(config, download)
+    config = configure.decide_epochs(config, data)
+    condition = recipe.condition(config, data)
+    return Fitted(
+        run=Run(Path(), config),
+        program=recipe.build(config, data, condition),
+        data=data,
+        condition=condition,
+        device=torch.device("cpu"),
+        epoch=0,
+    )
 
 
 def _carry_out(training: _Training, console: Console) -> None:

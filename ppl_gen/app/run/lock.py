@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, what: str = "run") -> Iterator[None]:
     """Holds the run of a folder, which is made if it is missing, for this process alone.
 
     The system gives the lock back when the process ends, however it ends. A folder that was made
@@ -47,6 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Args:
         folder: Of the run.
+        what: What lies in it, for the message: "run", "sweep".
 
     Raises:
         ValueError: If another process holds it.
@@ -54,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
     made = _make(folder)
     number = None
     try:
-        number = _take(folder)
+        number = _take(folder, what)
         yield
     finally:
         if number is not None:
@@ -78,7 +79,7 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _take(folder: Path) -> int | None:
+def _take(folder: Path, what: str) -> int | None:
     """The number of the open file that is locked; None where there are no locks."""
     if fcntl is None:
         return None
@@ -91,7 +92,7 @@ def _take(folder: Path) -> int | None:
             holder = _holder(number)
             os.close(number)
             raise ValueError(
-                f"the run {folder} is in use by {holder}; wait until that ends, or take another "
+                f"the {what} {folder} is in use by {holder}; wait until that ends, or take another "
                 "folder"
             ) from None
         except OSError as error:
@@ -100,7 +101,7 @@ def _take(folder: Path) -> int | None:
                 raise
             warnings.warn(
                 f"the file system of {folder} has no locks: see to it that no other process uses "
-                "the run",
+                f"the {what}",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -1,0 +1,1 @@
+"""Presets of autoencoders, and of classical models beside them."""

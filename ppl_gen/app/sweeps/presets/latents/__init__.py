@@ -1,0 +1,1 @@
+"""Presets of latents: manifolds, overlaps, neighbours, what is missing, what is strange."""
