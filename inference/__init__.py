@@ -7,6 +7,13 @@ if __name__ != "ppl_gen.inference":
         "import ppl_gen.inference, not inference: the bare name makes a second copy of every class"
     )
 
+from ppl_gen.inference.codes.anomaly import code_distance, improbability, reconstruction_error
+from ppl_gen.inference.codes.attributes import Directions, attribute_directions
+from ppl_gen.inference.codes.coder import Codes, aggregate_draws, decode, encode
+from ppl_gen.inference.codes.detection import Detection, detection
+from ppl_gen.inference.codes.lattice import lattice, random_walk, ticks, traversal
+from ppl_gen.inference.codes.neighbours import Retrieval, nearest, retrieval
+from ppl_gen.inference.codes.overlap import Overlap, affinity, overlap
 from ppl_gen.inference.comparison.compare import Comparison, compare
 from ppl_gen.inference.compression.bits_back import compress, decompress
 from ppl_gen.inference.compression.compressed import Compressed
@@ -49,6 +56,7 @@ from ppl_gen.inference.mcmc.nuts import nuts
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
+from ppl_gen.inference.prediction.one_pass import one_pass
 from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.classifier_test import ClassifierTest, classifier_test
 from ppl_gen.inference.samples.distances import (
@@ -76,12 +84,15 @@ __all__ = [
     "Calibration",
     "Classifier",
     "ClassifierTest",
+    "Codes",
     "Collapse",
     "Comparison",
     "Compressed",
     "ConvergenceWarning",
     "CycleErrors",
     "DReG",
+    "Detection",
+    "Directions",
     "Draws",
     "Estimate",
     "FreeBits",
@@ -90,10 +101,12 @@ __all__ = [
     "Imputation",
     "Moments",
     "NotFinite",
+    "Overlap",
     "Patience",
     "PrecisionRecall",
     "Record",
     "Result",
+    "Retrieval",
     "Rule",
     "Sandwich",
     "Share",
@@ -102,20 +115,27 @@ __all__ = [
     "Validation",
     "accuracy",
     "adversarial_step",
+    "affinity",
+    "aggregate_draws",
     "ais",
     "annealed",
+    "attribute_directions",
     "bdmc",
     "bidirectional_step",
     "classifier_features",
     "classifier_test",
+    "code_distance",
     "code_information",
     "collapse",
     "compare",
     "compress",
     "cycle_errors",
     "cycle_step",
+    "decode",
     "decompress",
+    "detection",
     "elbo",
+    "encode",
     "energy_distance",
     "fit",
     "fit_guide",
@@ -123,27 +143,37 @@ __all__ = [
     "full_covariance",
     "gaps",
     "hmc",
+    "improbability",
     "impute",
     "inception_features",
     "information_loss",
     "iterate",
     "label_probabilities",
+    "lattice",
     "log_evidence",
     "losses",
     "mmd",
     "moment_step",
     "moments",
     "moving_average",
+    "nearest",
     "nuts",
     "objectives",
+    "one_pass",
+    "overlap",
     "polynomial_mmd",
     "precision_recall",
+    "random_walk",
+    "reconstruction_error",
     "reconstruction_step",
+    "retrieval",
     "same_family",
     "sbc",
     "sliced_wasserstein",
     "squared_error",
     "svi_step",
+    "ticks",
     "to_arviz",
+    "traversal",
     "two_sample_test",
 ]

@@ -177,6 +177,15 @@ SEEDED: dict[str, Call] = {
         fitted.flow(_two()[0], hidden=(4,), epochs=1, seed=seed or 0).scale
     ),
     "priors.fitted.mixture": lambda seed: fitted.mixture(_two()[0], 2, seed=seed or 0).locs,
+    "inference.codes.anomaly.improbability": lambda seed: inference.improbability(
+        *_vae(), particles=4, seed=seed
+    ),
+    "inference.codes.coder.aggregate_draws": lambda seed: inference.aggregate_draws(
+        *_vae(), draws=5, seed=seed
+    ),
+    "inference.codes.lattice.random_walk": lambda seed: inference.random_walk(
+        _vae()[0], steps=4, seed=seed
+    ),
     "inference.comparison.compare.compare": _compare,
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
     "inference.diagnosis.gaps.gaps": _gaps,

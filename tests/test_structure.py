@@ -37,6 +37,7 @@ ROOMS = (
     "diagnosis",
     "comparison",
     "compression",
+    "codes",
 )
 # Likewise those of `app`, whose other files see all of them.
 APP_ROOMS = ("parts", "ingredients", "recipes", "run", "evaluation", "sweeps", "commands")

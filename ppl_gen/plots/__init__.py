@@ -1,6 +1,6 @@
 """Pictures as matplotlib figures: images and curves here; one file for each other kind."""
 
-from ppl_gen.plots import bound, evidence, games, posterior, samples
+from ppl_gen.plots import bound, codes, evidence, games, posterior, samples
 from ppl_gen.plots.images import (
     canvases,
     image_grid,
@@ -13,6 +13,7 @@ from ppl_gen.plots.images import (
 __all__ = [
     "bound",
     "canvases",
+    "codes",
     "evidence",
     "games",
     "image_grid",

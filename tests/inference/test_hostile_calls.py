@@ -89,9 +89,21 @@ EVALUATORS = {
     "collapse": sound(inference.collapse, PROGRAM, None, X, particles=2, threshold=0.01),
     "reconstruct": sound(reconstruct, PROGRAM, X),
     "compress": sound(inference.compress, PROGRAM, X, precision=8),
+    "encode": sound(inference.encode, PROGRAM, X),
+    "reconstruction_error": sound(inference.reconstruction_error, PROGRAM, X),
+    "improbability": sound(inference.improbability, PROGRAM, X, particles=2),
+    "overlap": sound(inference.overlap, PROGRAM, X),
+    "aggregate_draws": sound(inference.aggregate_draws, PROGRAM, X, draws=3),
 }
 OTHERS = {
     "impute": sound(inference.impute, MASKED, X, X > 0.5, particles=2, draws=2),
+    "ticks": sound(inference.ticks, PROGRAM, steps=3, within=2.0),
+    "lattice": sound(inference.lattice, PROGRAM, side=3, within=2.0),
+    "random_walk": sound(inference.random_walk, PROGRAM, steps=3, size=0.3),
+    "decode": sound(inference.decode, PROGRAM, torch.randn(3, 2)),
+    "nearest": sound(inference.nearest, *TWO, k=3),
+    "code_distance": sound(inference.code_distance, *TWO, k=3),
+    "one_pass": sound(inference.one_pass, PROGRAM, X, X > 0.5),
     "bdmc": sound(inference.bdmc, PROGRAM, 4, chains=2, temperatures=2, leapfrogs=1),
     "sbc": sound(inference.sbc, PROGRAM, 8, draws=3, chunk=None),
     "simulate": sound(simulate, PROGRAM, 3),
@@ -235,6 +247,8 @@ STATISTICS = (
     "PCA",
     "classifier_features",
     "Empirical",
+    "nearest",
+    "code_distance",
 )
 
 
@@ -295,7 +309,7 @@ PROGRAMS: dict[str, Any] = {
 
 def programs() -> Iterator[Any]:
     """Programs that are none, for every function that takes one first."""
-    names = ("bdmc", "sbc", "simulate", "svi_step")
+    names = ("bdmc", "sbc", "simulate", "svi_step", "decode", "lattice", "one_pass", "random_walk")
     for name, call in (EVALUATORS | {name: OTHERS[name] for name in names}).items():
         for kind, program in PROGRAMS.items():
             if (name, kind) in RUNS:
@@ -310,6 +324,9 @@ def programs() -> Iterator[Any]:
 RUNS = {
     ("bdmc", "of nan"),
     ("reconstruct", "of nan"),
+    ("encode", "of nan"),
+    ("aggregate_draws", "of nan"),
+    ("one_pass", "of nan"),
     ("simulate", "without sites"),
     ("simulate", "of nan"),
 }

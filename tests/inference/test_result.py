@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from ppl_gen import inference
 from ppl_gen.inference import (
     Calibration,
+    Codes,
     Collapse,
     Comparison,
     Compressed,
@@ -29,18 +30,22 @@ from ppl_gen.inference import (
     Result,
     Sandwich,
     Share,
+    attribute_directions,
     classifier_test,
+    detection,
     moments,
     precision_recall,
     two_sample_test,
 )
+from ppl_gen.inference.codes.neighbours import Retrieval
+from ppl_gen.inference.codes.overlap import Overlap
 from ppl_gen.inference.comparison.marginals import Marginals
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.prediction.loo import Elpd
 
 N = 300
 K = 40
-NO_RESULTS = {"AdversarialLoss", "Classifier", "PCA", "Record"}  # of training, or networks
+NO_RESULTS = {"AdversarialLoss", "Classifier", "Codes", "PCA", "Record"}  # of training, or networks
 
 
 def estimated(k_hat: float | None = None) -> Estimate:
@@ -143,6 +148,32 @@ def compressed() -> Compressed:
     )
 
 
+def directions() -> Any:
+    codes = torch.randn(80, K, generator=torch.Generator().manual_seed(0))
+    return attribute_directions(codes, torch.arange(80) % 2, torch.arange(80) % 4 > 1)
+
+
+def detected() -> Any:
+    novel = torch.arange(N) < 30
+    return detection({"odd": novel + torch.linspace(0.0, 2.0, N), "blind": torch.zeros(N)}, novel)
+
+
+def overlaps() -> Overlap:
+    codes = Codes(torch.randn(N, 2, generator=torch.Generator().manual_seed(0)), torch.ones(N, 2))
+    return Overlap(codes, torch.eye(N), torch.linspace(0.0, 1.0, N), torch.arange(N) % 3)
+
+
+def retrieved() -> Retrieval:
+    precision = torch.linspace(0.0, 1.0, N)
+    return Retrieval(
+        by_code=precision,
+        by_pixels=precision / 2,
+        labels=torch.arange(N) % 3,
+        k=10,
+        by_chance=1 / 3,
+    )
+
+
 def samples() -> tuple[torch.Tensor, torch.Tensor]:
     first, second = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(3))
     return first, second
@@ -167,6 +198,10 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
     "Imputation": (imputation, N),
     "Compressed": (compressed, 1),
+    "Directions": (directions, K),
+    "Detection": (detected, N),
+    "Overlap": (overlaps, N),
+    "Retrieval": (retrieved, N),
     "CycleErrors": (
         lambda: CycleErrors(estimated() + 31, estimated() + 31, estimated() + 40, estimated() + 40),
         2 * N,
@@ -179,6 +214,7 @@ DRAWABLE = (
     "Collapse",
     "Calibration",
     "Comparison",
+    "Detection",
     "Moments",
     "TwoSample",
 )

@@ -1,0 +1,1 @@
+"""What do the codes say? Latents as points that are decoded, walked between, and compared."""
