@@ -85,6 +85,9 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen sweep dimensions` runs an experiment into one table and one picture;
   `ppl-gen sweep --list` names them all, `ppl-gen sweep my.toml` runs one of your own
 
+* `ppl-gen compress runs/mnist mnist digits.bits` puts the test digits into as few bits as the
+  bound says; `ppl-gen decompress runs/mnist digits.bits digits.npy` gives them back
+
 * `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an
   image for each
 """
@@ -494,6 +497,64 @@ def sweep(
             overwrite=overwrite,
         )
         sweep_command.sweep(asked, console)
+
+
+@app.command()
+def compress(
+    run_folder: RunFolder,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A data set, of which the test data are taken as they are scored; or a .npy or "
+            ".npz file, of which all are.",
+        ),
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where they are written to.")],
+    precision: Annotated[int, typer.Option(help="Bits of a latent, from 4 to 22.")] = 16,
+    limit: Annotated[
+        int | None, typer.Option(help="Compress only this many data, from the first.")
+    ] = None,
+    overwrite: Overwrite = False,
+    trust: Trust = False,
+) -> None:
+    """Compress data without loss into −ELBO / ln 2 bits each, by a run's program and guide.
+
+    The lengths of PNG, bz2 and JPEG-2000 are printed beside it.
+    """
+    with one_line_errors():
+        from ppl_gen.app.commands import compress as compress_command
+
+        fitted = _opened(run_folder, "cpu", trust)
+        compress_command.compress(
+            fitted,
+            data,
+            file,
+            precision=precision,
+            limit=limit,
+            overwrite=overwrite,
+            console=console,
+        )
+
+
+@app.command()
+def decompress(
+    run_folder: RunFolder,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `ppl-gen compress` has written.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT.npy", help="The file that gets the data as an array.")
+    ],
+    overwrite: Overwrite = False,
+    trust: Trust = False,
+) -> None:
+    """Give back what `compress` has written, every value as it was."""
+    with one_line_errors():
+        from ppl_gen.app.commands import compress as compress_command
+
+        fitted = _opened(run_folder, "cpu", trust)
+        compress_command.decompress(fitted, file, out, overwrite=overwrite, console=console)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ARRAYS", "KNOWN", "of_arrays", "pixels", "read_arrays"]
+__all__ = ["ARRAYS", "KNOWN", "of_arrays", "pixels", "read_array", "read_arrays"]
 
 import lzma
 import math
@@ -63,6 +63,29 @@ def read_arrays(path: Path, missing: bool = False) -> Dataset:
             shapes or numbers are not those of data and labels.
     """
     return of_arrays(_stored(path), path, missing)
+
+
+def read_array(path: Path) -> tuple[np.ndarray, float]:
+    """All data of a file as they are stored, and what bytes among them are divided by.
+
+    Args:
+        path: A .npy file, or a .npz file with an array x or x_test.
+
+    Returns:
+        The array, (N, ...), and 255 for bytes beyond 0 and 1, else 1.
+
+    Raises:
+        ValueError: If it cannot be read, there is no such array, or it does not fit into memory or
+            holds no finite numbers.
+    """
+    if not path.exists():
+        raise ValueError(f"no file at {path}; name a data set, or a .npy or .npz file")
+    stored = _stored(path)
+    for name in ("x", "x_test"):
+        if name in stored:
+            array = stored[name]
+            return array, _reading_of([array], path, missing=False).divisor
+    raise ValueError(f"expected an array x, or x_test, in {path}, got {', '.join(sorted(stored))}")
 
 
 def of_arrays(stored: Mapping[str, np.ndarray], path: Path, missing: bool = False) -> Dataset:
