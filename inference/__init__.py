@@ -25,6 +25,7 @@ from ppl_gen.inference.evidence.ais import ais
 from ppl_gen.inference.evidence.bdmc import Sandwich, bdmc
 from ppl_gen.inference.evidence.importance import elbo, log_evidence
 from ppl_gen.inference.fitting import objectives
+from ppl_gen.inference.fitting.classification import classification_step
 from ppl_gen.inference.fitting.guides import GuideFit, fit_guide, full_covariance, same_family
 from ppl_gen.inference.fitting.loop import NotFinite, Record, Rule, fit, iterate
 from ppl_gen.inference.fitting.moment_matching import moment_step
@@ -36,7 +37,12 @@ from ppl_gen.inference.fitting.objectives import (
     StickingTheLanding,
     annealed,
 )
-from ppl_gen.inference.fitting.reconstruction import reconstruction_step, squared_error
+from ppl_gen.inference.fitting.reconstruction import (
+    ReconstructionValidation,
+    greedy_step,
+    reconstruction_step,
+    squared_error,
+)
 from ppl_gen.inference.fitting.stopping import Patience
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.fitting.validation import Validation
@@ -104,6 +110,7 @@ __all__ = [
     "Overlap",
     "Patience",
     "PrecisionRecall",
+    "ReconstructionValidation",
     "Record",
     "Result",
     "Retrieval",
@@ -122,6 +129,7 @@ __all__ = [
     "attribute_directions",
     "bdmc",
     "bidirectional_step",
+    "classification_step",
     "classifier_features",
     "classifier_test",
     "code_distance",
@@ -142,6 +150,7 @@ __all__ = [
     "frechet_distance",
     "full_covariance",
     "gaps",
+    "greedy_step",
     "hmc",
     "improbability",
     "impute",

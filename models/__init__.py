@@ -12,6 +12,8 @@ from ppl_gen.models.ali import ALI, ali
 from ppl_gen.models.autoencoder import (
     Autoencoder,
     autoencoder,
+    autoencoder_layers,
+    classifier,
     conv_autoencoder,
     pca,
     stacked,
@@ -61,7 +63,9 @@ __all__ = [
     "TextVAE",
     "ali",
     "autoencoder",
+    "autoencoder_layers",
     "cgan",
+    "classifier",
     "conv_autoencoder",
     "conv_cgan",
     "conv_cvae",

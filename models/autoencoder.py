@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["Autoencoder", "autoencoder", "conv_autoencoder", "pca", "stacked", "with_prior"]
+__all__ = [
+    "Autoencoder",
+    "autoencoder",
+    "autoencoder_layers",
+    "classifier",
+    "conv_autoencoder",
+    "pca",
+    "stacked",
+    "with_prior",
+]
 
+import itertools
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +29,9 @@ from ppl_gen.models.vae import VAE
 from ppl_gen.nn import Activation, Shape, conv_decoder, conv_features, mlp
 from ppl_gen.protocols import Conditional
 
+_TALL = 20  # rows for each column above which XᵀX is decomposed, which takes less time
+_AT_ONCE = 1000  # data that are reconstructed in one call
+_RIDGE = 1e-6  # a share of the mean variance of codes
 _FEW = 200  # data at which the decoder's slopes are looked at
 
 
@@ -120,8 +134,7 @@ def pca(x: Tensor, code_dim: int) -> Autoencoder:
             f"have principal components, got {code_dim}"
         )
     mean = flat.mean(0)
-    _, _, components = torch.linalg.svd(flat - mean, full_matrices=False)
-    components = components[:code_dim]
+    components = _right_singular_vectors(flat - mean)[:code_dim]
     shape = x.shape[1:]
     encode = nn.Linear(flat.shape[1], code_dim).to(x)
     decode = nn.Linear(code_dim, flat.shape[1]).to(x)
@@ -132,6 +145,66 @@ def pca(x: Tensor, code_dim: int) -> Autoencoder:
         decode.bias.copy_(mean)
     encoder = nn.Sequential(nn.Flatten(-len(shape)), encode)
     return Autoencoder(encoder, nn.Sequential(nn.Sequential(decode), Shape(shape)))
+
+
+def _right_singular_vectors(centred: Tensor) -> Tensor:
+    """Vᵀ of U S Vᵀ, row by row by falling singular value; of XᵀX where X has many more rows."""
+    rows, columns = centred.shape
+    if rows < _TALL * columns:
+        return torch.linalg.svd(centred, full_matrices=False)[2]
+    wide = centred.double()
+    vectors = torch.linalg.eigh(wide.T @ wide)[1]
+    return vectors.flip(1).T.to(centred)
+
+
+def autoencoder_layers(
+    shape: Sequence[int], widths: Sequence[int], *, activation: Activation = nn.ReLU
+) -> list[Autoencoder]:
+    """Autoencoders of one layer each way, each of the codes of that before it, for a stack.
+
+    The k-th has the encoder φ(W x + b) and the decoder φ(V h + c). φ, the activation, is left out
+    where data and the code of the whole begin and end: of the first decoder and the last encoder.
+
+    Args:
+        shape: The shape of one datum, (C, H, W) or (D,).
+        widths: Of the codes, from the data up; the last is that of the stack.
+        activation: Makes φ.
+
+    Raises:
+        ValueError: If there are no widths, a size is below 1, or the weights do not fit into
+            memory.
+
+    Example:
+        >>> layers = autoencoder_layers((1, 8, 8), (32, 10))
+        >>> stacked(layers).encoder(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+    if not len(widths):
+        raise ValueError("expected the width of one layer or more, got none; give widths=(200, 10)")
+    of_codes: list[Activation | None] = [activation] * len(widths)
+    of_codes[-1] = None
+    layers = [autoencoder(shape, widths[0], hidden=(), of_code=of_codes[0])]
+    for sizes, of_code in zip(itertools.pairwise(widths), of_codes[1:], strict=True):
+        inputs, width = sizes
+        made = autoencoder((inputs,), width, hidden=(), of_code=of_code)
+        layers.append(Autoencoder(made.encoder, nn.Sequential(made.decoder, activation())))
+    return layers
+
+
+def classifier(encoder: nn.Module, code_dim: int, classes: int) -> nn.Sequential:
+    """x ↦ W encoder(x) + b, the logits of K classes: for a fit from what an encoder has learned.
+
+    Args:
+        encoder: Maps data (N, *shape) to codes (N, d), such as that of a fitted autoencoder, whose
+            weights are shared: `inference.classification_step` moves them too.
+        code_dim: d.
+        classes: K.
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+    expect_at_least(1, code_dim=code_dim, classes=classes)
+    return nn.Sequential(encoder, nn.Linear(code_dim, classes))
 
 
 def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:
@@ -175,8 +248,7 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
         ValueError: If nothing is left to be explained by noise, since x is reconstructed exactly.
     """
     with torch.no_grad():
-        codes = autoencoder.encoder(x)
-        variance = (autoencoder.decoder(codes) - x).square().mean()
+        codes, variance = _codes_and_error(autoencoder, x)
         if not float(variance) > 0:
             raise ValueError(
                 "expected an autoencoder with an error, got one that gives x back exactly, whose "
@@ -184,16 +256,31 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
             )
         some = codes[:_FEW]
         slopes = _squared_slopes(autoencoder.decoder, some)
-        precision = 1 / codes.var(0) + slopes / variance
+        spread = codes.var(0)
+        spread = spread + _RIDGE * spread.mean() + 1e-12  # a code may have a dimension that is dead
+        precision = 1 / spread + slopes / variance
         log_scale = -precision.mean(0).log() / 2
     guide = SharedScaleGaussian(autoencoder.encoder, log_scale)
     return VAE(prior, autoencoder.decoder, Gaussian(initial_scale=float(variance.sqrt())), guide)
 
 
+def _codes_and_error(autoencoder: Autoencoder, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The codes of data, and the mean squared error of their values, some rows at a time."""
+    codes = []
+    errors = []
+    for rows in x.split(_AT_ONCE):
+        codes.append(autoencoder.encoder(rows))
+        made = autoencoder.decoder(codes[-1])
+        errors.append((made - rows).square().flatten(1).mean(1))
+    return torch.cat(codes), torch.cat(errors).mean()
+
+
 def _squared_slopes(decoder: nn.Module, codes: Tensor) -> Tensor:
     """‖∂decoder/∂zⱼ‖² at each code, (N, D)."""
     slopes = []
-    for direction in torch.eye(codes.shape[1]).to(codes):
-        moved: Tensor = torch.func.jvp(decoder, (codes,), (direction.expand_as(codes),))[1]
-        slopes.append(moved.flatten(1).square().sum(1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script. is deprecated")  # torch's own use
+        for direction in torch.eye(codes.shape[1]).to(codes):
+            moved: Tensor = torch.func.jvp(decoder, (codes,), (direction.expand_as(codes),))[1]
+            slopes.append(moved.flatten(1).square().sum(1))
     return torch.stack(slopes, -1)

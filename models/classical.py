@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "CovarianceMixture",
     "FactorAnalysis",
+    "expect_room_for_covariances",
     "factor_analysis",
     "gaussian",
     "gaussian_mixture",
@@ -265,7 +266,16 @@ def _expect_fit(x: Tensor, components: int, ridge: float) -> None:
             f"expected data (N, *shape) of at least {max(2, components)} rows, got "
             f"{tuple(x.shape)}; take more data, or fewer components"
         )
-    size = math.prod(x.shape[1:])
+    expect_room_for_covariances(components, math.prod(x.shape[1:]))
+
+
+def expect_room_for_covariances(components: int, size: int) -> None:
+    """Raises ValueError if a fit of covariances of all values does not fit into memory.
+
+    Args:
+        components: K, the number of covariances.
+        size: D, the number of values of a datum.
+    """
     needed = 8 * 3 * (components + 1) * size * size
     expect_memory(f"{components} covariances of {size} values", needed, "take smaller images")
 

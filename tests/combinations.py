@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen import data
-from ppl_gen.app.ingredients.objectives import OBJECTIVES
+from ppl_gen.app.ingredients.svi import OBJECTIVES
 from ppl_gen.app.parts.guides import GUIDES
 from ppl_gen.app.parts.likelihoods import LIKELIHOODS, MASKED
 from ppl_gen.app.parts.priors import PRIORS

@@ -179,9 +179,9 @@ def options_of_fit() -> Iterator[Case]:
         line = f"fit {model} --device cpu --out new"
         if option.name != "data":
             line += " --data data.npz"
-        if option.name != "epochs":
+        if option.name != "epochs" and model in models_with("epochs"):
             line += " --epochs 1"
-        if option.name != "batch_size":
+        if option.name != "batch_size" and model in models_with("batch_size"):
             line += " --batch-size 18"
         if option.only_with is not None:
             other, needed, *_ = option.only_with
@@ -301,6 +301,18 @@ OPTIONS = (
     ("fit cvae --condition pair --data ring --out new", "pairs of images side by side"),
     ("fit conv-cgan --condition hlaf --data data.npz --out new", "did you mean 'half'"),
     ("fit conv-cgan --condition edges --data ring --out new", "expected images"),
+    ("fit pca --latent-dim 70 --data digits --out new", "--latent-dim from 1 to 64"),
+    ("fit pca --epochs 3 --out new", "--epochs is an option of"),
+    ("fit denoising-ae --corruption maskin --out new", "did you mean 'masking'"),
+    ("fit denoising-ae --noise 1.5 --out new", "--noise from 0 to 1"),
+    ("fit ae --codes kernels --out new", "did you mean 'kernel'"),
+    ("fit ae --conv --data table.csv --out new", "images for --conv"),
+    ("fit ae --conv --hidden 20,20 --data data.npz --out new", "one number with --hidden"),
+    ("fit ae --patience 3 --data data.npz --out new", "--validation"),
+    ("fit stacked-ae --epochs 2 --data data.npz --out new", "--epochs of at least 3"),
+    ("fit ppca --latent-dim 64 --data digits --out new", "--latent-dim from 1 to 63"),
+    ("fit factor-analysis --latent-dim 65 --data digits --out new", "--latent-dim from 1 to 64"),
+    ("fit gaussian-mixture --components 5000 --data digits --out new", "lower --components"),
     ("fit conv-cvae --hidden 20,20 --data data.npz --out new", "one number with --hidden"),
     (
         "fit cgan --condition label --paired 3 --data data.npz --out new",

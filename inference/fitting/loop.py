@@ -5,7 +5,7 @@ Logging, checkpoints and early stopping are plain Python around `iterate`.
 
 from __future__ import annotations
 
-__all__ = ["NotFinite", "Record", "Rule", "fit", "iterate"]
+__all__ = ["Measure", "NotFinite", "Record", "Rule", "fit", "iterate"]
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.progress import track
 from ppl_gen.protocols import Step
 
@@ -49,6 +48,19 @@ class Record:
     seconds: float
 
 
+class Measure(Protocol):
+    """What is measured after each epoch, such as `Validation`.
+
+    Attributes:
+        modules: Those that are fitted, whose weights a rule keeps.
+    """
+
+    modules: list[nn.Module]
+
+    def __call__(self) -> dict[str, float]:
+        """Metrics by name, as the weights are now."""
+
+
 class Rule(Protocol):
     """What says when a fit stops, and which of its epochs is kept.
 
@@ -74,7 +86,7 @@ def iterate(
     first_epoch: int = 1,
     scheduler: LRScheduler | Sequence[LRScheduler] = (),
     after_step: AfterStep | None = None,
-    validation: Validation | None = None,
+    validation: Measure | None = None,
 ) -> Iterator[Record]:
     """Runs `step` over all batches, epoch after epoch, and yields a record after each.
 
@@ -131,7 +143,7 @@ def _epochs(
     epochs: range,
     schedulers: list[LRScheduler],
     after_step: AfterStep | None,
-    validation: Validation | None,
+    validation: Measure | None,
 ) -> Iterator[Record]:
     index = 0
     for epoch in epochs:
@@ -176,7 +188,7 @@ def fit(
     progress: bool = True,
     scheduler: LRScheduler | Sequence[LRScheduler] = (),
     after_step: AfterStep | None = None,
-    validation: Validation | None = None,
+    validation: Measure | None = None,
     stop: Rule | None = None,
 ) -> list[Record]:
     """Runs `iterate` to its end with a progress bar, and returns all records.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["reconstruction_step", "squared_error"]
+__all__ = ["ReconstructionValidation", "greedy_step", "reconstruction_step", "squared_error"]
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ppl_gen.arguments import described, expect_data
-from ppl_gen.contexts import explained, forked, in_evaluation_mode, one_at_a_time
+from ppl_gen.contexts import evaluating, explained, forked, in_evaluation_mode, one_at_a_time
 from ppl_gen.corruptions import Corruption
 from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.engine.descent import Descent
@@ -20,6 +21,8 @@ from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.penalties import Penalty
 from ppl_gen.protocols import Step
+
+_AT_ONCE = 1000  # data that are reconstructed in one call
 
 # From a reconstruction and the datum, (N, *shape) each, to a number for each datum, (N,).
 Error = Callable[[Tensor, Tensor], Tensor]
@@ -65,7 +68,7 @@ def reconstruction_step(
         first_step: How many steps were made in another process, if this one goes on.
 
     Returns:
-        A step with the metrics "error", or "objective" where a penalty is added, and
+        A step with the metrics "error", or "penalised_error" where a penalty is added, and
         "gradient_norm", the norm before it is clipped.
 
     Raises:
@@ -92,7 +95,7 @@ def reconstruction_step(
     )
     name = "error"
     if penalty is not None:
-        name = "objective"
+        name = "penalised_error"
     index = first_step
 
     @one_at_a_time
@@ -104,7 +107,7 @@ def reconstruction_step(
             objective.check(x)
 
         def failure(loss: Tensor) -> NotFinite:
-            what = name
+            what = name.replace("_", " ")
             if torch.isfinite(loss):
                 what = "gradient"
             return NotFinite(
@@ -117,6 +120,142 @@ def reconstruction_step(
         return {name: loss, "gradient_norm": norm}
 
     return step
+
+
+def greedy_step(
+    layers: Sequence[nn.Module],
+    optimizers: Sequence[torch.optim.Optimizer],
+    steps: int,
+    *,
+    corruption: Corruption | None = None,
+    engine: Engine = "auto",
+    first_step: int = 0,
+) -> Step:
+    """A step that fits autoencoders one after another, each to the codes of those before it.
+
+    The k-th, k = 1, 2, …, descends in steps (k − 1) · `steps` to k · `steps` the squared error of
+    h₍ₖ₋₁₎(x), the code of x by the layers before it, whose weights stay. All steps after these
+    descend that of x by the whole stack.
+
+    Args:
+        layers: Autoencoders from the data up, such as `models.autoencoder_layers(shape, widths)`.
+        optimizers: Of the weights of each layer, in their order, and one of the whole stack.
+        steps: For each layer.
+        corruption: Of what each layer sees, data or codes; the whole stack sees corrupted data.
+        engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
+        first_step: How many steps were made in another process, if this one goes on.
+
+    Returns:
+        A step with the metrics of `reconstruction_step`, "error" being that of the layer's input.
+
+    Raises:
+        ValueError: If there are no layers, there is another number of optimisers, or a number is
+            out of range; on the first batch, if layers do not fit the data or each other.
+
+    Reference:
+        Bengio, Lamblin, Popovici and Larochelle (2007), Greedy layer-wise training of deep
+        networks.
+    """
+    expect_at_least(1, steps=steps)
+    expect_at_least(0, first_step=first_step)
+    if not len(layers) or len(optimizers) != len(layers) + 1:
+        raise ValueError(
+            f"expected an optimiser for each of one or more layers, and one for all of them, got "
+            f"{len(layers)} layers and {len(optimizers)} optimisers; give "
+            "[*(Adam(layer.parameters()) for layer in layers), Adam(stacked(layers).parameters())]"
+        )
+    fitted = [*layers, _Stack(layers)]
+    made = []
+    for number, (each, optimizer) in enumerate(zip(fitted, optimizers, strict=True)):
+        before = max(0, first_step - number * steps)
+        step = reconstruction_step(
+            each, optimizer, corruption=corruption, engine=engine, first_step=before
+        )
+        made.append(step)
+    index = first_step
+
+    def greedy(*batch: Tensor) -> Mapping[str, Tensor]:
+        nonlocal index
+        number = min(index // steps, len(layers))
+        seen = batch[0]
+        if number < len(layers):
+            with torch.no_grad():
+                for layer in layers[:number]:
+                    seen = layer.encoder(seen)  # type: ignore[operator]
+        metrics = made[number](seen)
+        index += 1
+        return metrics
+
+    return greedy
+
+
+class _Stack(nn.Module):
+    """Autoencoders, each of the codes of that before it, as one.
+
+    Args:
+        layers: From the data up.
+    """
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(*[layer.encoder for layer in layers])
+        self.decoder = nn.Sequential(*[layer.decoder for layer in reversed(layers)])
+
+
+class ReconstructionValidation:
+    """Mean over held-out data of ‖decoder(encoder(x)) − x‖², and over as many training data.
+
+    For `fit(..., validation=..., stop=Patience(5, metric=ReconstructionValidation.METRIC,
+    falls=True))`. It is computed in evaluation mode, without corruption or penalty.
+
+    Args:
+        autoencoder: A module with `encoder` and `decoder`.
+        held_out: Data of which no batch has any, (N, *shape).
+        train: Training data to be measured beside; none if left out.
+
+    Attributes:
+        modules: The autoencoder, whose weights `fit(..., stop=...)` keeps.
+
+    Raises:
+        ValueError: If there are no data.
+
+    Example:
+        >>> from ppl_gen.models import autoencoder
+        >>> sorted(ReconstructionValidation(autoencoder((2,), 1), torch.ones(4, 2))())
+        ['validation_squared_distance', 'validation_squared_distance_error']
+    """
+
+    METRIC = "validation_squared_distance"
+
+    def __init__(
+        self, autoencoder: nn.Module, held_out: Tensor, train: Tensor | None = None
+    ) -> None:
+        self.modules: list[nn.Module] = [autoencoder]
+        self._autoencoder: Any = autoencoder
+        self._measured = {"validation": held_out}
+        if train is not None:
+            self._measured["train"] = train
+        for data in self._measured.values():
+            expect_data(autoencoder, (data,))
+
+    def __call__(self) -> dict[str, float]:
+        """The averages now, by name: `validation_squared_distance`, `train_squared_distance`.
+
+        Beside each, under its name and `_error`, is its standard error sd / √N over data; NaN for
+        one datum.
+        """
+        metrics = {}
+        with evaluating(self._autoencoder):
+            for name, data in self._measured.items():
+                parts = []
+                for x in data.split(_AT_ONCE):
+                    made = self._autoencoder.decoder(self._autoencoder.encoder(x))
+                    parts.append(squared_error(made, x).double())
+                distances = torch.cat(parts)
+                metrics[f"{name}_squared_distance"] = float(distances.mean())
+                error = float(distances.std()) if len(data) > 1 else math.nan
+                metrics[f"{name}_squared_distance_error"] = error / math.sqrt(len(data))
+        return metrics
 
 
 class _Objective:

@@ -15,9 +15,10 @@ from ppl_gen.inference.fitting.loop import Record
 class Patience:
     """Stops once `epochs` in a row have not raised a validation metric above its best by `gain`.
 
-    With mₑ the metric of epoch e, an epoch is the best so far, b = e, where mₑ > m_b + gain. The
-    fit is over at the first epoch e ≥ b + epochs. A rule for `fit(..., stop=...)`, which keeps the
-    weights of epoch b; in a loop of one's own:
+    With mₑ the metric of epoch e, an epoch is the best so far, b = e, where mₑ > m_b + gain; of a
+    metric that is to fall, where mₑ < m_b − gain. The fit is over at the first epoch
+    e ≥ b + epochs. A rule for `fit(..., stop=...)`, which keeps the weights of epoch b; in a loop
+    of one's own:
 
         for record in iterate(step, batches, epochs=1000, validation=validation):
             if patience(record):
@@ -32,8 +33,9 @@ class Patience:
 
     Args:
         epochs: How many epochs in a row may pass without a gain.
-        metric: The name of the metric in `Record.metrics`; higher is better.
+        metric: The name of the metric in `Record.metrics`.
         gain: The least rise that counts, in the unit of the metric (nats per datum).
+        falls: Whether a lower metric is the better one, as an error is.
 
     Attributes:
         best: The best epoch so far; None before the first that has a number.
@@ -54,7 +56,14 @@ class Patience:
         Prechelt (1998), Early stopping - but when?
     """
 
-    def __init__(self, epochs: int, *, metric: str = "validation_elbo", gain: float = 0.0) -> None:
+    def __init__(
+        self,
+        epochs: int,
+        *,
+        metric: str = "validation_elbo",
+        gain: float = 0.0,
+        falls: bool = False,
+    ) -> None:
         expect_at_least(1, epochs=epochs)
         expect_number(gain=gain)
         if not 0 <= gain < math.inf:
@@ -62,6 +71,7 @@ class Patience:
         self.epochs = epochs
         self.metric = metric
         self.gain = gain
+        self.falls = falls
         self.best: int | None = None
         self.is_over = False
         self._highest = -math.inf
@@ -86,6 +96,8 @@ class Patience:
             )
         self._last = record.epoch
         value = record.metrics[self.metric]
+        if self.falls:
+            value = -value
         if value > self._highest + self.gain:
             self.best = record.epoch
             self._highest = value

@@ -44,11 +44,13 @@ class Config:
 
     @property
     def passes(self) -> int:
-        """The number of epochs, once it is decided.
+        """The number of epochs, once it is decided; 0 of a model that is fitted without any.
 
         Raises:
             ValueError: If it is not.
         """
+        if "epochs" not in self.values:
+            return 0
         epochs: int | None = self.values["epochs"]
         if epochs is None:
             raise ValueError("expected a number of epochs, got none; say --epochs")

@@ -66,9 +66,9 @@ def configure(model: str, words: Mapping[str, Any], given: Collection[str]) -> C
         values["binarize"] = _binarization(values["binarize"], values.get("likelihood"))
     if values.get("loss") == "auto":
         values["loss"] = "non-saturating"
-    if values["lr"] is None:
+    if "lr" in values and values["lr"] is None:
         values["lr"] = recipe.learning_rate
-    if values["schedule"] is None:
+    if "schedule" in values and values["schedule"] is None:
         values["schedule"] = recipe.schedule
     return recipe.configuration(values)
 
@@ -191,7 +191,7 @@ def decide_epochs(config: Config, data: Data) -> Config:
 
     The same for all models, so that runs of one data set have seen as many data.
     """
-    if config.epochs is not None:
+    if "epochs" not in config or config.epochs is not None:
         return config
     an_epoch = len(data.train.batches(config.batch_size))
     epochs = max(_LEAST_EPOCHS, math.ceil(ENOUGH / an_epoch))

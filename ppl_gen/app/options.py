@@ -182,7 +182,7 @@ def _check_engine(flag: str, value: str) -> None:
 
 
 def _objectives() -> Iterable[str]:
-    from ppl_gen.app.ingredients.objectives import OBJECTIVES
+    from ppl_gen.app.ingredients.svi import OBJECTIVES
 
     return OBJECTIVES
 
@@ -331,7 +331,7 @@ HIDDEN = Option(
     default=None,
     help=(
         "Widths of the hidden layers from data to latent, such as 200,200; a critic has them too. "
-        "One number for convolutions."
+        "One number for convolutions; none makes a linear network."
     ),
     check=check_hidden,
 )

@@ -1,4 +1,4 @@
-"""Pictures of the bound that a fit ascends: its two terms, epoch by epoch."""
+"""Pictures of what a fit is validated by, epoch by epoch: the bound and its terms, or an error."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ _TERMS = {
     "elbo": "ELBO",
     "log_likelihood": "reconstruction: E[log p(x | z)]",
     "kl": "KL(q(z | x) ‖ p(z))",
+    "squared_distance": "‖x̂ − x‖²",
 }
+_UNITS = {"squared_distance": "squared error per datum"}  # of the others, nats per datum
 _PARTS = {"train": ("training", MCMC), "validation": ("held out", GUIDE)}
 _FEW_RECORDS = 30  # below which each is marked by a dot
 
 
 def terms(records: Sequence[Any], best: int | None = None) -> Figure:
     """ELBO, reconstruction log-likelihood and KL against the epoch, for training and held-out data.
+
+    Of autoencoders, whose fit `ReconstructionValidation` measures, it is the squared error.
 
     Bands are one standard error of the average over data to both sides. The axes leave out the
     first tenth of the run, whose scale would hide the rest.
@@ -38,16 +42,20 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
     Raises:
         ValueError: If there are no records, or one has no such metrics.
     """
-    parts = [part for part in _PARTS if records and f"{part}_elbo" in records[0].metrics]
-    if "validation" not in parts:
+    known: Sequence[str] = ()
+    if records:
+        known = list(records[0].metrics)
+    shown = {term: title for term, title in _TERMS.items() if f"validation_{term}" in known}
+    if not shown:
         raise ValueError(
             "expected records of a fit with validation, got none of its metrics; say "
             "fit(..., validation=Validation(...))"
         )
-    figure, axes = panels(len(_TERMS), width=3.6, height=2.8)
+    parts = [part for part in _PARTS if f"{part}_{next(iter(shown))}" in known]
+    figure, axes = panels(len(shown), width=3.6, height=2.8)
     epochs = [record.epoch for record in records]
     marker = "." if len(records) < _FEW_RECORDS else ""
-    for panel, (term, title) in zip(axes, _TERMS.items(), strict=True):
+    for panel, (term, title) in zip(axes, shown.items(), strict=True):
         seen = []
         for part in parts:
             name, colour = _PARTS[part]
@@ -61,7 +69,7 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
             panel.axvline(best, color=EXACT, linestyle=":", lw=1, label=f"kept: epoch {best}")
         zoom(panel, torch.stack(seen))
         panel.set_xlabel("epoch")
-        panel.set_ylabel("nats per datum")
+        panel.set_ylabel(_UNITS.get(term, "nats per datum"))
         panel.set_title(title, fontsize="medium")
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -144,6 +144,16 @@ def test_what_an_autoencoder_becomes_obeys_the_laws(name: str) -> None:
     check_program(with_prior(net, FITS[name](net.encoder(x)), x), x[:20])
 
 
+def test_a_code_that_nothing_moves_leaves_the_guide_finite() -> None:
+    x = data.load("digits").train.x[:100]
+    net = pca(x, 3)
+    with torch.no_grad():
+        net.encoder[1].weight[2] = 0
+        net.decoder[0][0].weight[:, 2] = 0
+    program = with_prior(net, fitted.full_gaussian(net.encoder(x)), x)
+    assert bool(program.encoder.log_scale.isfinite().all())
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         "codes",

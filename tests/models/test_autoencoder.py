@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from ppl_gen import data
 from ppl_gen.inference import iterate, reconstruction_step, squared_error
-from ppl_gen.models import Autoencoder, autoencoder, conv_autoencoder, pca, stacked
+from ppl_gen.models import (
+    Autoencoder,
+    autoencoder,
+    autoencoder_layers,
+    conv_autoencoder,
+    pca,
+    stacked,
+)
 
 
 @pytest.fixture
@@ -79,7 +86,21 @@ def test_a_stack_is_its_parts_one_after_another(images: Tensor) -> None:
     assert {id(p) for p in deep.parameters()} == shared
 
 
+def test_layers_of_a_stack_have_activations_where_codes_of_others_are(images: Tensor) -> None:
+    deep = stacked(autoencoder_layers((1, 8, 8), (20, 7), activation=nn.Tanh))
+    assert deep(images).shape == images.shape
+    kinds = [type(part) for part in deep.modules() if not list(part.children())]
+    assert kinds.count(nn.Tanh) == 2
+    first = autoencoder_layers((1, 8, 8), (20, 7), activation=nn.Tanh)[0]
+    assert float(first.encoder(images).detach().abs().max()) < 1
+    assert len(autoencoder_layers((5,), (2,))) == 1
+
+
 class TestBadInput:
+    def test_a_stack_without_layers(self) -> None:
+        with pytest.raises(ValueError, match="expected the width of one layer or more"):
+            autoencoder_layers((5,), ())
+
     @pytest.mark.parametrize("dim", [0, 7, 65])
     def test_more_principal_components_than_there_are(self, dim: int, images: Tensor) -> None:
         with pytest.raises(ValueError, match=re.escape("expected a code_dim from 1 to 6, as 6")):

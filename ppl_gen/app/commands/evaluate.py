@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ppl_gen.app.evaluation.asked import Asked
+from ppl_gen.app.evaluation.asked import Asked, flags
 from ppl_gen.app.evaluation.features import MOST, expect_features
 from ppl_gen.app.evaluation.findings import Judged
 from ppl_gen.app.evaluation.judges import judges_of
@@ -23,6 +23,7 @@ from ppl_gen.app.signals import STOPS, stopped
 from ppl_gen.inference.evidence.ais import expect_room_for_annealing
 from ppl_gen.inference.samples.vectors import expect_permutations
 
+_ESTIMATES = ("ais", "bdmc", "gaps", "collapse", "epsilon")
 _FEWEST_PERMUTATIONS = 19  # with which p can be as low as 0.05
 
 
@@ -95,6 +96,7 @@ def _expect_possible(fitted: Fitted, asked: Asked) -> None:
     """Raises ValueError if something is asked for that the run does not have."""
     recipe = fitted.recipe
     anneals = asked.ais or asked.bdmc
+    _expect_not_exact(fitted, asked)
     if recipe.translates and (anneals or asked.wants("epsilon")):
         raise ValueError(
             f"expected a run that draws data for --ais, --bdmc or --epsilon, got {recipe.name}; "
@@ -117,6 +119,20 @@ def _expect_possible(fitted: Fitted, asked: Asked) -> None:
         )
     for dataset in _datasets(fitted):
         expect_features(asked.features, dataset)
+
+
+def _expect_not_exact(fitted: Fitted, asked: Asked) -> None:
+    """Raises ValueError if an estimate is asked for of what is known."""
+    if not fitted.recipe.exact:
+        return
+    estimates = [name for name in _ESTIMATES if asked.wants(name)]
+    if "particles" in asked.given:
+        estimates.append("particles")
+    if estimates:
+        raise ValueError(
+            f"expected --moments or --two-sample for a {fitted.recipe.name}, whose log p(x) is "
+            f"exact, got {flags(estimates)}; leave it out"
+        )
 
 
 def _expect_heeded(fitted: Fitted, asked: Asked) -> None:

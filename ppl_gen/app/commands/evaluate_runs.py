@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.app.evaluation.asked import Asked
+from ppl_gen.app.evaluation.by_likelihood import exact_evidence
 from ppl_gen.app.evaluation.features import MOST, Chosen, choose
-from ppl_gen.app.evaluation.measures import fitted_to
+from ppl_gen.app.evaluation.measures import fitted_to, measure_of
 from ppl_gen.app.evaluation.statistics import LEAST, columns
 from ppl_gen.app.ingredients.data import fingerprint, grey
 from ppl_gen.app.run.folder import expect_vacant
@@ -29,7 +30,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Dataset, Split
-from ppl_gen.inference import Estimate, ais
+from ppl_gen.inference import Estimate, ais, log_evidence
 from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import as_vectors
 from ppl_gen.likelihoods import Dirac, Gaussian
@@ -41,6 +42,7 @@ PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
 _WIDTH = 120  # columns of the table, even where the terminal has fewer
 _SHOWN = 1000  # test data in the picture
+_PARTICLES = 1000  # importance samples per datum
 _NATS = "nats"  # the row whose numbers are of different data where runs are fitted to such
 
 
@@ -77,7 +79,9 @@ class _JudgedRun:
         given: "given the label" and the like; empty if the program is not conditioned on anything.
         fitted_to: The data that it was fitted to, in words.
         epoch: The number of epochs that its weights have been fitted for.
-        columns: The number of parameters, and the statistics by name.
+        columns: The number of parameters, and the statistics by name; None where a run has none.
+        own: log p(x) under its own likelihood, averaged over data; None without one.
+        measure: What that is of: "densities of data as they are"; empty without a likelihood.
         drawn: Its draws, one for each of the data.
     """
 
@@ -86,6 +90,8 @@ class _JudgedRun:
     fitted_to: str
     epoch: int
     columns: dict[str, Any]
+    own: Estimate | None
+    measure: str
     drawn: Tensor
 
 
@@ -169,48 +175,78 @@ def _images(data: Dataset) -> dict[str, str]:
 
 
 def _judge(name: str, fitted: Fitted, ground: _Ground) -> _JudgedRun:
-    """Draws of a run beside the data, and its evidence under noise by AIS from the prior."""
+    """Draws of a run beside the data, its evidence, and that under noise by AIS from the prior."""
     asked = ground.asked
     data = ground.data
     given = fitted.context(data)
     with forked(fitted.device, asked.seed):
-        drawn = simulate(Observed(fitted.program, Dirac()), len(data), *given)
+        drawn = simulate(fitted.noiseless, len(data), *given)
     statistics = columns(drawn, data.x, ground.chosen, ground.kernel, asked.seed)
-    under_noise = Observed(fitted.program, Gaussian(ground.epsilon)).to(fitted.device)
-    first = [part[: asked.subset] for part in (data.x, *given)]
-    evidence = ais(
-        under_noise,
-        *first,
-        chains=asked.chains,
-        temperatures=asked.temperatures,
-        seed=asked.seed,
-    )
+    evidence = None
+    if not fitted.recipe.has_components:
+        under_noise = Observed(fitted.program, Gaussian(ground.epsilon)).to(fitted.device)
+        first = [part[: asked.subset] for part in (data.x, *given)]
+        evidence = ais(
+            under_noise,
+            *first,
+            chains=asked.chains,
+            temperatures=asked.temperatures,
+            seed=asked.seed,
+        ).mean()
+    own, measure = _own_evidence(fitted, ground)
     parameters = _count_parameters(fitted, [part[:2] for part in given])
     return _JudgedRun(
         name=name,
         given=fitted.given,
         fitted_to=fitted_to(fitted.config),
         epoch=fitted.epoch,
-        columns={"parameters": parameters, **statistics, _NATS: evidence.mean()},
+        columns={"parameters": parameters, **statistics, _NATS: evidence},
+        own=own,
+        measure=measure,
         drawn=drawn,
     )
+
+
+def _own_evidence(fitted: Fitted, ground: _Ground) -> tuple[Estimate | None, str]:
+    """log p(x) of a run under its own likelihood, exact where it is known, and what it is of."""
+    if not fitted.explicit:
+        return None, ""
+    test = fitted.data.test.fixed(0, ground.subset)
+    if fitted.recipe.exact:
+        evidence = exact_evidence(fitted.program, test.x)
+    else:
+        given = fitted.context(test)
+        evidence = log_evidence(
+            fitted.program,
+            None,
+            test.x,
+            *given,
+            particles=_PARTICLES,
+            seed=ground.asked.seed,
+        )
+    return evidence.mean(), measure_of(fitted)
 
 
 def _count_parameters(fitted: Fitted, given: list[Tensor]) -> int:
     """How many numbers the mean of a draw depends on: decoder and prior, not what reads the data.
 
-    Those that are held fixed do not count.
+    Those that are held fixed do not count, but for what a model computes once of its data.
 
     Args:
         fitted: The run.
         given: The context of two data, empty if the program is not conditioned on anything.
     """
     program = Observed(fitted.program, Dirac())
+    count = 0
+    if fitted.recipe.complete is not None:
+        for buffer in program.buffers():
+            count += int((buffer != 0).sum()) * buffer.is_floating_point()
     parameters = [p for p in program.parameters() if p.requires_grad]
+    if not parameters:
+        return count
     with forked(fitted.device, 0), evaluating(program), torch.enable_grad():
         mean = program.model(None, *given, n=2)
         gradients = torch.autograd.grad(mean.sum(), parameters, allow_unused=True)
-    count = 0
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             count += parameter.numel()
@@ -255,13 +291,16 @@ def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
     kinds = list(dict.fromkeys(run.fitted_to for run in found))
     for kind in kinds:
         table.add_row(_heading(kind, kinds), *[_nats(run, kind) for run in found])
+    for measure in dict.fromkeys(run.measure for run in found if run.measure):
+        table.add_row(f"log p(x), {measure}", *[_own(run, measure) for run in found])
     widened(console, _WIDTH).print(table)
     console.print(
         f"features: {ground.chosen.words}; draws without the likelihood's noise. nats: log "
         f"density of the first {ground.subset} test data, grey, under noise of "
         f"{ground.epsilon:g}, by AIS from the prior, {asked.chains} chains of "
-        f"{asked.temperatures} temperatures. Small are good: both MMD², Fréchet; near 1: "
-        "precision, recall, density, coverage; near ½: C2ST",
+        f"{asked.temperatures} temperatures. log p(x): of the same data under a run's own "
+        f"likelihood, by {_PARTICLES} importance samples, or exact. Small are good: both MMD², "
+        "Fréchet; near 1: precision, recall, density, coverage; near ½: C2ST",
         soft_wrap=True,
     )
     if len(kinds) > 1:
@@ -294,7 +333,16 @@ def _nats(run: _JudgedRun, kind: str) -> str:
     return _cell(run.columns[_NATS])
 
 
-def _cell(value: Estimate | int) -> str:
+def _own(run: _JudgedRun, measure: str) -> str:
+    """log p(x) of a run in the row of a measure."""
+    if run.measure != measure:
+        return "–"
+    return _cell(run.own)
+
+
+def _cell(value: Estimate | int | None) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{float(value.value):.4g} ± {float(value.standard_error):.2g}"
@@ -308,6 +356,8 @@ def _write(found: list[_JudgedRun], ground: _Ground, path: Path) -> None:
             "given": run.given.removeprefix("given the ") or None,
             "fitted_to": run.fitted_to,
             "epoch": run.epoch,
+            "log_evidence": _plain(run.own),
+            "measure": run.measure or None,
             **numbers,
         }
     result = {
@@ -323,8 +373,8 @@ def _write(found: list[_JudgedRun], ground: _Ground, path: Path) -> None:
     write_json(path, result)
 
 
-def _plain(value: Estimate | int) -> Any:
+def _plain(value: Estimate | int | None) -> Any:
     """A number as JSON has it."""
-    if isinstance(value, int):
+    if value is None or isinstance(value, int):
         return value
     return {"value": float(value.value), "standard_error": float(value.standard_error)}

@@ -78,6 +78,12 @@ class _Training:
         stopping = self.fitting.stopping
         return stopping is not None and stopping.rule.is_over
 
+    @property
+    def engine(self) -> Engine:
+        """What the steps are run by."""
+        engine: Engine = self.config.values.get("engine", "auto")
+        return engine
+
     def checkpoint(self, epoch: int) -> None:
         """Writes all that the run needs to go on after an epoch."""
         self.run.checkpoint(epoch, self.fitting, self.device, self.fingerprint)
@@ -166,9 +172,11 @@ def _carry_out(training: _Training, console: Console) -> None:
     """Trains, draws the pictures and says what comes next."""
     run = training.run
     _announce(training, console)
-    if not training.is_over:
-        _train(training, console)
-    _keep_the_best(training, console)
+    done = training.done
+    if not training.is_over and done < training.config.passes:
+        done = _train(training, console)
+    with _stop_says(f"after the last epoch; what was left to do is done by: {_go_on_with(run)}"):
+        _keep_the_best(training, done, console)
     with _stop_says(
         f"while pictures were drawn; the run is whole. They come with: {_go_on_with(run)}"
     ):
@@ -200,7 +208,7 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
     data = data.to(device)
     config = configure.decide_epochs(config, data)
     fitting = recipe.prepare(config, data, device)
-    if recipe.explicit:
+    if "engine" in config:
         # Decided once and written down: a run that goes on is the same run.
         steps = config.passes * len(fitting.batches)
         config = config.changed(engine=plan(steps, config.engine))
@@ -350,8 +358,10 @@ def _announce(training: _Training, console: Console) -> None:
     said = f"{config.model} on {progress.describe(training.data)}"
     if "likelihood" in config:
         said += f", likelihood {config.likelihood}{training.reason}"
-    said += f"; {config.passes} epochs of {an_epoch} steps; {training.device}"
-    if training.recipe.explicit:
+    if "epochs" in config:
+        said += f"; {config.passes} epochs of {an_epoch} steps"
+    said += f"; {training.device}"
+    if "engine" in config:
         said += f", engine {config.engine}"
     console.print(said, soft_wrap=True)
     steps = config.passes * an_epoch
@@ -367,18 +377,20 @@ def _announce(training: _Training, console: Console) -> None:
             console.print(remark, soft_wrap=True)
 
 
-def _train(training: _Training, console: Console) -> None:
-    """Runs the epochs that are left, with a checkpoint after each that has gone well."""
+def _train(training: _Training, console: Console) -> int:
+    """Runs the epochs that are left, with a checkpoint after each that has gone well.
+
+    Returns:
+        The number of epochs that are done.
+    """
     run = training.run
     fitting = training.fitting
     done = training.done
     epochs = run.config.passes
-    engine: Engine = "auto"
-    if training.recipe.explicit:
-        engine = run.config.engine
     live = progress.Live(console, fitting.batches, done, epochs)
     try:
-        step = fitting.begin(done * len(fitting.batches), engine)
+        training.recipe.reopen(fitting.program)
+        step = fitting.begin(done * len(fitting.batches), training.engine)
         fitting.pace(done + 1)
         records = iterate(step, live, epochs, first_epoch=done + 1, validation=fitting.validation)
         with _all_warnings_as_lines(console), live:
@@ -408,20 +420,49 @@ def _train(training: _Training, console: Console) -> None:
         raise ValueError(
             f"{error}. The checkpoint of epoch {done} stays in {run.folder}"
         ) from error
+    return done
 
 
-def _keep_the_best(training: _Training, console: Console) -> None:
-    """Puts the weights of the best epoch into the program, where a rule has found one."""
-    stopping = training.fitting.stopping
-    if stopping is None:
-        return
-    stopping.restore(training.fitting.program)
+def _keep_the_best(training: _Training, done: int, console: Console) -> None:
+    """Puts the weights of the best epoch into the program, where a rule has found one.
+
+    What is computed once is computed of these weights, and written down. A run that goes on to more
+    epochs does so from the weights of the last one.
+
+    Args:
+        training: The run.
+        done: The number of epochs that are done.
+        console: Where it is said.
+    """
+    fitting = training.fitting
+    stopping = fitting.stopping
+    last = {name: tensor.clone() for name, tensor in fitting.program.state_dict().items()}
+    if stopping is not None:
+        stopping.restore(fitting.program)
     if training.is_over:
-        console.print(
-            f"stopped: the ELBO of validation data has not risen for {training.config.patience} "
-            f"epochs. The weights of epoch {stopping.rule.best} are kept",
-            soft_wrap=True,
-        )
+        console.print(_reason_to_stop(training), soft_wrap=True)
+    if not training.recipe.finish(training.config, fitting.program, training.data):
+        return
+    if stopping is not None and stopping.weights is not None:
+        stopping.keep(fitting.program)
+        fitting.program.load_state_dict(last)
+    with uninterrupted():
+        training.checkpoint(done)
+    if stopping is not None:
+        stopping.restore(fitting.program)
+
+
+def _reason_to_stop(training: _Training) -> str:
+    """Why a rule has stopped the fit, and what is kept."""
+    stopping = training.fitting.stopping
+    assert stopping is not None
+    what = "the ELBO of validation data has not risen"
+    if stopping.rule.falls:
+        what = "the error of validation data has not fallen"
+    return (
+        f"stopped: {what} for {training.config.patience} epochs. The weights of epoch "
+        f"{stopping.rule.best} are kept"
+    )
 
 
 def _check_finite(training: _Training, epoch: int) -> None:
@@ -429,7 +470,9 @@ def _check_finite(training: _Training, epoch: int) -> None:
     if training.fitting.is_finite():
         return
     what = "weights or draws are"
-    if training.recipe.explicit:
+    if training.recipe.autoencodes:
+        what = "weights or reconstructions are"
+    elif training.recipe.explicit:
         what = "the ELBO of test data is"
     raise NotFinite(f"after epoch {epoch} {what} not finite; lower the learning rate")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = [
     "bound_by_bdmc",
+    "exact_evidence",
     "look_for_collapse",
     "score_by_ais",
     "score_by_weights",
+    "score_exactly",
     "score_labels",
     "score_under_noise",
     "split_gap",
@@ -15,11 +17,15 @@ __all__ = [
 import math
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ppl_gen import plots
 from ppl_gen.app.evaluation.findings import Judged, numbers, value_and_error
 from ppl_gen.app.evaluation.measures import measure_of
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.ingredients.data import grey
+from ppl_gen.contexts import evaluating
 from ppl_gen.data import tokens_per_line
 from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
 from ppl_gen.inference.evidence.weights import k_hat_limit
@@ -90,6 +96,41 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
             "heavy tails, and their evidence is likely higher; raise --particles, or ask for "
             "--ais"
         )
+
+
+def exact_evidence(program: Any, x: Tensor) -> Estimate:
+    """log p(x) of a program that knows it, per datum, in nats; without an error.
+
+    Args:
+        program: With `exact_log_evidence`.
+        x: Data (N, *shape).
+    """
+    with evaluating(program):
+        value = program.exact_log_evidence(x).double()
+    return Estimate(value, torch.zeros_like(value))
+
+
+def score_exactly(subject: Subject, judged: Judged) -> None:
+    """log p(x) as the program knows it, averaged over all test data."""
+    mean = exact_evidence(subject.fitted.program, subject.x).mean()
+    _expect_finite(mean, subject)
+    spread = None
+    if mean.sampling_error is not None and len(subject.x) > 1:
+        spread = float(mean.sampling_error)
+    entry = {
+        **numbers(mean),
+        "sampling_error": spread,
+        "unit": "nats per datum",
+        "measure": measure_of(subject.fitted),
+        "conditional": False,
+        "binarize": subject.fitted.config.values.get("binarize"),
+        "data": len(subject.x),
+    }
+    judged.record("log_evidence", entry)
+    judged.row("test log p(x), exact", mean)
+    judged.say(
+        f"another test set of this size would move the average by about {spread or math.nan:.2f}"
+    )
 
 
 def _say_per_token(mean: Estimate, subject: Subject, judged: Judged) -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["EXPLICIT", "IMPLICIT", "INFORMATION", "LABELS", "TRANSLATING", "Judge", "judges_of"]
+__all__ = [
+    "ERROR",
+    "EXACT",
+    "EXPLICIT",
+    "IMPLICIT",
+    "INFORMATION",
+    "LABELS",
+    "TRANSLATING",
+    "Judge",
+    "judges_of",
+]
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ppl_gen.app.evaluation import by_likelihood, by_samples, by_translations
+from ppl_gen.app.evaluation import (
+    by_likelihood,
+    by_reconstruction,
+    by_samples,
+    by_translations,
+)
 from ppl_gen.app.evaluation.asked import Asked
 from ppl_gen.app.evaluation.findings import Judged
 from ppl_gen.app.evaluation.subject import Subject
@@ -47,6 +62,12 @@ EXPLICIT = (
     _TWO_SAMPLE,
 )
 
+# Of a program that knows log p(x).
+EXACT = (Judge(None, by_likelihood.score_exactly), _MOMENTS, _TWO_SAMPLE)
+
+# Of an autoencoder with a density of its codes; before the others.
+ERROR = Judge(None, by_reconstruction.measure_error)
+
 # Of such a program that infers labels; after the others.
 LABELS = Judge(None, by_likelihood.score_labels)
 
@@ -64,6 +85,10 @@ def judges_of(recipe: Recipe) -> tuple[Judge, ...]:
     """The judges for a model, in the order in which they are run."""
     if recipe.infers_labels:
         return (*EXPLICIT, LABELS)
+    if recipe.exact:
+        return EXACT
+    if recipe.autoencodes:
+        return (ERROR, *EXPLICIT)
     if recipe.explicit:
         return EXPLICIT
     if recipe.translates:

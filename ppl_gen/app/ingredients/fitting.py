@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PROBED", "Fitting", "Start"]
+__all__ = ["PROBED", "Fitting", "Start", "at_once"]
 
 import math
 from collections.abc import Callable
@@ -19,8 +19,9 @@ from ppl_gen.app.parts.conditioning import Conditioning
 from ppl_gen.app.parts.optimizers import optimizer
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
-from ppl_gen.inference import Patience, Validation
+from ppl_gen.inference import Patience, ReconstructionValidation, Validation
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.fitting.loop import Measure
 from ppl_gen.memory import expect_memory
 from ppl_gen.protocols import Step
 
@@ -38,12 +39,13 @@ class Fitting:
         companions: Networks beside it that are no part of it: critics, its moving average, pools of
             images.
         optimizers: Of the program and of the companions, always in one order.
-        batches: What an epoch walks through.
+        batches: What an epoch walks through; nothing for a model that is fitted without epochs.
         begin: From the number of steps done and an engine to the step.
         probe: Scores, or draws, some data: what has to be finite.
         pace: Sets the learning rates of an epoch, counted from 1.
         remark: What the user is to know before it begins.
-        validation: Measures both terms of the bound on data held out; None if none are.
+        validation: Measures both terms of the bound, or the error of reconstruction, on data held
+            out; None if none are.
         stopping: When the fit is over, and which weights are kept; None if it runs all epochs.
     """
 
@@ -51,12 +53,12 @@ class Fitting:
     condition: Conditioning | None
     companions: nn.ModuleDict
     optimizers: tuple[Optimizer, ...]
-    batches: Batches | UnpairedBatches
+    batches: Batches | UnpairedBatches | tuple[()]
     begin: Callable[[int, Engine], Step]
     probe: Callable[[], Tensor]
     pace: Callable[[int], None] = lambda epoch: None
     remark: str = ""
-    validation: Validation | None = None
+    validation: Measure | None = None
     stopping: Stopping | None = None
 
     @property
@@ -168,6 +170,32 @@ class Start:
 
         These are drawn by the configuration's seed; so are their pixels and their latents.
         """
+        parts = self._measured()
+        if parts is None:
+            return None
+        held_out, train = parts
+        return Validation(
+            self.program,
+            self._scored(held_out),
+            self._scored(train),
+            particles=math.ceil(_SCORED / len(held_out)),
+            seed=self.config.seed,
+        )
+
+    def validation_of(self, autoencoder: nn.Module) -> ReconstructionValidation | None:
+        """Measures the error of reconstruction on the same data.
+
+        Args:
+            autoencoder: Of the program.
+        """
+        parts = self._measured()
+        if parts is None:
+            return None
+        held_out, train = parts
+        return ReconstructionValidation(autoencoder, held_out.x, train.x)
+
+    def _measured(self) -> tuple[Split, Split] | None:
+        """What is held out, and as many training data, drawn by the configuration's seed."""
         held_out = self.data.validation
         if held_out is None:
             return None
@@ -175,16 +203,38 @@ class Start:
         train = self.data.train
         if len(held_out) < len(train):
             _, train = train.divided(len(held_out), seed)
-        return Validation(
-            self.program,
-            self._scored(held_out.fixed(seed)),
-            self._scored(train.fixed(seed)),
-            particles=math.ceil(_SCORED / len(held_out)),
-            seed=seed,
-        )
+        return held_out.fixed(seed), train.fixed(seed)
 
-    def stopping(self) -> Stopping | None:
-        """The rule of the configuration; None if all its epochs are to be run."""
+    def stopping(self, **rule: Any) -> Stopping | None:
+        """The rule of the configuration; None if all its epochs are to be run.
+
+        Args:
+            **rule: Arguments of `Patience`, if it is not the ELBO that is to rise.
+        """
         if self.config.patience is None:
             return None
-        return Stopping(Patience(self.config.patience))
+        return Stopping(Patience(self.config.patience, **rule))
+
+
+def at_once(start: Start) -> Fitting:
+    """Of a model without epochs, which its recipe's `complete` fits.
+
+    Args:
+        start: What every fitting begins with.
+    """
+
+    def begin(first_step: int, engine: Engine) -> Step:
+        raise ValueError(f"expected a model with epochs, got a {start.config.model}")
+
+    def probe() -> Tensor:
+        return torch.zeros(1)
+
+    return Fitting(
+        program=start.program,
+        condition=start.condition,
+        companions=nn.ModuleDict(),
+        optimizers=(),
+        batches=(),
+        begin=begin,
+        probe=probe,
+    )

@@ -33,12 +33,17 @@ def _no_codes(config: Config) -> int | None:
     return None
 
 
+# Of a program, whether it has what is computed once: a buffer, so that a checkpoint says so.
+_IS_COMPLETE = "is_complete"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that the command knows about one model.
 
-    How a model is judged, and what is drawn of it, follows from `explicit`, `translates` and
-    `code_site`. The defaults are those of a model that draws data and has no likelihood.
+    How a model is judged, and what is drawn of it, follows from `explicit`, `exact`,
+    `autoencodes`, `translates` and `code_site`. The defaults are those of a model that draws
+    data and has no likelihood.
 
     Attributes:
         name: What the user calls the model.
@@ -52,7 +57,14 @@ class Recipe:
         condition: What the program is conditioned on, from the configuration and its data; None
             if nothing.
         check: Raises ValueError if options do not go together; called before data are read.
+        complete: What is computed once, of the fitted weights and the training data, and put into
+            the program: `complete(config, program, data)`. It is all of the fit of a model without
+            epochs. None if there is no such thing.
         explicit: Whether the program has a likelihood and a guide.
+        exact: Whether the program knows log p(x): `program.exact_log_evidence(x)`.
+        has_components: Whether its latent is the number of a component, whose noise is all that the
+            model says of x: draws are shown with it.
+        autoencodes: Whether it is fitted by its error of reconstruction.
         reconstructs: Whether a program without a likelihood has a guide nevertheless.
         translates: Whether the program translates between two domains and draws no data by itself.
         draws_in_steps: Whether the program draws in steps that can be looked at, as
@@ -74,7 +86,11 @@ class Recipe:
     data: Callable[..., Any] = one_data_set
     condition: Callable[[Config, Any], Conditioning | None] = _no_condition
     check: Callable[[Config], None] = _no_check
+    complete: Callable[[Config, Any, Any], None] | None = None
     explicit: bool = False
+    exact: bool = False
+    has_components: bool = False
+    autoencodes: bool = False
     reconstructs: bool = False
     translates: bool = False
     draws_in_steps: bool = False
@@ -116,9 +132,37 @@ class Recipe:
 
         torch.manual_seed(config.seed)
         program = self.program(config, data, condition)
+        if self.complete is not None:
+            program.register_buffer(_IS_COMPLETE, torch.tensor(False))
         if self.explicit:
             check_support(program, data, condition)
         return program
+
+    def finish(self, config: Config, program: Any, data: Any) -> bool:
+        """Computes what is computed once, where it has not been, by draws of the run's own seed.
+
+        Args:
+            config: What was asked for.
+            program: With the weights that are sampled and judged.
+            data: What it was fitted to, on its device.
+
+        Returns:
+            Whether it did.
+        """
+        from ppl_gen.contexts import evaluating, forked
+
+        if self.complete is None or bool(getattr(program, _IS_COMPLETE)):
+            return False
+        device = getattr(program, _IS_COMPLETE).device
+        with evaluating(program), forked(device, config.seed):
+            self.complete(config, program, data)
+        getattr(program, _IS_COMPLETE).fill_(True)
+        return True
+
+    def reopen(self, program: Any) -> None:
+        """Says of a program that its weights are to move, so that it is to be finished anew."""
+        if self.complete is not None:
+            getattr(program, _IS_COMPLETE).fill_(False)
 
     def prepare(self, config: Config, data: Any, device: torch.device) -> Fitting:
         """All that is needed to fit the model, its weights drawn from the configuration's seed.

@@ -17,13 +17,15 @@ class Stopping:
 
     Args:
         rule: When the fit is over, by the record of each epoch.
+        after: The number of epochs that the rule does not see.
 
     Attributes:
         weights: The state of the program at the best epoch; None before there is one.
     """
 
-    def __init__(self, rule: Patience) -> None:
+    def __init__(self, rule: Patience, after: int = 0) -> None:
         self.rule = rule
+        self.after = after
         self.weights: dict[str, Tensor] | None = None
 
     def see(self, record: Record, program: nn.Module) -> None:
@@ -33,15 +35,25 @@ class Stopping:
             record: Of the epoch.
             program: With the weights after it.
         """
+        if record.epoch <= self.after:
+            return
         self.rule(record)
         if self.rule.best == record.epoch:
-            state = program.state_dict()
-            self.weights = {name: tensor.clone() for name, tensor in state.items()}
+            self.keep(program)
 
     def restore(self, program: nn.Module) -> None:
         """Puts the weights of the best epoch into the program, where there is one."""
         if self.weights is not None:
             program.load_state_dict(self.weights)
+
+    def keep(self, program: nn.Module) -> None:
+        """Keeps the weights that a program has now, those of the best epoch made complete.
+
+        Args:
+            program: With these weights.
+        """
+        state = program.state_dict()
+        self.weights = {name: tensor.clone() for name, tensor in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to hold of it."""

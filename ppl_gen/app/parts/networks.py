@@ -18,6 +18,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.parts.part import Part, table_of
 
+_NONE = "none"  # of hidden layers: a network is one linear layer
 _SMALL = 32  # pixels a side below which images are small
 
 
@@ -52,16 +53,20 @@ def widths(config: Config) -> tuple[int, ...] | None:
     """The widths of hidden layers that were asked for; None where they were left out."""
     if config.hidden is None:
         return None
+    if config.hidden == _NONE:
+        return ()
     return tuple(map(int, config.hidden.split(",")))
 
 
 def check_hidden(flag: str, value: str) -> None:
-    """Raises ValueError unless a value is whole numbers from 1 on, with commas between them."""
+    """Raises ValueError unless a value is whole numbers from 1 on, with commas, or none."""
+    if value == _NONE:
+        return
     for width in value.split(","):
         if not width.strip().isdecimal() or int(width) < 1:
             raise ValueError(
                 f"expected {flag} as whole numbers from 1 on with commas between, such as "
-                f"200,200, got {value!r}"
+                f"200,200, or none for a linear network, got {value!r}"
             )
 
 

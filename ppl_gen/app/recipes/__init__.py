@@ -1,6 +1,7 @@
 """The models that the command knows: each file of this folder is one of them, a `Recipe`.
 
-To add a model to the command, add a file here.
+To add a model to the command, add a file here. A file of several that differ by a row of a table
+has their `RECIPES`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ from ppl_gen.names import resolve
 def _discover() -> dict[str, Recipe]:
     """The recipe of each module in this folder, by the name of its model, in order."""
     found: list[Recipe] = []
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        found.append(importlib.import_module(module.name).RECIPE)
-    found.sort(key=lambda recipe: (recipe.place, recipe.name))
+    for entry in pkgutil.iter_modules(__path__, f"{__name__}."):
+        module = importlib.import_module(entry.name)
+        if hasattr(module, "RECIPES"):
+            found.extend(module.RECIPES)
+        else:
+            found.append(module.RECIPE)
+    found.sort(key=lambda recipe: recipe.place)
     return {recipe.name: recipe for recipe in found}
 
 

@@ -27,7 +27,9 @@ from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.contexts import forked
 from ppl_gen.data import Split
+from ppl_gen.likelihoods import Dirac
 from ppl_gen.plots.style import stamp
+from ppl_gen.program import Observed
 from ppl_gen.saving import Loaded, load_weights
 from ppl_gen.writing import write_picture
 
@@ -90,10 +92,12 @@ class Fitted:
         condition = recipe.condition(run.config, data)
         program = recipe.build(run.config, data, condition).to(device)
         held.restore(program)
+        data = data.to(device)
+        recipe.finish(run.config, program, data)  # where the run was stopped before its end
         return cls(
             run=run,
             program=program,
-            data=data.to(device),
+            data=data,
             condition=condition,
             device=device,
             epoch=held.shown,
@@ -150,6 +154,13 @@ class Fitted:
         return self.recipe.translates
 
     @property
+    def noiseless(self) -> Any:
+        """The program without the likelihood's noise, unless that is all that it says of data."""
+        if self.recipe.has_components:
+            return self.program
+        return Observed(self.program, Dirac())
+
+    @property
     def is_text(self) -> bool:
         """Whether the data are lines of text."""
         return getattr(self.data, "vocabulary", None) is not None
@@ -200,6 +211,11 @@ class Fitted:
         Args:
             what: What needs continuous latents, for the message.
         """
+        if self.recipe.has_components:
+            raise ValueError(
+                f"expected a run whose latents are continuous for {what}, got {self.config.model}, "
+                "whose latent is the number of a component; leave it out: its log p(x) is exact"
+            )
         if self.recipe.infers_labels:
             raise ValueError(
                 f"expected a run whose latents are continuous for {what}, got {self.config.model}, "

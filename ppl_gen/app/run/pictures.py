@@ -31,19 +31,20 @@ from torch.nn import functional as F
 from ppl_gen import plots
 from ppl_gen.app.run import texts
 from ppl_gen.app.run.opened import Fitted
-from ppl_gen.app.run.progress import NAMES, PLAYED, ascended
+from ppl_gen.app.run.progress import ERRORS, NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
 from ppl_gen.data.sentences import Sentences
 from ppl_gen.inference import Record
-from ppl_gen.likelihoods import Dirac
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
 from ppl_gen.plots.style import literal
-from ppl_gen.program import Observed, reconstruct, simulate, simulate_sites
+from ppl_gen.program import reconstruct, simulate, simulate_sites
 
 _IN_A_ROW = 10
 _AT_ONCE = 1000  # draws of one call
+# What is measured of data held out, by the names of metrics.
+_HELD_OUT = {"validation_elbo", "validation_squared_distance"}
 _BESIDE_DRAWS = 1000  # test data in the picture of draws that are not images
 
 
@@ -192,7 +193,7 @@ def draw_data(
     """
     program = fitted.program
     if _has_images(fitted):
-        program = Observed(program, Dirac())
+        program = fitted.noiseless
     if not fixed:
         return simulate(program, count, *context)
     with evaluating(program):
@@ -270,9 +271,10 @@ def translations(fitted: Fitted, count: int = 24) -> Path:
 
 
 def training(fitted: Fitted) -> list[Path]:
-    """Draws the bound that was ascended, or the losses of both players, into training.png.
+    """Draws the bound that was ascended, an error, or the losses of both players; training.png.
 
-    Where data were held out, these are the bound and its two terms, on them and on training data.
+    Where data were held out, it is the bound and its two terms, or the error, on them and on
+    training data.
 
     Args:
         fitted: The run.
@@ -285,14 +287,18 @@ def training(fitted: Fitted) -> list[Path]:
     for record in records:
         names.update(record.metrics)
     bound = ascended(names)
-    if "validation_elbo" in names:
-        measured = [record for record in records if "validation_elbo" in record.metrics]
+    held_out = sorted(names & _HELD_OUT)
+    if held_out:
+        measured = [record for record in records if held_out[0] in record.metrics]
         best = None
         if fitted.config.patience is not None:
             best = fitted.epoch
         return [fitted.write_picture("training.png", plots.bound.terms(measured, best))]
+    errors = [name for name in ERRORS if name in names]
     if bound is not None:
         curves = [bound]
+    elif errors:
+        curves = errors
     else:
         curves = [name for name in PLAYED if name in names and name != "spread"]
     drawn = [record for record in records if _has_numbers(record, curves)]
@@ -300,6 +306,8 @@ def training(fitted: Fitted) -> list[Path]:
         return []
     if bound is not None:
         figure = plots.training_curve(drawn, bound, f"{NAMES[bound]}, nats per datum")
+    elif errors:
+        figure = plots.training_curve(drawn, errors[0], f"{ERRORS[errors[0]]} per datum")
     else:
         figure = plots.games.losses(drawn, curves, fitted.config.model)
     return [fitted.write_picture("training.png", figure)]
@@ -431,7 +439,9 @@ def figure_of_samples(fitted: Fitted, drawn: Drawn) -> Figure:
     if fitted.condition is not None and fitted.condition.shown is not None:
         given = fitted.condition.shown(drawn.context[0])
         return _below(given, drawn.x, fitted.condition.name)
-    title = "samples (means)" if fitted.recipe.explicit else "samples"
+    title = "samples"
+    if fitted.recipe.explicit and not fitted.recipe.has_components:
+        title = "samples (means)"
     return plots.image_grid(drawn.x, _IN_A_ROW, title, drawn.words[::_IN_A_ROW])
 
 

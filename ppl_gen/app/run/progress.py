@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "PLAYED", "Live", "ascended", "describe", "expect_count"]
+__all__ = ["ERRORS", "NAMES", "PLAYED", "Live", "ascended", "describe", "expect_count"]
 
 from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
@@ -18,6 +18,8 @@ from ppl_gen.inference import Record
 
 # The bounds that a fit may ascend, in nats, as they are called on screen.
 NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}
+# What autoencoders descend, per datum, as it is called on screen.
+ERRORS = {"error": "squared error", "penalised_error": "squared error and penalty"}
 # What is shown of a model without a likelihood.
 PLAYED = ("critic", "generator", "auxiliary", "cycle", "discrepancy", "spread")
 _DIGITS = {"discrepancy": 4}  # behind the point; 2 for the others
@@ -112,6 +114,11 @@ def _in_words(metrics: Mapping[str, float]) -> str:
             said += f", held-out ELBO {metrics['validation_elbo']:.3f}"
         return said
     parts = []
+    for name, words in ERRORS.items():
+        if name in metrics:
+            parts.append(f"{words} {metrics[name]:.4f} per datum")
+    if "validation_squared_distance" in metrics:
+        parts.append(f"held-out squared error {metrics['validation_squared_distance']:.4f}")
     for name in PLAYED:
         if name in metrics:
             digits = _DIGITS.get(name, 2)

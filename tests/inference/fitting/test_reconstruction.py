@@ -11,8 +11,16 @@ from torch import Tensor, nn
 
 from ppl_gen import data
 from ppl_gen.corruptions import gaussian_noise, masking
-from ppl_gen.inference import NotFinite, fit, reconstruction_step, squared_error
-from ppl_gen.models import Autoencoder, autoencoder
+from ppl_gen.inference import (
+    NotFinite,
+    Patience,
+    ReconstructionValidation,
+    fit,
+    greedy_step,
+    reconstruction_step,
+    squared_error,
+)
+from ppl_gen.models import Autoencoder, autoencoder, autoencoder_layers, stacked
 from ppl_gen.penalties import Contractive, Sparse, squared_jacobian
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -63,7 +71,7 @@ def test_the_objective_is_error_and_penalty() -> None:
     jacobian = float(squared_jacobian(net.encoder, x, net.encoder(x)).mean())
     assert float(reconstruction_step(net, optimizer)(x)["error"]) == pytest.approx(error)
     step = reconstruction_step(net, optimizer, penalty=Contractive(0.7))
-    assert float(step(x)["objective"]) == pytest.approx(error + 0.7 * jacobian)
+    assert float(step(x)["penalised_error"]) == pytest.approx(error + 0.7 * jacobian)
     absolute = reconstruction_step(
         net, optimizer, error=lambda made, x: (made - x).abs().flatten(1).sum(1)
     )
@@ -116,7 +124,84 @@ def test_sparse_codes_are_smaller() -> None:
     assert sizes["sparse"] < 0.5 * sizes["plain"]
 
 
+def greedy(first_step: int = 0, engine: str = "eager") -> tuple[list[Autoencoder], Any]:
+    """Two layers, and what fits them: three steps each."""
+    torch.manual_seed(0)
+    layers = autoencoder_layers((1, 8, 8), (9, 4))
+    whole = stacked(layers)
+    optimizers = [torch.optim.SGD(part.parameters(), 1e-3) for part in (*layers, whole)]
+    return layers, greedy_step(layers, optimizers, 3, first_step=first_step, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fx"])
+def test_layers_are_fitted_one_after_another_then_together(engine: str) -> None:
+    torch.manual_seed(1)
+    x = torch.rand(7, 1, 8, 8)
+    layers, step = greedy(engine=engine)
+    moved = []
+    for index in range(8):
+        before = [[p.detach().clone() for p in layer.parameters()] for layer in layers]
+        seen = x
+        if 3 <= index < 6:
+            seen = layers[0].encoder(x)
+        part = (*layers, stacked(layers))[min(index // 3, 2)]
+        expected = float(squared_error(part(seen), seen).mean().detach())
+        assert float(step(x)["error"]) == pytest.approx(expected, rel=1e-4)
+        changes = [
+            any(not torch.equal(a, b) for a, b in zip(olds, layer.parameters(), strict=True))
+            for olds, layer in zip(before, layers, strict=True)
+        ]
+        moved.append(changes)
+    assert moved == [[True, False]] * 3 + [[False, True]] * 3 + [[True, True]] * 2
+
+
+def test_a_greedy_fit_goes_on_where_another_was() -> None:
+    x = torch.rand(7, 1, 8, 8)
+    layers, step = greedy()
+    others, _ = greedy()
+    for index in range(8):
+        step(x)
+        if index == 4:
+            for layer, other in zip(layers, others, strict=True):
+                other.load_state_dict(layer.state_dict())
+    whole = stacked(others)
+    optimizers = [torch.optim.SGD(part.parameters(), 1e-3) for part in (*others, whole)]
+    later = greedy_step(others, optimizers, 3, first_step=5, engine="eager")
+    for _ in range(3):
+        later(x)
+    for layer, other in zip(layers, others, strict=True):
+        assert all(map(torch.equal, layer.parameters(), other.parameters()))
+
+
+def test_patience_stops_where_the_error_of_held_out_data_rises() -> None:
+    """Twelve data of noise are learned by heart; the kept weights are those of the best epoch."""
+    torch.manual_seed(0)
+    x, held_out = torch.rand(12, 1, 8, 8), torch.rand(300, 1, 8, 8)
+    net = made()
+    step = reconstruction_step(net, torch.optim.Adam(net.parameters(), 0.01), engine="eager")
+    measure = ReconstructionValidation(net, held_out, x)
+    rule = Patience(5, metric=measure.METRIC, falls=True)
+    records = fit(step, [(x,)], 400, progress=False, validation=measure, stop=rule)
+    found = [record.metrics[measure.METRIC] for record in records]
+    assert len(records) < 400
+    assert rule.best == 1 + found.index(min(found)) == len(records) - 5
+    error = squared_error(net(held_out), held_out).detach()
+    assert float(error.mean()) == pytest.approx(min(found), rel=1e-6)
+    spread = records[rule.best - 1].metrics[f"{measure.METRIC}_error"]
+    assert spread == pytest.approx(float(error.std()) / 300**0.5, rel=1e-5)
+    assert records[0].metrics["train_squared_distance"] > 0
+
+
 class TestBadInput:
+    def test_layers_and_optimisers_of_another_number(self) -> None:
+        layers, _ = greedy()
+        one = torch.optim.SGD(layers[0].parameters(), 1e-3)
+        for given, optimizers in ((layers, [one]), ([], [one])):
+            with pytest.raises(ValueError, match="expected an optimiser for each of one or more"):
+                greedy_step(given, optimizers, 3)
+        with pytest.raises(ValueError, match="steps"):
+            greedy_step(layers, [one] * 3, 0)
+
     def test_what_is_no_data(self) -> None:
         net = made()
         step = reconstruction_step(net, torch.optim.Adam(net.parameters()))
