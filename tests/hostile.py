@@ -306,7 +306,7 @@ OPTIONS = (
     ("fit denoising-ae --corruption maskin --out new", "did you mean 'masking'"),
     ("fit denoising-ae --noise 1.5 --out new", "--noise from 0 to 1"),
     ("fit ae --codes kernels --out new", "did you mean 'kernel'"),
-    ("fit ae --conv --data table.csv --out new", "images for --conv"),
+    ("fit ae --conv --data breast_cancer --out new", "images for --conv"),
     ("fit ae --conv --hidden 20,20 --data data.npz --out new", "one number with --hidden"),
     ("fit ae --patience 3 --data data.npz --out new", "--validation"),
     ("fit stacked-ae --epochs 2 --data data.npz --out new", "--epochs of at least 3"),
