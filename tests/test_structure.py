@@ -40,7 +40,16 @@ ROOMS = (
     "codes",
 )
 # Likewise those of `app`, whose other files see all of them.
-APP_ROOMS = ("parts", "ingredients", "recipes", "run", "evaluation", "sweeps", "commands")
+APP_ROOMS = (
+    "parts",
+    "ingredients",
+    "recipes",
+    "run",
+    "exploration",
+    "evaluation",
+    "sweeps",
+    "commands",
+)
 FILES_IN_A_ROOM = 11
 
 

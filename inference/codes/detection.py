@@ -154,8 +154,10 @@ def detection(scores: Mapping[str, Tensor], novel: Tensor) -> Detection:
         _expect_score(name, score, novel)
         value = float(roc_auc_score(novel.cpu().numpy(), score.detach().cpu().numpy()))
         error = _error(*_placements(score.detach().double(), novel))
-        area = torch.tensor(value, dtype=torch.float64)
-        areas[name] = Share(area, error, count=min(counts.values()))
+        count = len(novel)
+        if not float(error) > 0:  # no novel datum among the usual ones: as many as are the fewer
+            count = min(counts.values())
+        areas[name] = Share(torch.tensor(value, dtype=torch.float64), error, count=count)
     return Detection(scores=dict(scores), novel=novel, areas=areas)
 
 

@@ -391,7 +391,17 @@ SCHEDULE = Option(
     ),
     check=one_of("schedule", lambda: SCHEDULES),
 )
-TRAINING = (EPOCHS, BATCH_SIZE, LR, SCHEDULE, OPTIMIZER, WEIGHT_DECAY)
+KEEP_EVERY = Option(
+    name="keep_every",
+    kind=int,
+    default=None,
+    help=(
+        "Keep the weights of each epoch that is a multiple of this, in files of the run's folder; "
+        "`ppl-gen explore --over-epochs` shows them."
+    ),
+    check=at_least(1),
+)
+TRAINING = (EPOCHS, BATCH_SIZE, LR, SCHEDULE, OPTIMIZER, WEIGHT_DECAY, KEEP_EVERY)
 
 # When a fit by SVI stops.
 

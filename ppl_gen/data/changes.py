@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "SUFFIXES",
+    "WITHOUT",
     "central",
     "check_suffixes",
     "coloured",
@@ -13,6 +14,7 @@ __all__ = [
     "prepared",
     "rotated",
     "said_of_squares",
+    "without",
 ]
 
 import functools
@@ -139,6 +141,9 @@ def _inner(dataset: Dataset, size: int) -> Dataset:
     return central(dataset, _CENTRE, size)
 
 
+# What a suffix begins with that leaves a class out of the training data: `without-3`.
+WITHOUT = "without-"
+
 # What may follow a name, after a colon.
 SUFFIXES: dict[str, Callable[[Dataset], Dataset]] = {
     "inverted": inverted,
@@ -159,6 +164,37 @@ def parse(name_or_path: str | Path) -> tuple[str, list[str]]:
     return name, suffixes
 
 
+def without(dataset: Dataset, label: str) -> Dataset:
+    """Without a class among the training data; test data stay as they are, to tell it by.
+
+    Args:
+        dataset: Data in memory with labels.
+        label: The name or the number of the class.
+
+    Raises:
+        ValueError: If there are no labels, no such class, or nothing else is left to train on.
+    """
+    train = dataset.train
+    if not isinstance(train, Split):
+        raise ValueError("expected data in memory, got data streamed from disk")
+    y = train.y
+    if y is None or y.dim() != 1 or y.is_floating_point():
+        raise ValueError("expected data with labels, got none")
+    if label in dataset.class_names:
+        label = str(dataset.class_names.index(label))
+    known = sorted(set(y.tolist()))
+    if label not in map(str, known):
+        raise ValueError(f"expected one of the labels {known}, got {label!r}")
+    rows = y != int(label)
+    if not bool(rows.any()):
+        raise ValueError("expected data of other labels to train on, got none")
+    before = train.before
+    if before is not None:
+        before = before[rows]
+    kept = replace(train, x=train.x[rows], y=y[rows], before=before)
+    return replace(dataset, train=kept, name=f"{dataset.name}:{WITHOUT}{label}")
+
+
 def check_suffixes(suffixes: Sequence[str], whole: str) -> None:
     """Raises ValueError if a suffix is unknown.
 
@@ -167,10 +203,9 @@ def check_suffixes(suffixes: Sequence[str], whole: str) -> None:
         whole: The name with its suffixes, for the message.
     """
     for suffix in suffixes:
-        if suffix not in SUFFIXES:
-            raise ValueError(
-                f"no suffix named {suffix!r} in '{whole}'; {nearest(suffix, SUFFIXES)}"
-            )
+        if suffix not in SUFFIXES and not suffix.startswith(WITHOUT):
+            known = [*SUFFIXES, f"{WITHOUT}LABEL"]
+            raise ValueError(f"no suffix named {suffix!r} in '{whole}'; {nearest(suffix, known)}")
 
 
 def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None = None) -> Dataset:
@@ -178,7 +213,7 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
 
     Args:
         dataset: Images, not binarised, if anything is to be changed.
-        suffixes: Some of `SUFFIXES`.
+        suffixes: Some of `SUFFIXES`, or `without-LABEL`.
         image_size: The side to which the central square of images is brought; their own if None.
 
     Raises:
@@ -186,7 +221,10 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
     """
     for suffix in suffixes:
         try:
-            dataset = SUFFIXES[suffix](dataset)
+            if suffix.startswith(WITHOUT):
+                dataset = without(dataset, suffix.removeprefix(WITHOUT))
+            else:
+                dataset = SUFFIXES[suffix](dataset)
         except ValueError as error:
             raise ValueError(
                 f"the suffix :{suffix} does not fit {dataset.name}: {error}"

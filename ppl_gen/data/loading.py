@@ -13,7 +13,7 @@ from typing import Any
 from ppl_gen.counts import expect_at_least
 from ppl_gen.data.arrays import ARRAYS, read_arrays
 from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
-from ppl_gen.data.changes import check_suffixes, parse, prepared
+from ppl_gen.data.changes import WITHOUT, check_suffixes, parse, prepared
 from ppl_gen.data.domains import Domains
 from ppl_gen.data.faces import holds_faces, read_faces
 from ppl_gen.data.files import expect_two_domains, read_folder
@@ -72,7 +72,8 @@ def load(
     Suffixes may follow, each after a colon, as in "mnist:8x8:coloured". From left to right, images
     are `inverted`; `rotated` by 90°; `coloured` at random; brought to `colour`, grey in three
     channels; to their `central` 20 × 20 pixels; or to `8x8`, these shrunk to 8 × 8, as
-    scikit-learn's digits are.
+    scikit-learn's digits are. `without-3` leaves label 3 out of the training data, also of a table:
+    what is novel to a model is then among the test data.
 
     Args:
         name_or_path: A name of the above, or a path; then suffixes, if any.
@@ -122,11 +123,13 @@ def load(
     check_suffixes(suffixes, str(name_or_path))
     expect_at_least(1, **{"an image size": image_size})
     if Path(name).suffix.lower() in TABLES:
-        asked = _asked(suffixes, binarize, image_size=image_size, given=given)
+        of_images = [suffix for suffix in suffixes if not suffix.startswith(WITHOUT)]
+        asked = _asked(of_images, binarize, image_size=image_size, given=given)
         _check_as_they_are("a table as it is", name, asked)
         if isinstance(leave_out, str):
             leave_out = (leave_out,)
-        return read_table(_existing(Path(name)), label_column, leave_out, missing)
+        table = read_table(_existing(Path(name)), label_column, leave_out, missing)
+        return prepared(table, suffixes)
     if label_column is not None or leave_out:
         raise ValueError(
             f"expected a table, such as data.csv, for label_column and leave_out "

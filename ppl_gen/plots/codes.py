@@ -90,6 +90,7 @@ def latents(
     else:
         axes.set_aspect("equal", adjustable="datalim")
     if limits is not None:
+        axes.set_adjustable("box")
         axes.set_xlim(-limits, limits)
         axes.set_ylim(-limits, limits)
     return figure

@@ -26,7 +26,7 @@ from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.parts.likelihoods import in_colour
 from ppl_gen.app.parts.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
-from ppl_gen.app.run import checkpoint, pictures, progress
+from ppl_gen.app.run import checkpoint, kept, pictures, progress
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import CONFIG, Run, drop_start, expect_new_run, finish_start
 from ppl_gen.app.run.lock import locked
@@ -87,6 +87,12 @@ class _Training:
     def checkpoint(self, epoch: int) -> None:
         """Writes all that the run needs to go on after an epoch."""
         self.run.checkpoint(epoch, self.fitting, self.device, self.fingerprint)
+
+    def keep(self, epoch: int) -> None:
+        """Writes the weights of an epoch into a file of their own, where that is asked for."""
+        every = self.config.values.get("keep_every")
+        if every is not None and epoch % every == 0:
+            kept.keep(self.run.folder, epoch, self.fitting.program)
 
 
 def fit(
@@ -401,6 +407,7 @@ def _train(training: _Training, console: Console) -> int:
                         fitting.stopping.see(record, fitting.program)
                     run.log(record)
                     training.checkpoint(record.epoch)
+                    training.keep(record.epoch)
                     done = record.epoch
                 live.show(record)
                 if training.is_over:

@@ -20,7 +20,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, check_classes
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.recipes import configuration, recipe_of
-from ppl_gen.app.run import checkpoint, documents, evaluation, lock, metrics
+from ppl_gen.app.run import checkpoint, documents, evaluation, kept, lock, metrics
 from ppl_gen.app.run.evaluation import Evaluation
 from ppl_gen.app.run.lock import locked
 from ppl_gen.inference import Record
@@ -43,6 +43,21 @@ PRODUCTS = (
     "reconstructions.txt",
     "path.txt",
     "canvas.png",
+    "explore.json",
+    "manifold.png",
+    "traverse.png",
+    "interpolate.png",
+    "walk.png",
+    "neighbours.png",
+    "overlap.png",
+    "overlap_map.png",
+    "attributes.png",
+    "impute.png",
+    "anomaly.png",
+    "latents.png",
+    "latents.gif",
+    "aggregate.png",
+    "aggregate_decoded.png",
     "reconstructions.png",
     "translations.png",
     "training.png",
@@ -260,6 +275,8 @@ def finish_start(folder: Path) -> None:
             path.unlink(missing_ok=True)
         for of_older_weights in folder.glob(f"{path.stem}-epoch-[0-9]*.png"):
             of_older_weights.unlink()
+    for weights in folder.glob(kept.PATTERN):
+        weights.unlink()
     for name in (checkpoint.FILE, CONFIG):
         if (whole / name).exists():
             os.replace(whole / name, folder / name)

@@ -11,12 +11,14 @@ __all__ = [
     "figure_of_samples",
     "name_of_samples",
     "reconstructions",
+    "reconstructions_of",
     "samples",
     "training",
     "translations",
 ]
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ from torch.nn import functional as F
 from ppl_gen import plots
 from ppl_gen.app.run import texts
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.run.other_data import like_the_run
 from ppl_gen.app.run.progress import ERRORS, NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
@@ -45,6 +48,8 @@ _IN_A_ROW = 10
 _AT_ONCE = 1000  # draws of one call
 # What is measured of data held out, by the names of metrics.
 _HELD_OUT = {"validation_elbo", "validation_squared_distance"}
+_JUDGED = 1000  # test data whose reconstructions are measured
+_MOST_LETTERS = 60  # of the name of other data in that of a picture
 _BESIDE_DRAWS = 1000  # test data in the picture of draws that are not images
 
 
@@ -241,6 +246,45 @@ def reconstructions(fitted: Fitted, count: int = 36) -> Path:
     test = fitted.data.test.fixed(0, count)
     drawn = reconstruct(fitted.program, test.x, *fitted.context(test))
     return fitted.write_picture("reconstructions.png", plots.reconstructions(test.x, drawn))
+
+
+def reconstructions_of(fitted: Fitted, name: str, count: int, overwrite: bool) -> tuple[Path, str]:
+    """Draws data that the run was not fitted to beside their reconstructions.
+
+    Args:
+        fitted: The run.
+        name: Of the other data, or their path.
+        count: How many of their test data, counted from the first.
+        overwrite: Whether an earlier picture may be written over.
+
+    Returns:
+        The path of the picture, reconstructions-NAME.png, and the squared error of both data in
+        words.
+
+    Raises:
+        ValueError: If the program has no guide, the data cannot be brought to the shape of the
+            run's, or there is a picture already.
+    """
+    if not fitted.recipe.reconstructs:
+        fitted.expect_guide("reconstructions")
+    fitted.expect_numbers("--data")
+    words = re.sub(r"[^\w.-]+", "-", name).strip("-.")[-_MOST_LETTERS:]
+    path = fitted.run.folder / f"reconstructions-{words}.png"
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists; say --overwrite")
+    said = []
+    other = like_the_run(fitted, name, _JUDGED)
+    own = fitted.data.test.fixed(0, _JUDGED)
+    torch.manual_seed(fitted.config.seed)
+    for what, split in ((name, other), (fitted.data_name, own)):
+        drawn = reconstruct(fitted.program, split.x, *fitted.context(split))
+        error = (drawn - split.x).square().flatten(1).sum(1).double()
+        spread = error.std() / len(error) ** 0.5
+        said.append(f"{float(error.mean()):.3f} ± {float(spread):.3f} of {what}")
+        if split is other:
+            figure = plots.reconstructions(split.x[:count], drawn[:count])
+    fitted.write_picture(path.name, figure)
+    return path, f"squared error of a reconstruction: {', '.join(said)}"
 
 
 def translations(fitted: Fitted, count: int = 24) -> Path:
