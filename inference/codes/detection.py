@@ -152,8 +152,9 @@ def detection(scores: Mapping[str, Tensor], novel: Tensor) -> Detection:
     areas = {}
     for name, score in scores.items():
         _expect_score(name, score, novel)
-        value = float(roc_auc_score(novel.cpu().numpy(), score.detach().cpu().numpy()))
-        error = _error(*_placements(score.detach().double(), novel))
+        known = score.detach()
+        value = float(roc_auc_score(novel.cpu().numpy(), known.cpu().numpy()))
+        error = _error(*_placements(known.double(), novel))
         count = len(novel)
         if not float(error) > 0:  # no novel datum among the usual ones: as many as are the fewer
             count = min(counts.values())

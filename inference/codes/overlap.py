@@ -46,7 +46,8 @@ def affinity(codes: Codes) -> Tensor:
         expect_memory(f"pairs of {n} posteriors", 24 * n * n * size, "take fewer data")
         mean, variance = codes.mean.double(), covariance.diagonal(dim1=1, dim2=2)
         middle = (variance[:, None] + variance) / 2
-        apart = ((mean[:, None] - mean).square() / middle).sum(-1)
+        squares = (mean[:, None] - mean).square()
+        apart = (squares / middle).sum(-1)
         widths = middle.log() - (variance.log()[:, None] + variance.log()) / 2
         return (-apart / 8 - widths.sum(-1) / 2).exp()
     expect_memory(f"pairs of {n} posteriors", 24 * n * n * size * size, "take fewer data")
@@ -194,4 +195,5 @@ def overlap(
 
 def _ranks(values: Tensor) -> Tensor:
     """The place of each value in ascending order, (N,)."""
-    return values.double().argsort().argsort().double()
+    order = values.argsort()
+    return order.argsort().double()

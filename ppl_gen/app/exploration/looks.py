@@ -389,8 +389,8 @@ def _effects(subject: Subject, along: Tensor) -> list[Estimate]:
             z = mean.clone()
             z[:, j] = tick
             ends.append(_decoded(subject, z, context))
-        change = (ends[1] - ends[0]).square().flatten(1).sum(1)
-        found.append(over_data(change))
+        change = (ends[1] - ends[0]).flatten(1)
+        found.append(over_data(change.square().sum(1)))
     return found
 
 

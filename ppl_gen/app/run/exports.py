@@ -105,7 +105,8 @@ def write_image(path: Path, image: Tensor) -> None:
         image: (C, H, W), with one channel or three; values outside [0, 1] are clipped.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image.clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    bytes_of = image.clamp(0, 1).mul(255).round().byte()
+    pixels = bytes_of.cpu().numpy()
     if len(pixels) == 1:
         picture = Image.fromarray(pixels[0])
     else:

@@ -278,7 +278,8 @@ def reconstructions_of(fitted: Fitted, name: str, count: int, overwrite: bool) -
     torch.manual_seed(fitted.config.seed)
     for what, split in ((name, other), (fitted.data_name, own)):
         drawn = reconstruct(fitted.program, split.x, *fitted.context(split))
-        error = (drawn - split.x).square().flatten(1).sum(1).double()
+        off = (drawn - split.x).double().flatten(1)
+        error = off.square().sum(1)
         spread = error.std() / len(error) ** 0.5
         said.append(f"{float(error.mean()):.3f} ± {float(spread):.3f} of {what}")
         if split is other:
