@@ -27,6 +27,11 @@ class VampPrior(nn.Module):
     `parameters()`, optimisers, copies and files. Put the prior in its slot once the program is
     built: `program.prior = VampPrior(program.encoder, pseudo_inputs(x, 500))`.
 
+    An encoder that still ignores its input costs nothing under this prior, and a short training may
+    stay there: on MNIST at 20 epochs, with β annealed or not, no latent was active (−199.9 nats).
+    Trained for half of the epochs under a standard normal first, the same VAE gained 1.5 nats by it
+    (`tests/benchmarks/priors_table.py`).
+
     Args:
         encoder: q(z | x, y), of any family. In training, batch normalisation would see u as a batch
             of its own.

@@ -25,48 +25,55 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_gen import data
 from ppl_gen.flows import coupling_flow
-from ppl_gen.inference import Estimate, collapse, elbo, log_evidence, svi_step
-from ppl_gen.models import VAE, vae
+from ppl_gen.inference import Collapse, Estimate, collapse, elbo, log_evidence, svi_step
+from ppl_gen.models import VAE, vae, with_layer_above
 from ppl_gen.priors import (
     FlowPrior,
     MixtureOfGaussians,
-    StandardNormal,
     VampPrior,
     pseudo_inputs,
 )
 
 
-def _vamp(program: VAE, digits: data.Dataset, asked: Any) -> Any:
+def _vamp(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
     u = pseudo_inputs(digits.train.x, asked.pseudo_inputs, noise=asked.noise, seed=0)
-    return VampPrior(program.encoder, u)
+    program.prior = VampPrior(program.encoder, u)
+    return program
 
 
-def _mixture(program: VAE, digits: data.Dataset, asked: Any) -> Any:
-    return MixtureOfGaussians(asked.latent_dim, asked.components)
+def _mixture(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
+    program.prior = MixtureOfGaussians(asked.latent_dim, asked.components)
+    return program
 
 
-def _flow(program: VAE, digits: data.Dataset, asked: Any) -> Any:
-    return FlowPrior(coupling_flow(asked.latent_dim, transforms=asked.transforms))
+def _flow(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
+    program.prior = FlowPrior(coupling_flow(asked.latent_dim, transforms=asked.transforms))
+    return program
 
 
-def _standard_normal(program: VAE, digits: data.Dataset, asked: Any) -> Any:
-    return StandardNormal(asked.latent_dim)
+def _standard_normal(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
+    return program
 
 
-ROWS: dict[str, Callable[[VAE, data.Dataset, Any], Any]] = {
+def _hierarchical(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
+    return with_layer_above(program, asked.latent_dim, hidden=asked.above)
+
+
+ROWS: dict[str, Callable[[VAE, data.Dataset, Any], nn.Module]] = {
     "standard-normal": _standard_normal,
     "mixture": _mixture,
     "vamp": _vamp,
     "flow": _flow,
+    "hierarchical": _hierarchical,
 }
 
 
 def ascend(
-    program: VAE, parameters: Iterable[Tensor], digits: data.Dataset, epochs: int, asked: Any
+    program: nn.Module, parameters: Iterable[Tensor], digits: data.Dataset, epochs: int, asked: Any
 ) -> None:
     """Ascends the ELBO in some of the parameters for some epochs."""
     optimizer = torch.optim.Adam(parameters, 1e-3, fused=True)
@@ -85,13 +92,12 @@ def begun(digits: data.Dataset, asked: Any) -> VAE:
     return program
 
 
-def trained(row: str, program: VAE, digits: data.Dataset, asked: Any) -> None:
-    """Puts a prior into its slot, fits it to the codes as they are, then trains everything."""
+def trained(row: str, start: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
+    """Gives a program its prior, fits that to the codes as they are, then trains everything."""
     torch.manual_seed(asked.seed)
     left = asked.epochs - asked.epochs // 2
-    rest = list(program.parameters())
-    program.prior = ROWS[row](program, digits, asked)
-    known = {id(parameter) for parameter in rest}
+    known = {id(parameter) for parameter in start.parameters()}
+    program = ROWS[row](start, digits, asked)
     own = [parameter for parameter in program.parameters() if id(parameter) not in known]
     if own:
         left = left - 1
@@ -101,6 +107,18 @@ def trained(row: str, program: VAE, digits: data.Dataset, asked: Any) -> None:
         ascend(program, own, digits, 1, asked)
         program.requires_grad_(True)
     ascend(program, program.parameters(), digits, left, asked)
+    return program
+
+
+def layer_by_layer(used: Collapse) -> list[str]:
+    """Of each layer of latents, how many are active and the nats of KL of q(z | x)."""
+    shown = []
+    for layer in used.layers:
+        active = used.active[layer.latents]
+        shown.append(
+            f"{layer.name} {int(active.sum())} of {len(active)} active, KL {layer.rate.mean()}"
+        )
+    return shown
 
 
 def gain(found: Estimate, base: Estimate | None) -> str:
@@ -126,6 +144,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--latent-dim", type=int, default=40)
     parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200])
+    parser.add_argument("--above", type=int, nargs="+", default=[200], help="widths from z1 to z2")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--pseudo-inputs", type=int, default=500)
     parser.add_argument(
@@ -148,21 +167,18 @@ def main() -> None:
     base = None
     start = begun(digits, asked)
     for row in asked.rows:
-        program = copy.deepcopy(start)
         clock = time.perf_counter()
-        trained(row, program, digits, asked)
+        program = trained(row, copy.deepcopy(start), digits, asked)
         seconds = time.perf_counter() - clock
         found = log_evidence(program, None, test, particles=asked.particles, seed=0)
         bound = elbo(program, None, test, particles=100, seed=0).mean()
         used = collapse(program, None, test[:1000], seed=0)
-        marginal = "none"
+        shown = "; ".join(layer_by_layer(used))
         if used.marginal_kl is not None:
-            marginal = str(used.marginal_kl.mean())
-        shown = f"KL of q(z | x) {used.rate.mean()}, of q(z) {marginal}"
-        active = f"{int(used.active.sum())} of {asked.latent_dim} active"
+            shown = f"{shown}; KL of q(z) {used.marginal_kl.mean()}"
         print(
             f"{row:16} log p(x) {found.mean()}  gain {gain(found, base):36} ELBO {bound}  {shown}; "
-            f"{active}; {seconds:.0f} s",
+            f"{seconds:.0f} s",
             flush=True,
         )
         if row == "standard-normal":
