@@ -17,6 +17,7 @@ from ppl_gen.inference.codes.overlap import Overlap, affinity, overlap
 from ppl_gen.inference.comparison.compare import Comparison, compare
 from ppl_gen.inference.compression.bits_back import compress, decompress
 from ppl_gen.inference.compression.compressed import Compressed
+from ppl_gen.inference.compression.rate_distortion import quantised_codes, rate_distortion
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
 from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
 from ppl_gen.inference.diagnosis.sbc import Calibration, sbc
@@ -172,7 +173,9 @@ __all__ = [
     "overlap",
     "polynomial_mmd",
     "precision_recall",
+    "quantised_codes",
     "random_walk",
+    "rate_distortion",
     "reconstruction_error",
     "reconstruction_step",
     "retrieval",

@@ -187,6 +187,7 @@ SEEDED: dict[str, Call] = {
         _vae()[0], steps=4, seed=seed
     ),
     "inference.comparison.compare.compare": _compare,
+    "inference.compression.rate_distortion.rate_distortion": _of_vae(inference.rate_distortion),
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
     "inference.diagnosis.gaps.gaps": _gaps,
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),

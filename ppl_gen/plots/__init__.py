@@ -1,6 +1,6 @@
 """Pictures as matplotlib figures: images and curves here; one file for each other kind."""
 
-from ppl_gen.plots import bound, codes, evidence, games, posterior, samples
+from ppl_gen.plots import bound, codes, evidence, games, posterior, rates, samples
 from ppl_gen.plots.images import (
     canvases,
     image_grid,
@@ -20,6 +20,7 @@ __all__ = [
     "latent_manifold",
     "points",
     "posterior",
+    "rates",
     "reconstructions",
     "samples",
     "training_curve",

@@ -89,6 +89,7 @@ EVALUATORS = {
     "collapse": sound(inference.collapse, PROGRAM, None, X, particles=2, threshold=0.01),
     "reconstruct": sound(reconstruct, PROGRAM, X),
     "compress": sound(inference.compress, PROGRAM, X, precision=8),
+    "rate_distortion": sound(inference.rate_distortion, PROGRAM, None, X, particles=2),
     "encode": sound(inference.encode, PROGRAM, X),
     "reconstruction_error": sound(inference.reconstruction_error, PROGRAM, X),
     "improbability": sound(inference.improbability, PROGRAM, X, particles=2),
