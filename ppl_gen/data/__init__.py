@@ -14,8 +14,8 @@ from ppl_gen.data.changes import (
     prepared,
     rotated,
 )
-from ppl_gen.data.columns import Columns
 from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
+from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.loading import load, load_domains
 from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import Coverage, modes_covered, ring

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from ppl_gen.data.columns import Columns
+from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.splits import Split, StreamedSplit
 from ppl_gen.progress import track
 

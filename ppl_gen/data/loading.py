@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ppl_gen.counts import expect_at_least
-from ppl_gen.data.arrays import ARRAYS, read_arrays
-from ppl_gen.data.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
 from ppl_gen.data.changes import WITHOUT, check_suffixes, parse, prepared
 from ppl_gen.data.domains import Domains
-from ppl_gen.data.faces import holds_faces, read_faces
-from ppl_gen.data.files import expect_two_domains, read_folder
-from ppl_gen.data.idx import holds_idx, is_idx, read_idx
-from ppl_gen.data.matlab import MATLAB, read_matlab
+from ppl_gen.data.formats.arrays import ARRAYS, read_arrays
+from ppl_gen.data.formats.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
+from ppl_gen.data.formats.faces import holds_faces, read_faces
+from ppl_gen.data.formats.files import expect_two_domains, read_folder
+from ppl_gen.data.formats.idx import holds_idx, is_idx, read_idx
+from ppl_gen.data.formats.matlab import MATLAB, read_matlab
+from ppl_gen.data.formats.tables import TABLES, read_table
+from ppl_gen.data.formats.text import TEXTS, read_lines
 from ppl_gen.data.sources import NAMES, read_named
 from ppl_gen.data.splits import Dataset, check_binarize
-from ppl_gen.data.tables import TABLES, read_table
-from ppl_gen.data.text import TEXTS, read_lines
 from ppl_gen.names import nearest
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from ppl_gen.data.arrays import pixels
-from ppl_gen.data.faces import CROP, SIDE, holds_faces, read_faces
-from ppl_gen.data.files import held_or_streamed, resized
+from ppl_gen.data.formats.arrays import pixels
+from ppl_gen.data.formats.faces import CROP, SIDE, holds_faces, read_faces
+from ppl_gen.data.formats.files import held_or_streamed, resized
+from ppl_gen.data.formats.tables import standardised
 from ppl_gen.data.splits import Dataset, Split
-from ppl_gen.data.tables import standardised
 from ppl_gen.data.toys import MANIFOLDS, manifold, ring
 
 # How each of torchvision's sets is opened, its class being named in the first place.

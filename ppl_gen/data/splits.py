@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Subset
 from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.contexts import expect_seed
 from ppl_gen.counts import expect_number
-from ppl_gen.data.columns import Columns
+from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory

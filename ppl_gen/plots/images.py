@@ -153,26 +153,33 @@ def canvases(pictures: Tensor, title: str = "") -> Figure:
     return image_grid(pictures.transpose(0, 1).flatten(0, 1), steps, title)
 
 
-def points(samples: Mapping[str, Tensor], title: str = "") -> Figure:
+def points(samples: Mapping[str, Tensor], title: str = "", names: Sequence[str] = ()) -> Figure:
     """Scatter of each named sample (N, D): the first two coordinates, or first and last of three.
 
     Args:
         samples: One colour each; vectors of any shape are flattened, and those of one coordinate
             drawn as histograms.
         title: Stands above.
+        names: Of the D coordinates, which stand beside the axes; none if left out.
     """
+    shown: list[int] = []
     figure, axes = one_axes(4.5, 4)
     for name, sample in samples.items():
         expect_tensor(name, sample)
         flat = array(sample.flatten(1))
         size = flat.shape[1]
+        shown = [0]
         if size == 1:
             axes.hist(flat[:, 0], bins=60, density=True, alpha=0.5, label=literal(name))
             continue
         second = 1
         if size == 3:
             second = 2
+        shown = [0, second]
         axes.scatter(flat[:, 0], flat[:, second], s=4, alpha=0.5, label=literal(name))
+    if names:
+        for label, column in zip((axes.set_xlabel, axes.set_ylabel), shown, strict=False):
+            label(literal(names[column]))
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     return figure

@@ -10,7 +10,7 @@ import pytest
 from command import call
 
 from ppl_gen import load
-from ppl_gen.data.tables import write_table
+from ppl_gen.data.formats.tables import write_table
 
 SMALL = ("--latent-dim", 2, "--batch-size", 20, "--epochs", 2, "--device", "cpu")
 EAGER = ("--engine", "eager")

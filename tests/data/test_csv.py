@@ -13,7 +13,7 @@ from scipy import stats
 
 from ppl_gen import data
 from ppl_gen.app.ingredients.data import fingerprint
-from ppl_gen.data.tables import write_table
+from ppl_gen.data.formats.tables import write_table
 
 ROWS = 40
 

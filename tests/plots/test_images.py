@@ -160,6 +160,12 @@ def test_images_of_any_shape_are_drawn_within_limits(count: int, shape: tuple[in
     figure.canvas.draw()
 
 
+def test_points_have_the_names_of_their_columns() -> None:
+    for size, expected in ((1, ("a", "")), (2, ("a", "b")), (3, ("a", "c")), (4, ("a", "b"))):
+        (axes,) = points({"x": torch.rand(5, size)}, names="abcd"[:size]).axes
+        assert (axes.get_xlabel(), axes.get_ylabel()) == expected
+
+
 def test_small_images_are_drawn_as_they_are() -> None:
     figure = image_grid(torch.rand(20, 1, 28, 20), columns=10)
     assert figure.dpi == 150

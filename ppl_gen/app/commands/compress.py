@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ppl_gen import data
 from ppl_gen.app.run.opened import Fitted
-from ppl_gen.data.arrays import ARRAYS, pixels, read_array
+from ppl_gen.data.formats.arrays import ARRAYS, pixels, read_array
 from ppl_gen.inference import Compressed, elbo
 from ppl_gen.inference import compress as compressed_by
 from ppl_gen.inference import decompress as decompressed_by

@@ -19,8 +19,8 @@ from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import Dataset, Split, load, parse, prepared
-from ppl_gen.data.arrays import ARRAYS
-from ppl_gen.data.files import IMAGES, expect_room_for_images, opened
+from ppl_gen.data.formats.arrays import ARRAYS
+from ppl_gen.data.formats.files import IMAGES, expect_room_for_images, opened
 from ppl_gen.data.sources import NAMES
 from ppl_gen.writing import write_folder
 

@@ -39,7 +39,7 @@ def one_data_set(config: Config, *, download: bool = False) -> Dataset:
         ValueError: If it cannot be read.
     """
     from ppl_gen import data
-    from ppl_gen.data.text import TEXTS
+    from ppl_gen.data.formats.text import TEXTS
 
     if config.data.lower().endswith(TEXTS):
         raise ValueError(
@@ -84,7 +84,7 @@ def _may_lack(config: Config) -> bool:
 def _given(config: Config) -> str | None:
     """What is read beside images: pairs, or captions where a folder has them; None for labels."""
     from ppl_gen.data import parse
-    from ppl_gen.data.beside import CAPTIONS
+    from ppl_gen.data.formats.beside import CAPTIONS
 
     condition = getattr(config, "condition", None)
     if condition == "pair":
@@ -107,7 +107,7 @@ def lines_of_text(config: Config, *, download: bool = False) -> Dataset:
         ValueError: If it names anything else, or the file cannot be read.
     """
     from ppl_gen import data
-    from ppl_gen.data.text import TEXTS
+    from ppl_gen.data.formats.text import TEXTS
 
     if not config.data.lower().endswith(TEXTS):
         raise ValueError(
@@ -129,7 +129,7 @@ def two_domains(config: Config, *, download: bool = False) -> Domains:
         ValueError: If one cannot be read, the second is missing, or their shapes differ.
     """
     from ppl_gen import data
-    from ppl_gen.data.files import domains_in
+    from ppl_gen.data.formats.files import domains_in
 
     place, _ = data.parse(config.data)
     if config.data_b is None and not domains_in(Path(place)):

@@ -16,8 +16,8 @@ from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
 from ppl_gen.app.run.texts import LINES, write_lines
-from ppl_gen.data.arrays import ARRAYS
-from ppl_gen.data.tables import TABLES, write_table
+from ppl_gen.data.formats.arrays import ARRAYS
+from ppl_gen.data.formats.tables import TABLES, write_table
 from ppl_gen.plots.style import stamp
 from ppl_gen.writing import write_atomically, write_folder, write_picture
 

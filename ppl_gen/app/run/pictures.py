@@ -245,7 +245,12 @@ def reconstructions(fitted: Fitted, count: int = 36) -> Path:
         return texts.reconstructions(fitted, count)
     test = fitted.data.test.fixed(0, count)
     drawn = reconstruct(fitted.program, test.x, *fitted.context(test))
-    return fitted.write_picture("reconstructions.png", plots.reconstructions(test.x, drawn))
+    if _has_images(fitted):
+        figure = plots.reconstructions(test.x, drawn)
+    else:
+        beside = {"data": test.x, "reconstruction": drawn}
+        figure = _points(fitted, beside, "data and reconstructions")
+    return fitted.write_picture("reconstructions.png", figure)
 
 
 def reconstructions_of(fitted: Fitted, name: str, count: int, overwrite: bool) -> tuple[Path, str]:
@@ -480,7 +485,7 @@ def figure_of_samples(fitted: Fitted, drawn: Drawn) -> Figure:
     """
     if not _has_images(fitted):
         test = fitted.data.test.fixed(0, _BESIDE_DRAWS).x
-        return plots.points({"test data": test, "samples": drawn.x}, "data and samples")
+        return _points(fitted, {"test data": test, "samples": drawn.x}, "data and samples")
     if fitted.condition is not None and fitted.condition.shown is not None:
         given = fitted.condition.shown(drawn.context[0])
         return _below(given, drawn.x, fitted.condition.name)
@@ -488,6 +493,15 @@ def figure_of_samples(fitted: Fitted, drawn: Drawn) -> Figure:
     if fitted.recipe.explicit and not fitted.recipe.has_components:
         title = "samples (means)"
     return plots.image_grid(drawn.x, _IN_A_ROW, title, drawn.words[::_IN_A_ROW])
+
+
+def _points(fitted: Fitted, samples: dict[str, Tensor], title: str) -> Figure:
+    """Data that are no images, those of a table in the units of its columns, under their names."""
+    columns = fitted.data.columns
+    if columns is None:
+        return plots.points(samples, title)
+    in_units = {name: columns.in_units(rows) for name, rows in samples.items()}
+    return plots.points(in_units, title, columns.names)
 
 
 def _below(given: Tensor, drawn: Tensor, name: str) -> Figure:

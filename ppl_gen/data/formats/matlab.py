@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppl_gen.contexts import reason
-from ppl_gen.data.arrays import KNOWN, of_arrays
+from ppl_gen.data.formats.arrays import KNOWN, of_arrays
 from ppl_gen.data.splits import Dataset
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.reading import expect_file

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from ppl_gen.contexts import reason
-from ppl_gen.data.files import (
+from ppl_gen.data.formats.files import (
     IMAGES,
     expect_room_for_images,
     held_or_streamed,

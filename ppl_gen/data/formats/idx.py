@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from ppl_gen.contexts import reason
-from ppl_gen.data.arrays import of_arrays
+from ppl_gen.data.formats.arrays import of_arrays
 from ppl_gen.data.splits import Dataset
 from ppl_gen.memory import SINGLE, expect_memory, in_bytes
 from ppl_gen.reading import expect_file

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ppl_gen.contexts import reason
-from ppl_gen.data.columns import Columns
+from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.splits import Dataset, Split, nine_to_one
 from ppl_gen.memory import expect_memory
 from ppl_gen.names import nearest
