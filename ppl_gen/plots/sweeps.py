@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Curve", "curves"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Curve:
     error: Sequence[float | None]
 
 
-def curves(drawn: dict[str, Sequence[Curve]], x: str, title: str = "") -> Figure:
+def curves(drawn: Mapping[str, Sequence[Curve]], x: str, title: str = "") -> Figure:
     """A panel for each quantity, its curves with bars of two standard errors to either side.
 
     Args:

@@ -79,7 +79,7 @@ def save_arrays(folder: Path, **arrays: Any) -> None:
         folder: Of the cell.
         **arrays: Tensors or arrays, by name.
     """
-    held = {}
+    held: dict[str, Any] = {}
     for name, values in arrays.items():
         if isinstance(values, torch.Tensor):
             values = values.detach().cpu().numpy()

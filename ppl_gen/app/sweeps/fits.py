@@ -19,6 +19,7 @@ from ppl_gen.app.sweeps.preset import Scope
 from ppl_gen.data import Split
 from ppl_gen.inference import AnalyticELBO, Patience, Record, Validation, fit, svi_step
 from ppl_gen.models import VAE, vae
+from ppl_gen.protocols import Conditional
 
 RATE = 1e-3
 MEMORY = 0.9  # ρ of RMSprop
@@ -97,6 +98,8 @@ def fit_vae(
     patience: int | None = None,
     beta: float = 1.0,
     beside: Split | None = None,
+    likelihood: Conditional | None = None,
+    objective: AnalyticELBO | None = None,
 ) -> FittedVAE:
     """A tanh network D – hidden – latent – hidden – D, by one draw of the latents per datum.
 
@@ -112,12 +115,14 @@ def fit_vae(
             epoch's weights; None runs all epochs and keeps the last one's.
         beta: Weight of the KL.
         beside: Training data on which both terms are measured too; None for none.
+        likelihood: The lectures' cross entropy if left out.
+        objective: The ELBO with its KL in closed form if left out.
     """
     shape = train.x.shape[1:]
-    program = vae(shape, latent_dim, hidden=(hidden,), likelihood=CrossEntropy())
+    program = vae(shape, latent_dim, hidden=(hidden,), likelihood=likelihood or CrossEntropy())
     batches = train.batches(min(batch_size, len(train)))
     optimizer = torch.optim.RMSprop(_groups(program), rate, MEMORY)
-    step = svi_step(program, optimizer, AnalyticELBO(), beta=beta, engine="fx")
+    step = svi_step(program, optimizer, objective or AnalyticELBO(), beta=beta, engine="fx")
     validation = None
     if held_out is not None:
         measured = None

@@ -38,13 +38,13 @@ class Spread(NamedTuple):
         error: Its standard error: sd / √n over n ≥ 2 seeds, that of the number itself over one;
             None where it is not known.
         deviation: sd over seeds, with n − 1; None for one seed.
-        count: n, the number of seeds.
+        seeds: n, how many there are.
     """
 
     mean: float
     error: float | None
     deviation: float | None
-    count: int
+    seeds: int
 
     @classmethod
     def over(cls, numbers: Sequence[Number]) -> Spread:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DIGITS", "Preset", "Scope", "known_presets", "preset_of"]
+__all__ = ["DIGITS", "Preset", "Scope", "in_memory", "known_presets", "preset_of"]
 
 import importlib
 import pkgutil
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from ppl_gen.app.sweeps import presets
 from ppl_gen.app.sweeps.cell import Cell
 from ppl_gen.app.sweeps.sweep import Results, Sweep
+from ppl_gen.data import Split, load
 from ppl_gen.names import resolve
 
 DIGITS = "digits"
@@ -47,6 +48,22 @@ class Scope:
             least: The smallest that makes sense.
         """
         return max(least, round(full * self.scale))
+
+
+def in_memory(data: str, root: str | None) -> tuple[Split, Split]:
+    """Grey training and test data, held in memory.
+
+    Args:
+        data: Their name or path.
+        root: Folder of torchvision's data; None for the usual one.
+
+    Raises:
+        ValueError: If they cannot be read, or are larger than memory.
+    """
+    read = load(data, root, stream=False)
+    if isinstance(read.train, Split) and isinstance(read.test, Split):
+        return read.train, read.test
+    raise ValueError(f"expected data that fit into memory, got {data}; take smaller images")
 
 
 def _nothing(results: Results) -> Sequence[str]:
@@ -114,5 +131,6 @@ def _modules() -> dict[str, str]:
     found = {}
     for module in pkgutil.walk_packages(presets.__path__, f"{presets.__name__}."):
         if not module.ispkg:
-            found[module.name.rsplit(".", 1)[1].replace("_", "-")] = module.name
+            name = module.name.rpartition(".")[2].rstrip("_")  # lambda_.py is lambda
+            found[name.replace("_", "-")] = module.name
     return found

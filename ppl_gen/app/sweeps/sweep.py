@@ -85,12 +85,12 @@ class Results:
 
     @property
     def varied(self) -> list[str]:
-        """The names of the other settings but for the seed, in the order of the cells."""
-        fixed = self.fixed
-        names: dict[str, None] = {}
+        """The names of settings that cells have different values of, but for the seed."""
+        values: dict[str, set[str]] = {}
         for outcome in self.outcomes:
-            names |= dict.fromkeys(outcome.settings)
-        return [name for name in names if name not in fixed and name != _SEED]
+            for name, value in outcome.settings.items():
+                values.setdefault(name, set()).add(json.dumps(value))
+        return [name for name, held in values.items() if len(held) > 1 and name != _SEED]
 
     @property
     def rows(self) -> list[Row]:

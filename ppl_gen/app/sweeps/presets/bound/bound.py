@@ -57,10 +57,11 @@ def climb(folder: Path, *, step: int, particles: int, seed: int) -> Mapping[str,
             theta = slope * square / (slope**2 * square + variance)
     program = PPCA(theta.reshape(1, 1), torch.zeros(1, dtype=torch.float64), 1.0)
 
-    def guide(x: Tensor) -> Tensor:
+    def propose(x: Tensor) -> Any:
         with pyro.plate("data", len(x)):
             return pyro.sample("z", dist.Normal(slope * x, variance.sqrt()).to_event(1))
 
+    guide: Any = propose  # whose type, a protocol, asks for any context
     evidence = program.exact_log_evidence(x).mean()
     bound = _bound(theta, x, slope * x, variance)
     drawn = elbo(program, guide, x, particles=particles, seed=seed, engine="eager").mean()

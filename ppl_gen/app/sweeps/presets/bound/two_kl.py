@@ -108,7 +108,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     draws = scope.count(DRAWS, least=1000)
     made = []
     for loc, scale in ((1.0, 1.0), (1.0, 10.0)):
-        settings = {"loc": loc, "scale": scale, "draws": draws, "seed": 0}
+        settings: dict[str, Any] = {"loc": loc, "scale": scale, "draws": draws, "seed": 0}
         made.append(Cell(measure=between_gaussians, settings=settings))
     for minimised in _TOWARDS:
         settings = {"minimised": minimised, "draws": draws, "seed": 0}

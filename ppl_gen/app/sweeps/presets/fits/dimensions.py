@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from ppl_gen.app.sweeps.cell import Cell
 from ppl_gen.app.sweeps.fits import fit_vae, lecture_settings, terms_on
 from ppl_gen.app.sweeps.picture import against
-from ppl_gen.app.sweeps.preset import Preset, Scope
+from ppl_gen.app.sweeps.preset import Preset, Scope, in_memory
 from ppl_gen.app.sweeps.sweep import Results
-from ppl_gen.data import load
 from ppl_gen.plots.style import EXACT
 
 DIMENSIONS = (2, 3, 5, 10, 15, 20)
@@ -51,8 +50,8 @@ def measure(
         seed: Of weights, order, noise and what is held out.
         root: Folder of torchvision's data.
     """
-    read = load(data, root)
-    kept, held_out = read.train.divided(HELD_OUT, seed)
+    train, test = in_memory(data, root)
+    kept, held_out = train.divided(HELD_OUT, seed)
     fitted = fit_vae(
         kept,
         held_out,
@@ -63,7 +62,7 @@ def measure(
         rate=rate,
         patience=PATIENCE,
     )
-    found = terms_on(fitted.program, read.test)
+    found = terms_on(fitted.program, test)
     loss = found["loss"]
     with_penalty = (loss.value + fitted.penalty, loss.error)
     return {**found, "loss + L2": with_penalty, "epochs": fitted.best}
