@@ -114,6 +114,8 @@ def shown(value: float, error: float | None = None) -> str:
     if not math.isfinite(value):
         return str(value)
     if error is None or not _ROUNDING * abs(value) < error < math.inf:
+        if value == round(value) and abs(value) < 10**_MOST_EXPONENT:
+            return f"{value:.0f}"
         return f"{value:.{_DIGITS}g}"
     least = math.floor(math.log10(error)) - 1  # the place of the second digit of the error
     greatest = math.floor(math.log10(max(abs(value), error)))

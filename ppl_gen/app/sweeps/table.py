@@ -13,6 +13,7 @@ from rich.table import Table
 from ppl_gen.app.sweeps.numbers import Spread, shown
 from ppl_gen.app.sweeps.sweep import Results, Row
 
+_HUNDRED = 100
 _MOST_LETTERS = 100  # of what has failed, on screen
 
 
@@ -80,8 +81,14 @@ def _of_spread(spread: Spread | None) -> str:
         return ""
     words = shown(spread.mean, spread.error)
     if spread.deviation is not None:
-        words += f" (sd {spread.deviation:.2g})"
+        words += f" (sd {_two_digits(spread.deviation)})"
     return words
+
+
+def _two_digits(number: float) -> str:
+    if number >= _HUNDRED:
+        return f"{number:.0f}"
+    return f"{number:.2g}"
 
 
 def _words(name: str) -> str:

@@ -150,7 +150,8 @@ def _gradient(program: VAE, estimator: str, x: Tensor) -> Tensor:
         return likelihood.log_prob(x).flatten(1).sum(1)
 
     value = surrogate(estimator, q.rsample(), q, p, log_likelihood).mean()
-    weights = list(program.encoder.parameters())
+    encoder: Any = program.encoder
+    weights = list(encoder.parameters())
     parts = torch.autograd.grad(value, weights)
     return torch.cat([part.flatten() for part in parts]).double()
 

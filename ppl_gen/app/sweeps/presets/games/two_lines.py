@@ -44,7 +44,7 @@ def play(folder: Path, *, begin: float, steps: str, turns: int) -> Mapping[str, 
     angle = math.radians(begin)
     generator = torch.tensor([math.cos(angle), math.sin(angle)])
     data = torch.tensor(DATA)
-    sizes = {}
+    sizes: dict[str, Any] = {}
     if steps == "constant":
         sizes = {"generator_step": _constant(0.8), "critic_step": _constant(1.0)}
     history = line_game(generator, data=data, turns=turns, **sizes)
