@@ -32,6 +32,8 @@ _WORDS = {
     "label_column=..., --label-column": "--label-column",
     "label_column and leave_out (--label-column, --leave-out)": "--label-column and --leave-out",
     "trust=True": "--trust",
+    "take evenly spaced ones (within=3.0), or those of codes of data (codes=encode(program, "
+    "x).mean)": "take evenly spaced ones: --within 3",
     "take a smaller chunk": "take fewer --particles",
     "begin from a guide, or take more temperatures": "take more --temperatures",
 }

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ppl_gen.app.exploration.asked import Asked
 from ppl_gen.app.exploration.found import FILE, Notes
-from ppl_gen.app.exploration.looks import TAKEN
+from ppl_gen.app.exploration.looks import TAKEN, expect_answers
 from ppl_gen.app.exploration.subject import Subject
 from ppl_gen.app.run.opened import Fitted
 
@@ -28,6 +28,7 @@ def explore(fitted: Fitted, asked: Asked, console: Console) -> None:
     asked.expect_sound()
     notes = Notes(fitted)
     subject = Subject(fitted, asked)
+    expect_answers(subject)
     for look in asked.looks:
         notes.add(look, TAKEN[look](subject), console)
     console.print(f"numbers: {fitted.run.folder / FILE}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["anomaly"]
+__all__ = ["anomaly", "usual_and_novel"]
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _LEAST = 2  # novel data
 
 def anomaly(subject: Subject) -> Found:
     """The ROC of reconstruction error, evidence and distance to the nearest codes."""
-    usual, novel, what = _parts(subject)
+    usual, novel, what = usual_and_novel(subject)
     x = torch.cat([usual[0], novel[0]])
     context = [torch.cat(pair) for pair in zip(usual[1:], novel[1:], strict=True)]
     is_novel = torch.arange(len(x)) >= len(usual[0])
@@ -48,8 +48,11 @@ def anomaly(subject: Subject) -> Found:
     )
 
 
-def _parts(subject: Subject) -> tuple[list[Tensor], list[Tensor], str]:
+def usual_and_novel(subject: Subject) -> tuple[list[Tensor], list[Tensor], str]:
     """Usual and novel data, each (x, *context), and what is novel, in words.
+
+    Args:
+        subject: The run, and what is asked for.
 
     Raises:
         ValueError: If nothing is novel, or the data named are not such as the run's.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TAKEN"]
+__all__ = ["TAKEN", "expect_answers"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ppl_gen import plots
-from ppl_gen.app.exploration.anomaly import anomaly
+from ppl_gen.app.exploration.anomaly import anomaly, usual_and_novel
 from ppl_gen.app.exploration.filling import impute
 from ppl_gen.app.exploration.found import Found
-from ppl_gen.app.exploration.over_epochs import over_epochs
+from ppl_gen.app.exploration.over_epochs import epochs_kept, over_epochs
 from ppl_gen.app.exploration.subject import Subject
 from ppl_gen.data.attributes import slant, thickness
 from ppl_gen.inference import (
@@ -71,12 +71,10 @@ def manifold(subject: Subject) -> Found:
         if each is not None and row:
             row = [torch.full_like(row[0], each)]
         points = lattice(
-            subject.program, *row, side=side, within=asked.within, codes=subject.of_prior
+            subject.program, *row, side=side, within=asked.within, codes=subject.in_place_of_prior
         )
         tiles.append(subject.decode(points, label=each))
-    title = _title(subject, f"{side} × {side} quantiles of the prior")
-    if asked.within is not None:
-        title = _title(subject, f"{side} × {side} codes within ±{asked.within:g}")
+    title = _title(subject, f"{side} × {side} {subject.ticked_by}")
     if len(tiles) == 1:
         figure = plots.image_grid(tiles[0], side, title)
     else:
@@ -95,7 +93,7 @@ def traverse(subject: Subject) -> Found:
         *subject.row(asked.datum),
         steps=_STEPS,
         within=asked.within,
-        codes=subject.of_prior,
+        codes=subject.in_place_of_prior,
     )
     mean = subject.codes.mean
     effects = _effects(subject, along)
@@ -155,7 +153,7 @@ def walk(subject: Subject) -> Found:
         *row,
         steps=_WALK,
         size=_STEP,
-        codes=subject.of_prior,
+        codes=subject.in_place_of_prior,
         seed=subject.asked.seed,
     )
     title = _title(subject, f"a random walk of {_WALK} steps, row by row")
@@ -336,6 +334,22 @@ TAKEN: Mapping[str, Callable[[Subject], Found]] = {
     "aggregate": aggregate,
     "over_epochs": over_epochs,
 }
+
+
+def expect_answers(subject: Subject) -> None:
+    """Raises ValueError, before any look is taken, if a name, a class or a file is not there.
+
+    Args:
+        subject: The run, and what it is asked for.
+    """
+    asked = subject.asked
+    _label(subject)
+    if asked.anomaly:
+        usual_and_novel(subject)
+    for name in asked.attributes or ():
+        _attribute(subject, name)
+    if asked.over_epochs:
+        epochs_kept(subject)
 
 
 def _title(subject: Subject, words: str) -> str:

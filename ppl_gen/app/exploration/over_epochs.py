@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["over_epochs"]
+__all__ = ["epochs_kept", "over_epochs"]
+
+from pathlib import Path
 
 import torch
 
@@ -21,12 +23,7 @@ _LEAST = 2  # epochs
 
 def over_epochs(subject: Subject) -> Found:
     """An animated GIF of the codes with their ellipses, on the axes of the last epoch's."""
-    files = kept(subject.fitted.run.folder)
-    if len(files) < _LEAST:
-        raise ValueError(
-            f"expected weights of at least {_LEAST} epochs for --over-epochs, got {len(files)}; "
-            "fit with --keep-every 1, or another number of epochs"
-        )
+    files = epochs_kept(subject)
     x = subject.test.x
     seen = {}
     numbers: dict[str, float | tuple[float, float]] = {}
@@ -49,3 +46,21 @@ def over_epochs(subject: Subject) -> Found:
         figures.append(latents(codes.mean, covariance, subject.labels, names, title, limits))
     options = {"epochs": list(files), "limit": subject.asked.limit}
     return Found(pictures={"latents.gif": animation(figures)}, numbers=numbers, options=options)
+
+
+def epochs_kept(subject: Subject) -> dict[int, Path]:
+    """The files of weights by epoch.
+
+    Args:
+        subject: The run.
+
+    Raises:
+        ValueError: If there are fewer than two.
+    """
+    files = kept(subject.fitted.run.folder)
+    if len(files) < _LEAST:
+        raise ValueError(
+            f"expected weights of at least {_LEAST} epochs for --over-epochs, got {len(files)}; "
+            "fit with --keep-every 1, or another number of epochs"
+        )
+    return files

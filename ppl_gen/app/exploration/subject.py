@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_gen.app.exploration.asked import Asked
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.data import Split
-from ppl_gen.inference import Codes, decode, encode
+from ppl_gen.inference import Codes, decode, encode, ticks
 from ppl_gen.inference.codes.coder import prior_at
 from ppl_gen.paths import is_autoencoder
 
@@ -101,12 +101,32 @@ class Subject:
         first = [c[:1] for c in self.context]
         return int(prior_at(self.program, *first).event_shape[0])
 
-    @property
-    def of_prior(self) -> Tensor | None:
-        """Codes whose quantiles stand for a prior's, of what has none; None of a program."""
+    @cached_property
+    def in_place_of_prior(self) -> Tensor | None:
+        """Codes whose quantiles and moments stand for those of a prior that has none here.
+
+        None where the prior has them, or where --within says other ticks.
+        """
+        if self.asked.within is not None and not is_autoencoder(self.program):
+            return None
         if is_autoencoder(self.program):
             return self.codes.mean
+        try:
+            ticks(self.program, *self.row(), steps=2)
+        except ValueError:
+            if not _has_guide(self.fitted):
+                raise
+            return self.codes.mean
         return None
+
+    @property
+    def ticked_by(self) -> str:
+        """What a lattice has for ticks, in words."""
+        if self.asked.within is not None:
+            return f"codes within ±{self.asked.within:g}"
+        if self.in_place_of_prior is not None:
+            return "quantiles of the test data's codes"
+        return "quantiles of the prior"
 
     def decode(self, z: Tensor, datum: int | None = None, label: int | None = None) -> Tensor:
         """E[x | z] of codes (M, D) under the context of one test datum, or one label.
