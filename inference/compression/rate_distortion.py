@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.arguments import expect_tensor
@@ -95,9 +95,7 @@ def rate_distortion(
     return RateDistortion(_averaged(rate), _averaged(torch.cat(errors, 1)))
 
 
-def quantised_codes(
-    autoencoder: nn.Module, train: Tensor, x: Tensor, *, step: float
-) -> RateDistortion:
+def quantised_codes(autoencoder: Any, train: Tensor, x: Tensor, *, step: float) -> RateDistortion:
     """Codes rounded to multiples of step times their deviation, as bits, and decoded again.
 
     The whole numbers round(cⱼ/(step σⱼ)) are put on a stack under their frequencies among the

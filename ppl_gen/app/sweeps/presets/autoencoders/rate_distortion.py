@@ -73,11 +73,11 @@ def measure(
         root: Folder of torchvision's data.
     """
     read = load(data, root)
+    test = read.test.fixed(0).x
     if codec in ("JPEG", "JPEG2000"):
-        (found,) = codec_curve(read.test.x, codec, [setting])
+        (found,) = codec_curve(test, codec, [setting])
         return _numbers(found)
     batches = read.train.batches(batch_size)
-    train, test = read.train.x, read.test.x
     if codec == "VAE":
         latents = min(64, max(8, test[0].numel() // 4))
         program = vae(read.shape, latents, hidden=(hidden,), likelihood=Gaussian(SCALE))
@@ -87,7 +87,7 @@ def measure(
     made = autoencoder(read.shape, int(setting), hidden=(hidden,))
     optimizer = torch.optim.Adam(made.parameters(), rate)
     _fit(reconstruction_step(made, optimizer, engine="fx"), batches, epochs)
-    return _numbers(quantised_codes(made, train, test, step=STEP))
+    return _numbers(quantised_codes(made, read.train.fixed(0).x, test, step=STEP))
 
 
 def _fit(step: Step, batches: Any, epochs: int) -> None:
