@@ -226,7 +226,7 @@ def test_a_checkout_that_is_not_installed_says_what_to_do(tmp_path: Path) -> Non
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    heavy = "('torch', 'pyro', 'matplotlib')"
+    heavy = "('torch', 'pyro', 'matplotlib', 'constriction')"
     code = f"import sys, ppl_gen.app.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

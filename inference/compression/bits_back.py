@@ -164,7 +164,7 @@ def decompress(
 
 _ELSEWHERE = (
     "decompress where the data were compressed, or on a processor of the same kind with the same "
-    "version of torch"
+    "versions of torch and constriction"
 )
 
 
@@ -274,5 +274,5 @@ def _expect_same_numbers(now: bytes, then: bytes) -> None:
         raise ValueError(
             f"expected networks that put out the same numbers to the last bit as where the data "
             f"were compressed (checksum {then.hex()}), got others (checksum {now.hex()}): another "
-            f"kind of processor, or another version of torch; {_ELSEWHERE}"
+            f"kind of processor, or another version of torch or constriction; {_ELSEWHERE}"
         )

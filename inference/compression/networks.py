@@ -9,12 +9,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_gen.contexts import owner, takes
 from ppl_gen.inference.compression.bins import Bins, Gaussian
+from ppl_gen.inference.compression.masses import Coder, whole_masses
 from ppl_gen.inference.compression.values import Values
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.sites import latent_sites, stochastic_sites
@@ -104,7 +106,7 @@ class Networks:
         return unwrapped(_observed(sites, self._site)["fn"])
 
     def digest(self) -> bytes:
-        """A checksum of what comes out of guide and decoder for data and latents of no meaning."""
+        """A checksum of what guide, decoder and coder make of data and latents of no meaning."""
         symbols = _mixed(self._blank.shape) % self.values.count
         index = _mixed((self.rows, self.bins.width)) % 2**self.bins.precision
         posterior = self.posterior(self.values.values[symbols])
@@ -113,6 +115,10 @@ class Networks:
         found = hashlib.blake2b(digest_size=_DIGEST)
         for outputs in (*posterior, masses, log_masses):
             found.update(_raw(outputs))
+        # What the coder makes of masses, which another version of it may round otherwise.
+        coder = Coder(np.arange(1, 9, dtype=np.uint32), sealed=False)
+        coder.push(_mixed((64,)).numpy() % 2, whole_masses(masses.reshape(-1, 2)[:64]))
+        found.update(coder.words().astype("<u4").tobytes())
         return found.digest()
 
 

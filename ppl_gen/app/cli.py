@@ -655,6 +655,7 @@ def compress(
     with one_line_errors():
         from ppl_gen.app.commands import compress as compress_command
 
+        compress_command.expect_free(file, overwrite)
         fitted = _opened(run_folder, "cpu", trust)
         compress_command.compress(
             fitted,
@@ -662,7 +663,6 @@ def compress(
             file,
             precision=precision,
             limit=limit,
-            overwrite=overwrite,
             console=console,
         )
 
@@ -683,8 +683,9 @@ def decompress(
     with one_line_errors():
         from ppl_gen.app.commands import compress as compress_command
 
+        compress_command.expect_free(out, overwrite, ending=".npy")
         fitted = _opened(run_folder, "cpu", trust)
-        compress_command.decompress(fitted, file, out, overwrite=overwrite, console=console)
+        compress_command.decompress(fitted, file, out, console=console)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["compress", "decompress"]
+__all__ = ["compress", "decompress", "expect_free"]
 
 import json
 import math
@@ -87,7 +87,6 @@ def compress(
     *,
     precision: int,
     limit: int | None,
-    overwrite: bool,
     console: Console,
 ) -> Compressed:
     """Compresses data by a run, and prints how long they are beside the bound and other codecs.
@@ -98,20 +97,18 @@ def compress(
         fitted: The run, on the processor.
         name: Of a data set, whose test data are taken, binarised as the run's are; or of a file of
             arrays, of which all data are taken as they are.
-        file: Where they are written to.
+        file: Where they are written to, by `expect_free`.
         precision: Bits of a latent.
         limit: How many data are taken, from the first; None for all.
-        overwrite: Whether the file may be written over.
         console: Where the table is printed.
 
     Returns:
         What was written.
 
     Raises:
-        ValueError: Before anything is written, if there is a file already, the run has no discrete
-            likelihood, or the data are not of its shape and values.
+        ValueError: Before anything is written, if the run has no discrete likelihood, or the data
+            are not of its shape and values.
     """
-    _expect_free(file, overwrite)
     _expect_program(fitted)
     x, layout = _read(fitted, name, limit)
     held = compressed_by(fitted.program, x, precision=precision, note=layout.note, progress=True)
@@ -131,14 +128,13 @@ def compress(
     return held
 
 
-def decompress(fitted: Fitted, file: Path, out: Path, *, overwrite: bool, console: Console) -> int:
+def decompress(fitted: Fitted, file: Path, out: Path, *, console: Console) -> int:
     """Writes the data of a compressed file as an array.
 
     Args:
         fitted: The run that they were compressed with, on the processor.
         file: What `compress` has written.
-        out: A .npy file, which gets the array as it was.
-        overwrite: Whether it may be written over.
+        out: A .npy file, which gets the array as it was, by `expect_free`.
         console: Where a line says what was done.
 
     Returns:
@@ -146,12 +142,8 @@ def decompress(fitted: Fitted, file: Path, out: Path, *, overwrite: bool, consol
 
     Raises:
         ValueError: Before anything is written, if there is no such file, it is cut short, damaged
-            or of another run, networks put out other numbers than where it was written, or there is
-            something at `out` already.
+            or of another run, or networks put out other numbers than where it was written.
     """
-    if out.suffix.lower() != ".npy":
-        raise ValueError(f"expected a .npy file to write to, got {out}; say {out.stem or 'x'}.npy")
-    _expect_free(out, overwrite)
     _expect_program(fitted)
     held = _held(file)
     x = decompressed_by(fitted.program, held, progress=True)
@@ -177,8 +169,18 @@ def _held(file: Path) -> Compressed:
         raise ValueError(f"{file}: {error}") from error
 
 
-def _expect_free(place: Path, overwrite: bool) -> None:
-    """Raises ValueError if a file cannot be written at a place."""
+def expect_free(place: Path, overwrite: bool, ending: str = "") -> None:
+    """Raises ValueError if a file cannot be written at a place.
+
+    Args:
+        place: Where it is to be.
+        overwrite: Whether a file that is there may be written over.
+        ending: That its name has to have, such as ".npy"; any if empty.
+    """
+    if ending and place.suffix.lower() != ending:
+        raise ValueError(
+            f"expected a {ending} file to write to, got {place}; say {place.stem or 'x'}{ending}"
+        )
     if place.is_dir():
         raise ValueError(f"expected a file to write to, got the folder {place}; name a file in it")
     if os.path.lexists(place) and not overwrite:

@@ -15,8 +15,9 @@ from scipy.stats import norm
 from torch import Tensor
 
 from ppl_gen import likelihoods
+from ppl_gen.data import Dataset
 from ppl_gen.guides import full_covariance
-from ppl_gen.inference import Compressed, compress, decompress, elbo
+from ppl_gen.inference import Compressed, compress, decompress, elbo, fit, svi_step
 from ppl_gen.inference.compression.bins import Bins, Gaussian
 from ppl_gen.inference.compression.masses import COUNTED, Coder, whole_masses
 from ppl_gen.inference.compression.networks import Networks
@@ -298,3 +299,19 @@ class TestBadInput:
 
         with pytest.raises(ValueError, match="function of the data"):
             compress(program, binary(), guide=Whole())
+
+
+@pytest.mark.slow
+def test_ten_thousand_digits_come_back(mnist: Callable[..., Dataset]) -> None:
+    """Their length is within 1 % of −ELBO/log 2 plus the initial bits."""
+    dataset = mnist(binarize="dynamic")
+    torch.manual_seed(0)
+    program = vae(dataset.shape, 20)
+    step = svi_step(program, torch.optim.Adam(program.parameters(), 1e-3), engine="fx")
+    fit(step, dataset.train.batches(100), epochs=3, progress=False)
+    x = dataset.test.fixed(0).x
+    held = compress(program, x)
+    assert torch.equal(decompress(program, held.to_bytes()), x)
+    bound = -float(elbo(program, None, x, particles=20, seed=0).mean()) / math.log(2)
+    assert abs((held.bits - held.initial_bits) / len(x) / bound - 1) < 0.01
+    assert held.initial_bits < 400
