@@ -13,10 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, expect_program, forked, guide_of, reproducible
+from ppl_gen import memory
+from ppl_gen.contexts import (
+    evaluating,
+    expect_program,
+    explained,
+    forked,
+    guide_of,
+    reproducible,
+)
 from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.checks import needs_all_data
-from ppl_gen.inference.compression.compressed import Compressed
+from ppl_gen.inference.compression.compressed import Compressed, expect_note
 from ppl_gen.inference.compression.masses import Coder
 from ppl_gen.inference.compression.networks import Networks, digest_of_weights
 from ppl_gen.inference.cuts import check_by_datum
@@ -78,6 +86,7 @@ def compress(
     expect_program(program)
     guide = guide_of(program, guide)
     _expect_precision(precision)
+    expect_note(note)
     check_by_datum(program, guide, x)
     _expect_sound(guide, x)
     with _the_same_bits(program, guide):
@@ -140,7 +149,12 @@ def decompress(
             f"expected the program that the data were compressed with, of weights "
             f"{compressed.weights.hex()}, got one of weights {weights.hex()}; load those"
         )
-    with _the_same_bits(program, guide):
+    memory.expect_memory(
+        f"{compressed.count} data",
+        8 * compressed.count * math.prod(compressed.shape),
+        "decompress where there is more",
+    )
+    with _the_same_bits(program, guide), explained("the data of this program", _AGAIN):
         networks = Networks(
             program,
             guide,
@@ -162,6 +176,7 @@ def decompress(
     return x
 
 
+_AGAIN = "compress them anew with it"
 _ELSEWHERE = (
     "decompress where the data were compressed, or on a processor of the same kind with the same "
     "versions of torch and constriction"

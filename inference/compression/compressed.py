@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Compressed"]
+__all__ = ["Compressed", "expect_note"]
 
 import hashlib
 import math
@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 
 _MAGIC = b"ppl-gen compressed "
 _VERSION = 1
-_HEAD = struct.Struct("<8s8sIHBHHIBBH")
+_HEAD = struct.Struct("<8s8sIIBHHIBBH")
+_FIELDS = (
+    "weights",
+    "arithmetic",
+    "count",
+    "latents",
+    "precision",
+    "rows",
+    "growth",
+    "initial_words",
+    "dtype",
+    "axes",
+    "letters",
+)
+_MOST_LETTERS = 2**16 - 1  # of a note, in bytes
 _DIGEST = 8  # bytes of the checksum at the end
 _WORD = 32  # bits
 _DTYPES = ("float16", "float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -151,38 +165,44 @@ class Compressed(Result):
                 f"expected compressed data that end in a checksum of all before it, got "
                 f"{len(held)} bytes that do not: they are cut short, or damaged; {_AGAIN}"
             )
-        (
-            weights,
-            arithmetic,
-            count,
-            latents,
-            precision,
-            rows,
-            growth,
-            initial,
-            dtype,
-            axes,
-            letters,
-        ) = _HEAD.unpack_from(held, begin)
-        begin += _HEAD.size
-        shape = struct.unpack_from(f"<{axes}I", held, begin)
-        begin += 4 * axes
+        try:
+            made = cls._of_parts(held[begin:-_DIGEST])
+        except (struct.error, IndexError, ValueError) as error:
+            raise ValueError(
+                f"expected compressed data, got a header that says what cannot be ({error}); "
+                f"{_AGAIN}"
+            ) from error
+        return made
+
+    @classmethod
+    def _of_parts(cls, held: bytes) -> Compressed:
+        """What header, shape, note and bits say; raises errors of several kinds if they cannot."""
+        head = dict(zip(_FIELDS, _HEAD.unpack_from(held), strict=True))
+        axes, letters = head.pop("axes"), head.pop("letters")
+        dtype = _DTYPES[head.pop("dtype")]
+        begin = _HEAD.size + 4 * axes
+        shape = struct.unpack_from(f"<{axes}I", held, _HEAD.size)
         note = held[begin : begin + letters].decode()
-        words = np.frombuffer(held[begin + letters : -_DIGEST], dtype="<u4")
-        return cls(
-            words=words.astype(np.uint32),
-            count=count,
-            shape=tuple(shape),
-            dtype=_DTYPES[dtype],
-            latents=latents,
-            precision=precision,
-            rows=rows,
-            growth=growth,
-            initial_words=initial,
-            weights=weights,
-            arithmetic=arithmetic,
-            note=note,
-        )
+        words = np.frombuffer(held[begin + letters :], dtype="<u4")
+        for name in ("count", "latents", "precision", "rows", "growth"):
+            if head[name] < 1:
+                raise ValueError(f"{name} 0")
+        if 0 in shape or len(words) == 0 or words[-1] == 0:
+            raise ValueError("no data")
+        if len(words) < head["initial_words"]:
+            raise ValueError("fewer bits than initial ones")
+        return cls(words=words.astype(np.uint32), shape=shape, dtype=dtype, note=note, **head)
+
+
+def expect_note(note: str) -> None:
+    """Raises ValueError if a note does not fit into a header.
+
+    Args:
+        note: What whoever decompresses is to know.
+    """
+    length = len(note.encode())
+    if length > _MOST_LETTERS:
+        raise ValueError(f"expected a note of at most {_MOST_LETTERS} bytes, got {length}")
 
 
 def _first_line(version: int) -> bytes:

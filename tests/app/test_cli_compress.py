@@ -151,9 +151,10 @@ def test_files_that_are_not_the_run_s(runs: Path, tmp_path: Path) -> None:
     assert out.read_text() == "mine"
 
 
-def test_what_was_compressed_in_python(runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("note", ["", "by hand", '["O",[5,5],1]', '["|u1",[5,6],1]'])
+def test_what_was_compressed_in_python(runs: Path, tmp_path: Path, note: str) -> None:
     held = bits(runs, tmp_path)
-    bare = replace(Compressed.from_bytes(held.read_bytes()), note="")
+    bare = replace(Compressed.from_bytes(held.read_bytes()), note=note)
     held.write_bytes(bare.to_bytes())
     assert called("decompress", runs / "run", held, tmp_path / "back.npy").exit_code == 0
     back = np.load(tmp_path / "back.npy")

@@ -52,11 +52,17 @@ class _Layout:
 
     @classmethod
     def read(cls, note: str, x: Tensor) -> _Layout:
-        """What a note says; data as the program has them where there is none."""
-        if not note:
-            return cls(dtype="<f4", shape=tuple(x.shape[1:]), divisor=1)
-        held = json.loads(note)
-        return cls(dtype=held[0], shape=tuple(held[1]), divisor=held[2])
+        """What a note says; data as the program has them where it says nothing of the kind."""
+        as_it_is = cls(dtype="<f4", shape=tuple(x.shape[1:]), divisor=1)
+        try:
+            dtype, shape, divisor = json.loads(note)
+            found = cls(dtype=np.dtype(dtype).str, shape=tuple(shape), divisor=float(divisor))
+            is_whole = math.prod(found.shape) == math.prod(x.shape[1:])
+        except (ValueError, TypeError):
+            return as_it_is
+        if is_whole and np.dtype(dtype).kind in "buif":
+            return found
+        return as_it_is
 
     @property
     def note(self) -> str:

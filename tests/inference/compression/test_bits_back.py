@@ -208,6 +208,32 @@ class TestBytes:
         with pytest.raises(ValueError, match="expected compressed data"):
             decompress(program, bytes(held))
 
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"count": 0},
+            {"rows": 0},
+            {"growth": 0},
+            {"precision": 0},
+            {"precision": 200},
+            {"shape": (1, 5, 5)},
+            {"shape": (0,)},
+            {"shape": (2**31, 2**31)},
+            {"words": np.zeros(0, np.uint32)},
+            {"words": np.arange(400, dtype=np.uint32)[::-1]},
+            {"words": np.arange(400, dtype=np.uint32)},
+            {"initial_words": 10**6},
+            {"dtype": "int64"},
+            {"count": 10**9},
+            {"count": 59},
+        ],
+    )
+    def test_forged(self, program: VAE, compressed: Compressed, changed: dict[str, Any]) -> None:
+        """With a right checksum, which anybody can compute."""
+        held = replace(compressed, **changed).to_bytes()
+        with pytest.raises(ValueError, match=r"expected|memory"):
+            decompress(program, held)
+
     def test_of_a_newer_version(self, compressed: Compressed) -> None:
         held = compressed.to_bytes().replace(b"compressed 1\n", b"compressed 2\n")
         with pytest.raises(ValueError, match="version 2, of a newer ppl-gen"):
@@ -241,6 +267,10 @@ class TestBytes:
 
 
 class TestBadInput:
+    def test_a_note_without_end(self, program: VAE) -> None:
+        with pytest.raises(ValueError, match="a note of at most 65535 bytes, got 65536"):
+            compress(program, binary(), note="é" * 32768)
+
     @pytest.mark.parametrize("precision", [0, 3, 23, 2.5])
     def test_precision(self, program: VAE, precision: Any) -> None:
         with pytest.raises(ValueError, match="expected precision"):
