@@ -66,7 +66,8 @@ def gaps(
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        evidence: log p̂(x) of these data, (N,) in nats; by `ais` if left out, from the guide, or
+        evidence: log p̂(x) of these data, (N,) in nats, with a warning where it lies below the bound
+            of q*, which shows that it is too low; by `ais` if left out, from the guide, or
             from the prior where the guide's support leaves out a part of it.
         family: The family of q*: from a distribution of the guide to its parameters and the
             constructor that takes them.
@@ -133,16 +134,25 @@ def gaps(
             program, x, *context, guide=base, seed=seed, progress=progress, engine=engine
         )
     found = Gaps(evidence, *bounds)
-    amortisation = found.amortisation.mean()
-    gained = float(amortisation.value)
-    if gained < -max(4 * float(amortisation.standard_error), _NEGLIGIBLE):
-        warnings.warn(
-            f"the refitted guide is worse than the amortised one by {-gained:.3f} nats: raise "
-            "steps, or lower rate",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    _warn_of_negative(found)
     return found
+
+
+def _warn_of_negative(found: Gaps) -> None:
+    """Warns of gaps that are negative beyond their errors, since none can be."""
+    remedies = {
+        "the refitted guide is worse than the amortised one": "raise steps, or lower rate",
+        "the evidence lies below the bound of the refitted guide": "it is too low, as importance "
+        "weighting by a poor guide is; raise its particles, or leave it out, for ais",
+    }
+    for (what, remedy), gap in zip(
+        remedies.items(), (found.amortisation, found.approximation), strict=True
+    ):
+        mean = gap.mean()
+        if float(mean.value) < -max(4 * float(mean.standard_error), _NEGLIGIBLE):
+            warnings.warn(
+                f"{what}, by {-float(mean.value):.3f} nats: {remedy}", RuntimeWarning, stacklevel=3
+            )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -77,6 +77,13 @@ class TestClosedForms:
         )
         assert float(found.amortisation.mean().value) > 0
 
+    def test_evidence_below_the_bound_of_the_refitted_guide_is_warned_of(self) -> None:
+        program = vae((4,), 2, hidden=(4,))
+        x = torch.rand(3, 4).round()
+        too_low = Estimate(torch.full((3,), -20.0), torch.full((3,), 0.1))
+        with pytest.warns(RuntimeWarning, match="below the bound of the refitted guide, by 1"):
+            gaps(program, None, x, evidence=too_low, richer=None, steps=15, particles=50, seed=0)
+
     def test_a_flow_has_no_moments_that_a_richer_gaussian_could_begin_at(self) -> None:
         program = vae((4,), 2, hidden=(4,), guide=guides.flow)
         evidence = Estimate(torch.zeros(3), torch.zeros(3))
