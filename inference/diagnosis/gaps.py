@@ -66,8 +66,8 @@ def gaps(
         guide: q(z | x), a function of the data; `program.guide` if None.
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
-        evidence: log p̂(x) of these data, (N,) in nats, with a warning where it lies below the bound
-            of q*, which shows that it is too low; by `ais` if left out, from the guide, or
+        evidence: log p̂(x) of these data, (N,) in nats, with a warning where it lies below the
+            bound of q*, which shows that it is too low; by `ais` if left out, from the guide, or
             from the prior where the guide's support leaves out a part of it.
         family: The family of q*: from a distribution of the guide to its parameters and the
             constructor that takes them.
