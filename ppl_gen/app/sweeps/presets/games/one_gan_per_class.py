@@ -35,6 +35,7 @@ DRAWS = 100  # of each class, or test data of it
 SEEDS = 2
 
 _SHOWN = 8  # draws of a class in the picture
+_FRAME = 0.3  # grey between images
 _READERS = 5  # neighbours of a draw that say what it is
 
 Drawing = Callable[[int, int], Tensor]  # of a class and a number of draws
@@ -181,8 +182,9 @@ def draw(results: Results) -> Figure:
     for panel, method in zip(axes, METHODS, strict=True):
         row = results.row(method=method)
         drawn = row.cells[0].arrays["drawn"]
-        classes, n, _, height, width = drawn.shape
-        sheet = drawn[:, :, 0].permute(0, 2, 1, 3).reshape(classes * height, n * width)
+        framed = nn.functional.pad(drawn[:, :, 0], (1, 1, 1, 1), value=_FRAME)
+        classes, n, height, width = framed.shape
+        sheet = framed.permute(0, 2, 1, 3).reshape(classes * height, n * width)
         panel.imshow(array(sheet), cmap="gray", vmin=0, vmax=1)
         right = row.numbers["read as their class"].mean
         panel.set_title(f"{method}: {right:.0%} read as their class", fontsize=9)
