@@ -46,12 +46,14 @@ def measure(
     fit_autoencoder(net, read.train.fixed().x, epochs=epochs, penalty=Sparse(sparsity))
     with torch.no_grad():
         code = net.encoder(test)
+    active = (code > 0).double().sum(1)
     busiest = code.sum(0).argsort(descending=True)[:SHOWN]
-    atoms = net.decoder[0][0].weight[:, busiest].detach().T
+    columns = net.decoder[0][0].weight.detach()
+    atoms = columns[:, busiest].T
     save_arrays(folder, atoms=atoms.reshape(-1, *read.shape))
     return {
         "squared error": average(squared_errors(net, test)),
-        "active units": average((code > 0).double().sum(1)),
+        "active units": average(active),
         "Σ |h|": average(code.sum(1)),
     }
 
@@ -79,8 +81,9 @@ def draw(results: Results) -> Figure:
     words = []
     for done in results.finished:
         atoms = done.arrays["atoms"]
-        largest = atoms.abs().flatten(1).amax(1).reshape(-1, *[1] * (atoms.dim() - 1))
-        rows.append(0.5 + 0.5 * atoms / largest.clamp(min=1e-6))
+        largest = atoms.abs().amax((1, 2, 3), keepdim=True)
+        shares = atoms / largest.clamp(min=1e-6)
+        rows.append((1 + shares) / 2)
         words.append(f"λ = {done.settings['sparsity']:g}")
     return image_grid(torch.cat(rows), SHOWN, "what the busiest units add to a datum", words)
 
