@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,17 @@ def test_nothing_imports_itself_in_a_circle() -> None:
     while leaves := {m for m, wanted in graph.items() if not wanted}:
         graph = {m: wanted - leaves for m, wanted in graph.items() if m not in leaves}
     assert not graph, f"these import each other: {graph}"
+
+
+def test_every_package_is_installed() -> None:
+    """An editable installation finds them all, a wheel those that are listed."""
+    held = tomllib.loads((TOP / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]
+    packages = {module for module, path in FILES.items() if path.name == "__init__.py"}
+    assert packages == set(held["packages"])
+    for package in packages:
+        if part(package) in ("models", "inference"):
+            folder = package.removeprefix("ppl_gen.").replace(".", "/")
+            assert held["package-dir"][package] == folder
 
 
 def test_no_room_is_too_full() -> None:
