@@ -235,8 +235,9 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
 
     p(z) = prior(), p(x | z) = N(decoder(z), σ²I), q(z | x) = N(encoder(x), diag s²). σ² is the mean
     squared error of x per value. s is that of the posterior where the decoder is linear between
-    codes, 1/s² = 1/var p(z) + ‖∂decoder/∂zⱼ‖²/σ², averaged over some data; it is a parameter, which
-    `svi_step` makes better.
+    codes, 1/s² = E(∂log p(z)/∂zⱼ)² + ‖∂decoder/∂zⱼ‖²/σ², averaged over some data; it is a
+    parameter, which `svi_step` makes better. The first term, of a Gaussian the diagonal of Σ⁻¹, is
+    at least one over the variance of the code.
 
     Args:
         autoencoder: A fitted one; its parts become the program's.
@@ -258,10 +259,22 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
         slopes = _squared_slopes(autoencoder.decoder, some)
         spread = codes.var(0)
         spread = spread + _RIDGE * spread.mean() + 1e-12  # a code may have a dimension that is dead
-        precision = 1 / spread + slopes / variance
+        of_prior = torch.maximum(1 / spread, _squared_scores(prior, codes))
+        precision = of_prior + slopes / variance
         log_scale = -precision.mean(0).log() / 2
     guide = SharedScaleGaussian(autoencoder.encoder, log_scale)
     return VAE(prior, autoencoder.decoder, Gaussian(initial_scale=float(variance.sqrt())), guide)
+
+
+def _squared_scores(prior: Conditional, codes: Tensor) -> Tensor:
+    """(∂log p(z)/∂zⱼ)², averaged over codes, (D,)."""
+    total = torch.zeros_like(codes[0])
+    for rows in codes.split(_AT_ONCE):
+        with torch.enable_grad():
+            z = rows.detach().requires_grad_()
+            (score,) = torch.autograd.grad(prior().log_prob(z).sum(), z)
+        total += score.square().sum(0)
+    return total / len(codes)
 
 
 def _codes_and_error(autoencoder: Autoencoder, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,6 +144,21 @@ def test_what_an_autoencoder_becomes_obeys_the_laws(name: str) -> None:
     check_program(with_prior(net, FITS[name](net.encoder(x)), x), x[:20])
 
 
+def test_codes_that_go_together_have_a_narrow_guide() -> None:
+    """Two codes that are nearly one: s follows the prior's precision, not the codes' variances."""
+    x = data.load("digits").train.x[:200]
+    net = pca(x, 3)
+    with torch.no_grad():
+        net.encoder[1].weight[2] = net.encoder[1].weight[1] + 0.1 * net.encoder[1].weight[2]
+        net.decoder[0][0].weight[:, 2] = 0
+    prior = fitted.full_gaussian(net.encoder(x))
+    program = with_prior(net, prior, x)
+    precision = torch.linalg.inv(prior().covariance_matrix.double()).diagonal()
+    found = (-2 * program.encoder.log_scale.detach()).exp().double()
+    assert float(found[2]) == pytest.approx(float(precision[2]), rel=0.1)
+    assert float(found[2]) > 10 / float(net.encoder(x).var(0)[2])
+
+
 def test_a_code_that_nothing_moves_leaves_the_guide_finite() -> None:
     x = data.load("digits").train.x[:100]
     net = pca(x, 3)
