@@ -75,7 +75,7 @@ class Preset:
     """A named sweep.
 
     Attributes:
-        shows: What it shows, in a line of at most 80 characters.
+        shows: What it shows, in a line of at most 90 characters.
         figure: The figure that it is, of which lecture: "L3, dimensions".
         cells: Makes the cells.
         draw: Draws the picture from all cells; what they have kept is in their `arrays`.
