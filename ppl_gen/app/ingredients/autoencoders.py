@@ -167,7 +167,7 @@ def complete_codes(config: Config, program: Any, data: Any) -> None:
     net = net_of(program)
     codes = torch.cat([net.encoder(rows) for rows in x.split(_AT_ONCE)])
     prior = DENSITIES[config.codes].fit(codes, config.seed)
-    made = with_prior(net, prior, x)
+    made: Any = with_prior(net, prior, x)
     program.prior.load_state_dict(prior.state_dict())
     program.likelihood.load_state_dict(made.likelihood.state_dict())
     program.encoder.log_scale.copy_(made.encoder.log_scale)

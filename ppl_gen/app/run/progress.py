@@ -40,7 +40,11 @@ class Live:
     """
 
     def __init__(
-        self, console: Console, batches: Batches | UnpairedBatches, done: int, epochs: int
+        self,
+        console: Console,
+        batches: Batches | UnpairedBatches | tuple[()],
+        done: int,
+        epochs: int,
     ) -> None:
         self.console = console
         self.batches = batches

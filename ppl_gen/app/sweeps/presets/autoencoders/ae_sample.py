@@ -67,6 +67,7 @@ def measure(
     fit_autoencoder(net, read.train.fixed().x, epochs=epochs)
     with evaluating(net):
         program = with_prior(net, DENSITIES[density](net.encoder(train)), train)
+    likelihood: Any = program.likelihood
     drawn = simulate(Observed(program, Dirac()), len(test))
     evidence = log_evidence(program, None, test[:SCORED], particles=PARTICLES, seed=seed).mean()
     save_arrays(folder, drawn=drawn[:SHOWN], x=test[:SHOWN])
@@ -74,7 +75,7 @@ def measure(
     return {
         "energy distance": distance,
         "log p(x), nats": Number(float(evidence), float(evidence.standard_error)),
-        "noise": float(program.likelihood.scale.detach()),
+        "noise": float(likelihood.scale.detach()),
     }
 
 

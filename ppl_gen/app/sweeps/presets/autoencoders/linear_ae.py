@@ -43,8 +43,8 @@ def measure(
     """
     read = load(data, root)
     x = read.train.fixed().x
-    exact = pca(x, code_dim)
-    net = autoencoder(read.shape, code_dim, hidden=())
+    exact: Any = pca(x, code_dim)
+    net: Any = autoencoder(read.shape, code_dim, hidden=())
     fit_autoencoder(net, x, epochs=epochs, rate=rate, batch_size=len(x))
     found = squared_errors(net, x)
     components = squared_errors(exact, x)

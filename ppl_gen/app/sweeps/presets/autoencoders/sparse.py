@@ -48,7 +48,8 @@ def measure(
         code = net.encoder(test)
     active = (code > 0).double().sum(1)
     busiest = code.sum(0).argsort(descending=True)[:SHOWN]
-    columns = net.decoder[0][0].weight.detach()
+    decoder: Any = net.decoder
+    columns = decoder[0][0].weight.detach()
     atoms = columns[:, busiest].T
     save_arrays(folder, atoms=atoms.reshape(-1, *read.shape))
     return {

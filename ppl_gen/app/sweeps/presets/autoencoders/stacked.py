@@ -56,7 +56,7 @@ def measure(
         root: Folder of torchvision's data.
     """
     read = load(data, root)
-    train = read.train.fixed()
+    train: Any = read.train.fixed()
     layers = autoencoder_layers(read.shape, widths, activation=nn.Sigmoid)
     whole = stacked(layers)
     if weights == "pretrained":
