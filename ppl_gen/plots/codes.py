@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["animation", "error_map", "latents", "roc_curves"]
+__all__ = ["animation", "error_map", "latents", "roc_curves", "scatters"]
 
 import io
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,15 @@ from PIL import Image
 from torch import Tensor
 
 from ppl_gen.counts import expect_at_least, expect_positive
-from ppl_gen.plots.style import EXACT, array, describe_axes, figure_of, literal, one_axes
+from ppl_gen.plots.style import (
+    EXACT,
+    array,
+    describe_axes,
+    figure_of,
+    literal,
+    one_axes,
+    panels,
+)
 
 _PROJECTIONS = {2: None, 3: "3d"}
 _MOST_DOTS = 4000
@@ -93,6 +101,37 @@ def latents(
         axes.set_adjustable("box")
         axes.set_xlim(-limits, limits)
         axes.set_ylim(-limits, limits)
+    return figure
+
+
+def scatters(parts: Mapping[str, tuple[Tensor, Tensor | None]], title: str = "") -> Figure:
+    """Codes in the plane as dots coloured by label, a panel for each part, all of one scale.
+
+    Args:
+        parts: By the words above a panel, codes (N, 2) and labels (N,), −1 where missing, or None.
+        title: Stands above all.
+
+    Raises:
+        ValueError: If codes are not of two dimensions.
+    """
+    figure, axes = panels(len(parts), width=2.6, height=2.6, margins=(0.6, 0.3), most_across=3)
+    reach = 0.0
+    for mean, _ in parts.values():
+        _expect_codes(mean, (2,))
+        reach = max(reach, 1.1 * float(mean.abs().quantile(0.99)))
+    for panel, (words, (mean, labels)) in zip(axes, parts.items(), strict=True):
+        chosen = slice(0, _MOST_DOTS)
+        colours = _colours(labels, len(mean))[chosen]
+        panel.scatter(*array(mean[chosen]).T, s=4, c=colours, linewidths=0, alpha=0.8)
+        panel.set_title(literal(words), fontsize=8)
+        panel.set_xlim(-reach, reach)
+        panel.set_ylim(-reach, reach)
+        panel.tick_params(labelsize=7)
+        panel.set_aspect("equal")
+    _, labels = next(reversed(parts.values()))
+    if labels is not None:
+        _name_colours(axes[-1], labels, ())
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

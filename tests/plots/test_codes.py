@@ -10,7 +10,7 @@ import torch
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from ppl_gen.plots.codes import animation, error_map, latents, roc_curves
+from ppl_gen.plots.codes import animation, error_map, latents, roc_curves, scatters
 from ppl_gen.plots.style import one_axes
 
 
@@ -31,6 +31,17 @@ def test_an_ellipsoid_has_three_ellipses() -> None:
     figure.canvas.draw()
     lines = figure.axes[0].collections[1]
     assert len(lines.get_colors()) == 15
+
+
+def test_panels_have_one_scale() -> None:
+    mean = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    parts = {"early": (mean / 10, None), "late": (mean, torch.arange(30) % 3 - 1)}
+    figure = scatters(parts, "both")
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim() == second.get_ylim()
+    assert len(first.collections[0].get_offsets()) == 30
+    with pytest.raises(ValueError, match="codes of 2 dimensions"):
+        scatters({"flat": (mean[:, :1], None)})
 
 
 def test_an_error_map_is_an_average() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["impute"]
+__all__ = ["band", "impute", "masked"]
 
 from typing import Any
 
@@ -37,11 +37,11 @@ def impute(subject: Subject) -> Found:
     words = ["data", "observed", "one pass"]
     errors = {"one pass": _error(by_pass, x, mask)}
     sentences = []
-    masked = _masked(subject.program)
-    if masked is None:
+    taking_holes = masked(subject.program)
+    if taking_holes is None:
         sentences.append("no posterior to fill them by: the program has no likelihood to be masked")
     else:
-        found = _posterior(masked, holes, context, subject.asked.seed)
+        found = _posterior(taking_holes, holes, context, subject.asked.seed)
         rows.append(found.mean[:_SHOWN])
         words.append("posterior")
         errors["posterior"] = _error(found.mean, x, mask)
@@ -74,8 +74,12 @@ def band(shape: Any) -> Tensor:
     return mask.reshape(1, height, width).expand(channels, -1, -1)
 
 
-def _masked(program: Any) -> Any:
-    """A copy of a program that takes missing pixels; None where it has no likelihood of its own."""
+def masked(program: Any) -> Any:
+    """A copy of a program that takes missing pixels; None where it has no likelihood of its own.
+
+    Args:
+        program: A program, or an autoencoder.
+    """
     if is_autoencoder(program) or getattr(program, "likelihood", None) is None:
         return None
     if getattr(program, "encoder", None) is None:

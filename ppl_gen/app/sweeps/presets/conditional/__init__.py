@@ -1,0 +1,1 @@
+"""Conditional VAEs: what a label, or a spoilt picture, says beside the code."""
