@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "conditional_settings", "fit_kind", "fit_steps", "given", "loss_terms", "made"]
+__all__ = [
+    "KINDS",
+    "Shuffled",
+    "conditional_settings",
+    "fit_kind",
+    "fit_steps",
+    "given",
+    "loss_terms",
+    "made",
+]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +29,7 @@ from ppl_gen.priors import StandardNormal
 
 KINDS = ("vae", "cvae")
 LATENTS = 2
+Change = Callable[..., tuple[Tensor, ...]]
 _DRAWS = 10  # of the latents per test datum
 
 
@@ -77,26 +87,23 @@ def fit_kind(
         rate: Learning rate of Adam.
     """
     program = made(kind, train.x.shape[1:], hidden)
-    fit_steps(program, given(kind, train), epochs, batch_size, rate)
+    fit_steps(program, Shuffled(given(kind, train), batch_size), epochs, rate)
     return program
 
 
-def fit_steps(
-    program: nn.Module, data: Sequence[Tensor], epochs: int, batch_size: int, rate: float
-) -> None:
-    """Ascends the bound with its closed KL, in batches drawn anew in each epoch.
+def fit_steps(program: nn.Module, batches: Any, epochs: int, rate: float) -> None:
+    """Ascends the bound with its closed KL.
 
     Args:
         program: What is fitted.
-        data: x and what goes with it, each of length N.
+        batches: A re-iterable of tuples: x, and what goes with it.
         epochs: Passes over the data.
-        batch_size: Data per step.
         rate: Learning rate of Adam.
     """
     step = svi_step(
         program, torch.optim.Adam(program.parameters(), rate), AnalyticELBO(), engine="fx"
     )
-    fit(step, _Batches(data, batch_size), epochs, progress=False)
+    fit(step, batches, epochs, progress=False)
 
 
 def loss_terms(program: Any, data: Sequence[Tensor]) -> Mapping[str, Number]:
@@ -117,12 +124,19 @@ def loss_terms(program: Any, data: Sequence[Tensor]) -> Mapping[str, Number]:
 _TERMS = {"loss": ("elbo", -1), "cross entropy": ("log_likelihood", -1), "KL": ("kl", 1)}
 
 
-class _Batches:
-    """Batches of some tensors in a new order at each pass."""
+class Shuffled:
+    """Batches of some tensors in a new order at each pass.
 
-    def __init__(self, data: Sequence[Tensor], size: int) -> None:
+    Args:
+        data: x and what goes with it, each of length N.
+        size: Data of a batch; all where there are fewer.
+        change: What is made of a batch when it is presented; None leaves it as it is.
+    """
+
+    def __init__(self, data: Sequence[Tensor], size: int, change: Change | None = None) -> None:
         self._data = data
         self._size = min(size, len(data[0]))
+        self._change = change
 
     def __len__(self) -> int:
         return -(-len(self._data[0]) // self._size)
@@ -130,4 +144,7 @@ class _Batches:
     def __iter__(self) -> Any:
         order = torch.randperm(len(self._data[0]))
         for rows in order.split(self._size):
-            yield tuple([t[rows] for t in self._data])
+            batch = tuple([t[rows] for t in self._data])
+            if self._change is not None:
+                batch = self._change(*batch)
+            yield batch

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.labelled import (
     KINDS,
+    Shuffled,
     conditional_settings,
     fit_steps,
     given,
@@ -25,6 +26,7 @@ from ppl_gen.app.sweeps.labelled import (
 from ppl_gen.app.sweeps.numbers import average
 from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
+from ppl_gen.contexts import forked
 from ppl_gen.data import Split, load
 from ppl_gen.inference import decode, encode
 from ppl_gen.plots import image_grid
@@ -44,28 +46,40 @@ class Restoring(nn.Module):
         super().__init__()
         self.program = program
 
-    def model(self, x: Tensor | None, spoilt: Tensor, *context: Tensor, n: int = 1) -> Tensor:
+    def model(
+        self, x: Tensor | None, spoilt: Tensor, y: Tensor | None = None, *, n: int = 1
+    ) -> Tensor:
         """The program's own model, of the clean images."""
-        drawn: Tensor = self.program.model(x, *context, n=len(spoilt))
+        drawn: Tensor = self.program.model(x, *_labels(y), n=spoilt.shape[0])
         return drawn
 
-    def guide(self, x: Tensor, spoilt: Tensor, *context: Tensor) -> Tensor:
+    def guide(self, x: Tensor, spoilt: Tensor, y: Tensor | None = None) -> Tensor:
         """z ~ q(z | x̃, y)."""
         with pyro.plate("data", x.shape[0]):
-            drawn: Tensor = pyro.sample("z", self.program.encoder(spoilt, *context))
+            drawn: Tensor = pyro.sample("z", self.program.encoder(spoilt, *_labels(y)))
         return drawn
 
 
-def spoil(x: Tensor, seed: int) -> Tensor:
+def _labels(y: Tensor | None) -> list[Tensor]:
+    """The labels as a context; an empty one where there are none."""
+    if y is None:
+        return []
+    return [y]
+
+
+def spoil(x: Tensor) -> Tensor:
     """x · Bern(½) + Bern(½), pixel by pixel: half of them kept, and 1 added to half of all.
 
     Args:
         x: Images (N, C, H, W).
-        seed: Of the noise.
     """
-    generator = torch.Generator().manual_seed(seed)
-    kept, added = torch.rand(2, *x.shape, generator=generator) < 0.5
+    kept, added = torch.rand(2, *x.shape) < 0.5
     return x * kept + added
+
+
+def _with_spoilt(x: Tensor, *context: Tensor) -> tuple[Tensor, ...]:
+    """A batch with noise of its own: one draw for the whole training would be learned by heart."""
+    return (x, spoil(x), *context)
 
 
 def measure(
@@ -97,13 +111,11 @@ def measure(
     assert isinstance(read.train, Split)
     program = made(model, read.train.x.shape[1:], hidden)
     restoring = Restoring(program)
-    x, *context = given(model, read.train)
-    # A new draw of the noise in each epoch: one for all of them would be learned by heart.
-    for epoch in range(epochs):
-        spoilt = spoil(x, 1 + seed + 1000 * epoch)
-        fit_steps(restoring, (x, spoilt, *context), 1, batch_size, rate)
+    batches = Shuffled(given(model, read.train), batch_size, _with_spoilt)
+    fit_steps(restoring, batches, epochs, rate)
     test, *labels = given(model, read.test.fixed(0))
-    seen = spoil(test, seed)
+    with forked(test.device, seed):
+        seen = spoil(test)
     codes = encode(program, seen, *labels).mean
     restored = decode(program, codes, *labels)
     save_arrays(folder, rows=torch.stack([test[:SHOWN], seen[:SHOWN], restored[:SHOWN]]))
