@@ -128,7 +128,7 @@ def scatters(parts: Mapping[str, tuple[Tensor, Tensor | None]], title: str = "")
         panel.set_ylim(-reach, reach)
         panel.tick_params(labelsize=7)
         panel.set_aspect("equal")
-    _, labels = next(reversed(parts.values()))
+    _, labels = list(parts.values())[-1]
     if labels is not None:
         _name_colours(axes[-1], labels, ())
     figure.suptitle(title, fontsize=9)

@@ -36,7 +36,7 @@ SHOWN = 12
 
 
 class Restoring(nn.Module):
-    """p(x, z | y) with q(z | x̃, y): the encoder sees a spoilt image, the decoder gives a clean one.
+    """p(x, z | y) with q(z | x̃, y): the encoder sees a spoilt image, the decoder a clean one.
 
     Args:
         program: A VAE or CVAE.
