@@ -145,7 +145,9 @@ class Labelled(NamedTuple):
         return f"{len(self.y)} data with codes and labels"
 
 
-def retrieval(queries: Labelled, gallery: Labelled, k: int = 10) -> Retrieval:
+def retrieval(
+    queries: tuple[Tensor, Tensor, Tensor], gallery: tuple[Tensor, Tensor, Tensor], k: int = 10
+) -> Retrieval:
     """P@k = (1/k) Σ 1[y of a neighbour = y of the query], over the k nearest of a gallery.
 
     Args:
@@ -159,21 +161,22 @@ def retrieval(queries: Labelled, gallery: Labelled, k: int = 10) -> Retrieval:
         ValueError: If there is not a code and a label for each datum, a label is missing (−1), or
             there are fewer than k data.
     """
-    queries, gallery = Labelled(*queries), Labelled(*gallery)
-    for name, part in (("queries", queries), ("gallery", gallery)):
+    asked = Labelled(*queries)
+    held = Labelled(*gallery)
+    for name, part in (("queries", asked), ("gallery", held)):
         _expect_labelled(name, part)
     found = []
-    for points, others in ((queries.codes, gallery.codes), (queries.x, gallery.x)):
+    for points, others in ((asked.codes, held.codes), (asked.x, held.x)):
         places = nearest(points, others, k).places
-        hits = gallery.y[places] == queries.y[:, None]
+        hits = held.y[places] == asked.y[:, None]
         found.append(hits.double().mean(1))
-    shares = [(gallery.y == label).double().mean() for label in queries.y.unique()]
-    of_queries = [(queries.y == label).double().mean() for label in queries.y.unique()]
+    shares = [(held.y == label).double().mean() for label in asked.y.unique()]
+    of_queries = [(asked.y == label).double().mean() for label in asked.y.unique()]
     by_chance = torch.stack(shares) @ torch.stack(of_queries)
     return Retrieval(
         by_code=found[0],
         by_pixels=found[1],
-        labels=queries.y,
+        labels=asked.y,
         k=k,
         by_chance=float(by_chance),
     )

@@ -221,7 +221,7 @@ def overlapping(subject: Subject) -> Found:
         labels = subject.labels[some]
     context = [c[some] for c in subject.context]
     found = overlap(subject.program, x[some], *context, labels=labels)
-    numbers = {
+    numbers: dict[str, float | tuple[float, float]] = {
         f"overlap of {first} and {second}": float(affinity(both)[0, 1]),
         "correlation of overlap and error": found.correlation,
         "mean reconstruction error": _value(over_data(found.errors)),
