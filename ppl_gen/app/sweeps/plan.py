@@ -86,7 +86,7 @@ def read_plan(path: Path) -> Plan:
 
 def _fit_options() -> dict[str, Option]:
     """The options of `fit`, and the model as one of them, by name."""
-    model = Option(name=_MODEL, kind=str, default="vae", help="The model to fit.")
+    model = Option(name=_MODEL, kind=str, default="", help="The model to fit.")
     return {option.name: option for option in (model, *all_options())}
 
 
