@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
@@ -219,9 +220,9 @@ def animation(figures: Sequence[Figure], seconds: float = 0.7) -> bytes:
     expect_positive(seconds=seconds)
     frames = []
     for figure in figures:
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=100)
-        frames.append(Image.open(drawn).convert("RGB"))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     first, *others = frames
     stays = round(1000 * seconds)
     durations = [stays] * (len(frames) - 1) + [3 * stays]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import CHEAP, FEW, call, owners, snapshot
+from command import CHEAP, FEW, call, snapshot
 from PIL import Image
 
 from ppl_gen import data
@@ -20,7 +20,7 @@ from ppl_gen.app import configure
 from ppl_gen.app.config import Config
 from ppl_gen.app.evaluation import by_samples
 from ppl_gen.app.ingredients.data import grey
-from ppl_gen.app.recipes import recipe_of
+from ppl_gen.app.recipes import estimated_models, recipe_of
 from ppl_gen.app.run import progress
 from ppl_gen.app.run.folder import Run
 from ppl_gen.app.run.opened import Fitted
@@ -287,7 +287,7 @@ class TestJudging:
             (
                 "gan",
                 ("--particles", 5),
-                f"--particles is an option of {owners('particles')}, got it for gan",
+                f"--particles is an option of {', '.join(estimated_models())}, got it for gan",
             ),
         ],
     )

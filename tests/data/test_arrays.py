@@ -143,10 +143,11 @@ def test_what_is_no_file_is_refused_and_does_not_hang(
 
 def test_files_of_users_are_opened_in_one_place_each() -> None:
     """Which looks at headers, kinds of files and sizes first."""
-    doors = {r"\bImage\.open\(": "files.py", r"\bnp\.load\(": "arrays.py"}
+    # A cell of a sweep reads what it has itself written.
+    doors = {r"\bImage\.open\(": ["files.py"], r"\bnp\.load\(": ["arrays.py", "cell.py"]}
     for file in Path(ppl_gen.__file__).parent.rglob("*.py"):
         for call, door in doors.items():
-            assert file.name == door or not re.search(call, file.read_text()), file
+            assert file.name in door or not re.search(call, file.read_text()), file
 
 
 def images(folder: Path, width: int, height: int, count: int = 4) -> Path:

@@ -189,6 +189,9 @@ def expect_free(place: Path, overwrite: bool, ending: str = "") -> None:
         )
     if place.is_dir():
         raise ValueError(f"expected a file to write to, got the folder {place}; name a file in it")
+    for above in place.parents:
+        if above.exists() and not above.is_dir():
+            raise ValueError(f"{above} is a file, and no folder to write {place.name} to")
     if os.path.lexists(place) and not overwrite:
         raise ValueError(f"{place} exists; say --overwrite, or another place")
 

@@ -16,7 +16,7 @@ from ppl_gen.app.evaluation.findings import Judged
 from ppl_gen.app.evaluation.judges import judges_of
 from ppl_gen.app.evaluation.statistics import LEAST
 from ppl_gen.app.evaluation.subject import Subject
-from ppl_gen.app.recipes import explicit_models
+from ppl_gen.app.recipes import estimated_models
 from ppl_gen.app.run.evaluation import Entry
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, stopped
@@ -139,7 +139,7 @@ def _expect_heeded(fitted: Fitted, asked: Asked) -> None:
     """Raises ValueError if an option was given that nothing of what is asked for depends on."""
     if "particles" in asked.given and not fitted.recipe.explicit:
         raise ValueError(
-            f"--particles is an option of {', '.join(explicit_models())}, got it for "
+            f"--particles is an option of {', '.join(estimated_models())}, got it for "
             f"{fitted.recipe.name}; leave it out"
         )
     asked.expect_heeded()

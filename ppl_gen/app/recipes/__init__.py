@@ -10,6 +10,7 @@ __all__ = [
     "RECIPES",
     "all_options",
     "configuration",
+    "estimated_models",
     "explicit_models",
     "models_with",
     "recipe_of",
@@ -69,6 +70,11 @@ def models_with(option: str) -> list[str]:
 def explicit_models() -> list[str]:
     """The names of the models that have a likelihood and a guide."""
     return [recipe.name for recipe in RECIPES.values() if recipe.explicit]
+
+
+def estimated_models() -> list[str]:
+    """The names of the models whose log p(x) is estimated by draws, not known."""
+    return [name for name in explicit_models() if not RECIPES[name].exact]
 
 
 def configuration(asked: Mapping[str, Any]) -> Config:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
+    "CONDITIONAL",
     "KINDS",
+    "UNCONDITIONAL",
     "Shuffled",
     "conditional_settings",
     "fit_kind",
@@ -27,7 +29,9 @@ from ppl_gen.inference import AnalyticELBO, Validation, fit, svi_step
 from ppl_gen.models import cvae, vae
 from ppl_gen.priors import StandardNormal
 
-KINDS = ("vae", "cvae")
+UNCONDITIONAL = "VAE"
+CONDITIONAL = "CVAE"
+KINDS = (UNCONDITIONAL, CONDITIONAL)
 LATENTS = 2
 Change = Callable[..., tuple[Tensor, ...]]
 _DRAWS = 10  # of the latents per test datum
@@ -52,7 +56,7 @@ def made(kind: str, shape: Sequence[int], hidden: int) -> Any:
         shape: Of a datum.
         hidden: Width of the one hidden layer to either side.
     """
-    if kind == "vae":
+    if kind == UNCONDITIONAL:
         return vae(shape, LATENTS, hidden=(hidden,), likelihood=CrossEntropy())
     prior = StandardNormal(LATENTS)
     return cvae(
@@ -67,7 +71,7 @@ def given(kind: str, split: Split) -> tuple[Tensor, ...]:
         kind: One of `KINDS`.
         split: Data with labels.
     """
-    if kind == "vae":
+    if kind == UNCONDITIONAL:
         return (split.x,)
     assert split.y is not None
     return (split.x, split.y)

@@ -13,7 +13,13 @@ from matplotlib.figure import Figure
 
 from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.coded import tile
-from ppl_gen.app.sweeps.labelled import conditional_settings, fit_kind, given, loss_terms
+from ppl_gen.app.sweeps.labelled import (
+    CONDITIONAL,
+    conditional_settings,
+    fit_kind,
+    given,
+    loss_terms,
+)
 from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
 from ppl_gen.data import Split, load
@@ -40,14 +46,14 @@ def measure(
     """
     read = load(data, root)
     assert isinstance(read.train, Split)
-    program = fit_kind("cvae", read.train, **fitting)
+    program = fit_kind(CONDITIONAL, read.train, **fitting)
     sheets = []
     for label in LABELS:
         y = torch.tensor([label])
         points = lattice(program, y, side=SIDE, within=WITHIN)
         sheets.append(tile(decode(program, points, y.expand(len(points))), SIDE))
     save_arrays(folder, sheets=torch.stack(sheets))
-    return loss_terms(program, given("cvae", read.test.fixed(0)))
+    return loss_terms(program, given(CONDITIONAL, read.test.fixed(0)))
 
 
 def cells(scope: Scope) -> Sequence[Cell]:
