@@ -77,6 +77,7 @@ def test_nats_of_other_data_stand_in_rows_of_their_own(
     assert "not to be held against each other" in said
 
 
+@pytest.mark.long
 def test_parameters_are_those_of_a_draw(runs: Path, compared: tuple[dict[str, Any], str]) -> None:
     """All of a GAN's; of a VAE's the decoder's, not those of the encoder or of the likelihood's
     noise.

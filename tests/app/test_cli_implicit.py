@@ -207,6 +207,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 class TestEvaluate:
+    @pytest.mark.long
     @pytest.mark.parametrize("name", [name for name in MODELS if name != "cycle-gan"])
     def test_draws_are_judged_where_there_is_no_likelihood(self, runs: Path, name: str) -> None:
         code, said = call("evaluate", runs / name, *CHEAP)

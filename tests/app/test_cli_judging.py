@@ -69,6 +69,7 @@ class TestEvaluate:
             assert (runs / name / picture).stat().st_size > 5000
             assert picture in said
 
+    @pytest.mark.long
     def test_nothing_more_than_was_asked_for(self, runs: Path) -> None:
         code, said = call("evaluate", runs / "collapsed", *SMALL)
         assert code == 0, said

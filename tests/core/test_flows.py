@@ -97,6 +97,7 @@ def test_laws_hold_after_a_step_that_trains_the_flow(name: str, x: Tensor) -> No
     check_program(program, x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.filterwarnings("error")
 def test_a_graph_gives_the_numbers_of_the_program(name: str, x: Tensor) -> None:
