@@ -48,8 +48,18 @@ def test_a_table_of_all_runs(runs: Path, compared: tuple[dict[str, Any], str]) -
     assert list(result["runs"]) == ["vae", "grey", "cvae", "gan"]
     for columns in result["runs"].values():
         assert list(columns) == [
-            *("given", "fitted_to", "epoch", "parameters", "MMD²", "polynomial MMD²", "Fréchet"),
-            *("precision", "recall", "density", "coverage", "C2ST", "nats"),
+            *("given", "fitted_to", "epoch", "log_evidence", "measure", "parameters"),
+            *(
+                "MMD²",
+                "polynomial MMD²",
+                "Fréchet",
+                "precision",
+                "recall",
+                "density",
+                "coverage",
+                "C2ST",
+                "nats",
+            ),
         ]
         assert columns["nats"]["standard_error"] > 0
     assert [columns["given"] for columns in result["runs"].values()] == [None, None, "label", None]

@@ -41,6 +41,7 @@ from ppl_gen.writing import write_folder, write_json, write_picture
 PRODUCTS = ("comparison.json", "comparison.png")
 EPSILON = 0.1
 _WIDTH = 120  # columns of the table, even where the terminal has fewer
+_ROW_NAME = 32  # columns that the name of a row takes at most
 _SHOWN = 1000  # test data in the picture
 _PARTICLES = 1000  # importance samples per datum
 _NATS = "nats"  # the row whose numbers are of different data where runs are fitted to such
@@ -279,7 +280,7 @@ def _print(found: list[_JudgedRun], ground: _Ground, console: Console) -> None:
     asked = ground.asked
     title = f"on {len(ground.data)} test data, as many draws"
     table = Table(title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=_ROW_NAME)
     for run in found:
         heading = run.name
         if run.given:
