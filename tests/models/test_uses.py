@@ -72,7 +72,7 @@ def test_the_samples_for_a_label_are_read_as_that_label(by_label: Any) -> None:
     assert float((judged(simulate(by_label, 1000, y)) == y).float().mean()) >= 0.9
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_samples_added_to_a_few_labelled_digits_teach_a_classifier(by_label: Any) -> None:
     few = torch.cat([torch.nonzero(digits().y == k)[:2, 0] for k in range(10)])
     real, y = digits().x[few].flatten(1), digits().y[few]

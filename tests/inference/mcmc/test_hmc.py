@@ -229,7 +229,7 @@ class TestNothingIsBakedIn:
             draws = hmc(model, draws=100, warmup=100, seed=0, engine="fx")
         assert float(draws.sd["loc"]) == pytest.approx(0.1 / 50**0.5, rel=0.1)
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_an_argument_that_is_no_tensor_and_moves_a_small_part_of_the_gradient(self) -> None:
         """One large entry must not hide the change of a small one."""
         y = 3 + 0.01 * torch.randn(2000)
