@@ -224,7 +224,7 @@ class TestEvaluate:
         for picture in ("moments.png", "two_sample.png"):
             assert (runs / name / picture).stat().st_size > 5000
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_data_are_not_told_from_data(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With other data in the place of draws nothing is off, but for chance: the tests have
         their level.

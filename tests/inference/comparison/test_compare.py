@@ -366,7 +366,7 @@ PPCA = toy.PPCA(torch.tensor([[1.0, 0.9], [1.0, 1.1], [0.95, 1.0]]), torch.zeros
 
 
 class TestVerdicts:
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_a_diagonal_guide_is_too_sure_and_a_full_one_is_good(self) -> None:
         """A posterior with a correlation of −0.89 between the latents of each datum."""
         x = torch.tensor([[0.5, 0.7, 0.6], [-1.0, -0.8, -1.1]])

@@ -294,7 +294,9 @@ class TestPromises:
             )
 
     @pytest.mark.long
-    @pytest.mark.parametrize("likelihood", ["Bernoulli()", "Categorical(32)"])
+    @pytest.mark.parametrize(
+        "likelihood", ["Bernoulli()", pytest.param("Categorical(32)", marks=pytest.mark.slow)]
+    )
     def test_memory_is_that_of_a_chunk(self, likelihood: str) -> None:
         """The peak stays, however many data.
 

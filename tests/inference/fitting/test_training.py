@@ -40,7 +40,7 @@ def digits() -> tuple[Dataset, CVAE, Estimate, Estimate]:
     return dataset, program, trained(program, dataset, 50, 40), plain
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_label_is_worth_nats(digits: tuple[Dataset, CVAE, Estimate, Estimate]) -> None:
     """Datum by datum, on the same pixels, log p(x | y) exceeds log p(x) by far more than its
     errors.

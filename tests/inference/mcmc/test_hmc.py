@@ -23,7 +23,13 @@ from ppl_gen.program import simulate
 
 # A chain of hidden states is a graph of thousands of nodes, which is replayed uncompiled here. The
 # others repeat a kind of posterior that is among the quick ones.
-LONG = ("hidden Markov chain", "banana", "linear regression, noise unknown", "logistic regression")
+LONG = (
+    "ordered mixture",
+    "hidden Markov chain",
+    "banana",
+    "linear regression, noise unknown",
+    "logistic regression",
+)
 QUICK = [name for name in SCENARIOS if name not in LONG]
 
 

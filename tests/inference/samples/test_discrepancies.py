@@ -247,7 +247,7 @@ class TestErrors:
             held += int(low <= exact <= high)
         assert abs(held / 400 - 0.95) < 4 * (0.95 * 0.05 / 400) ** 0.5
 
-    @pytest.mark.long
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", ["equal", "shifted", "unequal"])
     @pytest.mark.parametrize("name", ["frechet", "sliced"])
     def test_so_do_those_that_are_extrapolated(self, name: str, case: str) -> None:
