@@ -196,12 +196,14 @@ def _observed(sites: dict[str, Any], latent: str) -> Any:
 def _expect_quantiles(prior: Any) -> None:
     """Raises ValueError if a prior has no quantiles of single entries."""
     half = torch.full((1, 1), 0.5, dtype=torch.float64)
-    try:
-        if prior.event_shape:
-            raise NotImplementedError
-        prior.icdf(half)
-    except NotImplementedError:
+    has_quantiles = not prior.event_shape
+    if has_quantiles:
+        try:
+            prior.icdf(half)
+        except NotImplementedError:
+            has_quantiles = False
+    if not has_quantiles:
         raise ValueError(
             f"{_LATENT} got the prior {type(prior).__name__}, which has no quantiles of single "
             "entries; fit a vae with the prior standard-normal"
-        ) from None
+        )
