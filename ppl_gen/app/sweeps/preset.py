@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ppl_gen.app.sweeps import presets
-from ppl_gen.app.sweeps.cell import Cell
+from ppl_gen.app.sweeps.cell import Cell, Measure
 from ppl_gen.app.sweeps.sweep import Results, Sweep
 from ppl_gen.data import Split, load
 from ppl_gen.names import resolve
@@ -48,6 +48,15 @@ class Scope:
             least: The smallest that makes sense.
         """
         return max(least, round(full * self.scale))
+
+    def cell(self, measure: Measure, **settings: Any) -> Cell:
+        """A cell of the data asked for, wherever they lie.
+
+        Args:
+            measure: What is called.
+            **settings: Those besides "data", the seed among them.
+        """
+        return Cell(measure=measure, settings={"data": self.data, **settings}, places=self.places)
 
 
 def in_memory(data: str, root: str | None) -> tuple[Split, Split]:

@@ -100,14 +100,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
         epochs = 60
     made = []
     for way in ("network", "components"):
-        settings = {
-            "data": scope.data,
-            "way": way,
-            "hidden": hidden,
-            "epochs": scope.count(epochs),
-            "seed": 0,
-        }
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(scope.cell(measure, way=way, hidden=hidden, epochs=scope.count(epochs), seed=0))
     return made
 
 

@@ -89,15 +89,16 @@ def cells(scope: Scope) -> Sequence[Cell]:
     made = []
     for dim in DIMENSIONS:
         for density in DENSITIES:
-            settings = {
-                "data": scope.data,
-                "code_dim": dim,
-                "density": density,
-                "hidden": hidden,
-                "epochs": scope.count(epochs),
-                "seed": 0,
-            }
-            made.append(Cell(measure=measure, settings=settings, places=scope.places))
+            made.append(
+                scope.cell(
+                    measure,
+                    code_dim=dim,
+                    density=density,
+                    hidden=hidden,
+                    epochs=scope.count(epochs),
+                    seed=0,
+                )
+            )
     return made
 
 

@@ -91,15 +91,16 @@ def cells(scope: Scope) -> Sequence[Cell]:
     made = []
     for network in NETWORKS:
         for dim in DIMENSIONS:
-            settings = {
-                "data": scope.data,
-                "network": network,
-                "code_dim": dim,
-                "hidden": hidden,
-                "epochs": scope.count(epochs),
-                "seed": 0,
-            }
-            made.append(Cell(measure=measure, settings=settings, places=scope.places))
+            made.append(
+                scope.cell(
+                    measure,
+                    network=network,
+                    code_dim=dim,
+                    hidden=hidden,
+                    epochs=scope.count(epochs),
+                    seed=0,
+                )
+            )
     return made
 
 

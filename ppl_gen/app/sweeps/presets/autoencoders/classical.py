@@ -93,13 +93,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
         epochs = 40
     made = []
     for model in MODELS:
-        settings = {
-            "data": scope.data,
-            "model": model,
-            "epochs": scope.count(epochs),
-            "seed": 0,
-        }
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(scope.cell(measure, model=model, epochs=scope.count(epochs), seed=0))
     return made
 
 

@@ -67,13 +67,9 @@ def cells(scope: Scope) -> Sequence[Cell]:
         epochs = 60
     made = []
     for contraction in WEIGHTS:
-        settings = {
-            "data": scope.data,
-            "contraction": contraction,
-            "epochs": scope.count(epochs),
-            "seed": 0,
-        }
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(
+            scope.cell(measure, contraction=contraction, epochs=scope.count(epochs), seed=0)
+        )
     return made
 
 

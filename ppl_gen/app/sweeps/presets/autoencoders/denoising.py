@@ -67,8 +67,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
         epochs = 60
     made = []
     for noise in NOISES:
-        settings = {"data": scope.data, "noise": noise, "epochs": scope.count(epochs), "seed": 0}
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(scope.cell(measure, noise=noise, epochs=scope.count(epochs), seed=0))
     return made
 
 

@@ -70,14 +70,11 @@ def cells(scope: Scope) -> Sequence[Cell]:
     """A fit for each width of the code."""
     made = []
     for dim in DIMENSIONS:
-        settings = {
-            "data": scope.data,
-            "code_dim": dim,
-            "epochs": scope.count(EPOCHS, least=20),
-            "rate": RATE,
-            "seed": 0,
-        }
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(
+            scope.cell(
+                measure, code_dim=dim, epochs=scope.count(EPOCHS, least=20), rate=RATE, seed=0
+            )
+        )
     return made
 
 

@@ -118,8 +118,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
         if codec in ("VAE", "autoencoder"):
             fit = fitted
         for setting in settings:
-            own = {"data": scope.data, "codec": codec, "setting": setting, **fit, "seed": 0}
-            made.append(Cell(measure=measure, settings=own, places=scope.places))
+            made.append(scope.cell(measure, codec=codec, setting=setting, **fit, seed=0))
     return made
 
 

@@ -66,13 +66,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
         epochs = 60
     made = []
     for sparsity in WEIGHTS:
-        settings = {
-            "data": scope.data,
-            "sparsity": sparsity,
-            "epochs": scope.count(epochs),
-            "seed": 0,
-        }
-        made.append(Cell(measure=measure, settings=settings, places=scope.places))
+        made.append(scope.cell(measure, sparsity=sparsity, epochs=scope.count(epochs), seed=0))
     return made
 
 

@@ -87,16 +87,17 @@ def cells(scope: Scope) -> Sequence[Cell]:
     for labels in LABELS:
         for weights in WEIGHTS:
             for seed in range(scope.count(seeds)):
-                settings = {
-                    "data": scope.data,
-                    "labels": labels,
-                    "weights": weights,
-                    "widths": widths,
-                    "epochs": scope.count(epochs),
-                    "tuning": scope.count(60),
-                    "seed": seed,
-                }
-                made.append(Cell(measure=measure, settings=settings, places=scope.places))
+                made.append(
+                    scope.cell(
+                        measure,
+                        labels=labels,
+                        weights=weights,
+                        widths=widths,
+                        epochs=scope.count(epochs),
+                        tuning=scope.count(60),
+                        seed=seed,
+                    )
+                )
     return made
 
 

@@ -164,15 +164,16 @@ def cells(scope: Scope) -> Sequence[Cell]:
         settings: dict[str, Any] = {"of": GAUSSIAN, "estimator": estimator, "draws": draws}
         made.append(Cell(measure=of_a_gaussian, settings={**settings, "seed": 1}))
     for estimator in ESTIMATORS[1:]:
-        settings = {
-            "of": ENCODER,
-            "estimator": estimator,
-            "data": scope.data,
-            "repeats": scope.count(REPEATS, least=4 * BLOCKS),
-            "epochs": scope.count(EPOCHS),
-            "seed": 0,
-        }
-        made.append(Cell(measure=of_a_vae, settings=settings, places=scope.places))
+        made.append(
+            scope.cell(
+                of_a_vae,
+                of=ENCODER,
+                estimator=estimator,
+                repeats=scope.count(REPEATS, least=4 * BLOCKS),
+                epochs=scope.count(EPOCHS),
+                seed=0,
+            )
+        )
     return made
 
 

@@ -55,11 +55,11 @@ def measure(
 def cells(scope: Scope) -> Sequence[Cell]:
     """Both models at both numbers of epochs."""
     found = []
-    for epochs in AFTER:
+    settings = conditional_settings(scope)
+    for full in AFTER:
+        epochs = scope.count(full)
         for model in KINDS:
-            settings = {"data": scope.data, "model": model, **conditional_settings(scope)}
-            settings |= {"epochs": scope.count(epochs), "seed": 0}
-            found.append(Cell(measure=measure, settings=settings, places=scope.places))
+            found.append(scope.cell(measure, model=model, **settings, epochs=epochs, seed=0))
     return found
 
 

@@ -58,9 +58,8 @@ def measure(
 
 def cells(scope: Scope) -> Sequence[Cell]:
     """One fit."""
-    settings = {"data": scope.data, **conditional_settings(scope)}
-    settings |= {"epochs": scope.count(EPOCHS), "seed": 0}
-    return [Cell(measure=measure, settings=settings, places=scope.places)]
+    settings = conditional_settings(scope)
+    return [scope.cell(measure, **settings, epochs=scope.count(EPOCHS), seed=0)]
 
 
 def draw(results: Results) -> Figure:

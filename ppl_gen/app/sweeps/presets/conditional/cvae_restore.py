@@ -128,10 +128,10 @@ def measure(
 def cells(scope: Scope) -> Sequence[Cell]:
     """Both models."""
     found = []
+    settings = conditional_settings(scope)
+    epochs = scope.count(EPOCHS)
     for model in KINDS:
-        settings = {"data": scope.data, "model": model, **conditional_settings(scope)}
-        settings |= {"epochs": scope.count(EPOCHS), "seed": 0}
-        found.append(Cell(measure=measure, settings=settings, places=scope.places))
+        found.append(scope.cell(measure, model=model, **settings, epochs=epochs, seed=0))
     return found
 
 

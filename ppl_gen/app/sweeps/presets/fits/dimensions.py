@@ -77,8 +77,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     made = []
     for dim in DIMENSIONS:
         for seed in range(scope.count(seeds)):
-            own = {"data": scope.data, "latent_dim": dim, **settings, "seed": seed}
-            made.append(Cell(measure=measure, settings=own, places=scope.places))
+            made.append(scope.cell(measure, latent_dim=dim, **settings, seed=seed))
     return made
 
 

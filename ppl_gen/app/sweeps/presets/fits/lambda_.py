@@ -126,8 +126,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     settings = lecture_settings(scope, EPOCHS)
     made = []
     for weight in (*WEIGHTS, ALONE):
-        own = {"data": scope.data, "kl_weight": weight, **settings, "seed": 0}
-        made.append(Cell(measure=measure, settings=own, places=scope.places))
+        made.append(scope.cell(measure, kl_weight=weight, **settings, seed=0))
     return made
 
 

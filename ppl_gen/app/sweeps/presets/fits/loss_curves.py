@@ -78,8 +78,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     settings = lecture_settings(scope, EPOCHS)
     made = []
     for seed in range(scope.count(SEEDS)):
-        own = {"data": scope.data, **settings, "seed": seed}
-        made.append(Cell(measure=measure, settings=own, places=scope.places))
+        made.append(scope.cell(measure, **settings, seed=seed))
     return made
 
 

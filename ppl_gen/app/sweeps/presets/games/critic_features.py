@@ -111,8 +111,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     made = []
     for features in FEATURES:
         for seed in range(SEEDS):
-            own = {"data": scope.data, "features": features, **settings, "seed": seed}
-            made.append(Cell(measure=measure, settings=own, places=scope.places))
+            made.append(scope.cell(measure, features=features, **settings, seed=seed))
     return made
 
 

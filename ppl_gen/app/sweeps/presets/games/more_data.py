@@ -98,15 +98,16 @@ def cells(scope: Scope) -> Sequence[Cell]:
     for source in SOURCES:
         for times in TIMES:
             for seed in range(SEEDS):
-                own = {
-                    "data": scope.data,
-                    "source": source,
-                    "times": times,
-                    "labels": LABELS,
-                    "epochs": scope.count(EPOCHS, least=5),
-                    "seed": seed,
-                }
-                made.append(Cell(measure=measure, settings=own, places=scope.places))
+                made.append(
+                    scope.cell(
+                        measure,
+                        source=source,
+                        times=times,
+                        labels=LABELS,
+                        epochs=scope.count(EPOCHS, least=5),
+                        seed=seed,
+                    )
+                )
     return made
 
 

@@ -171,8 +171,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     made = []
     for method in METHODS:
         for seed in range(SEEDS):
-            own = {"data": scope.data, "method": method, **settings, "seed": seed}
-            made.append(Cell(measure=measure, settings=own, places=scope.places))
+            made.append(scope.cell(measure, method=method, **settings, seed=seed))
     return made
 
 
