@@ -18,6 +18,7 @@ from ppl_gen.inference.engine.adam import Adam
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
 from ppl_gen.pyro_patches import global_norm
+from ppl_gen.ranks import Ranks
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
@@ -105,6 +106,8 @@ class Descent:
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
         first_step: How many steps were made in another process, by whose engines this one goes on.
         clip: The largest norm of the gradient; longer ones are scaled down to it. None clips none.
+        across: The processes that each have a share of every batch: loss and gradient are averaged
+            over their data before the update, which torch makes. None for one process.
 
     Attributes:
         parameters: Those of the optimiser, θ.
@@ -124,12 +127,14 @@ class Descent:
         steps: int | None = None,
         first_step: int = 0,
         clip: float | None = None,
+        across: Ranks | None = None,
     ) -> None:
         self.parameters = _parameters_of(optimizer)
         self._pure = Functional(loss, *parts)
         self._backward = backward
         self._optimizer = optimizer
         self._clip = clip
+        self._across = across
         self._steps_done = first_step
         self._gradient = Replay(engine, steps, what="objective", begun=first_step)
         self._whole = Replay("inductor", what="descent step", begun=first_step)
@@ -165,15 +170,41 @@ class Descent:
         """
         self._steps_done += 1
         loss, norm, updated = self._compute(batch, weight)
+        own_loss = loss
+        if self._across is not None:
+            loss, norm = self._average(self._across, loss, batch[0].shape[0])
         if not math.isfinite(float(loss + norm)):
             if updated:
                 self._backward_anew(batch, weight)
-            raise failure(loss)
+            raise self._agreed(failure(own_loss), own_loss)
         if not updated:
             if self._clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, self._clip, norm)
             self._optimizer.step()
         return Stepped(loss, norm)
+
+    def _average(self, across: Ranks, loss: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """Loss and norm over the data of all processes; so are the gradients left in parameters.
+
+        Args:
+            across: The processes.
+            loss: Of this process.
+            rows: The number of its data.
+        """
+        moved = [p for p in self.parameters if p.grad is not None]
+        own = _expect_some([p.grad for p in moved])
+        loss, *gradients = across.average([loss, *own], rows)
+        for p, gradient in zip(moved, gradients, strict=True):
+            p.grad = gradient
+        return loss, global_norm(gradients)
+
+    def _agreed(self, error: Exception, own_loss: Tensor) -> Exception:
+        """The same error in all processes: that of one whose own loss is not finite, if any is."""
+        if self._across is None:
+            return error
+        said = self._across.gather((bool(torch.isfinite(own_loss)), str(error)))
+        _, message = min(said, key=operator.itemgetter(0))
+        return type(error)(message)
 
     def _compute(self, batch: Batch, weight: float | None) -> _Computed:
         """The loss and its gradient; with them the update, where that is compiled."""
@@ -228,7 +259,7 @@ class Descent:
         pays = plan(calls, self._gradient.engine) == "inductor"
         if not pays or self._gradient.highest != "inductor":
             return None
-        if self._adam is None or not self._adam.usable:
+        if self._adam is None or not self._adam.usable or self._across is not None:
             return None
         return self._adam
 

@@ -24,11 +24,13 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.inference.fitting.objectives import FreeBits
 from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.memory import expect_memory
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
+from ppl_gen.ranks import Ranks
 from ppl_gen.sharing import sharing
 
 # β: a number, or a function of the step's index.
@@ -46,6 +48,7 @@ def svi_step(
     first_step: int = 0,
     engine: Engine = "auto",
     steps: int | None = None,
+    across: Ranks | None = None,
 ) -> Step:
     """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))].
 
@@ -74,17 +77,22 @@ def svi_step(
             What the program holds besides its tensors and its modules' numbers becomes part of the
             graph; a change of it is noticed at steps 2, 4, 8, … and at every thousandth.
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
+        across: The processes of a `ranks.joined()`, each of which calls its step on its own share
+            of every batch, (x, *context) with at least one datum: all make the update of the whole
+            batch, of N data in all. None for one process.
 
     Returns:
         A step with the metrics "elbo" in nats per datum ("iwae" for the bound of several particles,
         "objective" for what is no bound, as where β is not 1 throughout), and "gradient_norm".
 
     Raises:
-        ValueError: If clip, beta or engine is out of range; on the first batch, if program, guide
+        ValueError: If clip, beta or engine is out of range, or the objective is no average over
+            data and there are several processes; on the first batch, if program, guide
             and data do not fit each other, or no parameter of the optimiser gets a gradient; on a
             later one, if program or optimiser have got other parameters.
         NotFinite: If a loss or gradient is not finite, before any update with it; names the site or
             parameter and the step.
+        ProcessLost: If another of several processes has ended.
 
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
@@ -106,6 +114,8 @@ def svi_step(
         engine = "eager"
     model: Any = getattr(program, "model", program)
     objective = _Objective(elbo, model, guide, optimizer)
+    if across is not None:
+        objective.expect_average()
     descent = Descent(
         objective.loss,
         objective.backward,
@@ -115,6 +125,7 @@ def svi_step(
         steps=steps,
         first_step=first_step,
         clip=clip,
+        across=across,
     )
     name = _metric(elbo, beta)
     takes_at_most = takes(model)
@@ -193,6 +204,19 @@ class _Objective:
         if self._draws_at_once:
             _expect_room(self._elbo.num_particles, width, batch[0])
             expect_leading_axes(program, self._guide, nesting, few_data(self._guide, batch))
+
+    def expect_average(self) -> None:
+        """Raises ValueError unless the loss is an average over data, so that shares add up to it.
+
+        Free bits are of a batch, as are objectives that call backward themselves.
+        """
+        is_average = hasattr(self._elbo, "differentiable_loss") and self.is_per_datum
+        if is_average and not isinstance(self._elbo, FreeBits):
+            return
+        raise ValueError(
+            "expected an objective that is an average over the data of a program for several "
+            f"processes, got {type(self._elbo).__name__}; take another, or one process"
+        )
 
     @property
     def _draws_at_once(self) -> bool:

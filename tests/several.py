@@ -1,0 +1,186 @@
+"""Several processes, as `torchrun` starts them; run itself by one of them, this file trains.
+
+torchrun --standalone --nproc-per-node 2 tests/several.py FOLDER
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_gen.inference import FreeBits, NotFinite, svi_step
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.program import register
+from ppl_gen.ranks import ProcessLost, Ranks, joined
+
+SECONDS = 120  # after which a test says that something hangs
+ENGINES: tuple[Engine, ...] = ("eager", "fx")
+STEPS = 10
+N = 21  # of two processes, one has a datum more
+WIDTH = 3
+
+
+def command(count: int, *words: object) -> list[str]:
+    """A file or module, with its arguments, in so many processes.
+
+    Args:
+        count: The number of processes.
+        *words: The file, or "-m" and the module; then the arguments.
+    """
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(count), *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    """Of processes that share the cores of a test."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(count: int, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs a file or module to its end in several processes, with all that they say.
+
+    Args:
+        count: The number of processes.
+        *words: The file, or "-m" and the module; then the arguments.
+    """
+    return subprocess.run(
+        command(count, *words),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+class _Given(dist.Normal):  # type: ignore[misc]
+    """N(loc, scale²) whose draws are made of given noise: loc + scale · noise."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, noise: Tensor) -> None:
+        super().__init__(loc, scale)
+        self.noise = noise
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> _Given:
+        return _Given(*(t.expand(batch_shape) for t in (self.loc, self.scale, self.noise)))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.loc + self.scale * self.noise
+
+
+class Shared(nn.Module):
+    """A VAE whose guide takes the noise of its draws with the data: (x, noise)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Linear(WIDTH, 2)
+        self.decoder = nn.Linear(1, WIDTH)
+
+    def model(self, x: Tensor, noise: Tensor, *, n: int = 1) -> None:
+        register(self)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, noise: Tensor) -> None:
+        loc, log_scale = self.encoder(x).chunk(2, -1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", _Given(loc, log_scale.exp(), noise).to_event(1))
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    """Whole batches of data and noise, as one process has them."""
+    own = torch.Generator().manual_seed(1)
+    made = []
+    for _ in range(STEPS):
+        x = torch.randn(N, WIDTH, generator=own)
+        made.append((x, torch.randn(N, 1, generator=own)))
+    return made
+
+
+def train(engine: Engine, ranks: Ranks | None) -> dict[str, Any]:
+    """Ten steps, of this process's share of each batch; of all of it for one process.
+
+    Args:
+        engine: What the steps are run by.
+        ranks: The processes; None for one.
+
+    Returns:
+        The gradient of the first step, the norms of all, the last ELBO, and the weights.
+    """
+    program = Shared()
+    optimizer = torch.optim.Adam(program.parameters(), lr=0.01)
+    step = svi_step(program, optimizer, engine=engine, across=ranks, clip=1.0)
+    norms = []
+    gradient = torch.empty(0)
+    for index, batch in enumerate(batches()):
+        if ranks is not None:
+            batch = (batch[0][ranks.share(N)], batch[1][ranks.share(N)])
+        metrics = step(*batch)
+        norms.append(metrics["gradient_norm"])
+        if index == 0:
+            gradient = torch.cat([p.grad.flatten() for p in program.parameters()])  # type: ignore[union-attr]
+    weights = torch.cat([p.detach().flatten() for p in program.parameters()])
+    return {
+        "gradient": gradient,
+        "norms": torch.stack(norms),
+        "elbo": metrics["elbo"],
+        "weights": weights,
+    }
+
+
+def _fails(ranks: Ranks) -> str:
+    """What is said where the data of process 1 alone are no numbers."""
+    program = Shared()
+    step = svi_step(program, torch.optim.SGD(program.parameters(), lr=0.1), across=ranks)
+    x, noise = batches()[0]
+    step(x, noise)
+    x = x.clone()
+    if ranks.number == 1:
+        x[0] = torch.inf
+    try:
+        step(x, noise)
+    except NotFinite as error:
+        return str(error)
+    return "nothing"
+
+
+def _refuses(ranks: Ranks) -> str:
+    """What is said of an objective that is no average over data."""
+    program = Shared()
+    try:
+        svi_step(program, torch.optim.SGD(program.parameters()), FreeBits(0.1), across=ranks)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def _main(folder: Path) -> None:
+    with joined() as ranks:
+        found: dict[str, Any] = {engine: train(engine, ranks) for engine in ENGINES}
+        found["fails"] = _fails(ranks)
+        found["refuses"] = _refuses(ranks)
+        tensor = torch.full((2,), float(ranks.number))
+        ranks.equalise([tensor])
+        found["equal"] = tensor
+        found["gathered"] = ranks.gather(ranks.number)
+        found["from_first"] = ranks.from_first(f"said by {ranks.number}")
+        torch.save(found, folder / f"{ranks.number}.pt")
+        if ranks.number == 1:
+            os._exit(3)
+        try:
+            ranks.gather(0)
+        except ProcessLost as error:
+            (folder / "lost").write_text(str(error))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
