@@ -69,6 +69,14 @@ class Broken:
     def __init__(self, dim):
         raise RuntimeError("boom")
 
+class Learned(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.loc = torch.nn.Parameter(torch.zeros(dim))
+
+    def forward(self):
+        return self.loc
+
 def nothing(dim):
     return dim
 
@@ -278,6 +286,16 @@ OPTIONS = (
     ("fit text-vae --data data.npz --out new", "text file"),
     ("fit text-vae --data nowhere.txt --out new", "nowhere.txt"),
     ("fit text-vae --data photos --out new", "text file"),
+    (f"{OWN} --prior-after 1 --prior vamp", "below --epochs, got 1 and 1"),
+    (f"{OWN} --prior-after 3 --prior vamp --epochs 2", "below --epochs, got 3 and 2"),
+    (f"{OWN} --prior-after 0 --prior vamp", "at least 1, got 0"),
+    (f"{OWN} --prior-after 1.5 --prior vamp", "valid integer"),
+    (f"{OWN} --prior-after 1 --epochs 2", "got none, and the usual one of a vae"),
+    (f"{OWN} --prior-after 1 --epochs 2 --prior standard-normal", "has no parameters"),
+    (f"{OWN} --prior-after 1 --epochs 2 --prior hierarchical", "has no parameters"),
+    (f"{OWN} --prior-after 1 --epochs 2 --prior my_parts.py:tensor", "has no parameters"),
+    (f"{OWN} --prior-after 1 --epochs 2 --prior my_parts.py:Learned", "to return a distribution"),
+    ("fit gan --data data.npz --out new --prior mixture --prior-after 1", "without a guide"),
     (f"{OWN} --prior nowhere.py:Prior", "no file at"),
     (f"{OWN} --prior nowhere:Prior", "no module 'nowhere'"),
     (f"{OWN} --prior photos.py:Prior", "no file at"),

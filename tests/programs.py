@@ -39,6 +39,7 @@ from ppl_gen.models import (
 from ppl_gen.nn import Condition, conv_features, mlp
 from ppl_gen.priors import (
     ConditionalMixture,
+    Delayed,
     FlowPrior,
     Horseshoe,
     Hypersphere,
@@ -186,6 +187,13 @@ def _with_prior(prior: Callable[[], nn.Module]) -> Callable[[], Made]:
     return lambda: (vae((1, 8, 8), 3, hidden=(16,), prior=prior()), _binary(), [])
 
 
+def _begun() -> nn.Module:
+    """A learned mixture that has taken the place of N(0, I)."""
+    prior = Delayed(MixtureOfGaussians(3, 4), 3)
+    prior.begin()
+    return prior
+
+
 def _given_label(prior: Callable[[], nn.Module]) -> Callable[[], Made]:
     return lambda: (
         cvae((1, 8, 8), 3, classes=10, hidden=(16,), prior=prior()),
@@ -297,6 +305,7 @@ PROGRAMS: dict[str, Callable[[], Made]] = {
         [torch.rand(6, 1, 8, 8)],
     ),
     "vae, mixture prior": _with_prior(lambda: MixtureOfGaussians(3, 4)),
+    "vae, delayed mixture prior": _with_prior(_begun),
     "vae, VampPrior": lambda: _of_guide(_with(likelihoods.Bernoulli(), _binary)()),
     "vae, flow prior": _with_prior(lambda: FlowPrior(coupling_flow(3, hidden=(8,)))),
     "conv-vae, VampPrior": lambda: _of_guide((conv_vae((1, 8, 8), 3), _binary(), [])),

@@ -27,6 +27,7 @@ __all__ = [
     "PARTICLES",
     "PARTS",
     "PRIOR",
+    "PRIOR_AFTER",
     "R1",
     "ROOT",
     "SCALE",
@@ -271,6 +272,17 @@ PRIOR = Option(
     ),
     check=part_of("prior", PRIORS),
 )
+PRIOR_AFTER = Option(
+    name="prior_after",
+    kind=int,
+    default=None,
+    help=(
+        "Fit under N(0, I) for this many epochs, then a learned --prior alone for one, then "
+        "everything: vamp and flow collapse easily where they are learned from the first step."
+    ),
+    check=at_least(1),
+    instead="leave it out: without a guide there are no posteriors that a prior could hold back",
+)
 LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
@@ -295,7 +307,7 @@ SCALE = Option(
     help="Scale of the likelihood, in the unit of the data; if left out, it is learned.",
     check=above_zero,
 )
-PARTS = (PRIOR, LIKELIHOOD, SCALE, GUIDE)
+PARTS = (PRIOR, PRIOR_AFTER, LIKELIHOOD, SCALE, GUIDE)
 CONDITION = Option(
     name="condition",
     kind=str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ConditionalMixture",
     "ConditionalNormal",
+    "Delayed",
     "Empirical",
     "FlowPrior",
     "Horseshoe",
@@ -22,6 +23,7 @@ __all__ = [
 
 from ppl_gen.priors import fitted
 from ppl_gen.priors.codes import Labels, OneHot
+from ppl_gen.priors.delayed import Delayed
 from ppl_gen.priors.empirical import Empirical
 from ppl_gen.priors.flow import FlowPrior
 from ppl_gen.priors.hypersphere import Hypersphere

@@ -5,9 +5,10 @@
 784-200-200-40 tanh, mirrored, dynamic binarisation, batches of 100, Adam at 1e-3, one particle. All
 rows share the first half of the epochs, under the standard normal; then each puts its prior into
 the slot, fits the prior's own parameters for an epoch while the rest stands still, and trains
-everything. A prior that is learned from the first step on follows the posteriors as they shrink to
-it, and stays there: on MNIST after 20 epochs, β annealed over five of them, a VampPrior of 100
-pseudo-inputs had no active latent (−199.9 nats) and a flow −121.0, to −96.5 of the standard normal.
+everything, as `--prior-after` of the command does. A prior that is learned from the first step on
+follows the posteriors as they shrink to it, and stays there: on MNIST after 20 epochs, β annealed
+over five of them, a VampPrior of 100 pseudo-inputs had no active latent (−199.9 nats) and a flow
+−121.0, to −96.5 of the standard normal.
 All numbers are nats per test datum, with Monte Carlo errors; the gain over the standard normal is
 that of the same data, so that its error over data is printed as well. Expected of the field: a
 VampPrior or a flow gains one to three nats on MNIST (Tomczak and Welling, 2018, table 1: 84.45 →
@@ -63,6 +64,7 @@ def _hierarchical(program: VAE, digits: data.Dataset, asked: Any) -> nn.Module:
     return with_layer_above(program, asked.latent_dim, hidden=asked.above)
 
 
+# Each puts its prior into a program's slot, or makes a program with it.
 ROWS: dict[str, Callable[[VAE, data.Dataset, Any], nn.Module]] = {
     "standard-normal": _standard_normal,
     "mixture": _mixture,
@@ -96,16 +98,12 @@ def trained(row: str, start: VAE, digits: data.Dataset, asked: Any) -> nn.Module
     """Gives a program its prior, fits that to the codes as they are, then trains everything."""
     torch.manual_seed(asked.seed)
     left = asked.epochs - asked.epochs // 2
-    known = {id(parameter) for parameter in start.parameters()}
+    known = set(start.parameters())
     program = ROWS[row](start, digits, asked)
-    own = [parameter for parameter in program.parameters() if id(parameter) not in known]
+    own = [parameter for parameter in program.parameters() if parameter not in known]
     if own:
         left = left - 1
-        program.requires_grad_(False)
-        for parameter in own:
-            parameter.requires_grad_(True)
         ascend(program, own, digits, 1, asked)
-        program.requires_grad_(True)
     ascend(program, program.parameters(), digits, left, asked)
     return program
 

@@ -20,12 +20,13 @@ from ppl_gen.contexts import copied, forked
 from ppl_gen.distributions import GaussianMixture
 from ppl_gen.distributions.horseshoe import scaled_exponential_integral
 from ppl_gen.flows import coupling_flow
-from ppl_gen.guides import BoundedGaussian, DiagonalGaussian, OnSphere, on_sphere
+from ppl_gen.guides import BoundedGaussian, DiagonalGaussian, OnSphere, SemiAmortised, on_sphere
 from ppl_gen.inference import ais, hmc, log_evidence, svi_step
 from ppl_gen.likelihoods import Gaussian
 from ppl_gen.models import GAN, VAE, cvae, gan, vae
 from ppl_gen.priors import (
     ConditionalMixture,
+    Delayed,
     Empirical,
     FlowPrior,
     Horseshoe,
@@ -188,6 +189,43 @@ def test_a_prior_draws_what_it_scores(name: str) -> None:
             weighed = log_weights.exp().double() * (others[:, 0] <= border)
             variance = (share * (1 - share) + weighed.var()) / draws
             assert float(abs(share - weighed.mean())) < 4 * float(variance) ** 0.5
+
+
+class TestDelayed:
+    def test_it_is_standard_normal_until_it_is_begun(self) -> None:
+        learned = MixtureOfGaussians(2, 3)
+        prior = Delayed(learned, 2)
+        z = torch.randn(5, 2)
+        normal = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+        assert torch.allclose(prior().log_prob(z), normal.log_prob(z), atol=1e-6)
+        prior.begin()
+        assert torch.equal(prior().log_prob(z), learned().log_prob(z))
+
+    def test_its_state_says_whether_it_has_begun(self, tmp_path: Path) -> None:
+        program = vae((3,), 2, hidden=(4,), prior=Delayed(MixtureOfGaussians(2, 3), 2))
+        for begun in (False, True):
+            if begun:
+                program.prior.begin()
+            save(tmp_path / "weights.pt", program)
+            other = vae((3,), 2, hidden=(4,), prior=Delayed(MixtureOfGaussians(2, 3), 2))
+            other.prior.has_begun = not begun
+            load_weights(tmp_path / "weights.pt", other)
+            assert other.prior.has_begun == copied(program).prior.has_begun == begun
+
+    @pytest.mark.parametrize("semi", [False, True], ids=["encoder", "semi-amortised"])
+    def test_its_own_parameters_are_those_that_no_other_part_holds(self, semi: bool) -> None:
+        program = vae((3,), 2, hidden=(4,))
+        vamp = VampPrior(program.encoder, torch.rand(5, 3))
+        program.prior = Delayed(vamp, 2)
+        if semi:  # which holds the prior too
+            slots = (program.encoder, program.prior, program.decoder, program.likelihood)
+            program.encoder = SemiAmortised(*slots, steps=1)
+        assert program.prior.own(program) == [vamp.pseudo_inputs]
+        flow = FlowPrior(coupling_flow(2, hidden=(4,)))
+        program.prior = Delayed(flow, 2)
+        assert program.prior.own(program) == list(flow.parameters())
+        program.prior = Delayed(StandardNormal(2), 2)
+        assert not program.prior.own(program)
 
 
 class TestMixtureOfGaussians:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ppl_gen.app import configure
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.checks import check_patience
+from ppl_gen.app.ingredients.checks import check_patience, check_prior_after
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
@@ -159,10 +159,10 @@ def unfitted(config: Config, download: bool) -> Fitted:
             model.
     """
     recipe = recipe_of(config)
-    recipe.check(config)
-    check_patience(config)
+    _check(config)
     config, data = _read(config, download)
     config = configure.decide_epochs(config, data)
+    check_prior_after(config)
     condition = recipe.condition(config, data)
     return Fitted(
         run=Run(Path(), config),
@@ -207,12 +207,12 @@ def _go_on_with(run: Run) -> str:
 def _begin(folder: Path, config: Config, device: torch.device, download: bool) -> _Training:
     """A new run, in its folder once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
-    recipe.check(config)
-    check_patience(config)
+    _check(config)
     asked = config
     config, data = _read(asked, download)
     data = data.to(device)
     config = configure.decide_epochs(config, data)
+    check_prior_after(config)
     fitting = recipe.prepare(config, data, device)
     if "engine" in config:
         # Decided once and written down: a run that goes on is the same run.
@@ -244,6 +244,13 @@ def _read(config: Config, download: bool) -> tuple[Config, Data]:
     grey = recipe.data(config.changed(binarize=None), download=download)
     config = configure.decide_likelihood(config, grey)
     return config, grey.binarized(config.binarize)
+
+
+def _check(config: Config) -> None:
+    """Raises ValueError if options do not go together, as far as that is known without data."""
+    recipe_of(config).check(config)
+    check_patience(config)
+    check_prior_after(config)
 
 
 def _reason(asked: Config, decided: Config, data: Any) -> str:
@@ -307,8 +314,7 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
         download: Whether torchvision may fetch what is missing.
     """
     recipe = recipe_of(run.config)
-    recipe.check(run.config)
-    check_patience(run.config)
+    _check(run.config)
     check_sources(run.config)
     held = None  # a run that was stopped before its first checkpoint begins where that would be
     if os.path.lexists(run.folder / checkpoint.FILE):

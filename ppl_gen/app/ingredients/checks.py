@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["check_loss", "check_objective", "check_parts_stand_alone", "check_patience"]
+__all__ = [
+    "check_loss",
+    "check_objective",
+    "check_parts_stand_alone",
+    "check_patience",
+    "check_prior_after",
+]
 
 import math
 
@@ -31,6 +37,18 @@ def check_patience(config: Config) -> None:
         raise ValueError(
             f"expected data to stop on for --patience {config.patience}, got none held out; say "
             "--validation 0.1 (test data stop no fit: their score is to be one of data not seen)"
+        )
+
+
+def check_prior_after(config: Config) -> None:
+    """Raises ValueError if no epoch is left for a prior that is to begin later."""
+    after = getattr(config, "prior_after", None)
+    if after is None or config.epochs is None:
+        return
+    if after >= config.epochs:
+        raise ValueError(
+            f"expected --prior-after below --epochs, got {after} and {config.epochs}: the prior is "
+            "learned in the epochs that are left; lower it, to half of --epochs say"
         )
 
 

@@ -42,7 +42,7 @@ class Fitting:
         batches: What an epoch walks through; nothing for a model that is fitted without epochs.
         begin: From the number of steps done and an engine to the step.
         probe: Scores, or draws, some data: what has to be finite.
-        pace: Sets the learning rates of an epoch, counted from 1.
+        pace: Sets the learning rates of an epoch, counted from 1, and what moves in it.
         remark: What the user is to know before it begins.
         validation: Measures both terms of the bound, or the error of reconstruction, on data held
             out; None if none are.

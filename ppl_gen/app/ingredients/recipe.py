@@ -189,4 +189,10 @@ class Recipe:
         fitting = self.fitting(start)
         if "schedule" not in config:
             return fitting
-        return replace(fitting, pace=paced(fitting.optimizers, config))
+        rates = paced(fitting.optimizers, config)
+
+        def pace(epoch: int) -> None:
+            fitting.pace(epoch)
+            rates(epoch)
+
+        return replace(fitting, pace=pace)

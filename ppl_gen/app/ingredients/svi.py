@@ -1,17 +1,21 @@
-"""Fitting by stochastic variational inference: objectives by name, and the weight of the KL."""
+"""Fitting by stochastic variational inference: objectives by name, the weight of the KL, and when a
+prior begins."""
 
 from __future__ import annotations
 
 __all__ = ["OBJECTIVES", "by_svi", "objective", "weight_of_kl"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.fitting import Fitting, Start
+from ppl_gen.app.ingredients.stopping import Stopping
+from ppl_gen.contexts import copied
 from ppl_gen.inference import (
     IWAE,
     AnalyticELBO,
@@ -22,8 +26,10 @@ from ppl_gen.inference import (
     elbo,
     svi_step,
 )
+from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.memory import SINGLE, expect_memory
+from ppl_gen.priors import Delayed
 from ppl_gen.protocols import Step
 
 
@@ -79,13 +85,22 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         bound: Another objective, of a model that has its own.
 
     Raises:
-        ValueError: If the size of batches does not suit the data, or a number is out of range.
+        ValueError: If the size of batches does not suit the data, a number is out of range, or a
+            prior that begins later does not go with guide and data.
     """
     program = start.program
     optimizer = start.optimizer(program)
     batches = start.batches()
     _expect_room(start)
     probed = start.probed()
+    stopping = start.stopping()
+    pace = _as_it_is
+    after = getattr(start.config, "prior_after", None)
+    if after is not None:
+        _check_begun(program, probed)
+        pace = _by_epoch(program, after)
+        if stopping is not None:
+            stopping = Stopping(stopping.rule, after)
     if bound is None:
         bound = objective(start.config)
     beta = weight_of_kl(start.config, len(batches))
@@ -104,9 +119,49 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         batches=batches,
         begin=begin,
         probe=probe,
+        pace=pace,
         validation=start.validation(),
-        stopping=start.stopping(),
+        stopping=stopping,
     )
+
+
+def _as_it_is(epoch: int) -> None:
+    """Leaves the prior as it is."""
+
+
+def _by_epoch(program: Any, after: int) -> Callable[[int], None]:
+    """What has a delayed prior begin, and stands still what is not to move in an epoch.
+
+    Up to epoch `after` all but the prior moves, in the next epoch the prior alone, then everything.
+
+    Args:
+        program: With a `Delayed` prior.
+        after: The number of epochs under N(0, I).
+    """
+    prior: Delayed = program.prior
+    own = set(prior.own(program))
+    learned = [parameter for parameter in program.parameters() if parameter.requires_grad]
+
+    def pace(epoch: int) -> None:
+        if epoch > after:
+            prior.begin()
+        for parameter in learned:
+            moves = (parameter in own) == prior.has_begun
+            parameter.requires_grad_(moves or epoch > after + 1)
+
+    return pace
+
+
+def _check_begun(program: Any, data: Sequence[Tensor]) -> None:
+    """Raises ValueError if a delayed prior, once it has begun, does not go with guide and data.
+
+    Args:
+        program: With a `Delayed` prior, which is left as it is.
+        data: (x, *context).
+    """
+    begun = copied(program)
+    begun.prior.begin()
+    check(begun, begun.guide, *data, weighed=False)
 
 
 def _expect_room(start: Start) -> None:

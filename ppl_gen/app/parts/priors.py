@@ -139,14 +139,14 @@ PRIORS = table_of(
     Part(
         name="vamp",
         text="VampPrior: the guide averaged over 500 learned pseudo-inputs",
-        example="vae --prior vamp",
+        example="vae --prior vamp --prior-after 10",
         make=_vamp,
         needs_program=True,
     ),
     Part(
         name="flow",
         text="a normalising flow of 4 affine coupling layers",
-        example="vae --prior flow",
+        example="vae --prior flow --prior-after 10",
         make=_flow,
     ),
     Part(

@@ -63,13 +63,47 @@ def program_with_parts(
         else:
             arguments[option] = part.make(setting)
     program = builder(data.shape, config.latent_dim, **{**arguments, **more})
-    for option, part in last.items():
-        made = part.make(replace(setting, program=program))
-        if part.makes_program:
-            program = made
-        else:
-            setattr(program, _SLOTS[option], made)
+    if "prior" in last:
+        program = _with_part("prior", last.pop("prior"), program, setting)
+    if getattr(config, "prior_after", None) is not None:
+        _delay_prior(program, config)
+    for option, part in last.items():  # some of which hold the prior
+        program = _with_part(option, part, program, setting)
     return program
+
+
+def _with_part(option: str, part: Part, program: Any, setting: Setting) -> Any:
+    """A program with a part in its slot that is made of the program's other parts."""
+    made = part.make(replace(setting, program=program))
+    if part.makes_program:
+        return made
+    setattr(program, _SLOTS[option], made)
+    return program
+
+
+def _delay_prior(program: Any, config: Config) -> None:
+    """Has the prior of a program begin later.
+
+    Raises:
+        ValueError: If it has nothing to learn.
+    """
+    from ppl_gen.priors import Delayed
+
+    prior = Delayed(program.prior, config.latent_dim)
+    program.prior = prior
+    if not prior.own(program):
+        raise ValueError(
+            f"expected a prior that is learned for --prior-after {config.prior_after}, got "
+            f"{_named_prior(config)}, whose p(z) has no parameters; say --prior mixture, vamp or "
+            "flow, or leave it out"
+        )
+
+
+def _named_prior(config: Config) -> str:
+    """The prior of a configuration, in words."""
+    if config.prior is None:
+        return f"none, and the usual one of a {config.model}"
+    return f"--prior {config.prior}"
 
 
 def absolute_words(values: Mapping[str, Any]) -> dict[str, str]:

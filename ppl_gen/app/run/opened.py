@@ -23,6 +23,7 @@ from ppl_gen.app.parts.conditioning import Conditioning
 from ppl_gen.app.parts.slots import check_sources, expect_no_code
 from ppl_gen.app.recipes import explicit_models, recipe_of
 from ppl_gen.app.run import checkpoint
+from ppl_gen.app.run.checkpoint import Checkpoint
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.contexts import forked
@@ -101,7 +102,7 @@ class Fitted:
             condition=condition,
             device=device,
             epoch=held.shown,
-            remark=held.remark,
+            remark=_remark(run, held),
         )
 
     def __repr__(self) -> str:
@@ -263,6 +264,18 @@ class Fitted:
                 f"expected a run that draws data for {what}, got a {self.config.model}; see "
                 f"`ppl-gen translate {self.run.folder}`"
             )
+
+
+def _remark(run: Run, held: Checkpoint) -> str:
+    """What the user is to know of the weights of a run; empty if nothing."""
+    after = getattr(run.config, "prior_after", None)
+    if after is None or held.shown > after:
+        return held.remark
+    waits = (
+        f"the run is at epoch {held.shown} of --prior-after {after}: its prior is N(0, I) as yet, "
+        "and it is judged under that"
+    )
+    return " ".join(filter(None, (held.remark, waits)))
 
 
 @overload
