@@ -25,6 +25,8 @@ Combination = tuple[str, str, str, str]
 ALL: list[Combination] = list(itertools.product(PRIORS, LIKELIHOODS, GUIDES, OBJECTIVES))
 
 SEVERAL = ("iwae", "dreg")  # objectives of several particles
+# Options of priors that heed them: each datum's density is one under every pseudo-input.
+FEW = {"pseudo_inputs": 20}
 
 # From grey values, digits on the scales on which likelihoods may have their support.
 SCALES = {
@@ -86,17 +88,19 @@ def _recipe_built(prior: str, likelihood: str, guide: str, objective: str, scale
     particles = 1
     if objective in SEVERAL:
         particles = 2
-    config = recipe.configuration(
-        {
-            "prior": prior,
-            "likelihood": likelihood,
-            "guide": guide,
-            "objective": objective,
-            "particles": particles,
-            "latent_dim": 3,
-            "hidden": "16",
-            "batch_size": 480,
-            "lr": 0.001,
-        }
-    )
+    values = {
+        "prior": prior,
+        "likelihood": likelihood,
+        "guide": guide,
+        "objective": objective,
+        "particles": particles,
+        "latent_dim": 3,
+        "hidden": "16",
+        "batch_size": 480,
+        "lr": 0.001,
+    }
+    for option, value in FEW.items():
+        if option in PRIORS[prior].heeds:
+            values[option] = value
+    config = recipe.configuration(values)
     return recipe.prepare(config, digits(scale), torch.device("cpu"))

@@ -283,6 +283,13 @@ PRIOR_AFTER = Option(
     check=at_least(1),
     instead="leave it out: without a guide there are no posteriors that a prior could hold back",
 )
+PSEUDO_INPUTS = Option(
+    name="pseudo_inputs",
+    kind=int,
+    default=None,
+    help="Learned inputs that --prior vamp averages the guide over; if left out, 500.",
+    check=at_least(1),
+)
 LIKELIHOOD = Option(
     name="likelihood",
     kind=str,
@@ -307,7 +314,7 @@ SCALE = Option(
     help="Scale of the likelihood, in the unit of the data; if left out, it is learned.",
     check=above_zero,
 )
-PARTS = (PRIOR, PRIOR_AFTER, LIKELIHOOD, SCALE, GUIDE)
+PARTS = (PRIOR, PRIOR_AFTER, PSEUDO_INPUTS, LIKELIHOOD, SCALE, GUIDE)
 CONDITION = Option(
     name="condition",
     kind=str,

@@ -70,7 +70,10 @@ def _vamp(setting: Setting) -> Any:
     bounds = None
     if float(x.min()) >= 0 and float(x.max()) <= 1:
         bounds = (0.0, 1.0)
-    u = pseudo_inputs(x, min(_PSEUDO_INPUTS, len(setting.data.train)), seed=0)
+    count = getattr(setting.config, "pseudo_inputs", None)
+    if count is None:
+        count = min(_PSEUDO_INPUTS, len(setting.data.train))
+    u = pseudo_inputs(x, count, seed=0)
     return VampPrior(encoder, u, bounds=bounds)
 
 
@@ -139,8 +142,9 @@ PRIORS = table_of(
     Part(
         name="vamp",
         text="VampPrior: the guide averaged over 500 learned pseudo-inputs",
-        example="vae --prior vamp --prior-after 10",
+        example="vae --prior vamp --pseudo-inputs 100 --prior-after 10",
         make=_vamp,
+        heeds=("pseudo_inputs",),
         needs_program=True,
     ),
     Part(

@@ -269,7 +269,10 @@ def _expect_heeded(config: Config, chosen: Mapping[str, Part]) -> None:
                     continue
                 others = [other.name for other in table.values() if name in other.heeds]
                 flag = "--" + name.replace("_", "-")
+                got = f"without --{option}"
+                if getattr(config, option) is not None:
+                    got = f"with --{option} {getattr(config, option)}"
                 raise ValueError(
-                    f"{flag} is an option of --{option} {', '.join(others)}, got it with "
-                    f"--{option} {getattr(config, option)}; leave it out"
+                    f"{flag} is an option of --{option} {', '.join(others)}, got it {got}; leave "
+                    "it out"
                 )
