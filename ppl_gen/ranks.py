@@ -6,21 +6,21 @@ devices, gloo between processors.
 
 from __future__ import annotations
 
-__all__ = ["ALONE", "ProcessLost", "Ranks", "are_launched", "joined"]
+__all__ = ["ALONE", "ProcessLost", "Ranks", "Shares", "are_launched", "joined"]
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ppl_gen.contexts import reason
+from ppl_gen.contexts import forked, reason
 
 _T = TypeVar("_T")
 
@@ -155,6 +155,69 @@ class Ranks:
 
 # One process by itself.
 ALONE = Ranks(0, 1)
+
+
+class _Batches(Sized, Protocol):
+    """Tuples (x, *context) that can be walked through anew in each epoch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
+
+
+class Shares:
+    """The rows of every batch that fall to this process, epoch after epoch.
+
+    All processes draw the same batches, by torch's generator at a seed that the epoch and `seed`
+    give; what is drawn between them, as a step does, comes from a stream of each process's own. So
+    an epoch has the same random numbers wherever a fit goes on.
+
+    Args:
+        batches: Of all processes, each of at least as many data as there are processes.
+        ranks: The processes.
+        seed: Of all streams.
+        epoch: The number of the first epoch that is walked through.
+        device: Where numbers are drawn.
+    """
+
+    def __init__(
+        self, batches: _Batches, ranks: Ranks, seed: int, epoch: int, device: torch.device
+    ) -> None:
+        self._batches = batches
+        self._ranks = ranks
+        self._seed = seed
+        self._epoch = epoch
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        epoch = self._epoch
+        self._epoch += 1
+        torch.manual_seed(self._ranks.seed(self._seed, epoch))
+        with forked(self._device, self._ranks.common_seed(self._seed, epoch)):
+            batches = iter(self._batches)
+            common = self._states()
+        while True:
+            own = self._states()
+            self._set(common)
+            batch = next(batches, None)
+            common = self._states()
+            self._set(own)
+            if batch is None:
+                return
+            yield tuple([part[self._ranks.share(len(part))] for part in batch])
+
+    def _states(self) -> list[Tensor]:
+        """Those of torch's generators, of the processor and of the device."""
+        states = [torch.get_rng_state()]
+        if self._device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self._device))
+        return states
+
+    def _set(self, states: list[Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(states[1], self._device)
 
 
 def are_launched() -> bool:

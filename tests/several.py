@@ -1,21 +1,24 @@
-"""Several processes, as `torchrun` starts them; run itself by one of them, this file trains.
-
-torchrun --standalone --nproc-per-node 2 tests/several.py FOLDER
-"""
+"""Several processes: as `torchrun` starts them, or forked, which takes no imports."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
+from command import PRELOADED
 from torch import Tensor, nn
 
+from ppl_gen.app.cli import app
 from ppl_gen.inference import FreeBits, NotFinite, svi_step
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.program import register
@@ -28,37 +31,104 @@ N = 21  # of two processes, one has a datum more
 WIDTH = 3
 
 
-def command(count: int, *words: object) -> list[str]:
-    """A file or module, with its arguments, in so many processes.
+def torchrun(count: int, *words: object) -> subprocess.Popen[str]:
+    """The command in several processes that torchrun starts.
 
     Args:
         count: The number of processes.
-        *words: The file, or "-m" and the module; then the arguments.
+        *words: Of the command.
     """
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*torchrun, "--nproc-per-node", str(count), *map(str, words)]
-
-
-def environment() -> dict[str, str]:
-    """Of processes that share the cores of a test."""
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def run(count: int, *words: object) -> subprocess.CompletedProcess[str]:
-    """Runs a file or module to its end in several processes, with all that they say.
-
-    Args:
-        count: The number of processes.
-        *words: The file, or "-m" and the module; then the arguments.
-    """
-    return subprocess.run(
-        command(count, *words),
-        env=environment(),
-        capture_output=True,
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    return subprocess.Popen(
+        [*run, str(count), "-m", "ppl_gen", *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=SECONDS,
-        check=False,
     )
+
+
+def processes_of(run: subprocess.Popen[str]) -> dict[int, int]:
+    """The number of the process of each rank that torchrun has started, on Linux."""
+    found = {}
+    for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split():
+        for entry in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            name, _, value = entry.partition(b"=")
+            if name == b"RANK":
+                found[int(value)] = int(child)
+    return found
+
+
+def forked(count: int, target: Callable[..., Any], said: Path, *args: Any) -> list[BaseProcess]:
+    """Processes that know each other as those do which torchrun starts.
+
+    Args:
+        count: The number of processes.
+        target: What each of them calls.
+        said: A folder for what they print, 0.txt and so on.
+        *args: What the target is called with.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    said.mkdir(exist_ok=True)
+    for number in range(count):
+        child = context.Process(target=_act, args=(number, count, port, target, said, args))
+        child.start()
+        started.append(child)
+    return started
+
+
+def _act(
+    number: int, count: int, port: int, target: Callable[..., Any], said: Path, args: Any
+) -> None:
+    sys.stdout = sys.stderr = open(said / f"{number}.txt", "w", buffering=1)  # noqa: SIM115
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "LOCAL_RANK": str(number),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    torch.set_num_threads(1)
+    target(*args)
+
+
+def ended(processes: list[BaseProcess]) -> list[int | None]:
+    """The exit codes of processes, for which it waits; one that hangs is killed, and has None."""
+    codes = []
+    for process in processes:
+        process.join(SECONDS)
+        codes.append(process.exitcode)
+        process.kill()
+    return codes
+
+
+def command(*words: object) -> None:
+    """The command, in one of several processes.
+
+    Args:
+        *words: Of the command.
+    """
+    app([str(word) for word in words])
+
+
+def call(count: int, said: Path, *words: object) -> tuple[list[int | None], list[str]]:
+    """The exit codes of the command in several processes, and what each has printed.
+
+    Args:
+        count: The number of processes.
+        said: A folder for what they print.
+        *words: Of the command.
+    """
+    codes = ended(forked(count, command, said, *words))
+    texts = [(said / f"{number}.txt").read_text() for number in range(count)]
+    return codes, [" ".join(text.split()) for text in texts]
 
 
 class _Given(dist.Normal):  # type: ignore[misc]
@@ -163,7 +233,12 @@ def _refuses(ranks: Ranks) -> str:
     return "nothing"
 
 
-def _main(folder: Path) -> None:
+def work(folder: Path) -> None:
+    """What each of two processes does in the test of steps; the second one then breaks off.
+
+    Args:
+        folder: Where each writes what it found.
+    """
     with joined() as ranks:
         found: dict[str, Any] = {engine: train(engine, ranks) for engine in ENGINES}
         found["fails"] = _fails(ranks)
@@ -180,7 +255,3 @@ def _main(folder: Path) -> None:
             ranks.gather(0)
         except ProcessLost as error:
             (folder / "lost").write_text(str(error))
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NotFinite", "svi_step"]
+__all__ = ["NotFinite", "expect_average", "svi_step"]
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -113,9 +113,9 @@ def svi_step(
             )
         engine = "eager"
     model: Any = getattr(program, "model", program)
-    objective = _Objective(elbo, model, guide, optimizer)
     if across is not None:
-        objective.expect_average()
+        expect_average(elbo, model)
+    objective = _Objective(elbo, model, guide, optimizer)
     descent = Descent(
         objective.loss,
         objective.backward,
@@ -150,6 +150,24 @@ def svi_step(
         return {name: -loss, "gradient_norm": norm}
 
     return step
+
+
+def expect_average(elbo: ELBO, model: Any) -> None:
+    """Raises ValueError unless an objective is an average over data, so that shares add up to it.
+
+    Free bits are of a batch, as are objectives that call backward themselves.
+
+    Args:
+        elbo: Any Pyro ELBO.
+        model: A program's model, or a plain Pyro model.
+    """
+    is_average = hasattr(elbo, "differentiable_loss") and simulates(model)
+    if is_average and not isinstance(elbo, FreeBits):
+        return
+    raise ValueError(
+        "expected an objective that is an average over the data of a program for several "
+        f"processes, got {type(elbo).__name__}; take another, or one process"
+    )
 
 
 def _metric(elbo: ELBO, beta: Weight) -> str:
@@ -204,19 +222,6 @@ class _Objective:
         if self._draws_at_once:
             _expect_room(self._elbo.num_particles, width, batch[0])
             expect_leading_axes(program, self._guide, nesting, few_data(self._guide, batch))
-
-    def expect_average(self) -> None:
-        """Raises ValueError unless the loss is an average over data, so that shares add up to it.
-
-        Free bits are of a batch, as are objectives that call backward themselves.
-        """
-        is_average = hasattr(self._elbo, "differentiable_loss") and self.is_per_datum
-        if is_average and not isinstance(self._elbo, FreeBits):
-            return
-        raise ValueError(
-            "expected an objective that is an average over the data of a program for several "
-            f"processes, got {type(self._elbo).__name__}; take another, or one process"
-        )
 
     @property
     def _draws_at_once(self) -> bool:

@@ -30,6 +30,7 @@ from ppl_gen.app.arguments import (
     names_given,
     with_options_of_models,
 )
+from ppl_gen.app.launched import expect_alone, leading, named, together
 from ppl_gen.app.output import not_needed
 from ppl_gen.app.parts.listed import LISTED
 from ppl_gen.app.recipes import RECIPES
@@ -144,19 +145,24 @@ def fit(
     **options: Any,
 ) -> None:
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
-    with one_line_errors():
+    with one_line_errors(alone=False), together(device, console) as ranks:
         from ppl_gen.app.commands import fit as fit_command
+        from ppl_gen.app.commands import fit_along
         from ppl_gen.app.configure import configure, folder_of
 
-        if resume and overwrite:
-            raise ValueError("expected --resume or --overwrite, got both")
-        if trust and not resume:
-            raise ValueError(
-                "--trust belongs to --resume, got it alone; leave it out: what is named here is "
-                "run anyway"
-            )
-        given = names_given(ctx) & options.keys()
-        config = configure(model, options, given)
+        if not ranks.is_first:
+            fit_along.fit_along(ranks, device, download)
+            return
+        with leading(ranks):
+            if resume and overwrite:
+                raise ValueError("expected --resume or --overwrite, got both")
+            if trust and not resume:
+                raise ValueError(
+                    "--trust belongs to --resume, got it alone; leave it out: what is named here "
+                    "is run anyway"
+                )
+            given = names_given(ctx) & options.keys()
+            config = configure(model, options, given)
         fit_command.fit(
             out or folder_of(model, options),
             config,
@@ -167,6 +173,7 @@ def fit(
             download=download,
             trust=trust,
             console=console,
+            ranks=ranks,
         )
 
 
@@ -715,15 +722,20 @@ def _opened(
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(*, alone: bool = True) -> Iterator[None]:
     """Ends a command that cannot go on in one line on stderr.
 
     A ValueError, an OSError or the end of memory exits with code 2; Ctrl-C and signals that ask for
     the end with 128 and their number, where the command has not said more of what is lost. Warnings
     are lines as well.
+
+    Args:
+        alone: Whether the command is one process, and refused where torchrun starts it as several.
     """
     with not_needed(), heeded(), warnings_as_lines(console):
         try:
+            if alone:
+                expect_alone()
             yield
         except STOPS as stop:
             raise stopped(stop, _LOST) from None
@@ -752,7 +764,7 @@ def _refusal(why: str) -> typer.Exit:
     """The end of a command that cannot go on, with a line on stderr."""
     line = in_options(" ".join(why.split()))
     with suppress(OSError):  # which may be gone
-        typer.echo(f"error: {spelled_out(line)}", err=True)
+        typer.echo(f"error{named()}: {spelled_out(line)}", err=True)
     return typer.Exit(2)
 
 

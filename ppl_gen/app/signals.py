@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["STOPS", "Terminated", "heed", "heeded", "raise_what_came", "stopped", "what_came"]
+__all__ = [
+    "STOPS",
+    "Terminated",
+    "heed",
+    "heed_no_more",
+    "heeded",
+    "raise_what_came",
+    "stopped",
+    "what_came",
+]
 
 import os
 import signal
@@ -15,6 +24,7 @@ from typing import Any
 
 import typer
 
+from ppl_gen.app.launched import named
 from ppl_gen.names import spelled_out
 
 # Sent by schedulers, and by a terminal that is closed; not all systems have both.
@@ -133,6 +143,13 @@ def _end_worker(number: int) -> None:
     signal.raise_signal(number)
 
 
+def heed_no_more() -> None:
+    """Ignores the signals that come while a command ends."""
+    for answered in (signal.SIGINT, *_ENDS):
+        if callable(signal.getsignal(answered)):
+            signal.signal(answered, signal.SIG_IGN)
+
+
 def stopped(stop: BaseException, said: str) -> typer.Exit:
     """The end of a command that was stopped, with the exit code of the signal, 128 + its number.
 
@@ -147,9 +164,7 @@ def stopped(stop: BaseException, said: str) -> typer.Exit:
     if isinstance(stop, Terminated):
         number = int(stop.number)
         by = f" by {signal.Signals(number).name}"
-    for answered in (signal.SIGINT, *_ENDS):
-        if callable(signal.getsignal(answered)):
-            signal.signal(answered, signal.SIG_IGN)
+    heed_no_more()
     with suppress(OSError):  # the terminal may be gone
-        typer.echo(spelled_out(f"stopped{by}{said}"), err=True)
+        typer.echo(spelled_out(f"stopped{named()}{by}{said}"), err=True)
     return typer.Exit(128 + number)

@@ -9,7 +9,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,34 @@ import torch
 from rich.console import Console
 
 from ppl_gen.app import configure
+from ppl_gen.app.commands.fit_along import (
+    Order,
+    agree,
+    average_statistics,
+    equalise,
+    of_all,
+    shared,
+)
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_patience, check_prior_after
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.launched import leading
 from ppl_gen.app.parts.likelihoods import in_colour
 from ppl_gen.app.parts.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run import checkpoint, kept, pictures, progress
-from ppl_gen.app.run.device import find_device
+from ppl_gen.app.run.checkpoint import Checkpoint
+from ppl_gen.app.run.device import device_of_process
 from ppl_gen.app.run.folder import CONFIG, Run, drop_start, expect_new_run, finish_start
 from ppl_gen.app.run.lock import locked
 from ppl_gen.app.run.opened import Fitted
-from ppl_gen.app.signals import STOPS, stopped
+from ppl_gen.app.signals import STOPS, heed_no_more, stopped
 from ppl_gen.app.terminal import warnings_as_lines
 from ppl_gen.inference import NotFinite, iterate
 from ppl_gen.inference.engine.replay import Engine, plan
+from ppl_gen.ranks import ALONE, ProcessLost, Ranks
 from ppl_gen.writing import uninterrupted
 
 _FEW = 2000  # steps below which a model without a likelihood is remarked on
@@ -51,6 +62,8 @@ class _Training:
         fingerprint: Of each part of the data, for the checkpoints.
         device: Where all of it lies.
         done: The number of epochs that are done.
+        held: The checkpoint that the run goes on from, until other processes have it too.
+        ranks: The processes that fit it, of which this is the first.
         reason: Why the likelihood is not the usual one, where none was asked for; else empty.
         remarks: What the user is to know of a run that goes on.
     """
@@ -60,7 +73,9 @@ class _Training:
     data: Data
     fingerprint: dict[str, str]
     device: torch.device
-    done: int
+    done: int = 0
+    held: Checkpoint | None = None
+    ranks: Ranks = ALONE
     reason: str = ""
     remarks: Sequence[str] = ()
 
@@ -105,6 +120,7 @@ def fit(
     download: bool,
     trust: bool,
     console: Console,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Fits what a configuration names into a folder, or goes on with the run that is there.
 
@@ -120,31 +136,52 @@ def fit(
         trust: Whether to run code that the folder of a run that goes on names, and the options
             given do not.
         console: Where progress is shown.
+        ranks: The processes that fit it, of which this is the first.
 
     Raises:
         ValueError: Before work starts, if anything is wrong.
+        ProcessLost: If another process has ended.
     """
-    device = find_device(device_name)
-    if resume:
-        with Run.held(folder) as run:
-            if drop_start(folder):
-                console.print(
-                    "a run that was to take the place of this one came to no checkpoint: dropped"
-                )
-            run, places = _reopen(run, config, given)
-            if not trust:
-                expect_no_code(run.config, folder, given)
-            with _stop_says("before training began; nothing is lost"):
-                training = _go_on(run, places, device, download)
-            _carry_out(training, console)
-        return
-    expect_new_run(folder, overwrite)
-    with locked(folder):
-        finish_start(folder)
-        expect_new_run(folder, overwrite)  # which another process may have begun meanwhile
+    with ExitStack() as until_the_end:
+        with leading(ranks):
+            device = device_of_process(device_name, ranks)
+            if resume:
+                run = until_the_end.enter_context(Run.held(folder))
+                if drop_start(folder):
+                    console.print(
+                        "a run that was to take the place of this one came to no checkpoint: "
+                        "dropped"
+                    )
+                run, places = _reopen(run, config, given)
+                if not trust:
+                    expect_no_code(run.config, folder, given)
+                with _stop_says("before training began; nothing is lost"):
+                    training = _go_on(run, places, device, ranks, download)
+            else:
+                expect_new_run(folder, overwrite)
+                until_the_end.enter_context(locked(folder))
+                finish_start(folder)
+                expect_new_run(folder, overwrite)  # which another process may have begun meanwhile
+                with _stop_says("before training began; nothing is lost"):
+                    training = _begin(folder, config, device, ranks, download)
         with _stop_says("before training began; nothing is lost"):
-            training = _begin(folder, config, device, download)
+            training = _tell(training)
         _carry_out(training, console)
+
+
+def _tell(training: _Training) -> _Training:
+    """Has all other processes fit the same, from the same weights."""
+    ranks = training.ranks
+    order = Order(
+        config=training.config,
+        fingerprint=training.fingerprint,
+        done=training.done,
+        held=training.held,
+    )
+    ranks.from_first(order)
+    agree(ranks, "")
+    equalise(ranks, training.fitting)
+    return replace(training, held=None)
 
 
 def unfitted(config: Config, download: bool) -> Fitted:
@@ -204,7 +241,9 @@ def _go_on_with(run: Run) -> str:
     return f"ppl-gen fit {run.config.model} --out {shlex.quote(str(run.folder))} --resume"
 
 
-def _begin(folder: Path, config: Config, device: torch.device, download: bool) -> _Training:
+def _begin(
+    folder: Path, config: Config, device: torch.device, ranks: Ranks, download: bool
+) -> _Training:
     """A new run, in its folder once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
     _check(config)
@@ -213,7 +252,7 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
     data = data.to(device)
     config = configure.decide_epochs(config, data)
     check_prior_after(config)
-    fitting = recipe.prepare(config, data, device)
+    fitting = recipe.prepare(config, data, device, ranks)
     if "engine" in config:
         # Decided once and written down: a run that goes on is the same run.
         steps = config.passes * len(fitting.batches)
@@ -226,7 +265,7 @@ def _begin(folder: Path, config: Config, device: torch.device, download: bool) -
         data=data,
         fingerprint=fingerprint(data),
         device=device,
-        done=0,
+        ranks=ranks,
         reason=_reason(asked, config, data),
     )
     Run.create(folder, config, lambda run: replace(training, run=run).checkpoint(0))
@@ -304,13 +343,16 @@ def _another(folder: Path, name: str, has: Any, asked: Any) -> ValueError:
     )
 
 
-def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: bool) -> _Training:
+def _go_on(
+    run: Run, places: Mapping[str, str], device: torch.device, ranks: Ranks, download: bool
+) -> _Training:
     """An old run with the weights, optimisers and random state of its checkpoint.
 
     Args:
         run: The run.
         places: Where its data lie now, if elsewhere than its configuration says.
         device: Where it goes on.
+        ranks: The processes that it goes on in.
         download: Whether torchvision may fetch what is missing.
     """
     recipe = recipe_of(run.config)
@@ -330,7 +372,7 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
     if held is not None:
         held.expect_data(data, now)
     data = data.to(device)
-    fitting = recipe.prepare(run.config, data, device)
+    fitting = recipe.prepare(run.config, data, device, ranks)
     done = 0
     remarks = []
     if held is not None:
@@ -359,6 +401,8 @@ def _go_on(run: Run, places: Mapping[str, str], device: torch.device, download: 
         fingerprint=now,
         device=device,
         done=done,
+        held=held,
+        ranks=ranks,
         remarks=remarks,
     )
 
@@ -373,6 +417,8 @@ def _announce(training: _Training, console: Console) -> None:
     if "epochs" in config:
         said += f"; {config.passes} epochs of {an_epoch} steps"
     said += f"; {training.device}"
+    if training.ranks.count > 1:
+        said += f", {training.ranks.count} processes"
     if "engine" in config:
         said += f", engine {config.engine}"
     console.print(said, soft_wrap=True)
@@ -399,23 +445,31 @@ def _train(training: _Training, console: Console) -> int:
     fitting = training.fitting
     done = training.done
     epochs = run.config.passes
-    live = progress.Live(console, fitting.batches, done, epochs)
+    ranks = training.ranks
+    batches = fitting.batches
+    if ranks.count > 1:
+        batches = shared(fitting, run.config, ranks, done, training.device)
+    live = progress.Live(console, batches, done, epochs)
     try:
         training.recipe.reopen(fitting.program)
         step = fitting.begin(done * len(fitting.batches), training.engine)
         fitting.pace(done + 1)
         records = iterate(step, live, epochs, first_epoch=done + 1, validation=fitting.validation)
         with _all_warnings_as_lines(console), live:
-            for record in records:
-                _check_finite(training, record.epoch)
-                with uninterrupted():
-                    if fitting.stopping is not None:
-                        fitting.stopping.see(record, fitting.program)
-                    run.log(record)
-                    training.checkpoint(record.epoch)
-                    training.keep(record.epoch)
-                    done = record.epoch
-                live.show(record)
+            for own_record in records:
+                record = of_all(own_record, ranks)
+                average_statistics(ranks, fitting)
+                with leading(ranks):
+                    _check_finite(training, record.epoch)
+                    with uninterrupted():
+                        if fitting.stopping is not None:
+                            fitting.stopping.see(record, fitting.program)
+                        run.log(record)
+                        training.checkpoint(record.epoch)
+                        training.keep(record.epoch)
+                        done = record.epoch
+                    live.show(record)
+                ranks.from_first(training.is_over)
                 if training.is_over:
                     break
                 fitting.pace(done + 1)
@@ -425,6 +479,12 @@ def _train(training: _Training, console: Console) -> int:
             f" in epoch {done + 1}, which is dropped; the checkpoint of epoch {done} is saved. Go "
             f"on with: {_go_on_with(run)}",
         ) from None
+    except ProcessLost as error:
+        heed_no_more()  # torchrun, too, says that a process is gone
+        raise ProcessLost(
+            f"{error}. Epoch {done + 1} is dropped; the checkpoint of epoch {done} is saved. Go "
+            f"on, with any number of processes: {_go_on_with(run)}"
+        ) from error
     except OSError as error:
         raise OSError(
             f"{error}. The checkpoint of epoch {done} stays; go on with: {_go_on_with(run)}"

@@ -24,6 +24,7 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.fitting.loop import Measure
 from ppl_gen.memory import expect_memory
 from ppl_gen.protocols import Step
+from ppl_gen.ranks import ALONE, Ranks
 
 PROBED = 100  # data that are drawn or scored before a checkpoint
 _SCORED = 1000  # pairs of a held-out datum and a draw of its latents, at least
@@ -47,6 +48,7 @@ class Fitting:
         validation: Measures both terms of the bound, or the error of reconstruction, on data held
             out; None if none are.
         stopping: When the fit is over, and which weights are kept; None if it runs all epochs.
+        is_shared: Whether its step makes the update of all processes' data.
     """
 
     program: Any
@@ -60,6 +62,7 @@ class Fitting:
     remark: str = ""
     validation: Measure | None = None
     stopping: Stopping | None = None
+    is_shared: bool = False
 
     @property
     def shown(self) -> Any:
@@ -103,6 +106,7 @@ class Start:
         condition: What the program is conditioned on, None if nothing.
         program: The new program, on the device.
         device: Where it is fitted.
+        ranks: The processes that fit it.
     """
 
     config: Config
@@ -110,6 +114,14 @@ class Start:
     condition: Conditioning | None
     program: Any
     device: torch.device
+    ranks: Ranks = ALONE
+
+    @property
+    def across(self) -> Ranks | None:
+        """The processes that a step is to average over; None for one."""
+        if self.ranks.count == 1:
+            return None
+        return self.ranks
 
     def optimizer(self, part: nn.Module, betas: tuple[float, float] = (0.9, 0.999)) -> Optimizer:
         """The optimiser of a network that the configuration names, at its learning rate.
@@ -132,19 +144,29 @@ class Start:
         """Batches of the training data, with the context in the place of the labels.
 
         Args:
-            at_least: The fewest data that a batch may have.
+            at_least: The fewest data that a batch may have in each process.
 
         Raises:
-            ValueError: If the size of batches does not suit the data.
+            ValueError: If the size of batches does not suit the data, or the number of processes.
         """
         split = self.data.train
         batches: Batches = self._conditioned(split).batches(self.config.batch_size)
         size, n = self.config.batch_size, len(split)
-        smallest = n % size or size
-        if smallest < at_least:
+        count = self.ranks.count
+        if size % count:
             raise ValueError(
-                f"expected batches of at least {at_least} data, got one of {smallest} with "
-                f"--batch-size {size} and {n} data; say another --batch-size"
+                f"expected a --batch-size that {count} processes share evenly, since it is that of "
+                f"all of them, got {size}; say {size + count - size % count}, or take another "
+                "number of processes"
+            )
+        smallest = n % size or size
+        if smallest < at_least * count:
+            of_processes = ""
+            if count > 1:
+                of_processes = f", {at_least} for each of {count} processes"
+            raise ValueError(
+                f"expected batches of at least {at_least * count} data{of_processes}, got one of "
+                f"{smallest} with --batch-size {size} and {n} data; say another --batch-size"
             )
         return batches
 

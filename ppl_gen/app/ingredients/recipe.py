@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ppl_gen.app.ingredients.fitting import Fitting, Start
     from ppl_gen.app.parts.conditioning import Conditioning
+    from ppl_gen.ranks import Ranks
 
 
 def _no_condition(config: Config, data: Any) -> Conditioning | None:
@@ -164,18 +165,23 @@ class Recipe:
         if self.complete is not None:
             getattr(program, _IS_COMPLETE).fill_(False)
 
-    def prepare(self, config: Config, data: Any, device: torch.device) -> Fitting:
+    def prepare(
+        self, config: Config, data: Any, device: torch.device, ranks: Ranks | None = None
+    ) -> Fitting:
         """All that is needed to fit the model, its weights drawn from the configuration's seed.
 
         Args:
             config: What was asked for.
             data: The data that it names, on the device.
             device: Where the model is fitted.
+            ranks: The processes that fit it; None for one.
 
         Raises:
-            ValueError: If the data do not suit the program, or the step refuses an option.
+            ValueError: If the data do not suit the program, the step refuses an option, or there
+                are several processes and it is that of one.
         """
         from ppl_gen.app.ingredients.fitting import Start
+        from ppl_gen.ranks import ALONE
 
         condition = self.condition(config, data)
         program = self.build(config, data, condition).to(device)
@@ -185,8 +191,14 @@ class Recipe:
             condition=condition,
             program=program,
             device=device,
+            ranks=ranks or ALONE,
         )
         fitting = self.fitting(start)
+        if start.across is not None and not fitting.is_shared:
+            raise ValueError(
+                f"expected a model that several processes can fit, got {self.name}, whose step is "
+                "that of one; leave torchrun out"
+            )
         if "schedule" not in config:
             return fitting
         rates = paced(fitting.optimizers, config)

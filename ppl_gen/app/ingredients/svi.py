@@ -28,6 +28,7 @@ from ppl_gen.inference import (
 )
 from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.fitting.svi import expect_average
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.priors import Delayed
 from ppl_gen.protocols import Step
@@ -103,10 +104,20 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
             stopping = Stopping(stopping.rule, after)
     if bound is None:
         bound = objective(start.config)
+    if start.across is not None:
+        expect_average(bound, program.model)
     beta = weight_of_kl(start.config, len(batches))
 
     def begin(first_step: int, engine: Engine) -> Step:
-        return svi_step(program, optimizer, bound, beta=beta, first_step=first_step, engine=engine)
+        return svi_step(
+            program,
+            optimizer,
+            bound,
+            beta=beta,
+            first_step=first_step,
+            engine=engine,
+            across=start.across,
+        )
 
     def probe() -> Tensor:
         return elbo(program, None, *probed, particles=1, seed=0).value
@@ -122,6 +133,7 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         pace=pace,
         validation=start.validation(),
         stopping=stopping,
+        is_shared=True,
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["find_device"]
+__all__ = ["device_of_process", "find_device"]
+
+import os
 
 import torch
+
+from ppl_gen.ranks import Ranks
 
 
 def find_device(name: str) -> torch.device:
@@ -27,4 +31,33 @@ def find_device(name: str) -> torch.device:
         raise ValueError(
             f"no CUDA device for --device {name} on this machine; take --device cpu or auto"
         )
+    return device
+
+
+def device_of_process(name: str, ranks: Ranks) -> torch.device:
+    """The device of a name for one of several processes, each of which has a CUDA device to itself.
+
+    Args:
+        name: auto, cpu or cuda.
+        ranks: The processes.
+
+    Raises:
+        ValueError: If there is no such device on this machine, or more processes than CUDA devices.
+    """
+    device = find_device(name)
+    if device.type == "cpu" or ranks.count == 1:
+        return device
+    if device.index is not None:
+        raise ValueError(
+            f"expected --device cuda, of which each of several processes takes its own, got {name}"
+        )
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    devices = torch.cuda.device_count()
+    if here > devices:
+        raise ValueError(
+            f"expected at most {devices} processes on this machine, one for each of its CUDA "
+            f"devices, got {here}; take --nproc-per-node {devices}, or --device cpu"
+        )
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
     return device

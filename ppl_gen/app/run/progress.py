@@ -15,6 +15,7 @@ from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.signals import raise_what_came
 from ppl_gen.data import Batches, Domains, UnpairedBatches
 from ppl_gen.inference import Record
+from ppl_gen.ranks import Shares
 
 # The bounds that a fit may ascend, in nats, as they are called on screen.
 NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}
@@ -42,7 +43,7 @@ class Live:
     def __init__(
         self,
         console: Console,
-        batches: Batches | UnpairedBatches | tuple[()],
+        batches: Batches | UnpairedBatches | Shares | tuple[()],
         done: int,
         epochs: int,
     ) -> None:
