@@ -326,6 +326,7 @@ def sample(
     """
     with one_line_errors():
         from ppl_gen.app.run import exports, pictures, progress
+        from ppl_gen.app.run.folder import Run
 
         is_array = out is not None and out.suffix.lower() in (".npy", ".npz", ".csv", ".tsv")
         progress.expect_count(count, many=is_array)
@@ -334,7 +335,8 @@ def sample(
                 "--overwrite belongs to --out, got it alone; leave it out: samples.png is always "
                 "drawn anew"
             )
-        fitted = _opened(run_folder, device, trust)
+        alone = is_array or not pictures.shows_data(Run.open(run_folder).config)
+        fitted = _opened(run_folder, device, trust, alone=alone)
         if out is None:
             out = run_folder / pictures.name_of_samples(fitted)
         else:
@@ -691,7 +693,7 @@ def decompress(
         from ppl_gen.app.commands import compress as compress_command
 
         compress_command.expect_free(out, overwrite, ending=".npy")
-        fitted = _opened(run_folder, "cpu", trust)
+        fitted = _opened(run_folder, "cpu", trust, alone=True)
         compress_command.decompress(fitted, file, out, console=console)
 
 
@@ -710,12 +712,16 @@ def parts(
 
 
 def _opened(
-    folder: Path, device: str, trust: bool, places: Mapping[str, str] | None = None
+    folder: Path,
+    device: str,
+    trust: bool,
+    places: Mapping[str, str] | None = None,
+    alone: bool = False,
 ) -> Fitted:
     """The run of a folder, with what the user is to know of it printed."""
     from ppl_gen.app.run.opened import Fitted
 
-    fitted = Fitted.open(folder, device, places, trust=trust)
+    fitted = Fitted.open(folder, device, places, trust=trust, alone=alone)
     if fitted.remark:
         console.print(fitted.remark, soft_wrap=True)
     return fitted

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ppl_gen.app.outline import Outline
+
 
 @dataclass(frozen=True)
 class Config:
@@ -20,12 +22,15 @@ class Config:
         values: A value for each option of the model's recipe, by the option's name.
         class_names: A name for each label of the data, in order; empty where they have none.
         sources: A checksum of the file of each part of the user's own, by its option.
+        outline: What the program is built for, without any datum; None where that takes more than
+            an outline, and in runs of former versions.
     """
 
     model: str
     values: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    outline: Outline | None = None
 
     def __getattr__(self, name: str) -> Any:
         # Called for names that are no attribute; `values` itself is none while a copy is made.
@@ -57,10 +62,12 @@ class Config:
         return epochs
 
     def asked(self) -> dict[str, Any]:
-        """The model, all values by name, names of classes and sources, as config.json has them."""
+        """The model, values by name, classes, sources and outline, as config.json has them."""
         asked = {"model": self.model, **self.values}
         if self.class_names:
             asked["class_names"] = list(self.class_names)
         if self.sources:
             asked["sources"] = dict(self.sources)
+        if self.outline is not None:
+            asked["outline"] = self.outline.asked()
         return asked

@@ -350,6 +350,15 @@ def test_options_of_optimisers_are_those_of_the_configuration(run: Path) -> None
 
 # config.json.
 
+OUTLINE: dict[str, Any] = {
+    "name": "digits",
+    "shape": [1, 8, 8],
+    "count": 1500,
+    "levels": 17,
+    "lowest": 0.0,
+    "highest": 1.0,
+    "classes": None,
+}
 NESTED = "[" * 20_000 + "]" * 20_000
 
 
@@ -386,6 +395,12 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], bytes]] = {
     "classes a word": changed(class_names="ab"),
     "classes a dict": changed(class_names={"a": 1}),
     "classes of numbers": changed(class_names=[1]),
+    "an outline of words": changed(outline="digits"),
+    "an outline of nothing": changed(outline={}),
+    "an outline of no data": changed(outline=OUTLINE | {"count": 0}),
+    "an outline without a shape": changed(outline=OUTLINE | {"shape": []}),
+    "an outline of half a level": changed(outline=OUTLINE | {"levels": 2.5}),
+    "an outline from a word": changed(outline=OUTLINE | {"lowest": "0"}),
     "no learning rate": changed(lr=None),
     "no epochs": changed(epochs=None),
     "no likelihood": changed(likelihood=None),

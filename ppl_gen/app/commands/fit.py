@@ -32,6 +32,7 @@ from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.launched import leading
+from ppl_gen.app.outline import Outline
 from ppl_gen.app.parts.likelihoods import in_colour
 from ppl_gen.app.parts.slots import check_sources, expect_no_code, sources
 from ppl_gen.app.recipes import recipe_of
@@ -258,7 +259,12 @@ def _begin(
         steps = config.passes * len(fitting.batches)
         config = config.changed(engine=plan(steps, config.engine))
     class_names = getattr(data, "class_names", ())
-    config = replace(config, class_names=class_names, sources=sources(config))
+    config = replace(
+        config,
+        class_names=class_names,
+        sources=sources(config),
+        outline=Outline.of(data, fitting.condition),
+    )
     training = _Training(
         run=Run(folder, config),
         fitting=fitting,
@@ -373,6 +379,9 @@ def _go_on(
         held.expect_data(data, now)
     data = data.to(device)
     fitting = recipe.prepare(run.config, data, device, ranks)
+    if run.config.outline is None:  # as in runs of former versions
+        outline = Outline.of(data, fitting.condition)
+        run = replace(run, config=replace(run.config, outline=outline))
     done = 0
     remarks = []
     if held is not None:

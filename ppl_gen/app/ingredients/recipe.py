@@ -152,13 +152,18 @@ class Recipe:
         """
         from ppl_gen.contexts import evaluating, forked
 
-        if self.complete is None or bool(getattr(program, _IS_COMPLETE)):
+        if self.is_finished(program):
             return False
+        assert self.complete is not None
         device = getattr(program, _IS_COMPLETE).device
         with evaluating(program), forked(device, config.seed):
             self.complete(config, program, data)
         getattr(program, _IS_COMPLETE).fill_(True)
         return True
+
+    def is_finished(self, program: Any) -> bool:
+        """Whether a program has all that is computed once, if there is any such thing."""
+        return self.complete is None or bool(getattr(program, _IS_COMPLETE))
 
     def reopen(self, program: Any) -> None:
         """Says of a program that its weights are to move, so that it is to be finished anew."""

@@ -25,6 +25,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import Option
+from ppl_gen.app.outline import Outline
 from ppl_gen.names import resolve
 
 
@@ -99,5 +100,8 @@ def configuration(asked: Mapping[str, Any]) -> Config:
     sources = values.pop("sources", {})
     if not isinstance(sources, dict) or not all(isinstance(s, str) for s in sources.values()):
         raise ValueError(f"expected sources to be checksums by option, got {sources!r}")
+    outline = values.pop("outline", None)
+    if outline is not None:
+        outline = Outline.read(outline)
     made = RECIPES[model].configuration(values)
-    return replace(made, class_names=tuple(class_names), sources=sources)
+    return replace(made, class_names=tuple(class_names), sources=sources, outline=outline)

@@ -27,7 +27,7 @@ from ppl_gen.app.run.checkpoint import Checkpoint
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
 from ppl_gen.contexts import forked
-from ppl_gen.data import Split
+from ppl_gen.data import Dataset, Split
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.plots.style import stamp
 from ppl_gen.program import Observed
@@ -42,7 +42,7 @@ class Fitted:
     Attributes:
         run: The run.
         program: What is sampled and judged.
-        data: A `Dataset`, or the `Domains` of a translator.
+        data: A `Dataset`, or the `Domains` of a translator; blank where the run was opened alone.
         condition: What the program is conditioned on, None if nothing.
         device: Where all of it lies.
         epoch: The number of epochs that the weights have been fitted for.
@@ -65,6 +65,7 @@ class Fitted:
         places: Mapping[str, str] | None = None,
         *,
         trust: bool = False,
+        alone: bool = False,
     ) -> Fitted:
         """The run of a folder, with the weights of its checkpoint.
 
@@ -74,6 +75,8 @@ class Fitted:
             places: Where its data lie now, by the names of options (data, data_b, root), if
                 elsewhere than config.json says.
             trust: Whether to run code that the folder names, such as --prior file.py:object.
+            alone: Whether the folder is to be enough: no data are read, and `data` are blank ones
+                of their outline. Where a program is built by more than that, they are read.
 
         Raises:
             ValueError: If there is no such run or device, it is damaged, its data have changed, or
@@ -88,12 +91,21 @@ class Fitted:
         held = checkpoint.read(folder)
         recipe = recipe_of(run.config)
         check_sources(run.config)
-        data = run.data()
-        held.expect_data(data, fingerprint(data))
+        is_alone = alone and run.config.outline is not None
+        if is_alone:
+            data = _blank(run.config)
+        else:
+            data = run.data()
+            held.expect_data(data, fingerprint(data))
         condition = recipe.condition(run.config, data)
         program = recipe.build(run.config, data, condition).to(device)
         held.restore(program)
         data = data.to(device)
+        if is_alone and not recipe.is_finished(program):
+            raise ValueError(
+                f"the run {folder} was stopped before its end: the density of its codes is not "
+                f"fitted yet; go on with: ppl-gen fit {run.config.model} --out {folder} --resume"
+            )
         recipe.finish(run.config, program, data)  # where the run was stopped before its end
         return cls(
             run=run,
@@ -264,6 +276,12 @@ class Fitted:
                 f"expected a run that draws data for {what}, got a {self.config.model}; see "
                 f"`ppl-gen translate {self.run.folder}`"
             )
+
+
+def _blank(config: Config) -> Dataset:
+    """Blank data of a configuration's outline."""
+    assert config.outline is not None
+    return config.outline.data(getattr(config, "binarize", None), config.class_names)
 
 
 def _remark(run: Run, held: Checkpoint) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "reconstructions",
     "reconstructions_of",
     "samples",
+    "shows_data",
     "training",
     "translations",
 ]
@@ -31,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppl_gen import plots
+from ppl_gen.app.config import Config
 from ppl_gen.app.run import texts
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.other_data import like_the_run
@@ -44,6 +46,7 @@ from ppl_gen.names import nearest
 from ppl_gen.plots.style import literal
 from ppl_gen.program import reconstruct, simulate, simulate_sites
 
+_AXES_OF_IMAGES = 3  # colours, height and width
 _IN_A_ROW = 10
 _AT_ONCE = 1000  # draws of one call
 # What is measured of data held out, by the names of metrics.
@@ -131,6 +134,15 @@ def name_of_samples(fitted: Fitted) -> str:
     if fitted.is_text:
         return f"samples{texts.LINES}"
     return "samples.png"
+
+
+def shows_data(config: Config) -> bool:
+    """Whether a picture of samples may have data in it, as one of points has.
+
+    Args:
+        config: Of the run.
+    """
+    return config.outline is None or len(config.outline.shape) != _AXES_OF_IMAGES
 
 
 def draw_samples(
@@ -369,7 +381,7 @@ def _has_numbers(record: Record, names: Sequence[str]) -> bool:
 
 
 def _has_images(fitted: Fitted) -> bool:
-    return len(fitted.data.shape) == 3
+    return len(fitted.data.shape) == _AXES_OF_IMAGES
 
 
 def _conditions(fitted: Fitted, count: int, label: str | None, caption: str | None) -> _Conditions:
