@@ -50,6 +50,7 @@ APP_ROOMS = (
     "evaluation",
     "sweeps",
     "commands",
+    "cli",
 )
 FILES_IN_A_ROOM = 11
 

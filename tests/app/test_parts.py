@@ -17,8 +17,8 @@ from command import call
 
 import ppl_gen
 from ppl_gen.app import configure
-from ppl_gen.app.arguments import names_given
 from ppl_gen.app.cli import app
+from ppl_gen.app.cli.arguments import names_given
 from ppl_gen.app.config import Config
 from ppl_gen.app.parts.listed import LISTED
 from ppl_gen.app.parts.part import Part
