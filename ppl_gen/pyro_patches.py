@@ -8,10 +8,9 @@ from __future__ import annotations
 
 __all__ = [
     "blend",
-    "compiling",
+    "compiled",
     "drawing",
     "energy_at_draw",
-    "forget_compiled",
     "forget_unconstrained",
     "global_norm",
     "held_tensors",
@@ -34,7 +33,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import CodeType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -49,6 +48,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph_module import _loader
 from torch.utils._python_dispatch import _disable_current_modes
@@ -56,22 +56,32 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ppl_gen.contexts import ONE_THREAD
 
 
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Lets torch compile graphs without guards, without a word and with nothing left behind.
+def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """A graph compiled by inductor for inputs like these, with torch's own random numbers.
 
-    What the compiler warns of is no failure to compile, even where warnings are errors; it logs
-    that it found a CUDA toolkit and no device. Of all that a graph calls torch notes, for good,
-    that the graph is to be dropped once that is gone, which no graph without guards needs.
+    torch's front end, which would walk through the graph once more and watch it by guards, takes
+    most of the time that `torch.compile` needs; a graph is handed to inductor itself here. What was
+    compiled in another process comes from torch's cache on disk in a fraction of a second.
+
+    Args:
+        graph: Left as it is.
+        inputs: Shapes, strides, types and devices of those to come.
+
+    Returns:
+        The graph's function of positional tensors, which are laid out as `inputs` are.
     """
-    from torch._dynamo.guards import CheckFunctionManager  # of some seconds
+    from torch._inductor import standalone_compile  # of some seconds
 
     log = logging.getLogger("torch.utils.cpp_extension")
-    unnoted = patch.object(CheckFunctionManager, "id_ref", lambda self, held, *name: id(held))
+    # The random numbers of a graph that is not compiled: an engine changes nothing but rounding.
+    options = {"config_patches": {"fallback_random": True}}
     log.addFilter(_is_no_cuda_remark)
     try:
-        with ONE_THREAD, warnings.catch_warnings(action="ignore"), unnoted, without_sources():
-            yield
+        # What the compiler warns of is no failure to compile, even where warnings are errors.
+        with ONE_THREAD, warnings.catch_warnings(action="ignore"), without_sources():
+            return standalone_compile(
+                graph, list(inputs), dynamic_shapes="from_example_inputs", options=options
+            )
     finally:
         log.removeFilter(_is_no_cuda_remark)
 
@@ -86,17 +96,6 @@ def without_sources() -> Iterator[None]:
         for name in set(_loader.eval_cache) - kept:
             del _loader.eval_cache[name]
             linecache.cache.pop(name, None)
-
-
-def forget_compiled(code: CodeType) -> None:
-    """Frees what torch has compiled of a function, which would stay after the function is gone.
-
-    Args:
-        code: Of the function that was given to `torch.compile`.
-    """
-    from torch._dynamo.eval_frame import remove_from_cache
-
-    remove_from_cache(code)
 
 
 def _is_no_cuda_remark(record: logging.LogRecord) -> bool:

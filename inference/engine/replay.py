@@ -15,7 +15,6 @@ __all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", 
 
 import logging
 import warnings
-import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -25,7 +24,7 @@ from torch import Tensor, fx
 
 from ppl_gen.contexts import forked, reason
 from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
-from ppl_gen.pyro_patches import compiling, forget_compiled, tracing
+from ppl_gen.pyro_patches import compiled, tracing
 
 Engine = Literal["auto", "inductor", "fx", "eager"]
 
@@ -282,21 +281,12 @@ class Replay:
     def _compile(self, case: _Case, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
         """The result of the compiled graph, which torch compiles at this call."""
         log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
-        options: dict[str, Any] = {
-            # The random numbers of the other rungs: an engine changes nothing but rounding.
-            "fallback_random": True,
-            # No guards: cases are told apart by the shapes of their inputs already.
-            "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-        }
-        with compiling(), torch.no_grad():
-            # A copy, with code of its own, since the graph may serve other shapes as well.
-            own = fx.GraphModule(graph, graph.graph)
-            compiled = torch.compile(own.forward, dynamic=False, options=options)
+        with torch.no_grad():
             given = _distinct(inputs)
-            result = compiled(*given)
-        weakref.finalize(compiled, forget_compiled, own.forward.__code__).atexit = False
+            run = compiled(graph, given)
+            result = run(*given)
         case.rung = "inductor"
-        case.run = _Compiled(compiled, graph, [t.stride() for t in given])
+        case.run = _Compiled(run, graph, [t.stride() for t in given])
         return result
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import linecache
 import pickle
 import warnings
-import weakref
 from typing import Any
 
 import pyro
@@ -17,6 +15,7 @@ from pyro import poutine
 from pyro.infer import NUTS, SVI, Trace_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from torch import Tensor, nn
+from torch.fx import GraphModule, symbolic_trace
 
 from ppl_gen import pyro_patches
 from ppl_gen.models import vae
@@ -40,19 +39,24 @@ def test_blend() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch looks for the toolkit where it compiles; other remarks of its are let through."""
     from torch.utils import cpp_extension
+
+    def compile_graph(graph: GraphModule, inputs: Any, **options: Any) -> Any:
+        cpp_extension._find_cuda_home()
+        assert len(said) == 1
+        cpp_extension.logger.warning("another")
+        return graph
 
     said: list[str] = []
     monkeypatch.setenv("CUDA_HOME", "/somewhere")
     monkeypatch.setattr(cpp_extension.logger.__class__, "callHandlers", lambda _, r: said.append(r))
+    monkeypatch.setattr("torch._inductor.standalone_compile", compile_graph)
     cpp_extension._find_cuda_home()
     assert len(said) == 1
-    with pyro_patches.compiling():
-        cpp_extension._find_cuda_home()
-        assert len(said) == 1
-        cpp_extension.logger.warning("another")
+    graph = symbolic_trace(lambda x: (x + 1,))
+    assert pyro_patches.compiled(graph, [torch.ones(2)]) is graph
     cpp_extension._find_cuda_home()
     assert len(said) == 3
 
@@ -85,28 +89,6 @@ def test_energy_at_draw() -> None:
     drawn = kernel.sample(kernel.initial_params)
     energy = pyro_patches.energy_at_draw(kernel)
     torch.testing.assert_close(energy, kernel.potential_fn(drawn))
-
-
-def test_forget_compiled() -> None:
-    """What a graph holds is freed with it, though torch keeps what it compiled of its code."""
-
-    class Held:
-        pass
-
-    def function(x: Tensor) -> Tensor:
-        return x + 1
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        held = Held()
-        seen.append(weakref.ref(held))
-        return lambda *x: (held, graph(*x))[1]
-
-    seen: list[Any] = []
-    torch.compile(function, backend=backend)(torch.ones(2))
-    assert seen[0]() is not None
-    pyro_patches.forget_compiled(function.__code__)
-    gc.collect()
-    assert seen[0]() is None
 
 
 def test_forget_unconstrained() -> None:

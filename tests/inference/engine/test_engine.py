@@ -540,13 +540,10 @@ class TestTheLadder:
     def test_without_a_compiler_the_graph_is_replayed_uncompiled(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def missing(*args: Any, **options: Any) -> Any:
-            def fail(*inputs: Tensor) -> None:
-                raise RuntimeError("No working C++ compiler found")
+        def missing(graph: Any, inputs: Any) -> Any:
+            raise RuntimeError("No working C++ compiler found")
 
-            return fail
-
-        monkeypatch.setattr(torch, "compile", missing)
+        monkeypatch.setattr("ppl_gen.inference.engine.replay.compiled", missing)
         program = vae((1, 8, 8), 2, hidden=(8,))
         step = svi_step(program, adam(program.parameters()), engine="inductor")
         with pytest.warns(
@@ -561,20 +558,11 @@ class TestTheLadder:
     ) -> None:
         """Even where warnings are errors, as torch's of Python 3.13.0 would be."""
 
-        def warns(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-            told = False
-
-            def run(*inputs: Tensor) -> Any:
-                nonlocal told
-                if not told:
-                    told = True
-                    warnings.warn("Guards may run slower", RuntimeWarning, stacklevel=1)
-                return function(*inputs)
-
+        def warns(graph: Any, inputs: Any, **options: Any) -> Any:
             warnings.warn("a deprecated import", FutureWarning, stacklevel=1)
-            return run
+            return graph
 
-        monkeypatch.setattr(torch, "compile", warns)
+        monkeypatch.setattr("torch._inductor.standalone_compile", warns)
         replay = Replay("inductor")
         with warnings.catch_warnings(action="error"):
             for _ in range(2):
