@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-__all__ = ["Descent", "Stepped"]
+__all__ = ["Descent", "Indexed", "Stepped"]
 
 import math
 import operator
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ppl_gen.inference.engine.adam import Adam
 from ppl_gen.inference.engine.graphs import Functional, shapes
+from ppl_gen.inference.engine.passes import Log, Pass
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
 from ppl_gen.pyro_patches import global_norm
 from ppl_gen.ranks import Ranks
 
 Batch = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
+
+
+class Indexed(Protocol):
+    """Batches that a graph can draw from memory, such as `data.presentation.InMemory`.
+
+    Attributes:
+        stored: The data, and what else a batch has of them, each of N rows.
+        present: How data are shown, which tells graphs apart.
+    """
+
+    @property
+    def stored(self) -> tuple[Tensor, ...]: ...
+
+    @property
+    def present(self) -> Hashable: ...
+
+    @property
+    def order(self) -> Callable[[], Iterable[Tensor]]:
+        """Begins a pass: the rows of each of its batches, Long (B,)."""
+
+    def draw(self, rows: Tensor, *stored: Tensor) -> Batch:
+        """The batch of some rows of `stored`."""
+
 
 # With more than so many sets of constants, each of which needs a graph, the steps run eagerly.
 _MOST_CONSTANTS = 8
@@ -138,6 +162,7 @@ class Descent:
         self._steps_done = first_step
         self._gradient = Replay(engine, steps, what="objective", begun=first_step)
         self._whole = Replay("inductor", what="descent step", begun=first_step)
+        self._drawn = Replay("inductor", what="descent step", begun=first_step)
         self._adam = Adam.of(optimizer)
         self._seen: set[_Constants] = set()
         # Where each parameter is among the tensors of the modules.
@@ -175,7 +200,7 @@ class Descent:
             loss, norm = self._average(self._across, loss, batch[0].shape[0])
         if not math.isfinite(float(loss + norm)):
             if updated:
-                self._backward_anew(batch, weight)
+                self.gradients_anew(batch, weight)
             raise self._agreed(failure(own_loss), own_loss)
         if not updated:
             if self._clip is not None:
@@ -210,26 +235,15 @@ class Descent:
         """The loss and its gradient; with them the update, where that is compiled."""
         held = self._pure.tensors
         self._expect_same_parameters(held)
-        dtype = self.parameters[0].dtype
         weights: Batch = ()
         if weight is not None:
-            device = self.parameters[0].device
-            weights = (torch.as_tensor(weight, dtype=dtype, device=device),)
+            weights = (self.weight(weight),)
         inputs = _Inputs((*held, *batch, *weights), len(held), len(batch))
 
+        # What cannot be traced or compiled with the draw of its batch cannot be without it.
+        self._gradient.lower(self._drawn.highest)
         adam = self._adam_to_compile()
-        options = None
-        if adam is not None:
-            options = adam.settings
-        constants = _Constants(
-            needed=tuple([p.requires_grad for p in self.parameters]),
-            numbers=self._pure.numbers,
-            dtype=dtype,
-            weighted=weight is not None,
-            adam=options,
-        )
-        if self._gradient.highest != "eager" and constants not in self._seen:
-            self._remember(constants)
+        constants = self._constants(adam, is_weighted=weight is not None)
         key = (constants, shapes(batch))
 
         if adam is not None and self._gradient.highest != "eager":
@@ -238,6 +252,80 @@ class Descent:
                 return computed
         eager = partial(self._differentiate_eagerly, batch, weight)
         return self._differentiate_by_engine(constants.needed, inputs, key, eager)
+
+    def weight(self, value: float) -> Tensor:
+        """A weight as a scalar of the parameters' type, on their device."""
+        first = self.parameters[0]
+        return torch.as_tensor(value, dtype=first.dtype, device=first.device)
+
+    def gradients_anew(self, batch: Batch, weight: float | None) -> Tensor:
+        """The loss, its gradient put in the place of those in the parameters, without a graph.
+
+        Args:
+            batch: The data of the loss.
+            weight: The weight that the loss takes, or None.
+        """
+        for p in self.parameters:
+            p.grad = None
+        return self._backward(batch, weight)
+
+    def begin_pass(self, batches: Indexed, width: int | None, is_weighted: bool) -> Pass | None:
+        """Steps whose graphs draw their batches from memory; None where none are to be compiled.
+
+        Args:
+            batches: Draws a batch of some rows.
+            width: How many tensors of a batch the loss takes; all if None.
+            is_weighted: Whether the loss takes a weight.
+
+        Raises:
+            ValueError: If the optimiser or a module has other parameters than at construction.
+        """
+        held = self._pure.tensors
+        self._expect_same_parameters(held)
+        adam = self._adam_to_compile()
+        # Data that are shared along an axis would be copied for every call.
+        if adam is None or any(0 in t.stride() for t in batches.stored):
+            return None
+        constants = self._constants(adam, is_weighted)
+        if self._gradient.highest == "eager":
+            return None
+        log = Log.beside(self.parameters[0])
+        rows = len(held) + len(batches.stored)
+        weights: tuple[Tensor, ...] = ()
+        weight = None
+        if is_weighted:
+            weights = (log.values[0, 0],)
+            weight = rows + 1
+        state = adam.prepared_inputs(constants.needed)
+        function = partial(
+            self._descend_drawn, adam, constants.needed, batches, width, len(weights)
+        )
+        return Pass(
+            self._drawn,
+            function,
+            [*held, *batches.stored, log.position, *weights, *state, log.position, log.values],
+            rows=rows,
+            weight=weight,
+            kept=range(len(held), rows),
+            key=(constants, batches.present, width, shapes(batches.stored)),
+            log=log,
+        )
+
+    def _constants(self, adam: Adam | None, is_weighted: bool) -> _Constants:
+        """What the graph of the next step takes for granted, which is noted."""
+        options = None
+        if adam is not None:
+            options = adam.settings
+        constants = _Constants(
+            needed=tuple([p.requires_grad for p in self.parameters]),
+            numbers=self._pure.numbers,
+            dtype=self.parameters[0].dtype,
+            weighted=is_weighted,
+            adam=options,
+        )
+        if self._gradient.highest != "eager" and constants not in self._seen:
+            self._remember(constants)
+        return constants
 
     def _expect_same_parameters(self, held: Sequence[Tensor]) -> None:
         """Raises ValueError if optimiser or modules hold other parameters than at construction."""
@@ -342,7 +430,13 @@ class Descent:
         return loss.detach(), torch.stack(norms).norm(), *gradients
 
     def _descend(
-        self, adam: Adam, needed: Sequence[bool], width: int, count: int, *inputs: Tensor
+        self,
+        adam: Adam,
+        needed: Sequence[bool],
+        width: int,
+        count: int,
+        *inputs: Tensor,
+        only_if: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(loss, norm), with Adam's update made in place where both are finite.
 
@@ -355,6 +449,8 @@ class Descent:
         if self._clip is not None:
             scale = (self._clip / (norm + 1e-6)).clamp(max=1.0)
         finite = torch.isfinite(loss + norm)
+        if only_if is not None:
+            finite = finite & only_if
         for i, gradient in enumerate(gradients):
             if gradient is None:
                 continue
@@ -364,19 +460,40 @@ class Descent:
             adam.update(i, parameter, gradient, inputs[count:], finite)
         return loss, norm
 
+    def _descend_drawn(
+        self,
+        adam: Adam,
+        needed: Sequence[bool],
+        batches: Indexed,
+        width: int | None,
+        weights: int,
+        *inputs: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The same on the batch of some rows, written down.
+
+        The inputs: those of the modules, the data, the rows, `weights` of them, those of Adam, and
+        the log.
+        """
+        *before, position, values = inputs
+        log = Log(position, values)
+        held = len(self._pure.tensors)
+        first = held + len(batches.stored)
+        own, stored, rows = before[:held], before[held:first], before[first]
+        rest = before[first + 1 :]
+        batch = batches.draw(rows, *stored)[:width]
+        count = held + len(batch) + weights
+        given = (*own, *batch, *rest)
+        loss, norm = self._descend(adam, needed, len(batch), count, *given, only_if=log.is_going_on)
+        log.write(loss, norm, torch.isfinite(loss + norm) & log.is_going_on)
+        return loss, norm
+
     def _differentiate_eagerly(
         self, batch: Batch, weight: float | None, *inputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         """(loss, norm, *gradients), without a graph."""
-        loss = self._backward_anew(batch, weight)
+        loss = self.gradients_anew(batch, weight)
         gradients = [p.grad for p in self.parameters]
         return loss, global_norm(_expect_some(gradients)), *gradients
-
-    def _backward_anew(self, batch: Batch, weight: float | None) -> Tensor:
-        """The loss, its gradient put in the place of those in the parameters."""
-        for p in self.parameters:
-            p.grad = None
-        return self._backward(batch, weight)
 
 
 def _parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:

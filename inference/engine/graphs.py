@@ -26,6 +26,7 @@ def trace(
     rows: Sequence[int] = (),
     *,
     any_size: bool = False,
+    kept: Sequence[int] = (),
 ) -> fx.GraphModule:
     """The graph of the tensor operations in `function(*inputs)`, gradients that it takes included.
 
@@ -40,9 +41,10 @@ def trace(
         rows: The indices of the inputs whose first axis is the data.
         any_size: Whether the graph is to serve every number of data, provided that the function
             reads that number as `x.shape[0]`.
+        kept: The indices of inputs too large to copy, which the function only reads.
     """
     # One tensor given for two inputs would be merged into one.
-    distinct = copies_of(inputs)
+    distinct = copies_of(inputs, kept)
     for i in rows:
         distinct[i].copy_(distinct[i].roll(1, 0))  # in place, to keep its strides
     options: dict[str, Any] = {}
@@ -166,9 +168,20 @@ def _numbers_of(module: nn.Module) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
-def copies_of(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """A copy of each tensor, detached from autograd."""
-    return [t.detach().clone() for t in tensors]
+def copies_of(tensors: Sequence[Tensor], kept: Sequence[int] = ()) -> list[Tensor]:
+    """A copy of each tensor, detached from autograd.
+
+    Args:
+        tensors: To be copied.
+        kept: The indices of those that are not, but only detached.
+    """
+    copies = []
+    for i, t in enumerate(tensors):
+        copy = t.detach()
+        if i not in kept:
+            copy = copy.clone()
+        copies.append(copy)
+    return copies
 
 
 def shapes(tensors: Sequence[Tensor]) -> Hashable:

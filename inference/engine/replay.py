@@ -147,6 +147,7 @@ class Replay:
         key: Hashable = None,
         verify: bool = False,
         rows: Sequence[int] | None = None,
+        kept: Sequence[int] = (),
     ) -> Any:
         """function(*inputs), by whichever engine.
 
@@ -159,6 +160,8 @@ class Replay:
             verify: Whether to compare graph and function at this call.
             rows: The indices of the inputs whose first axis is the data, so that one graph serves
                 every batch size; those given at construction if None.
+            kept: The indices of inputs too large to copy, as a whole data set is, which the
+                function only reads.
         """
         if eager is None:
             eager = function
@@ -176,10 +179,10 @@ class Replay:
             case.leave()
             return eager(*inputs)
         due = verify or (self.watch and _is_milestone(case.calls))
-        if due and case.graph is not None and not _agrees(case.graph, function, inputs):
+        if due and case.graph is not None and not _agrees(case.graph, function, inputs, kept):
             self._forget_graphs()
         if case.graph is None:
-            case.graph = self._find_graph(function, inputs, rows, case.first)
+            case.graph = self._find_graph(function, inputs, rows, kept, case.first)
         if case.graph is None:
             return eager(*inputs)
         if case.run is None or case.rung != wanted:
@@ -190,14 +193,38 @@ class Replay:
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, IndexError) as error:
-            # Traced where no entry met a condition, a graph may have no place for some that do.
-            _warn(
-                f"the graph of the {self.what} cannot be replayed, which runs eagerly: "
-                f"{reason(error)}"
-            )
-        self.lower("eager")
-        case.leave()
+            self._give_up(case, error)
         return eager(*inputs)
+
+    def fits(self, key: Hashable, inputs: Sequence[Tensor]) -> bool:
+        """Whether inputs lie as the compiled graph of a key takes them; False if there is none."""
+        case = self._cases.get(key)
+        return case is not None and isinstance(case.run, _Compiled) and case.run.fits(inputs)
+
+    def again(self, key: Hashable, inputs: Sequence[Tensor]) -> bool:
+        """One more call like the last, by its compiled graph; False if that is to be made in full.
+
+        What a call looks at besides is left out, and what it returns is dropped.
+
+        Args:
+            key: That of the last call.
+            inputs: They lie as that call's do, and fit.
+        """
+        case = self._cases[key]
+        is_due = self.watch and _is_milestone(case.calls + 1)
+        if is_due or not isinstance(case.run, _Compiled):
+            return False
+        case.calls += 1
+        self._calls_here += 1
+        try:
+            with torch.no_grad():
+                case.run.compiled(*inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, IndexError) as error:
+            self._give_up(case, error)
+            return False
+        return True
 
     def _calls_of(self, case: _Case) -> int:
         """How many calls have had a shape; those of another process by its share of those here.
@@ -205,6 +232,17 @@ class Replay:
         A last batch, which ends every epoch, is counted exactly.
         """
         return case.calls * (self.begun + self._calls_here) // self._calls_here
+
+    def _give_up(self, case: _Case, error: Exception) -> None:
+        """Falls to the lowest rung, with a warning.
+
+        Traced where no entry met a condition, a graph may have no place for some that do.
+        """
+        _warn(
+            f"the graph of the {self.what} cannot be replayed, which runs eagerly: {reason(error)}"
+        )
+        self.lower("eager")
+        case.leave()
 
     def _forget_graphs(self) -> None:
         """Drops all graphs, since the function has changed; if once more, it runs eagerly."""
@@ -223,7 +261,12 @@ class Replay:
         )
 
     def _find_graph(
-        self, function: Function, inputs: Sequence[Tensor], rows: Sequence[int], first: bool
+        self,
+        function: Function,
+        inputs: Sequence[Tensor],
+        rows: Sequence[int],
+        kept: Sequence[int],
+        first: bool,
     ) -> fx.GraphModule | None:
         """A graph that agrees with the function at these inputs; None where none can be had.
 
@@ -239,8 +282,8 @@ class Replay:
         why = "its graph gives other numbers than it does: it draws on something outside its inputs"
         for any_size in attempts:
             try:
-                graph = self._trace(function, inputs, rows, any_size)
-                if _agrees(graph, function, inputs):
+                graph = self._trace(function, inputs, rows, kept, any_size)
+                if _agrees(graph, function, inputs, kept):
                     if any_size:
                         self._any_size = graph
                     return graph
@@ -251,14 +294,19 @@ class Replay:
         return None
 
     def _trace(
-        self, function: Function, inputs: Sequence[Tensor], rows: Sequence[int], any_size: bool
+        self,
+        function: Function,
+        inputs: Sequence[Tensor],
+        rows: Sequence[int],
+        kept: Sequence[int],
+        any_size: bool,
     ) -> fx.GraphModule:
         """A graph for any number of data, or for the shapes of these inputs alone."""
         if any_size and self._any_size is not None:
             return self._any_size
         # What is done at a first call only is to be no part of the graph.
-        _run_apart(function, inputs)
-        return trace(function, inputs, rows, any_size=any_size)
+        _run_apart(function, inputs, kept)
+        return trace(function, inputs, rows, any_size=any_size, kept=kept)
 
     def _climb(
         self, case: _Case, graph: fx.GraphModule, wanted: Engine, inputs: Sequence[Tensor]
@@ -309,6 +357,10 @@ class _Compiled:
         self.graph = graph
         self.strides = strides
 
+    def fits(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether inputs lie in memory as they did at compilation."""
+        return [t.stride() for t in inputs] == self.strides
+
     def __call__(self, *inputs: Tensor) -> Any:
         """The graph at these inputs, which are copied where they lie otherwise.
 
@@ -353,21 +405,27 @@ def _is_milestone(calls: int) -> bool:
     return calls % 1000 == 0 or calls & (calls - 1) == 0
 
 
-def _run_apart(function: Function, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+def _run_apart(
+    function: Function, inputs: Sequence[Tensor], kept: Sequence[int]
+) -> list[Tensor | None]:
     """What a function returns and what it makes of its inputs, changed in place or not.
 
-    It is given copies; the random state is left as found.
+    It is given copies, but of those that are kept; the random state is left as found.
     """
-    copies = copies_of(inputs)
+    copies = copies_of(inputs, kept)
     with forked(inputs[0].device, None), tracing(), torch.no_grad():
-        return [*function(*copies), *copies]
+        returned = function(*copies)
+    written = [copy for i, copy in enumerate(copies) if i not in kept]
+    return [*returned, *written]
 
 
-def _agrees(graph: Function, function: Function, inputs: Sequence[Tensor]) -> bool:
+def _agrees(
+    graph: Function, function: Function, inputs: Sequence[Tensor], kept: Sequence[int]
+) -> bool:
     """Whether graph and function give the same from the same random state."""
-    expected = _run_apart(function, inputs)
+    expected = _run_apart(function, inputs, kept)
     try:
-        got = _run_apart(graph, inputs)
+        got = _run_apart(graph, inputs, kept)
     except Exception:  # a graph for any number of data that is none
         return False
     return len(expected) == len(got) and all(map(_is_close, expected, got))

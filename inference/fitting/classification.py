@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppl_gen.arguments import described, expect_data
-from ppl_gen.contexts import explained, in_evaluation_mode, one_at_a_time
+from ppl_gen.contexts import explained, in_evaluation_mode
 from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
+from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.protocols import Step
 
@@ -51,22 +52,10 @@ def classification_step(
     """
     expect_at_least(0, first_step=first_step, steps=steps)
     expect_clip(clip)
-    fitted: list[Tensor] = []
-    for group in optimizer.param_groups:
-        fitted.extend([p for p in group["params"] if p.requires_grad])
-
-    def loss(batch: tuple[Tensor, ...], weight: Tensor | None) -> Tensor:
-        x, y = batch
-        return F.cross_entropy(classifier(x), y)
-
-    def backward(batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
-        found = loss(batch, None)
-        found.backward(inputs=fitted)
-        return found.detach()
-
+    objective = _Objective(classifier, optimizer)
     descent = Descent(
-        loss,
-        backward,
+        objective.loss,
+        objective.backward,
         (classifier,),
         optimizer,
         engine=engine,
@@ -74,29 +63,70 @@ def classification_step(
         first_step=first_step,
         clip=clip,
     )
-    index = first_step
-    classes = 0
+    return GradientStep(descent, objective, first_step)
 
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal index, classes
-        if not classes:
-            expect_optimizers(optimizer)
-            classes = _classes(classifier, batch)
-        x, y = batch[0], batch[1]
-        _expect_labels(y, len(x), classes)
 
-        def failure(loss: Tensor) -> NotFinite:
-            return NotFinite(
-                f"the cross-entropy or its gradient at step {index} is not finite; lower the "
-                "learning rate, or clip the gradient"
-            )
+class _Objective:
+    """The mean cross-entropy of labels.
 
-        value, norm = descent.step((x, y), None, failure)
-        index += 1
-        return {"cross_entropy": value, "gradient_norm": norm}
+    Args:
+        classifier: From data to logits.
+        optimizer: The optimiser of the parameters that get a gradient.
 
-    return step
+    Attributes:
+        width: 2: data and labels.
+    """
+
+    width = 2
+
+    def __init__(self, classifier: Any, optimizer: torch.optim.Optimizer) -> None:
+        self._classifier = classifier
+        self._optimizer = optimizer
+        self._classes = 0
+        self._fitted: list[Tensor] = []
+        for group in optimizer.param_groups:
+            self._fitted.extend([p for p in group["params"] if p.requires_grad])
+
+    def loss(self, batch: tuple[Tensor, ...], weight: Tensor | None) -> Tensor:
+        """The objective, differentiable; there is no weight."""
+        x, y = batch
+        return F.cross_entropy(self._classifier(x), y)
+
+    def backward(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
+        """Adds the gradient of the objective to those in the parameters, and returns it."""
+        loss = self.loss(batch, None)
+        loss.backward(inputs=self._fitted)
+        return loss.detach()
+
+    def begin(self, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError unless there are labels, and logits of the data."""
+        expect_optimizers(self._optimizer)
+        self._classes = _classes(self._classifier, batch)
+
+    def expect(self, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError unless every datum has a label."""
+        x, y = batch
+        _expect_labels(y, len(x), self._classes)
+
+    def weight(self, index: int) -> None:
+        """There is none."""
+
+    def metrics(self, loss: Tensor, norm: Tensor) -> Mapping[str, Tensor]:
+        """The cross-entropy, and the norm of the gradient."""
+        return {"cross_entropy": loss, "gradient_norm": norm}
+
+    def failure(self, index: int, loss: Tensor, batch: tuple[Any, ...]) -> NotFinite:
+        """What went wrong at a step, and what to do.
+
+        Args:
+            index: Of the step.
+            loss: Its loss.
+            batch: Its data.
+        """
+        return NotFinite(
+            f"the cross-entropy or its gradient at step {index} is not finite; lower the learning "
+            "rate, or clip the gradient"
+        )
 
 
 def _classes(classifier: Any, batch: tuple[Any, ...]) -> int:

@@ -150,14 +150,13 @@ def _epochs(
         start = time.perf_counter()
         sizes: list[int] = []
         history: dict[str, list[Tensor]] = {}
-        for batch in batches:
-            sizes.append(batch[0].shape[0])
-            metrics = step(*batch)
+        for seen, metrics in _steps(step, batches, is_watched=after_step is not None):
+            sizes.extend(seen)
             for name, value in metrics.items():
-                history.setdefault(name, []).append(value)
+                history.setdefault(name, []).append(value.reshape(-1))
             if after_step is not None:
                 after_step(index, metrics)
-            index += 1
+            index += len(seen)
         if not sizes:
             raise ValueError("expected at least one batch, got none")
         for scheduler in schedulers:
@@ -170,12 +169,31 @@ def _epochs(
         yield Record(epoch, averages, count, seconds)
 
 
+def _steps(
+    step: Step, batches: Iterable[tuple[Tensor, ...]], is_watched: bool
+) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
+    """The steps of an epoch, one by one or many at once: their sizes, and the metrics of each.
+
+    Args:
+        step: One that can sweep over data in memory does so.
+        batches: Of the epoch.
+        is_watched: Whether every step is looked at, so that they are made one by one.
+    """
+    held = getattr(batches, "in_memory", None)
+    sweep = getattr(step, "sweep", None)
+    if held is not None and sweep is not None and not is_watched:
+        yield from sweep(held)
+        return
+    for batch in batches:
+        yield [batch[0].shape[0]], step(*batch)
+
+
 def _averages(history: Mapping[str, list[Tensor]], sizes: list[int]) -> dict[str, float]:
     """The metrics of an epoch, averaged over its data."""
     weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
     averages = {}
     for name, values in history.items():
-        by_batch = torch.stack(values).double().cpu()
+        by_batch = torch.cat(values).double().cpu()
         averages[name] = float(by_batch @ weights)
     return averages
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ppl_gen.arguments import described, expect_data
-from ppl_gen.contexts import evaluating, explained, forked, in_evaluation_mode, one_at_a_time
+from ppl_gen.contexts import evaluating, explained, forked, in_evaluation_mode
 from ppl_gen.corruptions import Corruption
 from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
+from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.penalties import Penalty
 from ppl_gen.protocols import Step
@@ -93,33 +94,7 @@ def reconstruction_step(
         first_step=first_step,
         clip=clip,
     )
-    name = "error"
-    if penalty is not None:
-        name = "penalised_error"
-    index = first_step
-
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal index
-        x = batch[0]
-        if index == first_step:
-            expect_optimizers(optimizer)
-            objective.check(x)
-
-        def failure(loss: Tensor) -> NotFinite:
-            what = name.replace("_", " ")
-            if torch.isfinite(loss):
-                what = "gradient"
-            return NotFinite(
-                f"the {what} at step {index} is not finite; lower the learning rate, or clip the "
-                "gradient"
-            )
-
-        loss, norm = descent.step((x,), None, failure)
-        index += 1
-        return {name: loss, "gradient_norm": norm}
-
-    return step
+    return GradientStep(descent, objective, first_step)
 
 
 def greedy_step(
@@ -267,7 +242,12 @@ class _Objective:
         corruption: From x to what the encoder sees, if it is not x.
         penalty: From (encoder, x̃, code) to a number for each datum, if there is one.
         error: From (x̂, x) to a number for each datum.
+
+    Attributes:
+        width: 1: of a batch, the data alone are taken.
     """
+
+    width = 1
 
     def __init__(
         self,
@@ -282,6 +262,9 @@ class _Objective:
         self._corruption = corruption
         self._penalty = penalty
         self._error = error
+        self._metric = "error"
+        if penalty is not None:
+            self._metric = "penalised_error"
 
     def loss(self, batch: tuple[Tensor, ...], weight: Tensor | None) -> Tensor:
         """The objective, differentiable; there is no weight."""
@@ -297,8 +280,10 @@ class _Objective:
         loss.backward(inputs=fitted)
         return loss.detach()
 
-    def check(self, x: Any) -> None:
-        """Raises ValueError unless x is data, and what is made of two of them has their shape."""
+    def begin(self, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError unless what is made of two data has their shape."""
+        expect_optimizers(self._optimizer)
+        (x,) = batch
         expect_data(self._autoencoder, (x,))
         few = x[:2]
         given = f"data of shape {tuple(few.shape)}"
@@ -315,6 +300,32 @@ class _Objective:
             with explained(f"an error and a penalty of {given}", "try them on two data"):
                 by_datum = self._by_datum(few)
             _expect_shape("error and penalty to return", by_datum, few.shape[:1])
+
+    def expect(self, batch: tuple[Any, ...]) -> None:
+        """Nothing: what fits once does so for good."""
+
+    def weight(self, index: int) -> None:
+        """There is none."""
+
+    def metrics(self, loss: Tensor, norm: Tensor) -> Mapping[str, Tensor]:
+        """The error, with its penalty if there is one, and the norm of the gradient."""
+        return {self._metric: loss, "gradient_norm": norm}
+
+    def failure(self, index: int, loss: Tensor, batch: tuple[Any, ...]) -> NotFinite:
+        """What went wrong at a step, and what to do.
+
+        Args:
+            index: Of the step.
+            loss: Its loss.
+            batch: Its data.
+        """
+        what = self._metric.replace("_", " ")
+        if torch.isfinite(loss):
+            what = "gradient"
+        return NotFinite(
+            f"the {what} at step {index} is not finite; lower the learning rate, or clip the "
+            "gradient"
+        )
 
     def _by_datum(self, x: Tensor) -> Tensor:
         """error(decoder(encoder(x̃)), x) + penalty(x̃), (N,)."""

@@ -16,13 +16,14 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.contexts import guide_of, one_at_a_time, owner, simulates, takes
+from ppl_gen.contexts import guide_of, owner, simulates, takes
 from ppl_gen.counts import expect_at_least, expect_weight
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.bound import PerDatum
+from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.fitting.objectives import FreeBits
 from ppl_gen.inference.particles import expect_leading_axes
@@ -112,10 +113,9 @@ def svi_step(
                 stacklevel=2,
             )
         engine = "eager"
-    model: Any = getattr(program, "model", program)
     if across is not None:
-        expect_average(elbo, model)
-    objective = _Objective(elbo, model, guide, optimizer)
+        expect_average(elbo, getattr(program, "model", program))
+    objective = _Objective(elbo, program, guide, optimizer, beta)
     descent = Descent(
         objective.loss,
         objective.backward,
@@ -127,29 +127,7 @@ def svi_step(
         clip=clip,
         across=across,
     )
-    name = _metric(elbo, beta)
-    takes_at_most = takes(model)
-    index = first_step
-
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal index
-        batch = batch[:takes_at_most]
-        if index == first_step:
-            expect_optimizers(optimizer)
-            objective.check(program, batch)
-
-        def failure(loss: Tensor) -> NotFinite:
-            if torch.isfinite(loss):
-                where = _bad_parameters(program, guide, descent.parameters)
-                return _not_finite("gradient", index, where)
-            return _not_finite("loss", index, _bad_sites(model, guide, batch))
-
-        loss, norm = descent.step(batch, _weight_at(index, beta), failure)
-        index += 1
-        return {name: -loss, "gradient_norm": norm}
-
-    return step
+    return GradientStep(descent, objective, first_step)
 
 
 def expect_average(elbo: ELBO, model: Any) -> None:
@@ -177,51 +155,84 @@ def _metric(elbo: ELBO, beta: Weight) -> str:
     return getattr(elbo, "metric", "elbo")
 
 
-def _weight_at(index: int, beta: Weight) -> float | None:
-    """β at a step; None where it is 1 throughout."""
-    if callable(beta):
-        return beta(index)
-    if beta == 1:
-        return None
-    return beta
-
-
 class _Objective:
     """An objective of Pyro's as the loss that is descended, in nats per datum.
 
     Args:
         elbo: Any Pyro ELBO.
-        model: A program's model, or a plain Pyro model, whose loss is that of all data.
+        program: A program, or a plain Pyro model, whose loss is that of all data.
         guide: q(z | x).
         optimizer: The optimiser of the parameters that get a gradient.
+        beta: β, a number or a function of the step's index.
 
     Attributes:
         is_per_datum: Whether the loss is divided by the number of data.
+        width: How many tensors of a batch the program takes; all if None.
     """
 
     def __init__(
-        self, elbo: ELBO, model: Any, guide: Guide, optimizer: torch.optim.Optimizer
+        self,
+        elbo: ELBO,
+        program: Any,
+        guide: Guide,
+        optimizer: torch.optim.Optimizer,
+        beta: Weight,
     ) -> None:
-        self.is_per_datum = simulates(model)
         self._elbo = elbo
-        self._model = model
+        self._program = program
+        self._model: Any = getattr(program, "model", program)
         self._guide = guide
         self._optimizer = optimizer
+        self._beta = beta
+        self._metric = _metric(elbo, beta)
+        self.is_per_datum = simulates(self._model)
+        self.width = takes(self._model)
 
-    def check(self, program: Any, batch: tuple[Any, ...]) -> None:
-        """Raises ValueError if program, guide and data do not fit each other.
+    def begin(self, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError if program, guide, optimiser and data do not fit each other.
 
         Args:
-            program: The program, or the plain Pyro model.
             batch: What model and guide are called with.
         """
+        expect_optimizers(self._optimizer)
         if not self.is_per_datum:
             check_sites(self._model, self._guide, batch)
             return
-        nesting, width, _ = check(program, self._guide, *batch, weighed=False)
+        nesting, width, _ = check(self._program, self._guide, *batch, weighed=False)
         if self._draws_at_once:
             _expect_room(self._elbo.num_particles, width, batch[0])
-            expect_leading_axes(program, self._guide, nesting, few_data(self._guide, batch))
+            expect_leading_axes(self._program, self._guide, nesting, few_data(self._guide, batch))
+
+    def expect(self, batch: tuple[Any, ...]) -> None:
+        """Nothing: what fits once does so for good."""
+
+    def weight(self, index: int) -> float | None:
+        """β at a step; None where it is 1 throughout."""
+        if callable(self._beta):
+            return self._beta(index)
+        if self._beta == 1:
+            return None
+        return self._beta
+
+    def metrics(self, loss: Tensor, norm: Tensor) -> Mapping[str, Tensor]:
+        """The bound, or objective, and the norm of the gradient."""
+        return {self._metric: -loss, "gradient_norm": norm}
+
+    def failure(self, index: int, loss: Tensor, batch: tuple[Any, ...]) -> NotFinite:
+        """What went wrong at a step, where, and what to do.
+
+        Args:
+            index: Of the step.
+            loss: Its loss.
+            batch: Its data.
+        """
+        if torch.isfinite(loss):
+            parameters: list[Tensor] = []
+            for group in self._optimizer.param_groups:
+                parameters.extend(group["params"])
+            where = _bad_parameters(self._program, self._guide, parameters)
+            return _not_finite("gradient", index, where)
+        return _not_finite("loss", index, _bad_sites(self._model, self._guide, batch))
 
     @property
     def _draws_at_once(self) -> bool:

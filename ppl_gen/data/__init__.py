@@ -3,7 +3,6 @@ attributes and captions of images.
 """
 
 from ppl_gen.data.attributes import edges, slant, thickness
-from ppl_gen.data.captions import Captions, TextEncoder
 from ppl_gen.data.changes import (
     SUFFIXES,
     central,
@@ -17,9 +16,11 @@ from ppl_gen.data.changes import (
 from ppl_gen.data.domains import Domains, Unpaired, UnpairedBatches
 from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.loading import load, load_domains
-from ppl_gen.data.splits import BINARIZATIONS, Batches, Dataset, Split, StreamedSplit
+from ppl_gen.data.presentation import BINARIZATIONS
+from ppl_gen.data.splits import Batches, Dataset, Split, StreamedSplit
 from ppl_gen.data.toys import Coverage, modes_covered, ring
-from ppl_gen.data.vocabulary import Vocabulary, tokens_per_line
+from ppl_gen.data.words.captions import Captions, TextEncoder
+from ppl_gen.data.words.vocabulary import Vocabulary, tokens_per_line
 
 __all__ = [
     "BINARIZATIONS",

@@ -21,8 +21,9 @@ from ppl_gen.data.formats.idx import holds_idx, is_idx, read_idx
 from ppl_gen.data.formats.matlab import MATLAB, read_matlab
 from ppl_gen.data.formats.tables import TABLES, read_table
 from ppl_gen.data.formats.text import TEXTS, read_lines
+from ppl_gen.data.presentation import check_binarize
 from ppl_gen.data.sources import NAMES, read_named
-from ppl_gen.data.splits import Dataset, check_binarize
+from ppl_gen.data.splits import Dataset
 from ppl_gen.names import nearest
 
 

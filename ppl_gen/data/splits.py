@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "BINARIZATIONS",
-    "Batches",
-    "Dataset",
-    "Split",
-    "StreamedSplit",
-    "check_binarize",
-    "nine_to_one",
-]
+__all__ = ["Batches", "Dataset", "Split", "StreamedSplit", "nine_to_one"]
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,13 +18,12 @@ from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.contexts import expect_seed
 from ppl_gen.counts import expect_number
 from ppl_gen.data.formats.columns import Columns
-from ppl_gen.data.sentences import Sentences
-from ppl_gen.data.vocabulary import Vocabulary
+from ppl_gen.data.presentation import InMemory, Presentation, check_binarize
+from ppl_gen.data.words.sentences import Sentences
+from ppl_gen.data.words.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory
 
 _SOME = 1000  # data of a stream that are held without a look at their size
-
-BINARIZATIONS = ("threshold", "static", "dynamic", "dequantize")
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,11 +64,11 @@ class Split:
         # Binary pixels come through both unchanged, so that a copy of this split holds the same
         # pixels.
         if self.binarize == "threshold":
-            object.__setattr__(self, "x", _thresholded(self.x))
+            object.__setattr__(self, "x", self.presentation(self.x))
         elif self.binarize == "static":
             # Seeded by the number of data, so that training and test sets differ in their noise.
-            seed = len(self)
-            object.__setattr__(self, "x", _fixed_draw(self.x, "dynamic", self.levels, seed))
+            drawn = Presentation("dynamic").fixed(self.x, seed=len(self))
+            object.__setattr__(self, "x", drawn)
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -90,6 +80,16 @@ class Split:
         if self.binarize is not None:
             words.append(f"binarize {self.binarize!r}")
         return f"Split({', '.join(words)})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lie."""
+        return self.x.device
+
+    @property
+    def presentation(self) -> Presentation:
+        """How the data are shown to a model."""
+        return Presentation(self.binarize, self.levels)
 
     @property
     def stored(self) -> Tensor:
@@ -165,7 +165,7 @@ class Split:
             limit: How many data; all if None.
         """
         stored = self.x[:limit]
-        x = _fixed_draw(stored, self.binarize, self.levels, seed)
+        x = self.presentation.fixed(stored, seed)
         y = self.y
         if y is not None:
             y = y[:limit]
@@ -206,6 +206,11 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def presentation(self) -> Presentation:
+        """How the data are shown to a model."""
+        return Presentation(self.binarize, self.levels)
+
     def to(self, device: torch.device | str) -> StreamedSplit:
         """The same stream, ending on another device."""
         return replace(self, device=device)
@@ -241,7 +246,7 @@ class StreamedSplit:
         with _errors_of_workers():
             rows = list(loader)
         x, y = (torch.cat(column) for column in zip(*rows, strict=True))
-        drawn = _fixed_draw(x, self.binarize, self.levels, seed)
+        drawn = self.presentation.fixed(x, seed)
         labels = y if self.labelled else None
         before = _other(x, drawn)
         return Split(drawn, labels, levels=self.levels, before=before).to(self.device)
@@ -288,33 +293,42 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if isinstance(self.split, StreamedSplit):
-            stored = self._read(self.split)
+            yield from self._read(self.split)
+            return
+        held = self.in_memory
+        assert held is not None
+        for rows in held.order():
+            yield held.draw(rows, *held.stored)
+
+    @property
+    def in_memory(self) -> InMemory | None:
+        """The same, for what draws its batches by itself; None where data are read from disk."""
+        if isinstance(self.split, StreamedSplit):
+            return None
+        stored = [self.split.x]
+        if self.split.y is not None:
+            stored.append(self.split.y)
+        return InMemory(tuple(stored), self._order, self.split.presentation)
+
+    def _order(self) -> tuple[Tensor, ...]:
+        """The rows of each batch of a pass."""
+        device = self.split.device
+        if self.shuffle:
+            order = torch.randperm(len(self.split), device=device)
         else:
-            stored = self._taken(self.split)
-        for x, *y in stored:
-            yield _presented(x, self.split.binarize, self.split.levels), *y
+            order = torch.arange(len(self.split), device=device)
+        return order.split(self.size)
 
     def _read(self, split: StreamedSplit) -> Iterator[tuple[Tensor, ...]]:
         """Batches as they are read from disk."""
         loader = DataLoader(split.source, self.size, self.shuffle, num_workers=split.workers)
         with _errors_of_workers():
             for x, y in loader:
+                shown = split.presentation(x.to(split.device))
                 if split.labelled:
-                    yield x.to(split.device), y.to(split.device)
+                    yield shown, y.to(split.device)
                 else:
-                    yield (x.to(split.device),)
-
-    def _taken(self, split: Split) -> Iterator[tuple[Tensor, ...]]:
-        """Batches as they are taken out of memory."""
-        stored = [split.x]
-        if split.y is not None:
-            stored.append(split.y)
-        if self.shuffle:
-            order = torch.randperm(len(split), device=split.x.device)
-        else:
-            order = torch.arange(len(split), device=split.x.device)
-        for index in order.split(self.size):
-            yield tuple([t.index_select(0, index) for t in stored])
+                    yield (shown,)
 
 
 @dataclass(frozen=True)
@@ -472,14 +486,6 @@ def _held_out(asked: float, n: int) -> int:
     return count
 
 
-def check_binarize(binarize: str | None) -> None:
-    """Raises ValueError unless `binarize` is None or one of `BINARIZATIONS`."""
-    if binarize is not None and binarize not in BINARIZATIONS:
-        raise ValueError(
-            f"expected binarize None or one of {', '.join(BINARIZATIONS)}, got {binarize!r}"
-        )
-
-
 def _other(stored: Tensor, drawn: Tensor) -> Tensor | None:
     """What was stored, if what was drawn of it is another tensor."""
     if drawn is stored:
@@ -496,38 +502,3 @@ def _check_range(x: Tensor) -> None:
             f"{float(known.min()):.3g} to {float(known.max()):.3g}; rescale them, or take "
             "binarize=None with a Gaussian likelihood"
         )
-
-
-def _thresholded(x: Tensor) -> Tensor:
-    return _binary(x, (x >= 0.5).to(x.dtype))
-
-
-def _binary(x: Tensor, drawn: Tensor) -> Tensor:
-    """Binary pixels that were drawn of x, NaN where x is, which is missing."""
-    if not drawn.is_floating_point():
-        return drawn
-    return drawn.masked_fill_(x.isnan(), math.nan)
-
-
-def _fixed_draw(x: Tensor, binarize: str | None, levels: int, seed: int) -> Tensor:
-    """One presentation whose noise comes from a generator of its own, on the CPU."""
-    if binarize not in ("dynamic", "dequantize"):
-        return _presented(x, binarize, levels)
-    own = torch.Generator().manual_seed(seed)
-    uniform = torch.rand(x.shape, dtype=x.dtype, generator=own).to(x.device)
-    return _presented(x, binarize, levels, uniform)
-
-
-def _presented(
-    x: Tensor, binarize: str | None, levels: int, uniform: Tensor | None = None
-) -> Tensor:
-    """x as a model is shown it, with noise from `uniform`, or else from torch's generator."""
-    if binarize is None or binarize == "static":
-        return x
-    if binarize == "threshold":
-        return _thresholded(x)
-    if uniform is None:
-        uniform = torch.rand_like(x)
-    if binarize == "dynamic":
-        return _binary(x, uniform.lt_(x))
-    return (x * (levels - 1) + uniform) / levels

@@ -25,7 +25,7 @@ from ppl_gen.app.run import progress
 from ppl_gen.app.run.folder import Run
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.data import Dataset, Split
-from ppl_gen.data.captions import DIGITS
+from ppl_gen.data.words.captions import DIGITS
 from ppl_gen.inference import Record
 from ppl_gen.program import simulate
 from ppl_gen.writing import write_json

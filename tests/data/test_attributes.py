@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ppl_gen import data
 from ppl_gen.data.attributes import edges, slant, thickness
-from ppl_gen.data.captions import Captions, TextEncoder
+from ppl_gen.data.words.captions import Captions, TextEncoder
 
 
 @pytest.fixture(scope="module")

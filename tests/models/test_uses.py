@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ppl_gen import data
 from ppl_gen.critics import mlp_critic
 from ppl_gen.data.attributes import edges, slant, thickness
-from ppl_gen.data.captions import DIGITS, Captions, TextEncoder
+from ppl_gen.data.words.captions import DIGITS, Captions, TextEncoder
 from ppl_gen.inference import (
     adversarial_step,
     fit,

@@ -26,9 +26,9 @@ from torch.nn import functional as F
 from ppl_gen.app.config import Config
 from ppl_gen.data import Dataset, Split, parse
 from ppl_gen.data.attributes import edges, slant, thickness
-from ppl_gen.data.captions import DIGITS, WORDS, Captions, TextEncoder
 from ppl_gen.data.formats.beside import are_pairs
-from ppl_gen.data.sentences import Sentences
+from ppl_gen.data.words.captions import DIGITS, WORDS, Captions, TextEncoder
+from ppl_gen.data.words.sentences import Sentences
 from ppl_gen.nn import conv_features
 
 _CODE = 32  # numbers that a caption is turned into

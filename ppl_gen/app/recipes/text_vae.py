@@ -30,7 +30,7 @@ from ppl_gen.app.options import (
 
 
 def _levels() -> tuple[str, ...]:
-    from ppl_gen.data.vocabulary import LEVELS
+    from ppl_gen.data.words.vocabulary import LEVELS
 
     return LEVELS
 

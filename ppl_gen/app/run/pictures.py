@@ -39,7 +39,7 @@ from ppl_gen.app.run.other_data import like_the_run
 from ppl_gen.app.run.progress import ERRORS, NAMES, PLAYED, ascended
 from ppl_gen.contexts import evaluating, expect_seed
 from ppl_gen.data import Captions
-from ppl_gen.data.sentences import Sentences
+from ppl_gen.data.words.sentences import Sentences
 from ppl_gen.inference import Record
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest

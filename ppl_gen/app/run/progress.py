@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ERRORS", "NAMES", "PLAYED", "Live", "ascended", "describe", "expect_count"]
 
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 
 from rich.console import Console
@@ -14,6 +16,7 @@ from torch import Tensor
 from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.signals import raise_what_came
 from ppl_gen.data import Batches, Domains, UnpairedBatches
+from ppl_gen.data.presentation import InMemory
 from ppl_gen.inference import Record
 from ppl_gen.ranks import Shares
 
@@ -26,6 +29,7 @@ PLAYED = ("critic", "generator", "auxiliary", "cycle", "discrepancy", "spread")
 _DIGITS = {"discrepancy": 4}  # behind the point; 2 for the others
 _LINES = 20  # in all, where there is no terminal
 _MOST_SHOWN = 1000  # data in a picture
+_OFTEN = 0.05  # seconds between two moves of the bar, which cost as much as a small step
 
 
 class Live:
@@ -84,6 +88,28 @@ class Live:
             raise_what_came()
             yield batch
             self.progress.advance(self.task)
+
+    @property
+    def in_memory(self) -> InMemory | None:
+        """The same, for steps that draw their batches from memory by themselves."""
+        held = getattr(self.batches, "in_memory", None)
+        if held is None:
+            return None
+        return replace(held, order=lambda: self._watched(held.order()))
+
+    def _watched(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The rows of each batch; the bar is moved some times a second."""
+        taken = 0
+        seen = time.monotonic()
+        for rows in order:
+            raise_what_came()
+            yield rows
+            taken += 1
+            if time.monotonic() - seen > _OFTEN:
+                self.progress.advance(self.task, taken)
+                taken = 0
+                seen = time.monotonic()
+        self.progress.advance(self.task, taken)
 
     def show(self, record: Record) -> None:
         """Shows what the steps of an epoch have come to, and how fast they were."""

@@ -31,8 +31,8 @@ from ppl_gen import memory
 from ppl_gen.contexts import reason
 from ppl_gen.data.changes import said_of_squares
 from ppl_gen.data.formats.beside import sentences_of
-from ppl_gen.data.sentences import Sentences
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
+from ppl_gen.data.words.sentences import Sentences
 from ppl_gen.memory import SINGLE, expect_memory, is_exhausted, shortage
 from ppl_gen.reading import expect_file
 

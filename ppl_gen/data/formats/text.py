@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ppl_gen.contexts import reason
 from ppl_gen.data.splits import Dataset, Split, nine_to_one
-from ppl_gen.data.vocabulary import LEVELS, Vocabulary, shown, split_line
+from ppl_gen.data.words.vocabulary import LEVELS, Vocabulary, shown, split_line
 from ppl_gen.memory import expect_memory
 from ppl_gen.names import resolve
 from ppl_gen.reading import expect_file

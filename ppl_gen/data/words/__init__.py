@@ -1,0 +1,1 @@
+"""Words beside images and lines of text: captions, sentences that people wrote, vocabularies."""
