@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -319,18 +319,19 @@ class TestResume:
     ) -> None:
         from ppl_gen.app.run import progress
 
-        taken, iterate = 0, progress.Live.__iter__
+        taken = 0
+        watched = progress.Live._watched
 
-        def interrupt(self: progress.Live) -> Iterator[tuple[torch.Tensor, ...]]:
+        def interrupt(self: progress.Live, order: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
             nonlocal taken
-            for batch in iterate(self):
+            for rows in watched(self, order):
                 taken += 1
                 if taken == 22:  # fifteen batches are an epoch
                     raise KeyboardInterrupt
-                yield batch
+                yield rows
 
         with monkeypatch.context() as patched:
-            patched.setattr(progress.Live, "__iter__", interrupt)
+            patched.setattr(progress.Live, "_watched", interrupt)
             code, said = call("fit", "vae", "--out", tmp_path / "run", *QUICK)
         assert (code, "stopped in epoch 2, which is dropped" in said) == (130, True)
         call("fit", "vae", "--out", tmp_path / "run", "--resume")
