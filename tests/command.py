@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -103,15 +103,15 @@ def same(one: Any, other: Any) -> bool:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """Ctrl-C when a fit takes this batch, counted from the first one of all."""
-    batches = progress.Live.__iter__
+    watched = progress.Live._watched
     taken = 0
 
-    def interrupted(self: progress.Live) -> Iterator[tuple[torch.Tensor, ...]]:
+    def interrupted(self: progress.Live, batches: Iterable[Any]) -> Iterator[Any]:
         nonlocal taken
-        for some in batches(self):
+        for some in watched(self, batches):
             taken += 1
             if taken == batch:
                 raise KeyboardInterrupt
             yield some
 
-    monkeypatch.setattr(progress.Live, "__iter__", interrupted)
+    monkeypatch.setattr(progress.Live, "_watched", interrupted)

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from command import QUICK, call, change_checkpoint, snapshot, start
+from command import QUICK, call, change_checkpoint, snapshot, start, stop_at
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -317,21 +316,8 @@ class TestResume:
     def test_an_interrupt_in_mid_epoch_drops_that_epoch(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from ppl_gen.app.run import progress
-
-        taken = 0
-        watched = progress.Live._watched
-
-        def interrupt(self: progress.Live, order: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-            nonlocal taken
-            for rows in watched(self, order):
-                taken += 1
-                if taken == 22:  # fifteen batches are an epoch
-                    raise KeyboardInterrupt
-                yield rows
-
         with monkeypatch.context() as patched:
-            patched.setattr(progress.Live, "_watched", interrupt)
+            stop_at(patched, 22)  # fifteen batches are an epoch
             code, said = call("fit", "vae", "--out", tmp_path / "run", *QUICK)
         assert (code, "stopped in epoch 2, which is dropped" in said) == (130, True)
         call("fit", "vae", "--out", tmp_path / "run", "--resume")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,6 +31,8 @@ _DIGITS = {"discrepancy": 4}  # behind the point; 2 for the others
 _LINES = 20  # in all, where there is no terminal
 _MOST_SHOWN = 1000  # data in a picture
 _OFTEN = 0.05  # seconds between two moves of the bar, which cost as much as a small step
+
+_T = TypeVar("_T")
 
 
 class Live:
@@ -84,10 +87,7 @@ class Live:
         self.progress.stop()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        for batch in self.batches:
-            raise_what_came()
-            yield batch
-            self.progress.advance(self.task)
+        return self._watched(self.batches)
 
     @property
     def in_memory(self) -> InMemory | None:
@@ -97,19 +97,19 @@ class Live:
             return None
         return replace(held, order=lambda: self._watched(held.order()))
 
-    def _watched(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The rows of each batch; the bar is moved some times a second."""
-        taken = 0
+    def _watched(self, taken: Iterable[_T]) -> Iterator[_T]:
+        """Batches, or their rows, as they come; the bar is moved some times a second."""
+        moved = 0
         seen = time.monotonic()
-        for rows in order:
+        for some in taken:
             raise_what_came()
-            yield rows
-            taken += 1
+            yield some
+            moved += 1
             if time.monotonic() - seen > _OFTEN:
-                self.progress.advance(self.task, taken)
-                taken = 0
+                self.progress.advance(self.task, moved)
+                moved = 0
                 seen = time.monotonic()
-        self.progress.advance(self.task, taken)
+        self.progress.advance(self.task, moved)
 
     def show(self, record: Record) -> None:
         """Shows what the steps of an epoch have come to, and how fast they were."""
