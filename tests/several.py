@@ -19,6 +19,9 @@ from command import PRELOADED
 from torch import Tensor, nn
 
 from ppl_gen.app.cli import app
+from ppl_gen.app.evaluation.asked import Asked
+from ppl_gen.app.evaluation.subject import Subject
+from ppl_gen.app.run.opened import Fitted
 from ppl_gen.inference import FreeBits, NotFinite, svi_step
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.program import register
@@ -255,3 +258,22 @@ def work(folder: Path) -> None:
             ranks.gather(0)
         except ProcessLost as error:
             (folder / "lost").write_text(str(error))
+
+
+def weigh(run: Path, folder: Path, count: int) -> None:
+    """What each of several processes does to estimate log p(x), which process 0 writes.
+
+    Args:
+        run: The folder of a run.
+        folder: Where it is written.
+        count: Of the first test data.
+    """
+    with joined() as ranks:
+        asked = Asked(particles=50, seed=1)
+        subject = Subject(Fitted.open(run, "cpu"), asked, ranks)
+        if ranks.is_first:
+            found = subject.weighted(count)
+            subject.end()
+            torch.save({"value": found.value, "error": found.standard_error}, folder / "found.pt")
+        else:
+            subject.estimate_along()

@@ -34,7 +34,7 @@ def expect_alone() -> None:
     if _are_several():
         raise ValueError(
             f"expected one process, got {os.environ['WORLD_SIZE']}; leave torchrun out: it is for "
-            "ppl-gen fit alone"
+            "`ppl-gen fit` and `ppl-gen evaluate` of one run"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import resource
 import signal
@@ -17,6 +19,8 @@ from command import call, held, same
 from ppl_gen.app.recipes import RECIPES, recipe_of
 from ppl_gen.app.run.device import device_of_process
 from ppl_gen.app.run.metrics import read
+from ppl_gen.app.run.opened import Fitted
+from ppl_gen.inference import log_evidence
 from ppl_gen.ranks import Ranks
 
 VAE = ("fit", "vae", "--latent-dim", 2, "--device", "cpu", "--batch-size", 500)
@@ -106,6 +110,41 @@ def test_a_run_goes_on_in_any_number_of_processes(tmp_path: Path) -> None:
     assert {record.data for record in read(one)} == {1500}
     assert call(*go_on, 3)[0] == 0
     assert [record.epoch for record in read(other)] == [1, 2, 3]
+
+
+def _evaluation(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+    return found
+
+
+@pytest.mark.long
+def test_evidence_of_shares_is_that_of_one_process(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call(*VAE, "--out", run, "--epochs", 1)[0] == 0
+    words = ("evaluate", run, "--particles", 50, "--limit", 101, "--device", "cpu")
+    words = (*words, "--ais", "--subset", 10, "--chains", 4, "--temperatures", 10)
+    codes, said = several.call(2, tmp_path / "said", *words)
+    assert codes == [0, 0], said
+    assert said[1] == ""
+    shared = _evaluation(run)
+    assert call(*words)[0] == 0
+    alone = _evaluation(run)
+    for name in ("log_evidence", "elbo", "ais"):
+        one, other = alone[name], shared[name]
+        error = math.hypot(one["standard_error"], other["standard_error"])
+        assert one["value"] != other["value"]
+        assert abs(one["value"] - other["value"]) < 4 * error
+        assert one["data"] == other["data"]
+
+    codes = several.ended(several.forked(3, several.weigh, tmp_path / "said", run, tmp_path, 20))
+    assert codes == [0, 0, 0], (tmp_path / "said" / "0.txt").read_text()
+    found = torch.load(tmp_path / "found.pt")
+    fitted = Fitted.open(run, "cpu")
+    expected = log_evidence(fitted.program, None, fitted.data.test.fixed(0, 20).x, particles=1000)
+    error = torch.hypot(expected.standard_error, found["error"])
+    assert len(found["value"]) == 20
+    assert bool(((found["value"] - expected.value).abs() < 5 * error + 0.1).all())
+    assert float(expected.value.std()) > 0.5  # so that another order would be seen
 
 
 @pytest.mark.long

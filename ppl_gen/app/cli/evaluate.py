@@ -22,10 +22,12 @@ from ppl_gen.app.cli.arguments import (
 )
 from ppl_gen.app.cli.errors import console, one_line_errors
 from ppl_gen.app.cli.opened import opened
+from ppl_gen.app.launched import expect_alone, together
 
 if TYPE_CHECKING:
     from ppl_gen.app.evaluation.asked import Asked
     from ppl_gen.app.run.opened import Fitted
+    from ppl_gen.ranks import Ranks
 
 
 def evaluate(
@@ -93,7 +95,7 @@ def evaluate(
 
     Several runs on the same data are put into one table.
     """
-    with one_line_errors():
+    with one_line_errors(alone=False), together(device, console) as ranks:
         from ppl_gen.app.configure import places_of
         from ppl_gen.app.evaluation.asked import Asked
 
@@ -115,23 +117,44 @@ def evaluate(
             seed=seed,
             given=frozenset(names_given(ctx)),
         )
+        places = places_of({"data": data, "data_b": data_b, "root": root})
+
+        def opened_here(run: Path) -> Fitted:
+            from ppl_gen.app.run.device import device_of_process
+
+            return opened(run, str(device_of_process(device, ranks)), trust, places)
+
+        if not ranks.is_first:
+            _judge_along(run_folders[0], asked, opened_here, ranks)
+            return
         asked.expect_counts()
         asked.expect_for(len(run_folders))
-        places = places_of({"data": data, "data_b": data_b, "root": root})
         if len(run_folders) > 1:
-            runs = [opened(folder, device, trust, places) for folder in run_folders]
+            expect_alone()
+            runs = [opened_here(folder) for folder in run_folders]
             _judge_runs(runs, asked, out, overwrite)
         else:
-            _judge_run(run_folders[0], asked, lambda run: opened(run, device, trust, places))
+            _judge_run(run_folders[0], asked, opened_here, ranks)
 
 
-def _judge_run(folder: Path, asked: Asked, open_run: Callable[[Path], Fitted]) -> None:
+def _judge_run(
+    folder: Path, asked: Asked, open_run: Callable[[Path], Fitted], ranks: Ranks
+) -> None:
     """Judges one run, which nobody else writes to meanwhile."""
     from ppl_gen.app.commands import evaluate as evaluate_command
     from ppl_gen.app.run.folder import Run
 
     with Run.held(folder) as run:
-        evaluate_command.evaluate(open_run(run.folder), asked, console)
+        evaluate_command.evaluate(open_run(run.folder), asked, console, ranks)
+
+
+def _judge_along(
+    folder: Path, asked: Asked, open_run: Callable[[Path], Fitted], ranks: Ranks
+) -> None:
+    """Does its share, in a process that is not the first."""
+    from ppl_gen.app.commands import evaluate as evaluate_command
+
+    evaluate_command.evaluate_along(asked, lambda: open_run(folder), ranks)
 
 
 def _judge_runs(runs: list[Fitted], asked: Asked, out: Path | None, overwrite: bool) -> None:

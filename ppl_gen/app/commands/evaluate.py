@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["check", "evaluate"]
+__all__ = ["check", "evaluate", "evaluate_along"]
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,18 +17,22 @@ from ppl_gen.app.evaluation.findings import Judged
 from ppl_gen.app.evaluation.judges import judges_of
 from ppl_gen.app.evaluation.statistics import LEAST
 from ppl_gen.app.evaluation.subject import Subject
+from ppl_gen.app.launched import Told
 from ppl_gen.app.recipes import estimated_models
 from ppl_gen.app.run.evaluation import Entry
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, stopped
 from ppl_gen.inference.evidence.ais import expect_room_for_annealing
 from ppl_gen.inference.samples.vectors import expect_permutations
+from ppl_gen.ranks import ALONE, ProcessLost, Ranks
 
 _ESTIMATES = ("ais", "bdmc", "gaps", "collapse", "epsilon")
 _FEWEST_PERMUTATIONS = 19  # with which p can be as low as 0.05
 
 
-def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]:
+def evaluate(
+    fitted: Fitted, asked: Asked, console: Console, ranks: Ranks = ALONE
+) -> dict[str, Entry]:
     """Scores a run on its test data, adds to evaluation.json, draws, and prints the tables.
 
     A program without a likelihood is judged by its draws or its translations, unless what is asked
@@ -37,6 +42,7 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
         fitted: The run.
         asked: The options of the command.
         console: Where tables and sentences are printed.
+        ranks: The processes that estimate evidence, of which this is the first.
 
     Returns:
         What was added to evaluation.json, by quantity.
@@ -47,7 +53,8 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
     """
     recipe = fitted.recipe
     asked = check(fitted, asked)
-    subject = Subject(fitted, asked)
+    ranks.from_first(None)  # the others open the run
+    subject = Subject(fitted, asked, ranks)
     count = len(subject.x)
     judged = Judged(fitted, asked)
     try:
@@ -61,8 +68,27 @@ def evaluate(fitted: Fitted, asked: Asked, console: Console) -> dict[str, Entry]
             f"{recipe.name} has draws and no likelihood, and so no score in nats; under a "
             "little noise it has one: --epsilon 0.1"
         )
+    subject.end()
     judged.show(f"{fitted.name}, {count} test data", console)
     return judged.found
+
+
+def evaluate_along(asked: Asked, opened: Callable[[], Fitted], ranks: Ranks) -> None:
+    """Estimates what process 0 asks for, on this process's share of the test data.
+
+    Args:
+        asked: The options of the command.
+        opened: Opens the run, once process 0 has done so.
+        ranks: The processes, of which this is not the first.
+
+    Raises:
+        Told: If another process has ended.
+    """
+    try:
+        ranks.from_first(None)
+        Subject(opened(), asked, ranks).estimate_along()
+    except ProcessLost:
+        raise Told from None
 
 
 def check(fitted: Fitted, asked: Asked) -> Asked:

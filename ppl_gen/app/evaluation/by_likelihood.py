@@ -27,7 +27,7 @@ from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.ingredients.data import grey
 from ppl_gen.contexts import evaluating
 from ppl_gen.data import tokens_per_line
-from ppl_gen.inference import Estimate, ais, bdmc, collapse, elbo, gaps, log_evidence
+from ppl_gen.inference import Estimate, ais, bdmc, collapse, gaps
 from ppl_gen.inference.evidence.weights import k_hat_limit
 from ppl_gen.inference.prediction.labels import accuracy
 from ppl_gen.likelihoods import Gaussian, Masked
@@ -44,8 +44,9 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
     asked = subject.asked
     config = subject.fitted.config
     draws = min(asked.particles, _ELBO_PARTICLES)
-    bound = _elbo(subject, subject.x, *subject.given, particles=draws).mean()
-    evidence = _weighted(subject, subject.x, *subject.given, progress=True)
+    count = len(subject.x)
+    bound = subject.elbo(count, draws).mean()
+    evidence = subject.weighted(count, progress=True)
     mean = evidence.mean()
     _expect_finite(mean, subject)
     spread = None
@@ -150,11 +151,11 @@ def _say_per_token(mean: Estimate, subject: Subject, judged: Judged) -> None:
 def score_by_ais(subject: Subject, judged: Judged) -> None:
     """log p(x) by annealed importance sampling, beside importance weights on the same data."""
     asked = subject.asked
-    data = (subject.x_first, *subject.given_first)
+    count = len(subject.x_first)
     annealed = subject.annealed
-    weighted = _weighted(subject, *data)
-    bound = _elbo(subject, *data, particles=_ELBO_PARTICLES)
-    first = f"first {len(subject.x_first)}"
+    weighted = subject.weighted(count)
+    bound = subject.elbo(count, _ELBO_PARTICLES)
+    first = f"first {count}"
     judged.row(f"AIS, {first}", annealed)
     judged.row(f"importance weights, {first}", weighted)
     ess = None if annealed.ess is None else float(annealed.ess.mean())
@@ -167,7 +168,7 @@ def score_by_ais(subject: Subject, judged: Judged) -> None:
     found = {
         **numbers(annealed.mean()),
         "importance_weighted": numbers(weighted.mean()),
-        "data": len(subject.x_first),
+        "data": count,
         "ess_mean": ess,
     }
     judged.record(
@@ -306,23 +307,6 @@ def score_under_noise(subject: Subject, judged: Judged) -> None:
             "nats under noise are densities of grey data: not to be held beside those of binary "
             "pixels"
         )
-
-
-def _elbo(subject: Subject, *data: Any, particles: int) -> Estimate:
-    program = subject.fitted.program
-    return elbo(program, None, *data, particles=particles, seed=subject.asked.seed)
-
-
-def _weighted(subject: Subject, *data: Any, progress: bool = False) -> Estimate:
-    asked = subject.asked
-    return log_evidence(
-        subject.fitted.program,
-        None,
-        *data,
-        particles=asked.particles,
-        seed=asked.seed,
-        progress=progress,
-    )
 
 
 def _expect_finite(mean: Estimate, subject: Subject) -> None:
