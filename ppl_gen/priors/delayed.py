@@ -61,7 +61,7 @@ class Delayed(nn.Module):
         Args:
             program: With this prior in a slot, or in several parts.
         """
-        beside = set()
+        beside: set[int] = set()
         for _, module in program.named_modules(memo={self}):
             beside.update(map(id, module.parameters(recurse=False)))
         return [parameter for parameter in self.parameters() if id(parameter) not in beside]

@@ -95,7 +95,7 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
     _expect_room(start)
     probed = start.probed()
     stopping = start.stopping()
-    pace = _as_it_is
+    pace: Callable[[int], None] = _as_it_is
     after = getattr(start.config, "prior_after", None)
     if after is not None:
         _check_begun(program, probed)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ppl_gen.app.config import Config
-from ppl_gen.app.ingredients.data import fingerprint
+from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.parts.conditioning import Conditioning
 from ppl_gen.app.parts.slots import check_sources, expect_no_code
@@ -92,6 +92,7 @@ class Fitted:
         recipe = recipe_of(run.config)
         check_sources(run.config)
         is_alone = alone and run.config.outline is not None
+        data: Data
         if is_alone:
             data = _blank(run.config)
         else:
