@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 
 # Two OpenMP threads on two busy cores can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
+# Inductor's pool of processes is for Triton alone; each process that compiles would start one, which imports torch.
+export TORCH_WARM_POOL ?= 0
 
 .PHONY: demo test test-long test-slow notebooks benchmarks readability lint format clean
 

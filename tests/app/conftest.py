@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from ppl_gen.app.run import pictures
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built_once() -> Iterator[None]:
+    """All calls share one command; the runner would read every option anew for each of them."""
+    with pytest.MonkeyPatch.context() as patched:
+        build = functools.cache(typer.main.get_command)
+        patched.setattr("typer.testing._get_command", build, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")
