@@ -28,6 +28,7 @@ from ppl_gen.inference import (
     sbc,
     svi_step,
 )
+from ppl_gen.inference.cuts import expect_same_when_cut
 from ppl_gen.testing import check_program
 
 N, D = 24, 3
@@ -202,3 +203,26 @@ def test_the_generator_is_left(x: Tensor) -> None:
     state = torch.get_rng_state()
     log_evidence(Masked(), None, x, particles=2, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Sensitive(Masked):
+    """A guide far out, where the rounding of data moves its density as much as their number does.
+
+    Args:
+        share: What a datum more in the batch adds to the mean, as a share of it.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def guide(self, x: Tensor, *context: Tensor) -> Tensor:
+        mean = 1e4 * x[:, :2] * (1 + self.share * x.shape[0])
+        with pyro.plate("data", x.shape[0]):
+            return pyro.sample("z", dist.Normal(mean, 1.0).to_event(1))
+
+
+def test_what_rounding_moves_as_far_is_no_dependence_on_cuts(x: Tensor) -> None:
+    expect_same_when_cut(Masked().model, Sensitive(torch.finfo(x.dtype).eps).guide, (x,))
+    with pytest.raises(ValueError, match=REFUSED):
+        expect_same_when_cut(Masked().model, Sensitive(1e-4).guide, (x,))
