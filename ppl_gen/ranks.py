@@ -102,6 +102,24 @@ class Ranks:
             averages.append(piece.view(t.shape).to(t.dtype))
         return averages
 
+    def average_gradients(self, loss: Tensor, parameters: Sequence[Tensor], rows: int) -> Tensor:
+        """The loss over the data of all processes; what parameters hold becomes its gradient.
+
+        Args:
+            loss: Of this process, an average over its data.
+            parameters: Those with a gradient hold that of this loss, in all processes the same.
+            rows: The number of its data, at least 1.
+
+        Raises:
+            ProcessLost: If another process has ended.
+        """
+        moved = [p for p in parameters if p.grad is not None]
+        own = [p.grad for p in moved if p.grad is not None]
+        loss, *gradients = self.average([loss, *own], rows)
+        for p, gradient in zip(moved, gradients, strict=True):
+            p.grad = gradient
+        return loss
+
     def gather(self, value: _T) -> list[_T]:
         """The values of all processes, in their order, in each of them.
 

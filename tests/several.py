@@ -22,9 +22,18 @@ from ppl_gen.app.cli import app
 from ppl_gen.app.evaluation.asked import Asked
 from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.run.opened import Fitted
-from ppl_gen.inference import FreeBits, NotFinite, svi_step
+from ppl_gen.inference import (
+    FreeBits,
+    NotFinite,
+    adversarial_step,
+    reconstruction_step,
+    svi_step,
+)
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.likelihoods import Dirac
+from ppl_gen.models import autoencoder
 from ppl_gen.program import register
+from ppl_gen.protocols import Step
 from ppl_gen.ranks import ProcessLost, Ranks, joined
 
 SECONDS = 120  # after which a test says that something hangs
@@ -201,13 +210,82 @@ def train(engine: Engine, ranks: Ranks | None) -> dict[str, Any]:
         norms.append(metrics["gradient_norm"])
         if index == 0:
             gradient = torch.cat([p.grad.flatten() for p in program.parameters()])  # type: ignore[union-attr]
-    weights = torch.cat([p.detach().flatten() for p in program.parameters()])
+    weights = _weights_of(program)
     return {
         "gradient": gradient,
         "norms": torch.stack(norms),
         "elbo": metrics["elbo"],
         "weights": weights,
     }
+
+
+class Drawn(nn.Module):
+    """A generator whose draws are made of given noise: (x, noise)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.decoder = nn.Linear(1, WIDTH)
+
+    def model(self, x: Tensor | None, noise: Tensor, *, n: int = 1) -> Tensor:
+        register(self)
+        with pyro.plate("data", n):
+            standard = _Given(torch.zeros_like(noise), torch.ones_like(noise), noise)
+            z = pyro.sample("z", standard.to_event(1))
+            drawn: Tensor = pyro.sample("x", Dirac()(self.decoder(z)).to_event(1), obs=x)
+            return drawn
+
+
+class Critic(nn.Module):
+    """A score of data, whatever their noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Linear(WIDTH, 5), nn.Tanh(), nn.Linear(5, 1))
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def play(ranks: Ranks | None) -> Tensor:
+    """The weights of both sides after ten steps of a game; see `train`.
+
+    Args:
+        ranks: The processes; None for one.
+    """
+    program, critic = Drawn(), Critic()
+    optimizers = [torch.optim.Adam(part.parameters(), lr=0.01) for part in (program, critic)]
+    step = adversarial_step(program, critic, *optimizers, r1=0.1, across=ranks)
+    _make_steps(step, ranks)
+    return _weights_of(program, critic)
+
+
+def reconstruct(ranks: Ranks | None) -> Tensor:
+    """The weights of an autoencoder after ten steps.
+
+    Args:
+        ranks: The processes; None for one.
+    """
+    torch.manual_seed(0)
+    made = autoencoder((WIDTH,), 1, hidden=(4,))
+    step = reconstruction_step(made, torch.optim.Adam(made.parameters(), lr=0.01), across=ranks)
+    _make_steps(step, ranks)
+    return _weights_of(made)
+
+
+def _make_steps(step: Step, ranks: Ranks | None) -> None:
+    for x, noise in batches():
+        if ranks is not None:
+            x, noise = x[ranks.share(N)], noise[ranks.share(N)]
+        step(x, noise)
+
+
+def _weights_of(*parts: nn.Module) -> Tensor:
+    weights: list[Tensor] = []
+    for part in parts:
+        weights.extend(p.detach().flatten() for p in part.parameters())
+    return torch.cat(weights)
 
 
 def _fails(ranks: Ranks) -> str:
@@ -244,6 +322,8 @@ def work(folder: Path) -> None:
     """
     with joined() as ranks:
         found: dict[str, Any] = {engine: train(engine, ranks) for engine in ENGINES}
+        found["game"] = play(ranks)
+        found["error"] = reconstruct(ranks)
         found["fails"] = _fails(ranks)
         found["refuses"] = _refuses(ranks)
         tensor = torch.full((2,), float(ranks.number))

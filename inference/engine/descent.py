@@ -216,12 +216,8 @@ class Descent:
             loss: Of this process.
             rows: The number of its data.
         """
-        moved = [p for p in self.parameters if p.grad is not None]
-        own = _expect_some([p.grad for p in moved])
-        loss, *gradients = across.average([loss, *own], rows)
-        for p, gradient in zip(moved, gradients, strict=True):
-            p.grad = gradient
-        return loss, global_norm(gradients)
+        loss = across.average_gradients(loss, self.parameters, rows)
+        return loss, global_norm(_expect_some([p.grad for p in self.parameters]))
 
     def _agreed(self, error: Exception, own_loss: Tensor) -> Exception:
         """The same error in all processes: that of one whose own loss is not finite, if any is."""

@@ -22,6 +22,7 @@ from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.penalties import Penalty
 from ppl_gen.protocols import Step
+from ppl_gen.ranks import Ranks
 
 _AT_ONCE = 1000  # data that are reconstructed in one call
 
@@ -50,6 +51,7 @@ def reconstruction_step(
     engine: Engine = "auto",
     steps: int | None = None,
     first_step: int = 0,
+    across: Ranks | None = None,
 ) -> Step:
     """A step that descends mean over data of error(decoder(encoder(x̃)), x) + penalty(x̃).
 
@@ -67,6 +69,8 @@ def reconstruction_step(
         engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
         steps: How many steps are to come, if known, which helps "auto" to decide.
         first_step: How many steps were made in another process, if this one goes on.
+        across: The processes of a `ranks.joined()`, each of which calls its step on its own share
+            of every batch: all make the update of the whole batch. None for one process.
 
     Returns:
         A step with the metrics "error", or "penalised_error" where a penalty is added, and
@@ -76,6 +80,7 @@ def reconstruction_step(
         ValueError: If a number is out of range; on the first batch, if encoder, decoder, corruption
             or penalty do not fit the data.
         NotFinite: Before any update with a loss or gradient that is not finite.
+        ProcessLost: If another of several processes has ended.
 
     Reference:
         Vincent et al. (2008), Extracting and composing robust features with denoising autoencoders;
@@ -93,6 +98,7 @@ def reconstruction_step(
         steps=steps,
         first_step=first_step,
         clip=clip,
+        across=across,
     )
     return GradientStep(descent, objective, first_step)
 
@@ -105,6 +111,7 @@ def greedy_step(
     corruption: Corruption | None = None,
     engine: Engine = "auto",
     first_step: int = 0,
+    across: Ranks | None = None,
 ) -> Step:
     """A step that fits autoencoders one after another, each to the codes of those before it.
 
@@ -119,6 +126,8 @@ def greedy_step(
         corruption: Of what each layer sees, data or codes; the whole stack sees corrupted data.
         engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
         first_step: How many steps were made in another process, if this one goes on.
+        across: The processes of a `ranks.joined()`, each of which calls its step on its own share
+            of every batch; None for one process.
 
     Returns:
         A step with the metrics of `reconstruction_step`, "error" being that of the layer's input.
@@ -144,7 +153,12 @@ def greedy_step(
     for number, (each, optimizer) in enumerate(zip(fitted, optimizers, strict=True)):
         before = max(0, first_step - number * steps)
         step = reconstruction_step(
-            each, optimizer, corruption=corruption, engine=engine, first_step=before
+            each,
+            optimizer,
+            corruption=corruption,
+            engine=engine,
+            first_step=before,
+            across=across,
         )
         made.append(step)
     index = first_step

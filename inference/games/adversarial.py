@@ -41,6 +41,7 @@ from ppl_gen.inference.games.losses import non_saturating
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import blend
+from ppl_gen.ranks import Ranks
 from ppl_gen.sites import latent_sites, stochastic_sites
 
 Average = AveragedModel
@@ -58,6 +59,7 @@ def adversarial_step(
     penalty: float = 0.0,
     auxiliary: Callable[..., Tensor] | None = None,
     average: Average | None = None,
+    across: Ranks | None = None,
 ) -> Step:
     """A step that descends loss.critic(s(x), s(x̃)) + γ/2 E‖∇s(x)‖², then loss.generator(s(x̃)).
 
@@ -84,6 +86,9 @@ def adversarial_step(
             `lambda drawn, x, y: (drawn["x"] - x).abs().mean()`, for y an image paired with x,
             another.
         average: A `moving_average` of the program, brought up to date after each step.
+        across: The processes of a `ranks.joined()`, each of which calls its step on its own share
+            of every batch: all make the same updates, each loss averaged over the data of all.
+            Batch normalisation sees each share by itself. None for one process.
 
     Returns:
         A step with the metrics "critic" and "generator", the two losses without penalties and
@@ -96,6 +101,7 @@ def adversarial_step(
             critic does not give one row of finite scores for each datum. On any, if an optimiser
             holds no parameter that gets a gradient.
         NotFinite: Before an update, if a loss is not finite.
+        ProcessLost: If another of several processes has ended.
 
     Warns:
         RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
@@ -106,7 +112,7 @@ def adversarial_step(
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
     """
     expect_counts(critic_steps=critic_steps)
-    opponent = Opponent(critic, critic_optimizer, loss, r1, penalty)
+    opponent = Opponent(critic, critic_optimizer, loss, r1, penalty, across=across)
     generator_loss = loss[1]
     takes_at_most = takes(program.model)
     modules = modules_of(program)
@@ -120,7 +126,8 @@ def adversarial_step(
                 added = auxiliary(drawn, *batch)
                 metrics["auxiliary"] = added.detach()
                 total = total + added
-            descend(generator_optimizer, total, "generator", steps)
+            rows = len(drawn["x"])
+            descend(generator_optimizer, total, "generator", steps, across=across, rows=rows)
         return metrics
 
     @one_at_a_time
@@ -162,6 +169,7 @@ def bidirectional_step(
     r1: float = 0.0,
     penalty: float = 0.0,
     average: Average | None = None,
+    across: Ranks | None = None,
 ) -> Step:
     """A step of the game over pairs: (x, z) with z ~ q(z | x), against (x̃, z̃) ~ p(x, z).
 
@@ -184,6 +192,9 @@ def bidirectional_step(
         penalty: λ, the weight of the gradient penalty between pairs of data and draws, 10 for
             Wasserstein.
         average: A `moving_average` of the program, brought up to date after each step.
+        across: The processes of a `ranks.joined()`, each of which calls its step on its own share
+            of every batch: all make the same updates, each loss averaged over the data of all.
+            Batch normalisation sees each share by itself. None for one process.
 
     Returns:
         A step with the metrics "critic", "generator" (both sides' losses), "penalty" where there is
@@ -195,6 +206,7 @@ def bidirectional_step(
             critic does not give one row of finite scores for each pair. On any, if an optimiser
             holds no parameter that gets a gradient.
         NotFinite: Before an update, if a loss is not finite.
+        ProcessLost: If another of several processes has ended.
 
     Warns:
         RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
@@ -208,7 +220,7 @@ def bidirectional_step(
     expect_counts(critic_steps=critic_steps)
     guide = guide_of(program, guide)
     of_pairs = _OfPairs(critic)
-    opponent = Opponent(of_pairs, critic_optimizer, loss, r1, penalty)
+    opponent = Opponent(of_pairs, critic_optimizer, loss, r1, penalty, across=across)
     generator_loss = loss[1]
     middle = getattr(loss, "middle", 0.0)
     takes_at_most = takes(program.model)
@@ -243,7 +255,7 @@ def bidirectional_step(
         with standing_still(critic):
             total = generator_loss(of_pairs(of_draws, *context))
             total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
-            descend(generator_optimizer, total, "generator", steps)
+            descend(generator_optimizer, total, "generator", steps, across=across, rows=len(x))
         metrics["generator"] = total.detach()
         metrics |= opponent.watch(metrics["critic"], drawn, x)
         if average is not None:

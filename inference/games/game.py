@@ -20,6 +20,7 @@ from ppl_gen.counts import expect_weight
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.games.losses import AdversarialLoss, gradient_penalty
 from ppl_gen.inference.games.losses import r1 as zero_centred
+from ppl_gen.ranks import Ranks
 
 Loss = AdversarialLoss | tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -51,6 +52,7 @@ class Opponent:
         r1: γ, the weight of the zero-centred gradient penalty on data, γ/2 E‖∇s(x)‖².
         penalty: λ, the weight of the gradient penalty between data and draws, λ E(‖∇s(x̂)‖ − 1)².
         name: What errors call the critic.
+        across: The processes that each have a share of every batch; None for one.
 
     Attributes:
         watch: The `Watch` over this critic's loss and the draws that it plays against; call it once
@@ -68,6 +70,7 @@ class Opponent:
         r1: float = 0.0,
         penalty: float = 0.0,
         name: str = "critic",
+        across: Ranks | None = None,
     ) -> None:
         expect_weight(r1=r1, penalty=penalty)
         self.critic = critic
@@ -76,6 +79,7 @@ class Opponent:
         self.r1 = r1
         self.penalty = penalty
         self.name = name
+        self.across = across
         self.watch = Watch(getattr(loss, "perfect", None))
 
     def update(self, step: int, x: Tensor, drawn: Tensor, *context: Tensor) -> dict[str, Tensor]:
@@ -102,11 +106,14 @@ class Opponent:
         if self.penalty:
             penalties.append(self.penalty * gradient_penalty(self.critic, x, drawn, *context))
         if not penalties:
-            descend(self.optimizer, loss, self.name, step)
+            self._descend(loss, step, len(x))
             return {"critic": loss.detach()}
         penalty = torch.stack(penalties).sum()
-        descend(self.optimizer, loss + penalty, self.name, step)
+        self._descend(loss + penalty, step, len(x))
         return {"critic": loss.detach(), "penalty": penalty.detach()}
+
+    def _descend(self, loss: Tensor, step: int, rows: int) -> None:
+        descend(self.optimizer, loss, self.name, step, across=self.across, rows=rows)
 
 
 class Watch:
@@ -190,24 +197,33 @@ def _spread(drawn: Tensor, data: Tensor) -> Tensor:
     return torch.where(total > 0, (of_draws * (of_data > 0)).sum() / total, 1.0)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int) -> None:
+def descend(
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    what: str,
+    step: int,
+    *,
+    across: Ranks | None = None,
+    rows: int = 1,
+) -> None:
     """One update down a loss.
 
     Args:
         optimizer: Of the parameters to move.
-        loss: A scalar with a gradient.
+        loss: A scalar with a gradient, an average over data.
         what: What the parameters are those of, for errors: "critic".
         step: The index of the step, for errors.
+        across: The processes, over whose data loss and gradient are averaged before the update;
+            None for one.
+        rows: The number of data of this process.
 
     Raises:
-        NotFinite: If the loss is not finite, before anything is changed.
+        NotFinite: If the loss is not finite, before any parameter is changed; in all processes if
+            it is not in one.
         ValueError: If no parameter of the optimiser gets a gradient.
     """
-    if not bool(torch.isfinite(loss)):
-        raise NotFinite(
-            f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
-            "its learning rate, or penalise the critic's gradient (r1=0.1)"
-        )
+    if across is None:
+        _expect_finite(loss, what, step)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters: list[Tensor] = []
@@ -218,7 +234,19 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, what: str, step: int
             f"expected the optimiser of the {what} to hold its parameters, got none that has a "
             "gradient; build it from .parameters() of what it is to train"
         )
+    if across is not None:
+        _expect_finite(across.average_gradients(loss, parameters, rows), what, step)
     optimizer.step()
+
+
+def _expect_finite(loss: Tensor, what: str, step: int) -> None:
+    """Raises NotFinite if a loss is not finite."""
+    if bool(torch.isfinite(loss)):
+        return
+    raise NotFinite(
+        f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
+        "its learning rate, or penalise the critic's gradient (r1=0.1)"
+    )
 
 
 @contextmanager

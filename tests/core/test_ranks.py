@@ -57,6 +57,9 @@ def test_two_processes_make_the_steps_of_the_whole_batch(tmp_path: Path) -> None
             assert torch.equal(got[name], second[engine][name]), name
             scale = float(alone[name].abs().max())
             torch.testing.assert_close(got[name], alone[name], rtol=1e-5, atol=1e-5 * scale)
+    for name, alone in (("game", several.play(None)), ("error", several.reconstruct(None))):
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], alone, rtol=1e-4, atol=1e-5)
     assert "site 'z' of the guide" in first["fails"]
     assert first["fails"] == second["fails"]
     assert "expected an objective that is an average over the data" in first["refuses"]

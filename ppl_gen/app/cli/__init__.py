@@ -48,6 +48,9 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 
 * `ppl-gen fit vae --out runs/mnist --resume` goes on where a run stopped
 
+* `torchrun --nproc-per-node 4 -m ppl_gen fit vae --out runs/mnist --resume` does so in four
+  processes, on four CUDA devices where there are; so it fits a new run, and evaluates one
+
 * `ppl-gen evaluate runs/mnist` prints the test log evidence with its standard error
 
 * `ppl-gen evaluate runs/mnist --ais --bdmc --gaps --collapse` says how good that number, the

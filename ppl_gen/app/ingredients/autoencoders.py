@@ -201,6 +201,7 @@ def by_reconstruction(
             penalty=penalty,
             engine=engine,
             first_step=first_step,
+            across=start.across,
         )
 
     return _fitting(start, net, (optimizer,), begin)
@@ -221,7 +222,14 @@ def layer_by_layer(start: Start, epochs: int) -> Fitting:
     steps = epochs * len(start.batches())
 
     def begin(first_step: int, engine: Engine) -> Step:
-        return greedy_step(layers, optimizers, steps, first_step=first_step, engine=engine)
+        return greedy_step(
+            layers,
+            optimizers,
+            steps,
+            first_step=first_step,
+            engine=engine,
+            across=start.across,
+        )
 
     return _fitting(start, net, optimizers, begin, after=epochs * len(layers))
 
@@ -261,4 +269,5 @@ def _fitting(
         probe=probe,
         validation=start.validation_of(net),
         stopping=stopping,
+        is_shared=True,
     )

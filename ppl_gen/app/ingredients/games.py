@@ -82,6 +82,7 @@ def against_critic(
         r1=config.r1,
         penalty=config.penalty,
         average=average,
+        across=start.across,
         **more,
     )
     x, *context = start.probed()
@@ -102,6 +103,7 @@ def against_critic(
         begin=begin,
         probe=probe,
         remark=remark,
+        is_shared=True,
     )
 
 
