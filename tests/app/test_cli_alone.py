@@ -33,7 +33,10 @@ FITS = {
     "kernel": ("ae", "--hidden", 8, "--codes", "kernel"),
     "ppca": ("ppca", "--latent-dim", 2, "--device", "cpu"),
 }
-COMPRESSING = ("vae", "conv-vae")
+QUICK = ("vae", "vamp", "cvae", "kernel")
+CHOSEN = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.long, id=name) for name in FITS
+]
 
 
 def write_images(path: Path) -> None:
@@ -51,7 +54,7 @@ def fitted_to(images: Path, name: str, run: Path) -> Path:
     return run
 
 
-@pytest.mark.parametrize("name", COMPRESSING)
+@pytest.mark.parametrize("name", ["vae", pytest.param("conv-vae", marks=pytest.mark.long)])
 def test_what_was_compressed_comes_back_without_the_data(name: str, tmp_path: Path) -> None:
     write_images(tmp_path / "x.npz")
     run = fitted_to(tmp_path / "x.npz", name, tmp_path / "run")
@@ -69,7 +72,7 @@ def test_what_was_compressed_comes_back_without_the_data(name: str, tmp_path: Pa
     assert (code, "cannot be read" in said) == (2, True), said
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_samples_are_those_that_are_drawn_beside_the_data(name: str, tmp_path: Path) -> None:
     """As arrays and as pictures, of the folder alone."""
     write_images(tmp_path / "x.npz")

@@ -79,7 +79,10 @@ def test_every_epoch_has_its_line(whole: Path) -> None:
     assert {tuple(record.metrics) for record in records} == {("elbo", "gradient_norm")}
 
 
-@pytest.mark.parametrize("batch", [5, 7, 8, 10, 14])
+LONG = [pytest.param(batch, marks=pytest.mark.long) for batch in (5, 8, 14)]
+
+
+@pytest.mark.parametrize("batch", [7, 10, *LONG])
 def test_a_run_that_was_stopped_goes_on_as_another(
     grey_images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
@@ -144,6 +147,7 @@ def test_a_run_is_judged_by_the_prior_that_it_has(waiting: Path, whole: Path) ->
     assert (code, "--prior-after" in said) == (0, False), said
 
 
+@pytest.mark.long
 def test_codes_over_epochs_are_those_of_every_stage(whole: Path) -> None:
     code, said = call("explore", whole, "--over-epochs", "--device", "cpu")
     assert code == 0, said
