@@ -10,7 +10,7 @@ __all__ = ["ALONE", "ProcessLost", "Ranks", "Shares", "are_launched", "joined"]
 
 import os
 import re
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -175,18 +175,25 @@ class Ranks:
 ALONE = Ranks(0, 1)
 
 
-class _Batches(Sized, Protocol):
-    """Tuples (x, *context) that can be walked through anew in each epoch."""
+class _Batches(Protocol):
+    """What can draw the batches of chosen rows, as `data.Batches` does."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
+    def __len__(self) -> int: ...
+
+    def order(self) -> Iterable[Tensor]:
+        """The rows of each batch of a pass, Long (B,)."""
+
+    def of_rows(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of these rows."""
 
 
 class Shares:
     """The rows of every batch that fall to this process, epoch after epoch.
 
-    All processes draw the same batches, by torch's generator at a seed that the epoch and `seed`
-    give; what is drawn between them, as a step does, comes from a stream of each process's own. So
-    an epoch has the same random numbers wherever a fit goes on.
+    All processes draw one order of the data, by torch's generator at a seed that the epoch and
+    `seed` give. Whatever else is drawn in an epoch, noise of pixels and latents, comes from a
+    stream of each process's own, which epoch and `seed` give as well: so an epoch has the same
+    random numbers wherever a fit goes on.
 
     Args:
         batches: Of all processes, each of at least as many data as there are processes.
@@ -211,31 +218,11 @@ class Shares:
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         epoch = self._epoch
         self._epoch += 1
-        torch.manual_seed(self._ranks.seed(self._seed, epoch))
         with forked(self._device, self._ranks.common_seed(self._seed, epoch)):
-            batches = iter(self._batches)
-            common = self._states()
-        while True:
-            own = self._states()
-            self._set(common)
-            batch = next(batches, None)
-            common = self._states()
-            self._set(own)
-            if batch is None:
-                return
-            yield tuple([part[self._ranks.share(len(part))] for part in batch])
-
-    def _states(self) -> list[Tensor]:
-        """Those of torch's generators, of the processor and of the device."""
-        states = [torch.get_rng_state()]
-        if self._device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self._device))
-        return states
-
-    def _set(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(states[1], self._device)
+            order = list(self._batches.order())
+        torch.manual_seed(self._ranks.seed(self._seed, epoch))
+        own = [rows[self._ranks.share(len(rows))] for rows in order]
+        yield from self._batches.of_rows(own)
 
 
 def are_launched() -> bool:

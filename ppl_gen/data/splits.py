@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Batches", "Dataset", "Split", "StreamedSplit", "nine_to_one"]
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -293,11 +293,27 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if isinstance(self.split, StreamedSplit):
-            yield from self._read(self.split)
+            source, workers = self.split.source, self.split.workers
+            loader = DataLoader(source, self.size, self.shuffle, num_workers=workers)
+            yield from self._read(self.split, loader)
+            return
+        yield from self.of_rows(self.order())
+
+    def of_rows(self, order: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Batches of chosen rows, of which a stream reads no others.
+
+        Args:
+            order: The rows of each batch, Long (B,).
+        """
+        if isinstance(self.split, StreamedSplit):
+            chosen = [rows.tolist() for rows in order]
+            source, workers = self.split.source, self.split.workers
+            loader = DataLoader(source, batch_sampler=chosen, num_workers=workers)
+            yield from self._read(self.split, loader)
             return
         held = self.in_memory
         assert held is not None
-        for rows in held.order():
+        for rows in order:
             yield held.draw(rows, *held.stored)
 
     @property
@@ -308,9 +324,9 @@ class Batches:
         stored = [self.split.x]
         if self.split.y is not None:
             stored.append(self.split.y)
-        return InMemory(tuple(stored), self._order, self.split.presentation)
+        return InMemory(tuple(stored), self.order, self.split.presentation)
 
-    def _order(self) -> tuple[Tensor, ...]:
+    def order(self) -> tuple[Tensor, ...]:
         """The rows of each batch of a pass."""
         device = self.split.device
         if self.shuffle:
@@ -319,9 +335,8 @@ class Batches:
             order = torch.arange(len(self.split), device=device)
         return order.split(self.size)
 
-    def _read(self, split: StreamedSplit) -> Iterator[tuple[Tensor, ...]]:
+    def _read(self, split: StreamedSplit, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, ...]]:
         """Batches as they are read from disk."""
-        loader = DataLoader(split.source, self.size, self.shuffle, num_workers=split.workers)
         with _errors_of_workers():
             for x, y in loader:
                 shown = split.presentation(x.to(split.device))

@@ -8,7 +8,8 @@ import pytest
 import several
 import torch
 
-from ppl_gen.ranks import ALONE, Ranks, are_launched, joined
+from ppl_gen.data import Split, StreamedSplit
+from ppl_gen.ranks import ALONE, Ranks, Shares, are_launched, joined
 
 
 @pytest.mark.parametrize(("n", "count"), [(0, 2), (1, 3), (7, 2), (8, 3), (100, 7)])
@@ -34,6 +35,54 @@ def test_seeds_differ_between_processes_epochs_and_what_all_share() -> None:
     assert len(set(common)) == 1
     assert Ranks(1, 3).seed(7, 2) == Ranks(1, 5).seed(7, 2)
     torch.manual_seed(max(seeds))
+
+
+class _Files(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Data that are read one by one, and count how often."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.read += 1
+        return torch.full((1,), float(index)), index
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_an_epoch_has_all_data_once_in_one_order_wherever_it_begins(is_stream: bool) -> None:
+    split: Split | StreamedSplit = Split(torch.arange(11.0)[:, None])
+    files = _Files()
+    if is_stream:
+        split = StreamedSplit(files, labelled=False, workers=0)
+    batches = split.batches(4)
+    device = torch.device("cpu")
+
+    def epochs(number: int, first: int) -> list[list[torch.Tensor]]:
+        shares = Shares(batches, Ranks(number, 2), seed=3, epoch=first, device=device)
+        return [[x for (x,) in shares] for _ in range(first, 3)]
+
+    of_both = [epochs(number, 1) for number in range(2)]
+    assert files.read in (0, 22)
+    for epoch in range(2):
+        first, second = of_both[0][epoch], of_both[1][epoch]
+        assert [len(x) for x in first] == [2, 2, 1]
+        assert [len(x) for x in second] == [2, 2, 2]
+        assert sorted(torch.cat(first + second).flatten().tolist()) == list(range(11))
+    assert torch.equal(torch.cat(epochs(1, 2)[0]), torch.cat(of_both[1][1]))
+    assert not torch.equal(torch.cat(of_both[0][0]), torch.cat(of_both[0][1]))
+
+
+def test_what_is_drawn_between_shares_is_each_processs_own() -> None:
+    batches = Split(torch.zeros(8, 1)).batches(4)
+    drawn = []
+    for number in (0, 1, 1):
+        shares = Shares(batches, Ranks(number, 2), seed=3, epoch=1, device=torch.device("cpu"))
+        drawn.append([float(torch.rand(())) for _ in shares])
+    assert drawn[1] == drawn[2]
+    assert not {*drawn[0]} & {*drawn[1]}
 
 
 def test_a_process_by_itself_is_alone() -> None:

@@ -455,9 +455,7 @@ def _train(training: _Training, console: Console) -> int:
     done = training.done
     epochs = run.config.passes
     ranks = training.ranks
-    batches = fitting.batches
-    if ranks.count > 1:
-        batches = shared(fitting, run.config, ranks, done, training.device)
+    batches = shared(fitting, run.config, ranks, done, training.device)
     live = progress.Live(console, batches, done, epochs)
     try:
         training.recipe.reopen(fitting.program)

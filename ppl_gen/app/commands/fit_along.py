@@ -21,6 +21,7 @@ from ppl_gen.app.run.checkpoint import Checkpoint
 from ppl_gen.app.run.device import device_of_process
 from ppl_gen.app.run.folder import Run
 from ppl_gen.app.signals import STOPS, heed_no_more, stopped
+from ppl_gen.data import Batches, UnpairedBatches
 from ppl_gen.inference import NotFinite, Record, iterate
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.ranks import ProcessLost, Ranks, Shares
@@ -163,8 +164,8 @@ def equalise(ranks: Ranks, fitting: Fitting) -> None:
 
 def shared(
     fitting: Fitting, config: Config, ranks: Ranks, done: int, device: torch.device
-) -> Shares:
-    """This process's share of every batch, from the epoch after those that are done.
+) -> Batches | UnpairedBatches | Shares | tuple[()]:
+    """This process's share of every batch, from the epoch after those that are done; all, if alone.
 
     Args:
         fitting: What is to move.
@@ -173,7 +174,10 @@ def shared(
         done: The number of epochs that are done.
         device: Where the data lie.
     """
-    return Shares(fitting.batches, ranks, seed=config.seed, epoch=done + 1, device=device)
+    batches = fitting.batches
+    if ranks.count == 1 or not isinstance(batches, Batches):
+        return batches
+    return Shares(batches, ranks, seed=config.seed, epoch=done + 1, device=device)
 
 
 def of_all(record: Record, ranks: Ranks) -> Record:

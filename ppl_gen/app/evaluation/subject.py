@@ -52,12 +52,12 @@ class _Request(NamedTuple):
 
     Attributes:
         estimator: Its name in `_SHARED`.
-        count: Of how many data, from the first.
+        first: Of how many data, from the first.
         options: Keyword arguments.
     """
 
     estimator: str
-    count: int
+    first: int
     options: dict[str, Any]
 
 
@@ -162,8 +162,8 @@ class Subject:
 
         Each process draws from a stream of its own.
         """
-        rows = self._ranks.share(request.count)
-        data = [part[rows] for part in self.head(request.count)]
+        rows = self._ranks.share(request.first)
+        data = [part[rows] for part in self.head(request.first)]
         seed = self._ranks.seed(self.asked.seed)
         try:
             found = _SHARED[request.estimator](
