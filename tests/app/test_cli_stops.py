@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from ppl_gen.app import output, signals
 from ppl_gen.app.commands import compare
-from ppl_gen.app.evaluation import by_likelihood
+from ppl_gen.app.evaluation.subject import Subject
 from ppl_gen.app.run import checkpoint, exports, pictures, progress
 from ppl_gen.app.run.evaluation import Evaluation
 from ppl_gen.app.run.folder import Run
@@ -122,7 +122,7 @@ class TestSignals:
         words = ("evaluate", fitted, "--particles", 2, "--limit", 5)
         before = snapshot(fitted)
         with monkeypatch.context() as patched:
-            interrupted(patched, by_likelihood, "log_evidence", signal.SIGTERM)
+            interrupted(patched, Subject, "weighted", signal.SIGTERM)
             code, said = call(*words)
         assert (code, "stopped by SIGTERM: nothing was written to" in said) == (143, True)
         assert snapshot(fitted) == before
@@ -177,10 +177,11 @@ class TestSignals:
 
         advance = Progress.advance
 
-        def advance_and_destroy(self: Progress, task: Any) -> None:
+        def advance_and_destroy(self: Progress, task: Any, moved: int) -> None:
             Destroyed()
-            advance(self, task)
+            advance(self, task, moved)
 
+        monkeypatch.setattr(progress, "_OFTEN", 0)  # at every batch
         monkeypatch.setattr(Progress, "advance", advance_and_destroy)
         code, said = call("fit", "vae", "--out", tmp_path / "run", *FAST)
         assert (code, "stopped by SIGTERM in epoch 1, which is dropped" in said) == (143, True)
