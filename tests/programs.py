@@ -95,7 +95,8 @@ class PixelPlate(nn.Module):
     def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
         register(self)
         n = n if x is None else x.shape[0]
-        prior = dist.Normal(torch.zeros(2), 1.0).expand([n, 1, 2])
+        zeros = self.decoder[0].weight.new_zeros(2)
+        prior = dist.Normal(zeros, 1.0).expand([n, 1, 2])
         pixels = pyro.plate("pixels", 64, dim=-1)
         rows = pyro.plate("data", n, dim=-2)
         with rows:

@@ -27,17 +27,21 @@ class _ByColumn(constraints.Constraint):
     @property
     def point(self) -> Tensor:
         """A value for each column that lies in its support."""
-        return self.columns.joined([_point(part) for part in self.columns.parts])
+        columns = self.columns
+        pairs = zip(columns.parts, columns.places, strict=True)
+        return columns.joined([_point(part, places) for part, places in pairs])
 
     def check(self, value: Tensor) -> Tensor:
         checks = [support_of(part).check(some) for part, some in self.columns.pairs(value)]
         return self.columns.joined(checks)
 
 
-def _point(part: Distribution) -> Tensor:
-    """A value in the support of each of a part's columns, (n,)."""
-    point = torch.as_tensor(point_in(support_of(part)))
-    return point.expand(part.batch_shape[-1:])
+def _point(part: Distribution, places: Tensor) -> Tensor:
+    """A value in the support of each of a part's columns, (n,), where their places are."""
+    point = point_in(support_of(part))
+    if torch.is_tensor(point):
+        return point.to(places.device).expand(places.shape)
+    return torch.full(places.shape, point, device=places.device)
 
 
 class Columns(TorchDistribution):

@@ -6,25 +6,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import pyro.distributions as dist
 import pytest
 import torch
-from games import adam, sgd
+from games import GAMES, adam, sgd
 from programs import digits
 from torch import Tensor, nn
 
 from ppl_gen.critics import conv_critic, mlp_critic, spectral
 from ppl_gen.data.toys import modes_covered, ring
-from ppl_gen.inference import NotFinite, adversarial_step, fit, losses, moving_average
+from ppl_gen.inference import NotFinite, adversarial_step, fit, moving_average
 from ppl_gen.inference.games.game import Watch
-from ppl_gen.likelihoods import Dirac
-from ppl_gen.models import CGAN, cgan, cvae, dcgan, gan, vae
+from ppl_gen.models import CGAN, cgan, dcgan, gan
 from ppl_gen.nn import Condition
-from ppl_gen.priors import StandardNormal
-from ppl_gen.program import Observed, simulate
+from ppl_gen.program import simulate
 
 
 class _Witness:
@@ -120,80 +116,6 @@ def test_eight_modes_on_a_ring_are_all_found(seed: int) -> None:
     found = modes_covered(simulate(average.module, 4000))
     assert found.modes == 8
     assert found.share >= 0.9
-
-
-def _paired(drawn: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-    return (drawn["x"] - x).abs().mean()
-
-
-GAMES: dict[str, Callable[[], tuple[Any, nn.Module, list[Tensor], dict[str, Any]]]] = {
-    "gan": lambda: (gan((1, 8, 8), 3, hidden=(8,)), mlp_critic((1, 8, 8), hidden=(8,)), [], {}),
-    "gan of vectors": lambda: (
-        gan((2,), 3, hidden=(8,)),
-        mlp_critic((2,), hidden=(8,)),
-        [],
-        {"r1": 1.0},
-    ),
-    "dcgan": lambda: (
-        dcgan((1, 8, 8), 3, width=4),
-        conv_critic((1, 8, 8), width=4),
-        [],
-        {"loss": losses.hinge},
-    ),
-    "spectral": lambda: (
-        dcgan((1, 8, 8), 3, width=4),
-        spectral(conv_critic((1, 8, 8), width=4)),
-        [],
-        {},
-    ),
-    "wasserstein": lambda: (
-        gan((1, 8, 8), 3, hidden=(8,)),
-        mlp_critic((1, 8, 8), hidden=(8,)),
-        [],
-        {"loss": losses.wasserstein, "penalty": 10.0, "critic_steps": 5},
-    ),
-    "cgan, labels": lambda: (
-        cgan((1, 8, 8), 3, classes=10, hidden=(8,)),
-        mlp_critic((1, 8, 8), classes=10, hidden=(8,)),
-        [torch.arange(6)],
-        {"r1": 0.1},
-    ),
-    "cgan, paired images": lambda: (
-        cgan((1, 8, 8), 3, attributes=64, embed=nn.Flatten(), hidden=(8,)),
-        mlp_critic((1, 8, 8), attributes=64, embed=nn.Flatten(), hidden=(8,)),
-        [torch.rand(6, 1, 8, 8)],
-        {"auxiliary": _paired},
-    ),
-    "a vae's mean": lambda: (
-        Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()),
-        mlp_critic((1, 8, 8)),
-        [],
-        {},
-    ),
-    "a vae's mean, with labels that it does not take": lambda: (
-        Observed(vae((1, 8, 8), 3, hidden=(8,)), Dirac()),
-        mlp_critic((1, 8, 8)),
-        [torch.arange(6)],
-        {},
-    ),
-    "a cvae's mean": lambda: (
-        Observed(cvae((1, 8, 8), 3, classes=10, hidden=(8,), prior=StandardNormal(3)), Dirac()),
-        mlp_critic((1, 8, 8), classes=10),
-        [torch.arange(6)],
-        {"critic_steps": 2},
-    ),
-    "a pair of functions": lambda: (
-        gan((1, 8, 8), 3, hidden=(8,)),
-        mlp_critic((1, 8, 8), hidden=(8,)),
-        [],
-        {
-            "loss": (
-                lambda real, drawn: drawn.mean() - real.mean() + real.square().mean(),
-                lambda drawn: -drawn.mean(),
-            )
-        },
-    ),
-}
 
 
 @pytest.mark.parametrize("name", GAMES)

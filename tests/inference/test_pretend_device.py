@@ -1,0 +1,71 @@
+"""On a device that is no processor: nothing mixes the two, and draws are the device's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from pretend import DEVICE, Device, pretended
+from programs import PROGRAMS
+from pyro.infer import Trace_ELBO
+from sound import EVALUATORS, OTHERS
+from steps import STEPS
+from torch import nn
+
+from ppl_gen import inference
+from ppl_gen.program import simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with pretended() as made:
+        yield made
+
+
+def lies_somewhere(thing: Any) -> bool:
+    """Whether something is a tensor or module, or the method of one."""
+    return isinstance(getattr(thing, "__self__", thing), torch.Tensor | nn.Module)
+
+
+# Not those without tensors, nor of an optimiser, which are the steps below.
+CALLS = {
+    name: call
+    for name, call in (EVALUATORS | OTHERS).items()
+    if any(map(lies_somewhere, call.given))
+    and not isinstance(call.given[-1], torch.optim.Optimizer)
+}
+# What would go on for long by itself.
+QUICKER = {"gaps": {"evidence": inference.Estimate(torch.zeros(8), torch.ones(8))}}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_runs_there(name: str, device: Device) -> None:
+    call = CALLS[name]
+    given = [device.place(thing) for thing in call.given]
+    named = {**call.named, **QUICKER.get(name, {})}
+    if name == "compress":  # bits of the device would not be those of another
+        with pytest.raises(ValueError, match="on the processor"):
+            call.function(*given, **named)
+        return
+    call.function(*given, **named)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_runs_there(name: str, device: Device) -> None:
+    step, batch = STEPS[name](device.place)
+    for _ in range(3):
+        step(*batch)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_runs_there(name: str, device: Device) -> None:
+    program, x, context = PROGRAMS[name]()
+    program.to(DEVICE)
+    x, *context = device.place([x, *context])
+    assert simulate(program, len(x), *context).device == DEVICE
+    Trace_ELBO(retain_graph=True).loss_and_grads(program.model, program.guide, x, *context)
+    assert all(p.grad is None or p.grad.device == DEVICE for p in program.parameters())
