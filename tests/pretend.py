@@ -108,25 +108,30 @@ class Device:
         self.where: Counter[str] = Counter()
         self.state = torch.Generator().manual_seed(0).get_state()
 
+    def forget(self) -> None:
+        """Counts anew."""
+        for counts in (self.waits, self.copies, self.where):
+            counts.clear()
+
     def place(self, thing: Any) -> Any:
         """A module or tensors, in tuples, lists and dicts too, on the device; a module is a copy.
 
         Of a method, that of the copy. What else is found is left as it is. Nothing is counted.
         """
         if isinstance(thing, nn.Module):
-            before = self.counted
-            copied = copy.deepcopy(thing).to(DEVICE)
-            self.waits, self.copies, self.where = before
-            return copied
+            with self.uncounted():
+                return copy.deepcopy(thing).to(DEVICE)
         owner = getattr(thing, "__self__", None)
         if isinstance(owner, nn.Module):
             return getattr(self.place(owner), thing.__name__)
         return self.lay(thing)
 
-    @property
-    def counted(self) -> tuple[Counter[str], Counter[str], Counter[str]]:
-        """A copy of the counts so far."""
-        return self.waits.copy(), self.copies.copy(), self.where.copy()
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """What is done meanwhile is not counted."""
+        before = [counts.copy() for counts in (self.waits, self.copies, self.where)]
+        yield
+        self.waits, self.copies, self.where = before
 
     def lay(self, thing: Any) -> Any:
         """Tensors, in tuples, lists and dicts too, laid on the device."""
@@ -403,11 +408,12 @@ class _Words(TorchFunctionMode):
         return function(*args, **_with_meta(kwargs))
 
     def _made(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
-        """A tensor of Python's numbers, brought to the device."""
+        """A tensor of Python's numbers, brought to the device, as a constant of graphs."""
         found = function(*args, **kwargs)
         if _is_there(_unwrapped(args[0])):
             return found
-        laid = found.detach().to(_META)
+        self.device.copy("a number")
+        laid: Tensor = self.device.lay(_unwrapped(found.detach()))
         if found.requires_grad:
             laid.requires_grad_()
         return laid

@@ -37,6 +37,7 @@ from ppl_gen.inference import (
     reconstruction_step,
     svi_step,
 )
+from ppl_gen.inference.games.cycle import ImagePool
 from ppl_gen.models import (
     ali,
     autoencoder,
@@ -134,7 +135,9 @@ def _cycle(place: Place) -> Made:
     a, b = torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
     program = place(cycle_gan(a, b, width=2, blocks=1))
     critics = place(patch_critic(1, width=2, layers=1)), place(patch_critic(1, width=2, layers=1))
-    step = cycle_step(program, critics, adam(program), (adam(critics[0]), adam(critics[1])))
+    optimizers = adam(critics[0]), adam(critics[1])
+    pools = place(ImagePool(6, (1, 8, 8))), place(ImagePool(6, (1, 8, 8)))
+    step = cycle_step(program, critics, adam(program), optimizers, pools=pools)
     return step, place((a, b))
 
 
@@ -165,7 +168,7 @@ STEPS: dict[str, Callable[[Place], Made]] = {
     "svi, clipped": partial(_svi, Trace_ELBO, clip=1.0),
     "svi, some labels": _of_labels,
     **{f"adversarial, {name}": partial(_game, name) for name in GAMES},
-    **{f"adversarial, {name}": partial(_of_loss, name) for name in LOSSES},
+    **{f"adversarial, loss {name}": partial(_of_loss, name) for name in LOSSES},
     "bidirectional": _bidirectional,
     "cycle": _cycle,
     "moments": _moments,

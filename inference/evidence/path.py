@@ -341,6 +341,7 @@ class Anneal:
         """
         path = self._path_of(data)
         betas, steps = self._learn(path)
+        betas = betas.to(data[0].device)  # once, not at every temperature
         if posterior is None:
             return self._forwards(path, betas, steps)
         return self._backwards(path, betas, steps, posterior)
@@ -391,7 +392,7 @@ class Anneal:
         log_step = torch.full((n,), first, dtype=torch.float64, device=state.q.device)
         log_steps = []
         spread = []
-        for beta in betas:
+        for beta in betas.to(state.q.device):
             state, acceptance = path.transition(state, beta, log_step.exp())
             error = acceptance.double().mean(0) - self._target_accept
             # What all data have in common, the narrowing of the path, is followed closely; what

@@ -16,7 +16,6 @@ __all__ = [
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from pyro import poutine
@@ -36,7 +35,14 @@ from ppl_gen.contexts import (
 from ppl_gen.counts import expect_number
 from ppl_gen.inference.checks import check_draws, telling_rows
 from ppl_gen.inference.expect import expect_counts, expect_optimizers
-from ppl_gen.inference.games.game import Loss, Opponent, buffers_kept, descend, standing_still
+from ppl_gen.inference.games.game import (
+    Loss,
+    Opponent,
+    buffers_kept,
+    descend,
+    standing_still,
+    validated,
+)
 from ppl_gen.inference.games.losses import non_saturating
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.protocols import Guide, Program, Step
@@ -138,17 +144,18 @@ def adversarial_step(
         if steps == 0:
             expect_optimizers(generator_optimizer, critic_optimizer)
             expect_adversaries(program, critic, *batch)
-        for _ in range(critic_steps - 1):
-            with buffers_kept(modules), torch.no_grad():
-                only_for_critic = _draw(program, len(x), context)["x"]
-            opponent.update(steps, x, only_for_critic, *context)
-        drawn = _draw(program, len(x), context)
-        if steps == 0:
-            warn_of_data_out_of_reach(drawn["x"], x)
-        shown = drawn["x"].detach()
-        metrics = opponent.update(steps, x, shown, *context)
-        metrics |= update_generator(drawn, batch)
-        metrics |= opponent.watch(metrics["critic"], shown, x)
+        with validated(steps == 0):
+            for _ in range(critic_steps - 1):
+                with buffers_kept(modules), torch.no_grad():
+                    only_for_critic = _draw(program, len(x), context)["x"]
+                opponent.update(steps, x, only_for_critic, *context)
+            drawn = _draw(program, len(x), context)
+            if steps == 0:
+                warn_of_data_out_of_reach(drawn["x"], x)
+            shown = drawn["x"].detach()
+            metrics = opponent.update(steps, x, shown, *context)
+            metrics |= update_generator(drawn, batch)
+            metrics |= opponent.watch(metrics["critic"], shown, x)
         if average is not None:
             average.update_parameters(program)  # type: ignore[arg-type]
         steps += 1
@@ -242,22 +249,23 @@ def bidirectional_step(
             expect_optimizers(generator_optimizer, critic_optimizer)
             expect_pairs(program, guide, critic, x, *context)
             of_pairs.shape = x.shape[1:]
-        for _ in range(critic_steps - 1):
-            with buffers_kept(modules), torch.no_grad():
-                only_for_critic = pairs(x, context)
-            opponent.update(steps, *only_for_critic, *context)
-        of_data, of_draws = pairs(x, context)
-        shown = of_draws.detach()
-        drawn = of_pairs.split(shown)[0]
-        if steps == 0:
-            warn_of_data_out_of_reach(of_pairs.split(of_draws)[0], x)
-        metrics = opponent.update(steps, of_data.detach(), shown, *context)
-        with standing_still(critic):
-            total = generator_loss(of_pairs(of_draws, *context))
-            total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
-            descend(generator_optimizer, total, "generator", steps, across=across, rows=len(x))
-        metrics["generator"] = total.detach()
-        metrics |= opponent.watch(metrics["critic"], drawn, x)
+        with validated(steps == 0):
+            for _ in range(critic_steps - 1):
+                with buffers_kept(modules), torch.no_grad():
+                    only_for_critic = pairs(x, context)
+                opponent.update(steps, *only_for_critic, *context)
+            of_data, of_draws = pairs(x, context)
+            shown = of_draws.detach()
+            drawn = of_pairs.split(shown)[0]
+            if steps == 0:
+                warn_of_data_out_of_reach(of_pairs.split(of_draws)[0], x)
+            metrics = opponent.update(steps, of_data.detach(), shown, *context)
+            with standing_still(critic):
+                total = generator_loss(of_pairs(of_draws, *context))
+                total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
+                descend(generator_optimizer, total, "generator", steps, across=across, rows=len(x))
+            metrics["generator"] = total.detach()
+            metrics |= opponent.watch(metrics["critic"], drawn, x)
         if average is not None:
             average.update_parameters(program)  # type: ignore[arg-type]
         steps += 1
@@ -373,14 +381,42 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
     if not 0 <= decay < 1:
         raise ValueError(f"expected a decay from 0 to below 1, got {decay}")
 
-    def follow(average: Any, new: Any, updates: Any) -> None:
-        n = int(updates)
-        blend(average, new, 1 - min(decay, (1 + n) / (10 + n)))
-
-    average = AveragedModel(program, multi_avg_fn=torch.no_grad()(follow))
+    average = _Following(program, decay)
     for p in average.parameters():
         p.requires_grad_(False)
     return average
+
+
+class _Following(AveragedModel):
+    """An average whose weight is known without a look at the device, as torch's own is not.
+
+    Args:
+        program: What it follows.
+        decay: d.
+    """
+
+    def __init__(self, program: nn.Module, decay: float) -> None:
+        super().__init__(program)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Goes a step towards the program.
+
+        Args:
+            model: The program.
+        """
+        n = int(self.n_averaged)  # of the processor, unless someone has moved it
+        old = list(self.module.parameters())
+        new = [p.to(to.device) for p, to in zip(model.parameters(), old, strict=True)]
+        taken_over = list(zip(self.module.buffers(), model.buffers(), strict=True))
+        if n == 0:
+            taken_over += zip(old, new, strict=True)
+        else:
+            blend(old, new, 1 - min(self.decay, (1 + n) / (10 + n)))
+        for kept, given in taken_over:
+            kept.copy_(given)
+        self.n_averaged += 1
 
 
 def expect_adversaries(

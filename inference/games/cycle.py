@@ -9,7 +9,7 @@ __all__ = ["CycleErrors", "ImagePool", "cycle_errors", "cycle_step"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,9 @@ class ImagePool(nn.Module):
         super().__init__()
         self.register_buffer("images", torch.zeros(size, *shape))
         self.register_buffer("held", torch.zeros((), dtype=torch.long))
+        # Whether it is known to be full, and need not be asked: asking waits for the device.
+        self._is_full = False
+        self.register_load_state_dict_post_hook(_ask_again)
 
     def forward(self, new: Tensor) -> Tensor:
         """As many images as were given, old and new, without gradients.
@@ -81,22 +84,30 @@ class ImagePool(nn.Module):
         """
         shown = new.detach().clone()
         size = len(self.images)
-        before = int(self.held)
+        before = size
+        if not self._is_full:
+            before = int(self.held)
         room = min(size - before, len(new))
+        self._is_full = before + room == size
         self.images[before : before + room] = shown[:room]
         self.held += room
         if room == len(new) or size == 0:
             return shown
         # Distinct places, of images held before this batch: none is shown twice in it.
         places = torch.randperm(before, device=new.device)[: len(new) - room]
-        late = torch.arange(room, room + len(places), device=new.device)
+        late = slice(room, room + len(places))
         is_swapped = torch.rand(len(places), device=new.device) < 0.5
-        places = places[is_swapped]
-        late = late[is_swapped]
-        old = self.images[places].clone()
-        self.images[places] = shown[late]
-        shown[late] = old
+        is_swapped = is_swapped.reshape(-1, *[1] * (new.dim() - 1))
+        old = self.images[places]
+        fresh = shown[late]
+        self.images[places] = torch.where(is_swapped, fresh, old)
+        shown[late] = torch.where(is_swapped, old, fresh)
         return shown
+
+
+def _ask_again(pool: Any, keys: Any) -> None:
+    """What was loaded into a pool may be less than it held."""
+    pool._is_full = False
 
 
 def cycle_step(

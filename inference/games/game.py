@@ -5,13 +5,22 @@ An opponent moves while the other side stands still, and a watch says when the g
 
 from __future__ import annotations
 
-__all__ = ["Loss", "Opponent", "Watch", "buffers_kept", "descend", "standing_still"]
+__all__ = [
+    "Loss",
+    "Opponent",
+    "Watch",
+    "buffers_kept",
+    "descend",
+    "standing_still",
+    "validated",
+]
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor, nn
 
@@ -247,6 +256,17 @@ def _expect_finite(loss: Tensor, what: str, step: int) -> None:
         f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
         "its learning rate, or penalise the critic's gradient (r1=0.1)"
     )
+
+
+def validated(is_first: bool) -> AbstractContextManager[None]:
+    """Lets distributions look at their parameters at a first step only: a look waits for a device.
+
+    Args:
+        is_first: Whether it is the first step, at which they look unless a user has said otherwise.
+    """
+    if is_first:
+        return nullcontext()
+    return pyro.validation_enabled(False)
 
 
 @contextmanager

@@ -219,6 +219,9 @@ class _Chains:
         shape: B and D.
         options: What `hmc` was asked for.
         tell: Called with the progress.
+
+    Attributes:
+        known_step: The median of the step sizes that come next, where it has been looked up.
     """
 
     def __init__(
@@ -240,6 +243,7 @@ class _Chains:
         first = torch.full_like(self.state.energy, 0.1 * size**-0.25)
         self.steps = DualAveraging(first, options.target_accept)
         self.trajectory = _trajectory(options, blocks)
+        self.known_step: float | None = None
         self.leapfrogs = 0
         self.kept: list[_Kept] = []
         self.remarks: list[str] = []
@@ -288,7 +292,7 @@ class _Chains:
         """Draws, with everything left as warm-up has adapted it."""
         self.leapfrogs = 0
         step = self._step(self._step_sizes())
-        typical = float(step.median())
+        typical = float(step.median())  # no other number is waited for while drawing
         length = self.trajectory.average
         for i, jitter in enumerate(self.jitter[self.options.warmup :]):
             done = self._move(jitter * length, step, typical)
@@ -340,7 +344,7 @@ class _Chains:
         How far to go is learned afterwards.
         """
         step = self._step(self.steps.step)
-        typical = float(step.median())
+        typical = self._typical(step)
         done = self._move(jitter * min(1.0, 6 * typical), step, typical)
         self.steps.learn(done.acceptance)
         return done.acceptance
@@ -348,15 +352,25 @@ class _Chains:
     def _adapt(self, jitter: float) -> Tensor:
         """A transition that step sizes and the trajectory's length learn from; returns α."""
         step = self._step(self.steps.step)
-        typical = float(step.median())
+        typical = self._typical(step)
         done = self._move(jitter * self.trajectory.length, step, typical)
         # The harmonic mean: a step that some chains cannot bear is too long. One stuck chain must
         # not decide alone.
         bounded = done.acceptance.double().clamp(min=0.02)
         self.steps.learn(1 / (1 / bounded).mean(0, keepdim=True))
-        travelled = done.leapfrogs * typical
-        self.trajectory.learn(float(done.chees_gradient), travelled, least=typical)
+        # Both in one look, since a look waits for the device.
+        next_step = self._step(self.steps.step).median()
+        gradient, self.known_step = torch.stack([done.chees_gradient, next_step]).tolist()
+        self.trajectory.learn(gradient, done.leapfrogs * typical, least=typical)
         return done.acceptance
+
+    def _typical(self, step: Tensor) -> float:
+        """The median of ε, which the iteration before may have looked up already."""
+        typical = self.known_step
+        self.known_step = None
+        if typical is None:
+            typical = float(step.median())
+        return typical
 
     def _move(self, time: float, step: Tensor, typical: float) -> Transition:
         """One transition of about this travelling time.
@@ -386,6 +400,7 @@ class _Chains:
     def _share_step_sizes(self) -> None:
         """From step sizes of each chain to common ones."""
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
+        self.known_step = None
 
     def _rescale(self, seen: Scales) -> None:
         """Takes a window's scales, if of enough states, and puts step sizes into the new units."""
@@ -394,6 +409,7 @@ class _Chains:
         scale = seen.deviation().to(self.scale)
         log_ratio = (self.scale.log() - scale.log()).mean(-1)
         self.steps.restart(self.steps.step * log_ratio.exp())
+        self.known_step = None
         self.scale = scale
         self.trajectory.restart()
 

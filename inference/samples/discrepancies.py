@@ -156,9 +156,13 @@ def couplings(n: int, m: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         and the length of the piece.
     """
     # In units of 1/nm the jumps lie at whole numbers, and nothing is rounded.
-    of_first = torch.arange(1, n + 1) * m
-    of_second = torch.arange(1, m + 1) * n
-    jumps = torch.cat([of_first, of_second]).to(like.device).unique()
+    if n == m:
+        jumps = torch.arange(1, n + 1, device=like.device) * m
+    else:
+        # On the processor, which else would have to wait for their number.
+        of_first = torch.arange(1, n + 1) * m
+        of_second = torch.arange(1, m + 1) * n
+        jumps = torch.cat([of_first, of_second]).unique().to(like.device)
     lengths = torch.diff(jumps, prepend=jumps.new_zeros(1))
     return (jumps - 1) // m, (jumps - 1) // n, lengths.to(like.dtype) / (n * m)
 

@@ -135,10 +135,8 @@ def moments(
             p_value=(1 + reached[name]) / (1 + permutations),
             counted=comparable[name] & ~found.z.isnan(),
         )
-    frozen = {
-        "sample": int((is_still_y & is_seen).sum()),
-        "data": int((is_still_x & is_seen).sum()),
-    }
+    still = torch.stack([is_still_y & is_seen, is_still_x & is_seen])
+    frozen = dict(zip(("sample", "data"), still.sum(1).tolist(), strict=True))
     return Moments(
         mean=kinds["mean"],
         covariance=kinds["covariance"],
@@ -581,8 +579,9 @@ def _expect_variance(
     """Raises ValueError if all features are constant, or one at different values in both."""
     remedy = "drop them, or compare features that vary (features=PCA(data, 10))"
     differs = is_constant & (sample[0] != data[0])
-    differing = differs.nonzero()[:, 0].tolist()
-    if differing:
+    some_differ, all_constant = torch.stack([differs.any(), is_constant.all()]).tolist()
+    if some_differ:
+        differing = differs.nonzero()[:, 0].tolist()
         names = ", ".join(_index(i, shape) for i in differing[:_NAMED])
         if len(differing) > _NAMED:
             names += ", …"
@@ -590,7 +589,7 @@ def _expect_variance(
             "expected features that vary, got zero variance in both samples, at different "
             f"values, in {len(differing)} of {len(is_constant)}: {names}; {remedy}"
         )
-    if bool(is_constant.all()):
+    if all_constant:
         raise ValueError(
             f"expected features that vary, got zero variance in all {len(is_constant)} features; "
             f"{remedy}"

@@ -175,8 +175,9 @@ def two_sample_test(
     null = values[1:]
     # Equal values may differ in their last digits, by the order of summation.
     rounding = 1e-10 * values.abs().max()
-    reached = int((null >= observed - rounding).sum())
-    return TwoSample(float(observed), (1 + reached) / (1 + permutations), null)
+    reached = (null >= observed - rounding).sum()
+    value, count_reached = torch.stack([observed.double(), reached.double()]).tolist()
+    return TwoSample(value, (1 + count_reached) / (1 + permutations), null)
 
 
 def random_orders(count: int, permutations: int, device: torch.device) -> Tensor:

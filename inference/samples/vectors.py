@@ -89,10 +89,11 @@ def _expect_row_for_each(vectors: Tensor, sample: Tensor) -> None:
 
 def _expect_finite_points(what: str, *samples: Tensor) -> None:
     """Raises ValueError, with the number of points to remove, if any is not finite."""
-    bad = 0
+    counts = []
     for sample in samples:
         is_bad = ~torch.isfinite(sample).reshape(len(sample), -1)
-        bad += int(is_bad.any(1).sum())
+        counts.append(is_bad.any(1).sum())
+    bad = int(torch.stack(counts).sum())  # one look for all: a look waits for the device
     if bad:
         raise ValueError(
             f"expected finite {what}, got NaN or infinite values in {bad} points; remove them"
