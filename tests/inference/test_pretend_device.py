@@ -1,4 +1,6 @@
-"""On a device that is no processor: nothing mixes the two, and draws are the device's own."""
+"""On a device that is not the processor, nothing mixes the two: evaluators, samplers, distances,
+and every program. Steps are in `test_host_waits.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ from pretend import DEVICE, Device, pretended
 from programs import PROGRAMS
 from pyro.infer import Trace_ELBO
 from sound import EVALUATORS, OTHERS
-from steps import STEPS
 from torch import nn
 
 from ppl_gen import inference
@@ -42,7 +43,11 @@ CALLS = {
 QUICKER = {"gaps": {"evidence": inference.Estimate(torch.zeros(8), torch.ones(8))}}
 
 
-@pytest.mark.parametrize("name", CALLS)
+LONG = ("bdmc", "compare")
+ROWS = [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CALLS]
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_a_call_runs_there(name: str, device: Device) -> None:
     call = CALLS[name]
     given = [device.place(thing) for thing in call.given]
@@ -54,13 +59,7 @@ def test_a_call_runs_there(name: str, device: Device) -> None:
     call.function(*given, **named)
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_a_step_runs_there(name: str, device: Device) -> None:
-    step, batch = STEPS[name](device.place)
-    for _ in range(3):
-        step(*batch)
-
-
+@pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_runs_there(name: str, device: Device) -> None:
     program, x, context = PROGRAMS[name]()
