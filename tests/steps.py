@@ -154,7 +154,7 @@ def _reconstruction(options: dict[str, Any], place: Place) -> Made:
 def _greedy(place: Place) -> Made:
     layers = [place(layer) for layer in autoencoder_layers(SHAPE, (4, 2))]
     optimizers = [adam(part) for part in (*layers, stacked(layers))]
-    return greedy_step(layers, optimizers, 2), place((images(),))
+    return greedy_step(layers, optimizers, 1), place((images(),))
 
 
 def _classification(place: Place) -> Made:

@@ -78,8 +78,8 @@ OF_STEP = {
     "adversarial, wasserstein": Counted(6),
 }
 # The first step looks at everything. A graph is compared with its function at steps 2, 4 and 8; a
-# pool of translations is not asked once it is full, after two.
-STEPS_BEFORE = {"svi, replayed": 8, "cycle": 2}
+# pool of translations is not asked once it is full, after two; two layers come before their stack.
+STEPS_BEFORE = {"svi, replayed": 8, "cycle": 2, "greedy": 3}
 STEPS_COUNTED = 2
 
 

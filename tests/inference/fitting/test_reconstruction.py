@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from steps import OPTIONS
 from torch import Tensor, nn
 
 from ppl_gen import data
-from ppl_gen.corruptions import gaussian_noise, masking
+from ppl_gen.corruptions import gaussian_noise
 from ppl_gen.inference import (
     NotFinite,
     Patience,
@@ -22,18 +23,6 @@ from ppl_gen.inference import (
 )
 from ppl_gen.models import Autoencoder, autoencoder, autoencoder_layers, stacked
 from ppl_gen.penalties import Contractive, Sparse, squared_jacobian
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "denoising": {"corruption": masking(0.4)},
-    "sparse": {"penalty": Sparse(0.1)},
-    "contractive": {"penalty": Contractive(0.1)},
-    "both, clipped": {
-        "corruption": gaussian_noise(0.1),
-        "penalty": Contractive(0.1, draws=2),
-        "clip": 0.5,
-    },
-}
 
 
 def made(**options: Any) -> Autoencoder:
