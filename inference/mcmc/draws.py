@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Draws", "Progress", "reporting"]
+__all__ = ["Draws", "Progress", "over_processes", "reporting"]
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from ppl_gen.inference.mcmc import diagnostics
 from ppl_gen.inference.mcmc.datasets import Group, Labels, container, sample_stats
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import Bar
+from ppl_gen.ranks import Ranks
 
 if TYPE_CHECKING:
     import pandas
@@ -407,3 +408,80 @@ class Draws(Result):
         for name, value in self.samples.items():
             moving.append(by_site[name][diagnostics.constant(value) == 0])
         return torch.cat(moving)
+
+
+def over_processes(sampler: Callable[..., Draws], ranks: Ranks) -> Callable[..., Draws]:
+    """The sampler, of whose chains each process runs its share; all get the draws of all chains.
+
+    Each process adapts by its own chains and draws from a stream of its own, so that the chains
+    are independent. Where one was interrupted, as many draws are kept of all.
+
+    Args:
+        sampler: `hmc`, `nuts` or any function of the same keywords.
+        ranks: The processes of a `ranks.joined()`, all of which call what is returned alike.
+
+    Returns:
+        A sampler that raises ValueError for fewer chains than processes, in all processes what the
+        sampler raises in one, and ProcessLost if another process has ended.
+    """
+
+    @wraps(sampler)
+    def sample(
+        model: Callable[..., Any],
+        *args: Any,
+        chains: int,
+        seed: int | None = None,
+        **options: Any,
+    ) -> Draws:
+        if chains < ranks.count:
+            raise ValueError(
+                f"expected at least a chain for each of {ranks.count} processes, got {chains}; "
+                "raise chains, or take fewer processes"
+            )
+        own = ranks.share(chains)
+        if seed is not None:
+            seed = ranks.seed(seed)
+        found: Draws | Exception
+        try:
+            found = sampler(model, *args, chains=own.stop - own.start, seed=seed, **options)
+        except (ValueError, RuntimeError) as error:
+            found = type(error)(str(error))
+        parts = []
+        for part in ranks.gather(found):
+            if isinstance(part, Exception):
+                raise part
+            parts.append(part)
+        return _joined(parts)
+
+    return sample
+
+
+def _joined(parts: Sequence[Draws]) -> Draws:
+    """The draws of several processes, their chains one after another."""
+    count = min(part.draws for part in parts)
+
+    def column(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([t[:, :count] for t in tensors])
+
+    first = parts[0]
+    samples = {}
+    for name in first.samples:
+        samples[name] = column([part.samples[name] for part in parts])
+    settings = {}
+    for name in first.settings:
+        settings[name] = sum(part.settings[name] for part in parts) / len(parts)
+    remarks: dict[str, None] = {}  # for its keys: a set that keeps their order
+    for part in parts:
+        remarks |= dict.fromkeys(part.remarks)
+    return Draws(
+        samples=samples,
+        log_density=column([part.log_density for part in parts]),
+        divergent=column([part.divergent for part in parts]),
+        acceptance=column([part.acceptance for part in parts]),
+        seconds=max(part.seconds for part in parts),
+        preparation_seconds=max(part.preparation_seconds for part in parts),
+        dims=first.dims,
+        sampler=first.sampler,
+        settings=settings,
+        remarks=tuple(remarks),
+    )

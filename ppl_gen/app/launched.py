@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Told", "expect_alone", "leading", "named", "together"]
+__all__ = ["Told", "agree", "expect_alone", "leading", "named", "together"]
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 class Told(Exception):
-    """Process 0 has said what is wrong, or has come to its end: this one ends without a word."""
+    """Process 0 has said what is wrong, or goes on by itself: this one ends without a word.
+
+    Args:
+        code: Its exit code, 0 where all went well.
+    """
+
+    def __init__(self, code: int = 2) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def named() -> str:
@@ -34,7 +42,7 @@ def expect_alone() -> None:
     if _are_several():
         raise ValueError(
             f"expected one process, got {os.environ['WORLD_SIZE']}; leave torchrun out: it is for "
-            "`ppl-gen fit` and `ppl-gen evaluate` of one run"
+            "ppl-gen fit, evaluate (of one run) and compare"
         )
 
 
@@ -46,7 +54,7 @@ def _are_several() -> bool:
 def together(device_name: str, console: Console) -> Iterator[Ranks]:
     """The processes of a command, of which all but the first print nothing.
 
-    One that is `Told` to end waits for process 0 to do so: `torchrun` ends all when one ends.
+    One that is `Told` to end waits for process 0 to do so: `torchrun` ends all when one fails.
 
     Args:
         device_name: auto, cpu or cuda.
@@ -71,10 +79,11 @@ def together(device_name: str, console: Console) -> Iterator[Ranks]:
         console.quiet = not ranks.is_first
         try:
             yield ranks
-        except Told:
-            with suppress(ProcessLost):
-                ranks.gather(None)  # which process 0 does not join, but ends
-            raise typer.Exit(2) from None
+        except Told as told:
+            if told.code:
+                with suppress(ProcessLost):
+                    ranks.gather(None)  # which process 0 does not join, but ends
+            raise typer.Exit(told.code) from None
 
 
 @contextmanager
@@ -94,3 +103,22 @@ def leading(ranks: Ranks) -> Iterator[None]:
         with suppress(ProcessLost):
             ranks.from_first(None)
         raise
+
+
+def agree(ranks: Ranks, said: str) -> None:
+    """Has all processes end if one of them cannot begin.
+
+    Args:
+        ranks: The processes.
+        said: Why this one cannot; empty if it can.
+
+    Raises:
+        ValueError: In process 0, if another one cannot.
+        Told: In the others, if one cannot.
+    """
+    for number, why in enumerate(ranks.gather(said)):
+        if not why:
+            continue
+        if ranks.is_first:
+            raise ValueError(f"in process {number}: {why}")
+        raise Told

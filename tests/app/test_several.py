@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import several
 import torch
@@ -145,6 +146,23 @@ def test_evidence_of_shares_is_that_of_one_process(tmp_path: Path) -> None:
     assert len(found["value"]) == 20
     assert bool(((found["value"] - expected.value).abs() < 5 * error + 0.1).all())
     assert float(expected.value.std()) > 0.5  # so that another order would be seen
+
+
+@pytest.mark.long
+def test_chains_are_split_over_processes(tmp_path: Path) -> None:
+    few = ("--draws", 100, "--warmup", 100, "--steps", 100, "--engine", "fx", "--chains", 5)
+    words = ("compare", "linear-regression", *few, "--out")
+    codes, said = several.call(2, tmp_path / "said", *words, tmp_path / "shared")
+    assert codes == [0, 0], said
+    assert "5 chains of 100 draws" in said[0]
+    assert said[1] == ""
+    assert call(*words, tmp_path / "alone")[0] == 0
+    shared, alone = (
+        pandas.read_csv(tmp_path / name / "comparison.csv") for name in ("shared", "alone")
+    )
+    error = (shared["mcse"] ** 2 + alone["mcse"] ** 2) ** 0.5
+    assert ((shared["mcmc mean"] - alone["mcmc mean"]).abs() < 4 * error).all()
+    assert (shared["mcmc mean"] != alone["mcmc mean"]).all()
 
 
 @pytest.mark.long

@@ -5,13 +5,17 @@ from __future__ import annotations
 __all__ = ["compare"]
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ppl_gen.app.cli.arguments import Device, Engine, Overwrite, Seed, Trust, names_given
 from ppl_gen.app.cli.errors import console, one_line_errors
 from ppl_gen.app.cli.opened import opened
+from ppl_gen.app.launched import together
+
+if TYPE_CHECKING:
+    from ppl_gen.app.run.opened import Fitted
 
 
 def compare(
@@ -49,7 +53,7 @@ def compare(
 
     The results are a table, a verdict, pictures and posterior.nc.
     """
-    with one_line_errors():
+    with one_line_errors(alone=False), together(device, console) as ranks:
         from ppl_gen.app.commands import compare as compare_command
 
         asked = compare_command.CompareOptions(
@@ -67,4 +71,10 @@ def compare(
             overwrite=overwrite,
             given=frozenset(names_given(ctx)),
         )
-        compare_command.run(asked, lambda folder: opened(folder, device, trust), console)
+
+        def opened_here(run: Path) -> Fitted:
+            from ppl_gen.app.run.device import device_of_process
+
+            return opened(run, str(device_of_process(device, ranks)), trust)
+
+        compare_command.run(asked, opened_here, console, ranks)

@@ -9,7 +9,9 @@ __all__ = ["GUIDES", "SAMPLERS", "TOYS", "CompareOptions", "Toy", "run"]
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from ppl_gen import plots
 from ppl_gen.app.evaluation.asked import flags
+from ppl_gen.app.launched import Told, agree
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
@@ -31,12 +34,13 @@ from ppl_gen.counts import expect_at_least
 from ppl_gen.inference import Comparison, compare, fit_guide, hmc, nuts, to_arviz
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.expect import expect_counts, expect_room_for_draws
-from ppl_gen.inference.mcmc.draws import Progress
+from ppl_gen.inference.mcmc.draws import Draws, Progress, over_processes
 from ppl_gen.inference.prediction.arviz_export import save_netcdf
 from ppl_gen.models import toy
 from ppl_gen.names import resolve
 from ppl_gen.plots.style import literal
 from ppl_gen.program import simulate
+from ppl_gen.ranks import ALONE, ProcessLost, Ranks
 from ppl_gen.writing import write_atomically, write_folder, write_picture
 
 if TYPE_CHECKING:
@@ -185,13 +189,19 @@ class _Problem:
     is_pointwise: bool = True
 
 
-def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Console) -> Comparison:
+def run(
+    asked: CompareOptions,
+    open_run: Callable[[Path], Fitted],
+    console: Console,
+    ranks: Ranks = ALONE,
+) -> Comparison:
     """Compares guide and MCMC, prints table and verdict, and writes pictures and draws.
 
     Args:
         asked: The options of the command.
         open_run: Opens the folder of a run.
         console: Where table and verdict are printed.
+        ranks: The processes, each of which runs a share of the chains.
 
     Returns:
         The comparison, as `inference.compare` makes it.
@@ -199,7 +209,25 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
     Raises:
         ValueError: Before work starts, if a name is unknown, a count too small, or results would be
             written over.
+        Told: In all processes but the first, once they have no more to do.
     """
+    try:
+        return _run(asked, open_run, console, ranks)
+    except ProcessLost:
+        if ranks.is_first:
+            raise
+        raise Told from None
+    except (ValueError, OSError) as error:
+        if ranks.is_first:
+            raise
+        with suppress(ProcessLost):  # process 0 may have ended for the same reason
+            agree(ranks, str(error))
+        raise Told from None
+
+
+def _run(
+    asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Console, ranks: Ranks
+) -> Comparison:
     expect_engine(asked.engine)
     sampler = SAMPLERS[resolve("sampler", asked.sampler, SAMPLERS)]
     expect_counts(
@@ -225,7 +253,7 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
     if asked.out is not None:
         folder = asked.out
     expect_vacant(folder, asked.overwrite, PRODUCTS)
-    problem = _problem_of_run(asked, open_run) if is_run else _problem_of_toy(asked, console)
+    problem = _problem_of_run(asked, open_run) if is_run else _problem_of_toy(asked, console, ranks)
     chains = asked.chains
     if chains is None:
         chains = _CHAINS_OF_NUTS if sampler is nuts else problem.chains
@@ -233,12 +261,12 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
         problem.program,
         problem.guide,
         *problem.data,
-        sampler=sampler,
+        sampler=_over(ranks, sampler),
         draws=asked.draws,
         chains=chains,
         warmup=asked.warmup,
         seed=asked.seed,
-        progress=console.is_terminal,
+        progress=console.is_terminal and ranks.is_first,
         on_draw=_ProgressLines(console, asked.sampler),
         engine=asked.engine,  # type: ignore[arg-type]
     )
@@ -247,6 +275,28 @@ def run(asked: CompareOptions, open_run: Callable[[Path], Fitted], console: Cons
         _write(problem, found, new, asked.seed)
     console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
     return found
+
+
+def _over(ranks: Ranks, sampler: Callable[..., Draws]) -> Callable[..., Draws]:
+    """The sampler over all processes, of which the first alone has more to do afterwards."""
+    if ranks.count == 1:
+        return sampler
+    shared = over_processes(sampler, ranks)
+
+    @wraps(sampler)
+    def sample(*args: Any, **options: Any) -> Draws:
+        agree(ranks, "")
+        try:
+            found = shared(*args, **options)
+        except (ValueError, RuntimeError) as error:
+            if ranks.is_first:
+                raise
+            raise Told from error
+        if not ranks.is_first:
+            raise Told(0)
+        return found
+
+    return sample
 
 
 def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -> _Problem:
@@ -263,7 +313,7 @@ def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -
     )
 
 
-def _problem_of_toy(asked: CompareOptions, console: Console) -> _Problem:
+def _problem_of_toy(asked: CompareOptions, console: Console, ranks: Ranks) -> _Problem:
     """A toy posterior with an automatic guide, fitted by SVI."""
     chosen = TOYS[asked.what]
     with forked(torch.device("cpu"), asked.seed):
@@ -280,7 +330,7 @@ def _problem_of_toy(asked: CompareOptions, console: Console) -> _Problem:
             elbo=elbo,
             steps=asked.steps,
             engine=engine,
-            progress=True,
+            progress=ranks.is_first,
         )
     console.print(f"{asked.guide} guide: {fitted}", soft_wrap=True)
     return _Problem(

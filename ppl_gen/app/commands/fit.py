@@ -20,7 +20,6 @@ from rich.console import Console
 from ppl_gen.app import configure
 from ppl_gen.app.commands.fit_along import (
     Order,
-    agree,
     average_statistics,
     equalise,
     of_all,
@@ -31,7 +30,7 @@ from ppl_gen.app.ingredients.checks import check_patience, check_prior_after
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.launched import leading
+from ppl_gen.app.launched import agree, leading
 from ppl_gen.app.outline import Outline
 from ppl_gen.app.parts.likelihoods import in_colour
 from ppl_gen.app.parts.slots import check_sources, expect_no_code, sources

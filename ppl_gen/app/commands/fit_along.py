@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Order", "agree", "average_statistics", "equalise", "fit_along", "of_all", "shared"]
+__all__ = ["Order", "average_statistics", "equalise", "fit_along", "of_all", "shared"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
-from ppl_gen.app.launched import Told
+from ppl_gen.app.launched import Told, agree
 from ppl_gen.app.parts.slots import check_sources
 from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.run.checkpoint import Checkpoint
@@ -127,25 +127,6 @@ def _train_along(order: Order, fitting: Fitting, device: torch.device, ranks: Ra
             f"{error}. {saved.capitalize()} {done}; go on, with any number of processes, by the "
             "same command with --resume"
         ) from error
-
-
-def agree(ranks: Ranks, said: str) -> None:
-    """Has all processes end if one of them cannot begin.
-
-    Args:
-        ranks: The processes.
-        said: Why this one cannot; empty if it can.
-
-    Raises:
-        ValueError: In process 0, if another one cannot.
-        Told: In the others, if one cannot.
-    """
-    for number, why in enumerate(ranks.gather(said)):
-        if not why:
-            continue
-        if ranks.is_first:
-            raise ValueError(f"in process {number}: {why}")
-        raise Told
 
 
 def equalise(ranks: Ranks, fitting: Fitting) -> None:
