@@ -141,8 +141,10 @@ def forked(device: torch.device, seed: int | None) -> Iterator[None]:
     if device.type == "cuda":
         devices = [device]
     with ONE_THREAD, torch.random.fork_rng(devices=devices):
-        if seed is not None:
+        if seed is not None and devices:
             torch.manual_seed(seed)
+        elif seed is not None:  # no generator but that which is put back
+            torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_gen import memory
 from ppl_gen.arguments import expect_data, expect_devices, expect_tensor, traced
 from ppl_gen.contexts import (
+    device_of,
     evaluating,
     expect_context,
     expect_drawing,
@@ -302,10 +303,7 @@ def _latent_of(program: Any, context: Sequence[Tensor]) -> tuple[str, Any]:
     expect_drawing(program)
     expect_context(program, tuple(context))
     expect_devices((program,), tuple(context))
-    device = torch.device("cpu")
-    for c in context:
-        device = c.device
-    with evaluating(program), forked(device, 0):
+    with evaluating(program), forked(device_of(program, context), 0):
         trace = traced(program.model, (None, *context), n=1)
     sites = latent_sites(trace)
     sites.pop("x", None)

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from ppl_gen.arguments import traced
-from ppl_gen.contexts import evaluating, explained, forked, guide_of, seeded, store_kept
+from ppl_gen.contexts import (
+    device_of,
+    evaluating,
+    explained,
+    forked,
+    guide_of,
+    seeded,
+    store_kept,
+)
 from ppl_gen.inference.comparison.comparison import Comparison, shared_sites, side_by_side
 from ppl_gen.inference.comparison.divergences import densities_of, predict
 from ppl_gen.inference.comparison.exact import Exact
@@ -114,7 +122,7 @@ def compare(
     guide = guide_of(program, guide)
     guide_seed = None if seed is None else seed + 1
     with store_kept(), evaluating(program, guide):
-        with forked(torch.device("cpu"), 0), explained(_RUNNABLE, _REMEDY):
+        with forked(device_of(model, data), 0), explained(_RUNNABLE, _REMEDY):
             if local is None:
                 local = _is_local(model, guide, data)
             potential = Potential(model, data, local=local)

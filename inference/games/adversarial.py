@@ -407,7 +407,7 @@ class _Following(AveragedModel):
             model: The program.
         """
         n = int(self.n_averaged)  # of the processor, unless someone has moved it
-        old = list(self.module.parameters())
+        old: list[Tensor] = list(self.module.parameters())
         new = [p.to(to.device) for p, to in zip(model.parameters(), old, strict=True)]
         taken_over = list(zip(self.module.buffers(), model.buffers(), strict=True))
         if n == 0:

@@ -15,7 +15,7 @@ from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 
 from ppl_gen.arguments import traced
-from ppl_gen.contexts import forked
+from ppl_gen.contexts import device_of, forked
 from ppl_gen.enumeration import is_enumerable
 from ppl_gen.inference.checks import check_arguments, expect_observed, expect_values
 from ppl_gen.sites import Sites, latent_sites, stochastic_sites
@@ -70,7 +70,7 @@ def prototype_of(model: Callable[..., Any], args: Sequence[Any]) -> poutine.Trac
             return None
         return anywhere(site)
 
-    with forked(torch.device("cpu"), 0), warnings.catch_warnings(action="ignore"):
+    with forked(device_of(model, args), 0), warnings.catch_warnings(action="ignore"):
         trace = traced(InitMessenger(start)(model), args)
         expect_observed(model, stochastic_sites(trace))
     return trace
@@ -115,7 +115,7 @@ def continuous_sites(model: Callable[..., Any], args: Sequence[Any], trace: pout
             f"{sorted(hidden) or 'none'}; log_evidence, ais and sbc take discrete latents alone"
         )
     if not any(_is_improper(site["fn"]) for site in hidden.values()):
-        with forked(torch.device("cpu"), 1), warnings.catch_warnings(action="ignore"):
+        with forked(device_of(model, args), 1), warnings.catch_warnings(action="ignore"):
             others = _other_runs(model, args)
         for other in others:
             _expect_same_shapes(hidden, other)

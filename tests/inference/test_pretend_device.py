@@ -4,6 +4,7 @@ and every program. Steps are in `test_host_waits.py`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from pretend import DEVICE, Device, pretended
 from programs import PROGRAMS
 from pyro.infer import Trace_ELBO
+from scenarios import SCENARIOS
 from sound import EVALUATORS, OTHERS
 from torch import nn
 
 from ppl_gen import inference
+from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.program import simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
@@ -44,6 +47,8 @@ QUICKER = {"gaps": {"evidence": inference.Estimate(torch.zeros(8), torch.ones(8)
 
 
 LONG = ("bdmc", "compare")
+# Without a seed, and meant to draw. All others leave the device's generator alone.
+DRAWING = ("simulate", "reconstruct", "path")
 ROWS = [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CALLS]
 
 
@@ -52,11 +57,29 @@ def test_a_call_runs_there(name: str, device: Device) -> None:
     call = CALLS[name]
     given = [device.place(thing) for thing in call.given]
     named = {**call.named, **QUICKER.get(name, {})}
+    if "seed" in inspect.signature(call.function).parameters:
+        named["seed"] = 0
+    before = device.state
     if name == "compress":  # bits of the device would not be those of another
         with pytest.raises(ValueError, match="on the processor"):
             call.function(*given, **named)
         return
     call.function(*given, **named)
+    if name not in DRAWING:
+        assert torch.equal(device.state, before), "the device's generator has moved on"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_posterior_is_there(name: str, device: Device) -> None:
+    posterior = SCENARIOS[name]()
+    assert isinstance(posterior, nn.Module)
+    potential = Potential(posterior.to(DEVICE).model, device.place(posterior.data))
+    q = potential.starts(2)
+    energies, obstacle = potential.fastest
+    assert obstacle is None
+    energy, gradient = energies(q, *potential.tensors)
+    drawn = potential.constrain(q)
+    assert {t.device for t in (energy, gradient, *drawn.values())} == {DEVICE}
 
 
 @pytest.mark.long
