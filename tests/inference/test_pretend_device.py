@@ -18,6 +18,7 @@ from sound import EVALUATORS, OTHERS
 from torch import nn
 
 from ppl_gen import inference
+from ppl_gen.contexts import forked
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.program import simulate
 
@@ -28,6 +29,71 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserW
 def device() -> Iterator[Device]:
     with pretended() as made:
         yield made
+
+
+def test_what_the_device_refuses(device: Device) -> None:
+    x = torch.randn(3, 4, device=DEVICE)
+    here = torch.zeros(3, 4)
+    refused = [
+        lambda: x + here,
+        lambda: here + x,
+        lambda: here.add_(x.sum()),
+        lambda: torch.cat([x, here]),
+        lambda: torch.stack([x.sum(), here.sum()]),
+        lambda: nn.Linear(4, 2)(x),
+        lambda: here[x[:, 0].argsort()],
+    ]
+    for mixed in refused:
+        with pytest.raises(RuntimeError, match="at least two devices, cuda:0 and cpu"):
+            mixed()
+    with pytest.raises(TypeError, match="can't convert cuda:0 device type tensor to numpy"):
+        x.numpy()
+    assert (x * torch.tensor(2.0)).device == DEVICE  # a number of the processor is taken
+    assert not device.waits + device.copies
+
+
+def test_what_the_device_counts(device: Device) -> None:
+    x = torch.randn(3, 4, device=DEVICE)
+    waiting = [
+        lambda: x.sum().item(),
+        lambda: bool((x > 0).any()),
+        lambda: x.tolist(),
+        lambda: x.cpu(),
+        lambda: x[x > 0],
+        lambda: x.nonzero(),
+        lambda: torch.equal(x, x),
+        lambda: torch.linalg.cholesky(x.new_ones(1, 1)),
+    ]
+    for i, wait in enumerate(waiting):
+        wait()
+        assert sum(device.waits.values()) == i + 1
+    x[x > 0] = 0.0
+    assert sum(device.waits.values()) == len(waiting)
+    copying = [
+        lambda: torch.tensor(1.0, device=DEVICE),
+        lambda: x.new_tensor([1.0]),
+        lambda: torch.zeros(3).to(DEVICE),
+        lambda: x[torch.tensor([0, 2])],
+    ]
+    for i, copy in enumerate(copying):
+        copy()
+        assert sum(device.copies.values()) == i + 1
+
+
+def test_draws_are_the_device_s_own(device: Device) -> None:
+    state = torch.get_rng_state()
+    with forked(DEVICE, 3):
+        first = torch.randn(3, device=DEVICE)
+    with forked(DEVICE, 3):
+        assert first.tolist() == torch.randn(3, device=DEVICE).tolist()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_seed_of_the_processor_is_none_of_the_device(device: Device) -> None:
+    before = device.state
+    with forked(torch.device("cpu"), 0):
+        torch.rand(3)
+    assert torch.equal(device.state, before)
 
 
 def lies_somewhere(thing: Any) -> bool:
