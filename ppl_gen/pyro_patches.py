@@ -27,13 +27,14 @@ __all__ = [
     "without_sources",
 ]
 
+import functools
 import linecache
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -70,7 +71,8 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]
     Returns:
         The graph's function of positional tensors, which are laid out as `inputs` are.
     """
-    from torch._inductor import standalone_compile  # of some seconds
+    from torch._dynamo.eval_frame import innermost_fn  # of some seconds
+    from torch._inductor import standalone_compile
 
     log = logging.getLogger("torch.utils.cpp_extension")
     # The random numbers of a graph that is not compiled: an engine changes nothing but rounding.
@@ -79,9 +81,11 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]
     try:
         # What the compiler warns of is no failure to compile, even where warnings are errors.
         with ONE_THREAD, warnings.catch_warnings(action="ignore"), without_sources():
-            return standalone_compile(
+            made = standalone_compile(
                 graph, list(inputs), dynamic_shapes="from_example_inputs", options=options
             )
+            # Without what keeps torch's front end out at every call, which is not here.
+            return innermost_fn(made._compiled_fn)
     finally:
         log.removeFilter(_is_no_cuda_remark)
 
@@ -249,6 +253,7 @@ def _taken_out() -> Iterator[None]:
         "warn_if_nan": (warn_if_nan, lambda value, *args, **options: value),
         "warn_if_inf": (warn_if_inf, lambda value, *args, **options: value),
     }
+    replaced: list[tuple[ModuleType, str, Any]] = []
     with ExitStack() as stack:
         stack.enter_context(pyro.validation_enabled(False))
         stack.enter_context(patch("pyro.ops.special._SafeLog", _SafeLog))
@@ -266,12 +271,22 @@ def _taken_out() -> Iterator[None]:
         )
         for name, replacement in _LINALG.items():
             stack.enter_context(patch.object(torch.linalg, name, replacement))
-        for name, module in list(sys.modules.items()):
-            if name.startswith("pyro."):
+        try:
+            for module in _pyro_modules(len(sys.modules)):
                 for attribute, (original, replacement) in instead.items():
                     if vars(module).get(attribute) is original:
-                        stack.enter_context(patch.object(module, attribute, replacement))
-        yield
+                        setattr(module, attribute, replacement)
+                        replaced.append((module, attribute, original))
+            yield
+        finally:
+            for module, attribute, original in replaced:
+                setattr(module, attribute, original)
+
+
+@functools.lru_cache(maxsize=1)
+def _pyro_modules(count: int) -> list[ModuleType]:
+    """Those of Pyro's that are imported, found anew when the number of all modules changes."""
+    return [module for name, module in list(sys.modules.items()) if name.startswith("pyro.")]
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class Pass:
         self._inputs[self._rows] = rows
         if self._weight is not None and weight is not None:
             self._inputs[self._weight] = weight
-        size = len(rows)
+        size = rows.shape[0]
         if size in self._settled and self._replay.again(self._keys[size], self._inputs):
             return True
         key = self._keys[size] = (self._key, shapes([rows]))

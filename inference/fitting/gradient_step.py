@@ -114,22 +114,25 @@ class GradientStep:
             NotFinite: If a loss or gradient is not finite, with the index of its step.
         """
         compiled: Pass | None = None
+        room = 0
         made: list[Tensor] = []
         for number, rows in enumerate(batches.order()):
             with ONE_THREAD:
                 if number == 0:
                     compiled = self._begin_pass(batches, rows)
+                    if compiled is not None:
+                        room = compiled.log.room
                 if compiled is not None and compiled.step(rows, self._weight()):
                     made.append(rows)
                     self._index += 1
-                    if len(made) == compiled.log.room:
+                    if len(made) == room:
                         yield self._read(compiled, batches, made)
                         made = []
                     continue
             if made and compiled is not None:
                 yield self._read(compiled, batches, made)
                 made = []
-            yield Swept([len(rows)], self(*batches.draw(rows, *batches.stored)))
+            yield Swept([rows.shape[0]], self(*batches.draw(rows, *batches.stored)))
         if made and compiled is not None:
             yield self._read(compiled, batches, made)
 
@@ -166,5 +169,5 @@ class GradientStep:
             with torch.enable_grad():
                 self._descent.gradients_anew(batch, self._objective.weight(self._index))
             raise self._objective.failure(self._index, chunk.failed, batch)
-        sizes = [len(rows) for rows in made]
+        sizes = [rows.shape[0] for rows in made]
         return Swept(sizes, self._objective.metrics(chunk.losses, chunk.norms))

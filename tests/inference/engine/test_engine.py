@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pyro
@@ -560,7 +561,7 @@ class TestTheLadder:
 
         def warns(graph: Any, inputs: Any, **options: Any) -> Any:
             warnings.warn("a deprecated import", FutureWarning, stacklevel=1)
-            return graph
+            return SimpleNamespace(_compiled_fn=graph)
 
         monkeypatch.setattr("torch._inductor.standalone_compile", warns)
         replay = Replay("inductor")
