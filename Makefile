@@ -29,6 +29,7 @@ notebooks: $(READY)
 
 benchmarks: $(READY)
 	$(BIN)/python tests/benchmarks/step_speed.py
+	$(BIN)/python tests/benchmarks/fit_speed.py
 	$(BIN)/python tests/benchmarks/parts_speed.py --engines eager fx
 	$(BIN)/python tests/benchmarks/sampler_speed.py
 	$(BIN)/python tests/benchmarks/evidence_speed.py
