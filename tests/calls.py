@@ -14,6 +14,7 @@ from ppl_gen import contexts, data, inference, models, testing
 from ppl_gen.autoguides import automatic
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.changes import coloured
+from ppl_gen.data.presentation import Presentation
 from ppl_gen.data.splits import StreamedSplit
 from ppl_gen.data.toys import manifold
 from ppl_gen.densities import check_likelihood
@@ -158,6 +159,9 @@ SEEDED: dict[str, Call] = {
     "contexts.seeded": _drawn_from_seed(contexts.seeded),
     "data.changes.coloured": lambda seed: (
         coloured(Dataset(Split(_vae()[1]), Split(_vae()[1]), (1, 4, 4), name="few"), seed).train.x
+    ),
+    "data.presentation.Presentation.fixed": lambda seed: Presentation("dynamic").fixed(
+        _vae()[1] / 2, seed
     ),
     "data.splits.Dataset.divided": lambda seed: (
         Dataset(Split(_vae()[1]), Split(_vae()[1]), (1, 4, 4)).divided(3, seed).train.x
