@@ -104,6 +104,9 @@ class Pass:
         kept: Those of the data, which are not copied.
         key: Tells its graphs from those of other functions.
         log: Where the function writes what its steps went by.
+
+    Attributes:
+        room: The number of steps that are written down between two looks.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Pass:
         log: Log,
     ) -> None:
         self.log = log
+        self.room = log.room
         self._replay = replay
         self._function = function
         self._inputs = list(inputs)

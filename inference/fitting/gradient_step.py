@@ -114,27 +114,33 @@ class GradientStep:
             NotFinite: If a loss or gradient is not finite, with the index of its step.
         """
         compiled: Pass | None = None
-        room = 0
         made: list[Tensor] = []
         for number, rows in enumerate(batches.order()):
-            with ONE_THREAD:
-                if number == 0:
-                    compiled = self._begin_pass(batches, rows)
-                    if compiled is not None:
-                        room = compiled.log.room
-                if compiled is not None and compiled.step(rows, self._weight()):
-                    made.append(rows)
-                    self._index += 1
-                    if len(made) == room:
-                        yield self._read(compiled, batches, made)
-                        made = []
-                    continue
-            if made and compiled is not None:
+            if number == 0:
+                compiled = self._begin_pass(batches, rows)
+            if compiled is not None and self._step_by_graph(compiled, rows):
+                made.append(rows)
+                if len(made) == compiled.room:
+                    yield self._read(compiled, batches, made)
+                    made = []
+                continue
+            if compiled is not None and made:
                 yield self._read(compiled, batches, made)
                 made = []
             yield Swept([rows.shape[0]], self(*batches.draw(rows, *batches.stored)))
         if made and compiled is not None:
             yield self._read(compiled, batches, made)
+
+    def _step_by_graph(self, compiled: Pass, rows: Tensor) -> bool:
+        """Makes the next step, and says whether there is a graph to make it by."""
+        with ONE_THREAD:
+            weight = self._objective.weight(self._index)
+            scalar = None
+            if weight is not None:
+                scalar = self._descent.weight(weight)
+            is_made = compiled.step(rows, scalar)
+        self._index += is_made
+        return is_made
 
     def _begin_pass(self, batches: Indexed, rows: Tensor) -> Pass | None:
         """The graphs of a pass, once it is clear that its data fit."""
@@ -145,13 +151,6 @@ class GradientStep:
         self._objective.expect(batches.stored[:width])
         is_weighted = self._objective.weight(self._index) is not None
         return self._descent.begin_pass(batches, width, is_weighted)
-
-    def _weight(self) -> Tensor | None:
-        """The weight of the next step, if there is one."""
-        weight = self._objective.weight(self._index)
-        if weight is None:
-            return None
-        return self._descent.weight(weight)
 
     def _read(self, compiled: Pass, batches: Indexed, made: list[Tensor]) -> Swept:
         """What the last steps went by.

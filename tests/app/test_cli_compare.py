@@ -36,7 +36,7 @@ def test_a_toy_gives_table_verdict_pictures_and_draws(tmp_path: Path) -> None:
     assert tree["guide"]["z"].shape[-2:] == (4, 2)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_full_covariance_guide_is_good_enough(tmp_path: Path) -> None:
     code, said = call(
         "compare",

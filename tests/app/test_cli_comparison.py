@@ -42,7 +42,7 @@ def compared(runs: Path) -> tuple[dict[str, Any], str]:
     return json.loads((runs / "comparison" / "comparison.json").read_text()), said
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_table_of_all_runs(runs: Path, compared: tuple[dict[str, Any], str]) -> None:
     result, said = compared
     assert list(result["runs"]) == ["vae", "grey", "cvae", "gan"]

@@ -124,7 +124,7 @@ class TestFit:
         assert code == 0, said
         assert same(checkpoint(tmp_path / "run"), checkpoint(runs / name))
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_the_rate_of_a_cycle_gan_falls_over_the_second_half(self, tmp_path: Path) -> None:
         rates = []
         for epochs in (1, 4):

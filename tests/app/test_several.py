@@ -96,7 +96,7 @@ def test_one_process_says_what_all_are_refused_for(tmp_path: Path) -> None:
     assert not run.exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_goes_on_in_any_number_of_processes(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     for run, epochs in ((one, 2), (other, 1)):
@@ -118,7 +118,7 @@ def _evaluation(run: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_evidence_of_shares_is_that_of_one_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert call(*VAE, "--out", run, "--epochs", 1)[0] == 0

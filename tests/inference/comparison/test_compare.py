@@ -416,7 +416,7 @@ class TestVerdicts:
         assert comparison.divergence["KL(p‖q)"].value > 10
         assert "k_hat" not in comparison.unavailable
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_a_funnel_diverges(self) -> None:
         posterior = toy.Funnel(5)
         guide = automatic(autoguide.AutoDiagonalNormal, posterior.model, seed=0)

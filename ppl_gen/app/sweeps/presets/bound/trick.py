@@ -217,7 +217,7 @@ def draw(results: Results) -> Figure:
     encoder.set_xlim(0.5, 20 * max(means))
     encoder.set_yticks(places, names)
     encoder.invert_yaxis()
-    encoder.set_xlabel("variance of an encoder's gradient (closed KL: 1)")
+    encoder.set_xlabel("variance, in units of the closed KL's")
     return figure
 
 
