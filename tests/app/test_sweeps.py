@@ -128,6 +128,7 @@ def test_a_failed_cell_is_said_and_tried_again(
     assert (folder / "picture.png").exists()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_killed_at_any_moment_it_ends_in_the_same_table(tmp_path: Path) -> None:
     words = ["sweep", "bound", "--scale", "0.1", "--jobs", "1", "--out"]
