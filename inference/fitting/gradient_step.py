@@ -145,12 +145,13 @@ class GradientStep:
     def _begin_pass(self, batches: Indexed, rows: Tensor) -> Pass | None:
         """The graphs of a pass, once it is clear that its data fit."""
         width = self._objective.width
-        if self._index == self._first:
-            with forked(rows.device, None):
-                self._objective.begin(batches.draw(rows, *batches.stored)[:width])
-        self._objective.expect(batches.stored[:width])
-        is_weighted = self._objective.weight(self._index) is not None
-        return self._descent.begin_pass(batches, width, is_weighted)
+        with ONE_THREAD:
+            if self._index == self._first:
+                with forked(rows.device, None):
+                    self._objective.begin(batches.draw(rows, *batches.stored)[:width])
+            self._objective.expect(batches.stored[:width])
+            is_weighted = self._objective.weight(self._index) is not None
+            return self._descent.begin_pass(batches, width, is_weighted)
 
     def _read(self, compiled: Pass, batches: Indexed, made: list[Tensor]) -> Swept:
         """What the last steps went by.
@@ -165,8 +166,9 @@ class GradientStep:
             good = len(chunk.losses)
             self._index += good - len(made)
             batch = batches.draw(made[good], *batches.stored)[: self._objective.width]
-            with torch.enable_grad():
-                self._descent.gradients_anew(batch, self._objective.weight(self._index))
-            raise self._objective.failure(self._index, chunk.failed, batch)
+            with ONE_THREAD:
+                with torch.enable_grad():
+                    self._descent.gradients_anew(batch, self._objective.weight(self._index))
+                raise self._objective.failure(self._index, chunk.failed, batch)
         sizes = [rows.shape[0] for rows in made]
         return Swept(sizes, self._objective.metrics(chunk.losses, chunk.norms))

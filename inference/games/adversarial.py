@@ -144,7 +144,7 @@ def adversarial_step(
         if steps == 0:
             expect_optimizers(generator_optimizer, critic_optimizer)
             expect_adversaries(program, critic, *batch)
-        with validated(steps == 0):
+        with validated(steps == 0, x.device):
             for _ in range(critic_steps - 1):
                 with buffers_kept(modules), torch.no_grad():
                     only_for_critic = _draw(program, len(x), context)["x"]
@@ -249,7 +249,7 @@ def bidirectional_step(
             expect_optimizers(generator_optimizer, critic_optimizer)
             expect_pairs(program, guide, critic, x, *context)
             of_pairs.shape = x.shape[1:]
-        with validated(steps == 0):
+        with validated(steps == 0, x.device):
             for _ in range(critic_steps - 1):
                 with buffers_kept(modules), torch.no_grad():
                     only_for_critic = pairs(x, context)

@@ -258,13 +258,14 @@ def _expect_finite(loss: Tensor, what: str, step: int) -> None:
     )
 
 
-def validated(is_first: bool) -> AbstractContextManager[None]:
-    """Lets distributions look at their parameters at a first step only: a look waits for a device.
+def validated(is_first: bool, device: torch.device) -> AbstractContextManager[None]:
+    """Leaves out looks at labels and parameters of distributions where each waits for a device.
 
     Args:
         is_first: Whether it is the first step, at which they look unless a user has said otherwise.
+        device: Where the data lie; on a processor they look at every step.
     """
-    if is_first:
+    if is_first or device.type == "cpu":
         return nullcontext()
     return pyro.validation_enabled(False)
 

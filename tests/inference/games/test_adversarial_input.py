@@ -117,3 +117,12 @@ def test_bad_input_is_named(name: str) -> None:
     run, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         run()
+
+
+def test_a_label_out_of_range_is_refused_in_any_batch() -> None:
+    program, critic = cgan((2,), 2, classes=3), mlp_critic((2,), classes=3)
+    step = adversarial_step(program, critic, sgd(program), sgd(critic))
+    x = torch.randn(5, 2)
+    step(x, torch.tensor([0, 1, 2, 0, 1]))
+    with pytest.raises(ValueError, match="got 0 to 3"):
+        step(x, torch.tensor([0, 1, 2, 0, 3]))
