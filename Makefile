@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Inductor's pool of processes is for Triton alone; each process that compiles would start one, which imports torch.
 export TORCH_WARM_POOL ?= 0
 
-.PHONY: demo test test-long test-slow notebooks benchmarks readability lint format clean
+.PHONY: demo test test-long test-both test-slow notebooks bench readability lint format clean
 
 demo: $(READY)
 	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
@@ -21,19 +21,19 @@ test: $(READY)
 test-long: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal -m "long and not slow"
 
+# Those of both, collected once.
+test-both: $(READY)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
 test-slow: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 notebooks: $(READY)
 	$(BIN)/python tests/run_notebooks.py
 
-benchmarks: $(READY)
-	$(BIN)/python tests/benchmarks/step_speed.py
-	$(BIN)/python tests/benchmarks/fit_speed.py
-	$(BIN)/python tests/benchmarks/parts_speed.py --engines eager fx
-	$(BIN)/python tests/benchmarks/sampler_speed.py
-	$(BIN)/python tests/benchmarks/evidence_speed.py
-	$(BIN)/python tests/benchmarks/adversarial_speed.py
+# BENCH=--quick takes some minutes; the rivals that take part come with: pip install '.[bench]'
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 readability: $(READY)
 	$(BIN)/python tests/readability.py

@@ -56,6 +56,7 @@ from ppl_gen.inference.games.adversarial import (
 from ppl_gen.inference.games.cycle import CycleErrors, cycle_errors, cycle_step
 from ppl_gen.inference.games.information import code_information, information_loss
 from ppl_gen.inference.games.losses import AdversarialLoss
+from ppl_gen.inference.latents.pathfinder import Pathfinder
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
@@ -109,6 +110,7 @@ __all__ = [
     "Moments",
     "NotFinite",
     "Overlap",
+    "Pathfinder",
     "Patience",
     "PrecisionRecall",
     "ReconstructionValidation",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = [
     "FILL",
+    "are_batches",
+    "batch_of",
     "described",
     "expect_data",
     "expect_devices",
@@ -13,7 +15,7 @@ __all__ = [
     "whole",
 ]
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ppl_gen.contexts import expect_context, explained, modules_of, owner
+from ppl_gen.contexts import expect_context, explained, modules_of, owner, takes
 from ppl_gen.likelihoods.parameters import takes_missing
+from ppl_gen.memory import rows
 from ppl_gen.pyro_patches import held_tensors
 from ppl_gen.slots import blaming_slots, likelihood_hint
 
@@ -37,6 +40,7 @@ FILL = (
 
 # What torch takes of NumPy's types, and computes with.
 _TAKEN = tuple(np.dtype(name) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?"))
+_AT_ONCE = 2**24  # numbers that are looked at in one go
 # What it stores, and hardly computes with.
 _STORED = (torch.uint16, torch.uint32, torch.uint64)
 
@@ -76,6 +80,51 @@ def expect_data(program: Any, data: Sequence[Any]) -> None:
     for c in data[1:]:
         _expect_finite("context", c)
     _expect_dtype(program, x)
+
+
+def are_batches(data: Any) -> bool:
+    """Whether data come in batches: a re-iterable of tuples (x, *context), as a fit takes them.
+
+    It is `split.batches(100)`, a DataLoader, a list of tuples of tensors, or anything else of a
+    length that can be walked through anew.
+
+    Args:
+        data: Whatever was given in the place of data.
+    """
+    if isinstance(data, list | tuple):
+        return len(data) > 0 and all(map(_may_be_a_batch, data))
+    if isinstance(data, str | bytes | Mapping | Set | torch.nn.Module) or hasattr(data, "shape"):
+        return False
+    return isinstance(data, Iterable) and isinstance(data, Sized)
+
+
+def _may_be_a_batch(item: Any) -> bool:
+    """Whether an item of a list is a tuple, right or wrong, and no nested list of numbers."""
+    if not isinstance(item, list | tuple):
+        return False
+    return not (item and isinstance(item[0], list | int | float))
+
+
+def batch_of(program: Any, batch: Any) -> tuple[Tensor, ...]:
+    """What a program takes of a batch: (x, *context), without labels that it has no use for.
+
+    Args:
+        program: A program, or its model; None for x alone.
+        batch: As it comes.
+
+    Raises:
+        ValueError: If it is no tuple of tensors.
+    """
+    is_tuple = isinstance(batch, list | tuple) and len(batch) > 0
+    if not is_tuple or not all(map(torch.is_tensor, batch)):
+        raise ValueError(
+            "expected batches as tuples (x, *context) of tensors, got "
+            f"{type(batch).__module__}.{type(batch).__qualname__}; give split.batches(size), or a "
+            "DataLoader of a TensorDataset"
+        )
+    if program is None:
+        return (batch[0],)
+    return tuple(batch)[: takes(getattr(program, "model", program))]
 
 
 def expect_devices(parts: Sequence[Any], data: Sequence[Any]) -> None:
@@ -225,10 +274,22 @@ def _expect_known(program: Any, x: Tensor) -> None:
 
 
 def _expect_finite(name: str, values: Tensor) -> None:
-    if not bool(torch.isfinite(values).all()):
+    if not _are_finite(values):
         raise ValueError(
             f"expected finite {name}, got NaN or infinite values; remove or replace them"
         )
+
+
+def _are_finite(values: Tensor) -> bool:
+    """Whether all numbers are finite; some rows at a time, of a file that is mapped among others.
+
+    Rows of a device are looked at by one wait for it.
+    """
+    if values.dim() == 0 or not values.is_floating_point():
+        return bool(torch.isfinite(values).all())
+    at_once = rows(_AT_ONCE, values[:1].numel())
+    parts = [torch.isfinite(part).all() for part in values.split(at_once)]
+    return bool(torch.stack(parts).all())
 
 
 def _expect_dtype(program: Any, x: Tensor) -> None:

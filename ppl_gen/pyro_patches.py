@@ -9,11 +9,15 @@ from __future__ import annotations
 __all__ = [
     "blend",
     "compiled",
+    "copy_all",
+    "deterministic",
     "drawing",
+    "end_readers",
     "energy_at_draw",
     "forget_unconstrained",
     "global_norm",
     "held_tensors",
+    "is_traced",
     "listens_for_parameters",
     "location_and_scale",
     "make_fx",
@@ -25,6 +29,7 @@ __all__ = [
     "tracing",
     "whole_plates",
     "without_sources",
+    "writes_of",
 ]
 
 import functools
@@ -33,9 +38,9 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pyro
@@ -50,9 +55,10 @@ from pyro.poutine.subsample_messenger import SubsampleMessenger
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.fx.graph_module import _loader
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.data import DataLoader
 
 from ppl_gen.contexts import ONE_THREAD
 
@@ -106,6 +112,11 @@ def _is_no_cuda_remark(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("No CUDA runtime is found")
 
 
+def is_traced() -> bool:
+    """Whether what is called now becomes part of a graph, and its numbers cannot be looked at."""
+    return get_proxy_mode() is not None
+
+
 def listens_for_parameters() -> bool:
     """Whether a handler on Pyro's stack collects parameters alone, as `pyro.infer.SVI` does."""
     return any(getattr(handler, "param_only", False) for handler in _PYRO_STACK)
@@ -132,6 +143,17 @@ def mean_acceptance(kernel: NUTS) -> float:
     return kernel._mean_accept_prob
 
 
+def end_readers(loader: DataLoader[Any]) -> None:
+    """Ends the processes that read for a loader, of which one may have ended by itself.
+
+    Torch would else raise its error again whenever any process of this one ends.
+    """
+    iterator: Any = loader._iterator
+    if iterator is not None:
+        with suppress(RuntimeError):  # that error
+            iterator._shutdown_workers()
+
+
 def energy_at_draw(kernel: NUTS) -> Tensor:
     """The potential at the latest draw of a kernel, which it keeps for the next transition."""
     _, energy, _ = kernel._fetch_from_cache()
@@ -151,6 +173,61 @@ def held_tensors(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 def global_norm(tensors: list[Tensor]) -> Tensor:
     """√Σ ‖t‖² over all tensors, in one pass."""
     return torch.stack(torch._foreach_norm(tensors)).norm()
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Algorithms of a CUDA device that give the same bits at every call, where torch has them.
+
+    Sums of the processor are the same at every call anyway.
+
+    Args:
+        device: Where something is computed.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with ONE_THREAD, warnings.catch_warnings():
+        # Of those that have no such algorithm.
+        warnings.filterwarnings("ignore", message=".*determinis.*")
+        before = torch.are_deterministic_algorithms_enabled()
+        only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=only_warns)
+
+
+def copy_all(into: list[Tensor], of: list[Tensor]) -> None:
+    """into ← of, all tensors at once, in place."""
+    if into:
+        torch._foreach_copy_(into, of)
+
+
+class Writes(NamedTuple):
+    """What a call returned, and the indices of the tensors that it wrote to.
+
+    Attributes:
+        returned: What it returned.
+        written: Those whose operations said that they write to them.
+    """
+
+    returned: Any
+    written: list[int]
+
+
+def writes_of(function: Callable[..., Any], inputs: Sequence[Tensor]) -> Writes:
+    """Calls a function and finds which of its tensors it writes to in place, or to a view of them.
+
+    Args:
+        function: Of positional tensors.
+        inputs: Its tensors, none of them a view of another.
+    """
+    versions = [t._version for t in inputs]
+    returned = function(*inputs)
+    written = [i for i, t in enumerate(inputs) if t._version != versions[i]]
+    return Writes(returned, written)
 
 
 def blend(old: list[Tensor], new: list[Tensor], weight: float) -> None:

@@ -168,6 +168,7 @@ SEEDED: dict[str, Call] = {
     ),
     "data.splits.Split.divided": lambda seed: Split(_vae()[1]).divided(3, seed)[1].x,
     "data.splits.Split.fixed": lambda seed: Split(_vae()[1] / 2, binarize="dynamic").fixed(seed).x,
+    "data.splits.StreamedSplit.divided": lambda seed: _streamed().divided(3, seed)[1].x,
     "data.splits.StreamedSplit.fixed": lambda seed: _streamed().fixed(seed).x,
     "data.toys.manifold": lambda seed: manifold("circle", 5, seed),
     "data.toys.ring": lambda seed: data.ring(5, seed=seed),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pyro
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 
@@ -20,6 +22,22 @@ SCENARIOS: dict[str, Callable[[], toy.Posterior]] = {
     "ordered mixture": toy.OrderedMixture.simulated,
     "hidden Markov chain": toy.HiddenMarkov.simulated,
 }
+
+
+def walk(y: Tensor) -> None:
+    """Counts of a latent random walk, whose rates are e¹⁰⁰ at starts of [−2, 2]."""
+    s = pyro.sample("s", dist.LogNormal(-1.5, 0.5))
+    e = pyro.sample("e", dist.Normal(0.0, 1.0).expand(y.shape).to_event(1))
+    h = 1 + s * e.cumsum(-1)
+    with pyro.plate("time", len(y)):
+        pyro.sample("y", dist.Poisson(h.exp()), obs=y)
+
+
+def counts(steps: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    h = 1 + 0.22 * torch.randn(steps, generator=generator).cumsum(-1)
+    return torch.poisson(h.exp(), generator=generator)
+
 
 # posteriordb's moments are of 10 chains of 1000 draws, nearly independent.
 REFERENCE_DRAWS = {"eight schools": 10_000}

@@ -97,7 +97,8 @@ def compare(
         progress: Whether to show a progress bar while sampling.
         on_draw: Called now and then with the state of the sampler.
         engine: How the sampler computes its steps: "eager" calls the program, "fx" replays its
-            graph, "inductor" compiles the graph, "auto" chooses by the number of steps.
+            graph, "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto"
+            chooses by the number of steps.
 
     Returns:
         All numbers, with a verdict in words.

@@ -79,8 +79,8 @@ def gaps(
             generator.
         progress: Whether to show a progress bar.
         engine: How programs are computed, with the same random numbers in all: "eager" runs them,
-            "fx" replays graphs traced from them, "inductor" compiles these graphs, "auto" takes
-            what pays for the number of calls.
+            "fx" replays graphs traced from them, "inductor" compiles these graphs, "cuda-graph"
+            records them on a CUDA device, "auto" takes what pays for the number of calls.
 
     Returns:
         `Gaps`, in nats per datum with standard errors.

@@ -5,8 +5,17 @@ from ppl_gen.inference.engine.replay import (
     TRACE_AFTER,
     Engine,
     Replay,
+    compiles,
     expect_engine,
     plan,
 )
 
-__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", "plan"]
+__all__ = [
+    "COMPILE_AFTER",
+    "TRACE_AFTER",
+    "Engine",
+    "Replay",
+    "compiles",
+    "expect_engine",
+    "plan",
+]

@@ -52,6 +52,7 @@ class Adam:
         self._known: Hashable = None
         self._inputs: list[Tensor] = []
         self._means: list[Tensor | None] = []
+        self._rates: dict[int, Tensor] = {}
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> Adam | None:
@@ -60,6 +61,11 @@ class Adam:
             assert isinstance(optimizer, torch.optim.Adam)
             return cls(optimizer)
         return None
+
+    @property
+    def width(self) -> int:
+        """The number of inputs that a graph of its updates has."""
+        return len(_State._fields) * len(self._parameters)
 
     @property
     def usable(self) -> bool:
@@ -109,7 +115,9 @@ class Adam:
 
     def _state_of(self, p: Tensor, group: dict[str, Any]) -> _State:
         state = self._optimizer.state[p]
-        rate = torch.tensor(float(group["lr"]), dtype=p.dtype, device=p.device)
+        # One tensor for good, which a graph may know by its place in memory.
+        rate = self._rates.setdefault(id(p), torch.empty((), dtype=p.dtype, device=p.device))
+        rate.fill_(float(group["lr"]))
         if p.requires_grad and not state:
             device = None
             if group["fused"]:
@@ -117,6 +125,9 @@ class Adam:
             state["step"] = torch.zeros((), dtype=torch.float32, device=device)
             state["exp_avg"] = torch.zeros_like(p)
             state["exp_avg_sq"] = torch.zeros_like(p)
+        # torch leaves the step on the processor, for which a graph of the device would wait.
+        if "step" in state and state["step"].device != p.device:
+            state["step"] = state["step"].to(p.device)
         # A parameter that was never trained has none; the rate stands in, and is not looked at.
         return _State(
             step=state.get("step", rate),

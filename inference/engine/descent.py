@@ -17,7 +17,14 @@ from torch import Tensor
 from ppl_gen.inference.engine.adam import Adam
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.passes import Log, Pass
-from ppl_gen.inference.engine.replay import Engine, Replay, plan
+from ppl_gen.inference.engine.replay import (
+    COMPILE_AFTER,
+    Engine,
+    Replay,
+    compiles,
+    expect_engine,
+    plan,
+)
 from ppl_gen.pyro_patches import global_norm
 from ppl_gen.ranks import Ranks
 
@@ -45,10 +52,6 @@ class Indexed(Protocol):
 
     def draw(self, rows: Tensor, *stored: Tensor) -> Batch:
         """The batch of some rows of `stored`."""
-
-
-# With more than so many sets of constants, each of which needs a graph, the steps run eagerly.
-_MOST_CONSTANTS = 8
 
 
 class Stepped(NamedTuple):
@@ -126,7 +129,8 @@ class Descent:
             parameters: what the engine "eager" calls.
         parts: The programs, guides and objectives whose modules hold the parameters.
         optimizer: The optimiser of the parameters θ to train.
-        engine: How loss and gradient are computed: "auto", "inductor", "fx" or "eager".
+        engine: How loss and gradient are computed: "auto", "cuda-graph", "inductor", "fx" or
+            "eager".
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
         first_step: How many steps were made in another process, by whose engines this one goes on.
         clip: The largest norm of the gradient; longer ones are scaled down to it. None clips none.
@@ -137,7 +141,7 @@ class Descent:
         parameters: Those of the optimiser, θ.
 
     Raises:
-        ValueError: If the engine is unknown.
+        ValueError: If the engine is unknown, or none for the device of the parameters.
     """
 
     def __init__(
@@ -161,17 +165,20 @@ class Descent:
         self._across = across
         self._steps_done = first_step
         self._gradient = Replay(engine, steps, what="objective", begun=first_step)
-        self._whole = Replay("inductor", what="descent step", begun=first_step)
-        self._drawn = Replay("inductor", what="descent step", begun=first_step)
+        self._device = self.parameters[0].device
+        expect_engine(engine, self._device)
+        fastest = plan(COMPILE_AFTER, engine, self._device)
+        self._whole = Replay(fastest, what="descent step", begun=first_step)
+        self._drawn = Replay(fastest, what="descent step", begun=first_step)
+        self._log: Log | None = None
         self._adam = Adam.of(optimizer)
-        self._seen: set[_Constants] = set()
         # Where each parameter is among the tensors of the modules.
         place = {id(tensor): i for i, tensor in enumerate(self._pure.tensors)}
         self._places = [place[id(p)] for p in self.parameters if id(p) in place]
         self._traceable = len(self._places) == len(self.parameters)
         if not self._traceable:
             self._gradient.lower("eager")
-            if engine in ("inductor", "fx"):
+            if engine == "fx" or compiles(engine):
                 warnings.warn(
                     "the optimiser holds parameters that no module of program and guide has: eager",
                     stacklevel=3,
@@ -285,7 +292,8 @@ class Descent:
         constants = self._constants(adam, is_weighted)
         if self._gradient.highest == "eager":
             return None
-        log = Log.beside(self.parameters[0])
+        log = self._log = self._log or Log.beside(self.parameters[0])
+        log.position.zero_()
         rows = len(held) + len(batches.stored)
         weights: tuple[Tensor, ...] = ()
         weight = None
@@ -319,8 +327,7 @@ class Descent:
             weighted=is_weighted,
             adam=options,
         )
-        if self._gradient.highest != "eager" and constants not in self._seen:
-            self._remember(constants)
+        self._gradient.note(constants)
         return constants
 
     def _expect_same_parameters(self, held: Sequence[Tensor]) -> None:
@@ -340,25 +347,12 @@ class Descent:
     def _adam_to_compile(self) -> Adam | None:
         """Adam, if its update is to be compiled with the gradient: where that pays and can be."""
         calls = max(self._steps_done, self._gradient.calls or 0)
-        pays = plan(calls, self._gradient.engine) == "inductor"
-        if not pays or self._gradient.highest != "inductor":
+        pays = compiles(plan(calls, self._gradient.engine, self._device))
+        if not pays or not compiles(self._gradient.highest):
             return None
         if self._adam is None or not self._adam.usable or self._across is not None:
             return None
         return self._adam
-
-    def _remember(self, constants: _Constants) -> None:
-        """Notes new constants; if they keep changing, as a temperature may, steps run eagerly."""
-        self._seen.add(constants)
-        if len(self._seen) > _MOST_CONSTANTS:
-            self._gradient.lower("eager")
-            warnings.warn(
-                "numbers of the program or the optimiser change all the time, and each would "
-                "need a graph of its own: the steps run eagerly; hold what is annealed in a "
-                "tensor (a buffer) to keep the engine",
-                RuntimeWarning,
-                stacklevel=5,
-            )
 
     def _step_by_graph(
         self, adam: Adam, needed: tuple[bool, ...], inputs: _Inputs, key: Hashable

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Function", "Functional", "copies_of", "shapes", "trace"]
+__all__ = ["Function", "Functional", "copies_of", "keep_constants", "shapes", "trace"]
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -52,8 +53,51 @@ def trace(
         _resize(distinct, rows)
         options = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}
     device = distinct[0].device
-    with tracing(), without_sources(), torch.enable_grad(), forked(device, _SEED):
-        return make_fx(lambda *tensors: function(*tensors), **options)(*distinct)
+    with ExitStack() as stack:
+        for context in (tracing(), without_sources(), torch.enable_grad(), forked(device, _SEED)):
+            stack.enter_context(context)
+        # Gradients of a CUDA device are computed by another thread, which no trace would follow.
+        stack.enter_context(torch.autograd.set_multithreading_enabled(False))
+        graph = make_fx(lambda *tensors: function(*tensors), **options)(*distinct)
+    if device.type != "cpu":
+        keep_constants(graph, device.type)
+    return graph
+
+
+# Operations on constants that give constants.
+_COPIES = ("aten::_to_copy", "aten::lift_fresh_copy", "aten::clone", "aten::detach", "aten::alias")
+
+
+def keep_constants(graph: fx.GraphModule, there: str) -> None:
+    """Copies constants that a graph brings from the processor to a device, once and for all.
+
+    Each copy would keep the processor waiting, and none can be recorded. What else a graph reads of
+    the processor becomes its own, so that a change of it is found out as one of the function.
+
+    Args:
+        graph: Is changed.
+        there: The type of the device.
+    """
+    values: dict[fx.Node, Tensor] = {}
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr":
+            value = getattr(graph, node.target)
+            if torch.is_tensor(value) and value.device.type == "cpu":
+                values[node] = value.detach().clone()
+                setattr(graph, node.target, values[node])
+        elif node.op == "call_function" and node.args and node.args[0] in values:
+            name = getattr(node.target, "name", str)()
+            if not name.startswith(_COPIES):
+                continue
+            value = node.target(values[node.args[0]], *node.args[1:], **node.kwargs)
+            values[node] = value
+            if value.device.type == there:
+                kept = f"kept_constant{len(values)}"
+                setattr(graph, kept, value)
+                with graph.graph.inserting_before(node):
+                    node.replace_all_uses_with(graph.graph.create_node("get_attr", kept))
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
 
 
 def _resize(tensors: list[Tensor], rows: Sequence[int]) -> None:

@@ -4,14 +4,24 @@ A Pyro program under its handlers is Python around a graph of tensor operations.
 that graph, gradients included: replaying it gives the same numbers without the Python, and torch's
 compiler, inductor, makes it faster still.
 
-There are three engines, from fast to safe: "inductor" runs the compiled graph, "fx" replays the
-graph, "eager" calls the function itself. They are the rungs of a ladder: where one fails, a warning
-gives the reason, once, and the next lower one takes over.
+There are four engines, from fast to safe: "cuda-graph", on a CUDA device alone, launches all
+kernels of the compiled graph at once, as they were recorded; "inductor" runs the compiled graph,
+"fx" replays the graph, "eager" calls the function itself. They are the rungs of a ladder: where one
+fails, a warning gives the reason, once, and the next lower one takes over.
 """
 
 from __future__ import annotations
 
-__all__ = ["COMPILE_AFTER", "TRACE_AFTER", "Engine", "Replay", "expect_engine", "plan"]
+__all__ = [
+    "COMPILE_AFTER",
+    "TRACE_AFTER",
+    "Engine",
+    "Replay",
+    "compiles",
+    "expect_engine",
+    "on_device",
+    "plan",
+]
 
 import logging
 import warnings
@@ -23,35 +33,78 @@ import torch
 from torch import Tensor, fx
 
 from ppl_gen.contexts import forked, reason
+from ppl_gen.inference.engine.captured import Captured, CaptureError, can_capture
 from ppl_gen.inference.engine.graphs import Function, copies_of, shapes, trace
-from ppl_gen.pyro_patches import compiled, tracing
+from ppl_gen.pyro_patches import compiled, deterministic, tracing
 
-Engine = Literal["auto", "inductor", "fx", "eager"]
+Engine = Literal["auto", "cuda-graph", "inductor", "fx", "eager"]
+
+# From safe to fast.
+_LADDER: tuple[Engine, ...] = ("eager", "fx", "inductor", "cuda-graph")
 
 # A graph saves Python's share of a call, about a millisecond whatever the network. It costs a tenth
 # of a second to trace and about five seconds to compile.
 TRACE_AFTER = 100
 COMPILE_AFTER = 4000
+# With more than so many sets of constants, each of which needs a graph, calls are eager.
+_MOST_CONSTANTS = 8
 
 log = logging.getLogger("ppl_gen.engine")
 
 
-def plan(calls: int, engine: Engine = "auto") -> Engine:
-    """The engine that pays for this many calls, where `engine` is "auto"; else `engine` itself."""
+def plan(calls: int, engine: Engine = "auto", device: torch.device | None = None) -> Engine:
+    """The engine that pays for this many calls, where `engine` is "auto"; else `engine` itself.
+
+    Args:
+        calls: How many there are.
+        engine: What was asked for.
+        device: Where the tensors lie; the processor if None.
+    """
     if engine != "auto":
         return engine
     if calls >= COMPILE_AFTER:
+        if device is not None and can_capture(device):
+            return "cuda-graph"
         return "inductor"
     if calls >= TRACE_AFTER:
         return "fx"
     return "eager"
 
 
-def expect_engine(engine: str) -> None:
-    """Raises ValueError unless the engine is one of those in `Engine`."""
+def compiles(engine: Engine) -> bool:
+    """Whether an engine compiles graphs, of whole steps too."""
+    return engine in ("inductor", "cuda-graph")
+
+
+def expect_engine(engine: str, device: torch.device | None = None) -> None:
+    """Raises ValueError unless the engine is one of those in `Engine`, and is one for the device.
+
+    Args:
+        engine: What was asked for.
+        device: Where the tensors lie; None if that is not known yet.
+    """
     known = get_args(Engine)
     if engine not in known:
         raise ValueError(f"expected an engine of {', '.join(map(repr, known))}, got {engine!r}")
+    if engine == "cuda-graph" and device is not None and not can_capture(device):
+        raise ValueError(
+            f"expected a CUDA device for the engine 'cuda-graph', got {device.type}; take "
+            "engine='auto', or move program and data to the device"
+        )
+
+
+def on_device(engine: Engine, device: torch.device) -> Engine:
+    """The engine, or the next one where graphs of a device cannot be recorded.
+
+    For what was begun on one device and goes on on another.
+
+    Args:
+        engine: What it was begun with.
+        device: Where it goes on.
+    """
+    if engine == "cuda-graph" and not can_capture(device):
+        return "inductor"
+    return engine
 
 
 class Replay:
@@ -64,8 +117,9 @@ class Replay:
     Args:
         engine: "eager" calls the function. "fx" replays its graph, with the same random numbers,
             gradients bit for bit and the rest to rounding. "inductor" compiles the graph, with the
-            same random numbers. "auto" takes what pays for the calls to come: fx from 100 calls on,
-            inductor from 4000 on.
+            same random numbers. "cuda-graph" records the compiled graph on a CUDA device, and
+            launches it at once. "auto" takes what pays for the calls to come: fx from 100 calls on;
+            from 4000 on inductor, or cuda-graph where there is such a device.
         calls: How many calls are to come, where that is known; else "auto" judges by those that
             were made.
         rows: The indices of the inputs whose first axis is the data, so that one graph serves every
@@ -76,7 +130,7 @@ class Replay:
         begun: How many calls were made in another process, by whose engines this one goes on.
 
     Attributes:
-        highest: The highest rung that is still tried: "inductor", "fx" or "eager".
+        highest: The highest rung that is still tried: "cuda-graph", "inductor", "fx" or "eager".
 
     Raises:
         ValueError: If the engine is unknown.
@@ -99,13 +153,14 @@ class Replay:
         self.watch = watch
         self.what = what
         self.begun = begun
-        self.highest: Engine = "inductor"
+        self.highest: Engine = "cuda-graph"
         if engine != "auto":
             self.highest = engine
         self._cases: dict[Hashable, _Case] = {}
         self._any_size: fx.GraphModule | None = None
         self._changes = 0
         self._calls_here = 0
+        self._constants: set[Hashable] = set()
 
     @property
     def rung(self) -> Engine:
@@ -116,28 +171,26 @@ class Replay:
 
     def lower(self, rung: Engine) -> None:
         """Tries no rung above this one from now on."""
-        if rung == "eager" or self.highest == "inductor":
-            self.highest = rung
+        self.highest = min(rung, self.highest, key=_LADDER.index)
 
-    def wanted(self, calls: int, first: bool) -> Engine:
+    def wanted(self, calls: int, first: bool, device: torch.device | None = None) -> Engine:
         """Engine for a shape after `calls` calls of it, if no graph fails.
 
         Args:
             calls: How many calls have had inputs of this shape.
             first: Whether it is the first shape, which all calls to come are taken to have. Others,
                 as last batches have, count for themselves.
+            device: Where the inputs lie; the processor if None.
         """
         if self.highest == "eager":
             return "eager"
         expected = calls
         if first and self.calls is not None:
             expected = max(calls, self.calls)
-        rung = plan(expected, self.engine)
-        if rung != "inductor":
-            return rung
-        if not first and calls < COMPILE_AFTER:
-            return "fx"
-        return self.highest
+        rung = plan(expected, self.engine, device)
+        if compiles(rung) and not first and calls < COMPILE_AFTER:
+            rung = "fx"
+        return min(rung, self.highest, key=_LADDER.index)
 
     def __call__(
         self,
@@ -170,11 +223,13 @@ class Replay:
         if rows is None:
             rows = self.rows
         case = self._cases.get(key)
+        device = inputs[0].device
         if case is None:
+            expect_engine(self.engine, device)
             case = self._cases[key] = _Case(first=not self._cases)
         case.calls += 1
         self._calls_here += 1
-        wanted = self.wanted(self._calls_of(case), case.first)
+        wanted = self.wanted(self._calls_of(case), case.first, device)
         if wanted == "eager":
             case.leave()
             return eager(*inputs)
@@ -186,20 +241,43 @@ class Replay:
         if case.graph is None:
             return eager(*inputs)
         if case.run is None or case.rung != wanted:
-            return self._climb(case, case.graph, wanted, inputs)
+            return self._climb(case, case.graph, wanted, inputs, kept)
         try:
             with torch.no_grad():
                 return case.run(*inputs)
         except torch.OutOfMemoryError:
             raise
+        except CaptureError as error:
+            self._give_up_capture(error)
+            wanted = self.wanted(self._calls_of(case), case.first, device)
+            return self._climb(case, case.graph, wanted, inputs, kept)
         except (RuntimeError, IndexError) as error:
             self._give_up(case, error)
         return eager(*inputs)
 
+    def note(self, constants: Hashable) -> None:
+        """Notes what the next graph takes for granted; if that keeps changing, calls are eager.
+
+        Args:
+            constants: Numbers of the function and of what it calls, as a temperature.
+        """
+        if self.highest == "eager" or constants in self._constants:
+            return
+        self._constants.add(constants)
+        if len(self._constants) > _MOST_CONSTANTS:
+            self.lower("eager")
+            _warn(
+                "numbers of the program or the optimiser change all the time, and each would "
+                f"need a graph of its own: the {self.what} runs eagerly; hold what is annealed in "
+                "a tensor (a buffer) to keep the engine"
+            )
+
     def fits(self, key: Hashable, inputs: Sequence[Tensor]) -> bool:
         """Whether inputs lie as the compiled graph of a key takes them; False if there is none."""
         case = self._cases.get(key)
-        return case is not None and isinstance(case.run, _Compiled) and case.run.fits(inputs)
+        if case is None or not isinstance(case.run, (_Compiled, Captured)):
+            return False
+        return case.run.fits(inputs)
 
     def again(self, key: Hashable, inputs: Sequence[Tensor]) -> bool:
         """One more call like the last, by its compiled graph; False if that is to be made in full.
@@ -212,13 +290,16 @@ class Replay:
         """
         case = self._cases[key]
         is_due = self.watch and _is_milestone(case.calls + 1)
-        if is_due or not isinstance(case.run, _Compiled):
+        # What a recording reads of may be elsewhere at any call, unlike how it is laid out.
+        if isinstance(case.run, Captured) and not case.run.fits(inputs):
+            return False
+        if is_due or not isinstance(case.run, (_Compiled, Captured)):
             return False
         case.calls += 1
         self._calls_here += 1
         try:
             with torch.no_grad():
-                case.run.compiled(*inputs)
+                case.run.repeat(*inputs)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, IndexError) as error:
@@ -243,6 +324,11 @@ class Replay:
         )
         self.lower("eager")
         case.leave()
+
+    def _give_up_capture(self, error: CaptureError) -> None:
+        """Falls to the next lower rung, with a warning."""
+        _warn(f"the {self.what} cannot be recorded and is launched piece by piece: {error}")
+        self.lower("inductor")
 
     def _forget_graphs(self) -> None:
         """Drops all graphs, since the function has changed; if once more, it runs eagerly."""
@@ -309,33 +395,66 @@ class Replay:
         return trace(function, inputs, rows, any_size=any_size, kept=kept)
 
     def _climb(
-        self, case: _Case, graph: fx.GraphModule, wanted: Engine, inputs: Sequence[Tensor]
+        self,
+        case: _Case,
+        graph: fx.GraphModule,
+        wanted: Engine,
+        inputs: Sequence[Tensor],
+        kept: Sequence[int],
     ) -> Any:
         """The first call of a graph on a new rung."""
+        if wanted == "cuda-graph":
+            try:
+                return self._capture(case, graph, inputs, kept)
+            except CaptureError as error:
+                self._give_up_capture(error)
+                wanted = "inductor"
         if wanted == "inductor":
             try:
                 return self._compile(case, graph, inputs)
             except Exception as error:
-                _warn(
-                    f"the {self.what} cannot be compiled and is replayed uncompiled: "
-                    f"{reason(error)}"
-                )
+                self._warn_of_compiler(error, "replayed uncompiled")
                 self.lower("fx")
         case.rung = "fx"
         case.run = graph
         with torch.no_grad():
             return graph(*inputs)
 
-    def _compile(self, case: _Case, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
-        """The result of the compiled graph, which torch compiles at this call."""
-        log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
+    def _capture(
+        self, case: _Case, graph: fx.GraphModule, inputs: Sequence[Tensor], kept: Sequence[int]
+    ) -> Any:
+        """The result of the recorded graph: compiled or, where that fails, as it is."""
+        given = _distinct(inputs)
+        run: Callable[..., Any] = graph
+        try:
+            run = self._compiled(graph, given)
+        except Exception as error:  # whatever torch's compiler cannot do
+            self._warn_of_compiler(error, "recorded uncompiled")
+        made = Captured(run, graph, given, kept)
         with torch.no_grad():
-            given = _distinct(inputs)
-            run = compiled(graph, given)
+            result = made(*inputs)
+        case.rung = "cuda-graph"
+        case.run = made
+        return result
+
+    def _compile(self, case: _Case, graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
+        """The result of the compiled graph."""
+        given = _distinct(inputs)
+        run = self._compiled(graph, given)
+        with torch.no_grad():
             result = run(*given)
         case.rung = "inductor"
         case.run = _Compiled(run, graph, [t.stride() for t in given])
         return result
+
+    def _compiled(self, graph: fx.GraphModule, given: Sequence[Tensor]) -> Callable[..., Any]:
+        """The compiled graph, which torch compiles now."""
+        log.info("compiling the %s, for %s calls to come", self.what, self.calls or "many")
+        with torch.no_grad():
+            return compiled(graph, given)
+
+    def _warn_of_compiler(self, error: Exception, then: str) -> None:
+        _warn(f"the {self.what} cannot be compiled and is {then}: {reason(error)}")
 
 
 class _Compiled:
@@ -360,6 +479,10 @@ class _Compiled:
     def fits(self, inputs: Sequence[Tensor]) -> bool:
         """Whether inputs lie in memory as they did at compilation."""
         return [t.stride() for t in inputs] == self.strides
+
+    def repeat(self, *inputs: Tensor) -> None:
+        """The compiled graph at inputs that fit, for what it writes to them."""
+        self.compiled(*inputs)
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The graph at these inputs, which are copied where they lie otherwise.
@@ -412,8 +535,9 @@ def _run_apart(
 
     It is given copies, but of those that are kept; the random state is left as found.
     """
+    device = inputs[0].device
     copies = copies_of(inputs, kept)
-    with forked(inputs[0].device, None), tracing(), torch.no_grad():
+    with forked(device, None), tracing(), torch.no_grad(), deterministic(device):
         returned = function(*copies)
     written = [copy for i, copy in enumerate(copies) if i not in kept]
     return [*returned, *written]
@@ -443,6 +567,10 @@ def _is_close(a: Tensor | None, b: Tensor | None) -> bool:
     absolute = 0.0
     if a.dim() == 0:
         absolute = rounding
+    elif a.is_cuda and a.numel():
+        # Sums of many threads differ by the size of what is summed, not of the sum.
+        finite = torch.where(b.isfinite(), b, 0.0)
+        absolute = rounding * float(finite.abs().max())
     return torch.allclose(a, b, rtol=rounding, atol=absolute, equal_nan=True)
 
 

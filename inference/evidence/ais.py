@@ -88,7 +88,8 @@ def ais(
             generator.
         progress: Whether to show a progress bar.
         engine: How the leapfrog steps are computed: "eager" calls the program, "fx" replays its
-            graph, "inductor" compiles the graph, "auto" chooses by the number of steps.
+            graph, "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto"
+            chooses by the number of steps.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with ESS over chains, the standard error

@@ -164,7 +164,8 @@ def bdmc(
             global generator.
         progress: Whether to show a progress bar for each of the two runs.
         engine: How the leapfrog steps are computed: "eager" calls the program, "fx" replays its
-            graph, "inductor" compiles the graph, "auto" chooses by the number of steps.
+            graph, "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto"
+            chooses by the number of steps.
 
     Returns:
         A `Sandwich`: both bounds with their errors, and the data.

@@ -5,14 +5,16 @@ from __future__ import annotations
 __all__ = ["elbo", "log_evidence"]
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from ppl_gen import memory
-from ppl_gen.contexts import evaluating, guide_of, seeded
-from ppl_gen.inference.checks import needs_all_data
+from ppl_gen.arguments import are_batches, batch_of
+from ppl_gen.contexts import device_of, evaluating, expect_program, guide_of, seeded
+from ppl_gen.inference.checks import check_arguments, needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.engine.graphs import Functional, shapes
 from ppl_gen.inference.engine.replay import Engine, Replay
@@ -28,7 +30,7 @@ from ppl_gen.protocols import Guide, Program
 def log_evidence(
     program: Program,
     guide: Guide | None,
-    x: Tensor,
+    x: Tensor | Iterable[tuple[Tensor, ...]],
     *context: Tensor,
     particles: int = 1000,
     chunk: int | None = None,
@@ -50,8 +52,10 @@ def log_evidence(
         program: Any program with a density, hierarchical latents included; evaluated in evaluation
             mode.
         guide: The proposal q; None takes `program.guide`.
-        x: Data of shape (N, *shape).
-        *context: What the program is conditioned on, each of length N.
+        x: Data of shape (N, *shape). Or batches (x, *context) of data that do not fit into memory,
+            as `split.batches(1000, shuffle=False)` gives them: values are in their order, and a
+            batch is all that is held.
+        *context: What the program is conditioned on, each of length N; none beside batches.
         particles: K, the number of importance samples per datum.
         chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x
             and the device.
@@ -59,16 +63,17 @@ def log_evidence(
             generator.
         progress: Whether to show a progress bar.
         engine: How the weights are computed: "eager" calls the program, "fx" replays its graph,
-            "inductor" compiles the graph, "auto" chooses by the number of calls. All draw the same
-            random numbers.
+            "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto" chooses
+            by the number of calls. All draw the same random numbers.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle),
         ESS and Pareto k̂ (from 21 particles on).
 
     Raises:
-        ValueError: If particles or chunk are below 1, there is no guide or one of point masses, or
-            program, guide and data do not fit together.
+        ValueError: If particles or chunk are below 1, there is no guide or one of point masses,
+            program, guide and data do not fit together, or the guide has to see all data at once
+            and they come in batches.
 
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
@@ -76,13 +81,13 @@ def log_evidence(
     options = _Options(
         particles=particles, chunk=chunk, seed=seed, progress=progress, engine=engine
     )
-    return _estimate(Weights, program, guide, (x, *context), options)
+    return _estimate(Weights, program, guide, x, context, options)
 
 
 def elbo(
     program: Program,
     guide: Guide | None,
-    x: Tensor,
+    x: Tensor | Iterable[tuple[Tensor, ...]],
     *context: Tensor,
     particles: int = 100,
     chunk: int | None = None,
@@ -99,8 +104,10 @@ def elbo(
         program: Any program with a density, hierarchical latents included; evaluated in evaluation
             mode.
         guide: The approximation q of the posterior; None takes `program.guide`.
-        x: Data of shape (N, *shape).
-        *context: What the program is conditioned on, each of length N.
+        x: Data of shape (N, *shape). Or batches (x, *context) of data that do not fit into memory,
+            as `split.batches(1000, shuffle=False)` gives them: values are in their order, and a
+            batch is all that is held.
+        *context: What the program is conditioned on, each of length N; none beside batches.
         particles: K, the number of draws per datum.
         chunk: How many (particle, datum) pairs are evaluated at once; None chooses by the size of x
             and the device.
@@ -108,15 +115,16 @@ def elbo(
             generator. The same seed and chunk give the same draws as in `log_evidence`.
         progress: Whether to show a progress bar.
         engine: How the weights are computed: "eager" calls the program, "fx" replays its graph,
-            "inductor" compiles the graph, "auto" chooses by the number of calls. All draw the same
-            random numbers.
+            "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto" chooses
+            by the number of calls. All draw the same random numbers.
 
     Returns:
         An `Estimate` of values (N,) in nats per datum, with standard error (NaN for one particle).
 
     Raises:
-        ValueError: If particles or chunk are below 1, there is no guide or one of point masses, or
-            program, guide and data do not fit together.
+        ValueError: If particles or chunk are below 1, there is no guide or one of point masses,
+            program, guide and data do not fit together, or the guide has to see all data at once
+            and they come in batches.
 
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.
@@ -124,7 +132,7 @@ def elbo(
     options = _Options(
         particles=particles, chunk=chunk, seed=seed, progress=progress, engine=engine
     )
-    return _estimate(LogWeights, program, guide, (x, *context), options)
+    return _estimate(LogWeights, program, guide, x, context, options)
 
 
 class _Options(NamedTuple):
@@ -150,7 +158,7 @@ class _Cut(NamedTuple):
 
     @classmethod
     def of(cls, pairs: int, particles: int, n: int, whole: bool) -> _Cut:
-        """As many particles of a datum as there may be pairs; then as many data.
+        """Equal shares of a datum's particles, as large as there may be pairs; then as many data.
 
         Args:
             pairs: The most pairs of a piece.
@@ -159,50 +167,154 @@ class _Cut(NamedTuple):
             whole: Whether the data must stay together; then pieces are of fewer particles.
         """
         if whole:
-            return cls(rows=n, particles=min(particles, max(1, pairs // n)))
-        at_once = min(particles, pairs)
+            return cls(rows=n, particles=_equal_share(particles, max(1, pairs // n)))
+        at_once = _equal_share(particles, pairs)
         return cls(rows=max(1, pairs // at_once), particles=at_once)
+
+
+def _equal_share(particles: int, most: int) -> int:
+    """How many particles a piece has, so that all have as many where that is to be had.
+
+    A last piece that is smaller would need a graph of its own, which is compiled late if at all.
+
+    Args:
+        particles: K, in all.
+        most: The most of a piece.
+    """
+    fewest = math.ceil(particles / most)
+    for pieces in range(fewest, 2 * fewest):
+        if particles % pieces == 0:
+            return particles // pieces
+    return math.ceil(particles / fewest)
 
 
 def _estimate(
     kind: type[Weights] | type[LogWeights],
     program: Program,
     guide: Guide | None,
-    data: Sequence[Tensor],
+    x: Tensor | Iterable[tuple[Tensor, ...]],
+    context: Sequence[Tensor],
     options: _Options,
 ) -> Estimate:
     """Feeds log weights, some data and particles at a time, to what sums them up."""
     expect_counts(particles=options.particles, chunk=options.chunk)
     guide = guide_of(program, guide)
-    nesting, width, _ = check_by_datum(program, guide, *data)
-    expect_density(guide, *data)
-    if kind is Weights:
-        warn_of_left_out(program, guide, nesting, *data)
-    x = data[0]
-    n = x.shape[0]
-    particles = options.particles
-    pairs = options.chunk or memory.pairs(width, x.device)
-    cut = _Cut.of(pairs, particles, n, whole=needs_all_data(guide))
-    _expect_room(cut, width, n, particles, x)
-    starts = range(0, n, cut.rows)
-    calls = len(starts) * math.ceil(particles / cut.particles)
-    weigher = _Weigher(program, guide, nesting, options.engine, calls)
-    # Filled in place: small results kept from each chunk would pin the heap, and the process would
-    # grow with the data.
-    columns: dict[str, Tensor] = {}
-    with evaluating(program, guide), seeded(x.device, options.seed):
-        for start in track(starts, "importance weighting", shown=options.progress):
+    if are_batches(x):
+        return _over_batches(kind, program, guide, x, context, options)
+    data = cast("Sequence[Tensor]", (x, *context))
+    weighing = _Weighing(kind, program, guide, data, options, 1)
+    with evaluating(program, guide), seeded(data[0].device, options.seed):
+        return Estimate(**weighing.columns(data, options.progress))
+
+
+def _over_batches(
+    kind: type[Weights] | type[LogWeights],
+    program: Program,
+    guide: Guide,
+    batches: Any,
+    context: Sequence[Tensor],
+    options: _Options,
+) -> Estimate:
+    """Estimates of data that come in batches, one after the other."""
+    if context:
+        raise ValueError(
+            f"expected context within the batches, (x, *context), got {len(context)} beside them; "
+            "leave it out there"
+        )
+    expect_program(program)
+    if needs_all_data(guide):
+        raise ValueError(
+            "expected a guide that scores a datum by itself, for data in batches, got one that has "
+            "to see all of them at once; give them as one tensor"
+        )
+    weighing: _Weighing | None = None
+    shape: tuple[int, ...] = ()
+    parts: dict[str, list[Tensor]] = {}
+    with evaluating(program, guide), seeded(device_of(program), options.seed):
+        for batch in track(batches, "importance weighting", shown=options.progress):
+            data = batch_of(program, batch)
+            if weighing is None:
+                weighing = _Weighing(kind, program, guide, data, options, len(batches))
+                shape = tuple(data[0].shape[1:])
+            elif tuple(data[0].shape[1:]) != shape:
+                raise ValueError(
+                    f"expected batches of data of one shape, got {shape} and "
+                    f"{tuple(data[0].shape[1:])}; bring them to one"
+                )
+            else:
+                check_arguments(program.model, data)
+            for name, column in weighing.columns(data, progress=False).items():
+                parts.setdefault(name, []).append(column)
+    if not parts:
+        raise ValueError("expected at least one batch, got none")
+    return Estimate(**{name: torch.cat(columns) for name, columns in parts.items()})
+
+
+class _Weighing:
+    """The weights of data that fit into memory, of a program and a guide that have been checked.
+
+    Args:
+        kind: What sums the weights up.
+        program: p.
+        guide: q.
+        data: The first data, by which both are checked.
+        options: What is asked for.
+        times: How often as many data are to come.
+
+    Raises:
+        ValueError: If program, guide and data do not fit together, or not into memory.
+    """
+
+    def __init__(
+        self,
+        kind: type[Weights] | type[LogWeights],
+        program: Program,
+        guide: Guide,
+        data: Sequence[Tensor],
+        options: _Options,
+        times: int,
+    ) -> None:
+        nesting, width, _ = check_by_datum(program, guide, *data)
+        expect_density(guide, *data)
+        if kind is Weights:
+            warn_of_left_out(program, guide, nesting, *data)
+        x = data[0]
+        n = x.shape[0]
+        particles = options.particles
+        pairs = options.chunk or memory.pairs(width, x.device)
+        cut = _Cut.of(pairs, particles, n, whole=needs_all_data(guide))
+        _expect_room(cut, width, n, particles, x)
+        calls = times * math.ceil(n / cut.rows) * math.ceil(particles / cut.particles)
+        self._kind = kind
+        self._particles = particles
+        self._cut = cut
+        self._weigher = _Weigher(program, guide, nesting, options.engine, calls)
+
+    def columns(self, data: Sequence[Tensor], progress: bool) -> dict[str, Tensor]:
+        """What an `Estimate` has of data, by name, each (N,).
+
+        Args:
+            data: (x, *context).
+            progress: Whether to show a bar.
+        """
+        n = data[0].shape[0]
+        cut = self._cut
+        # Filled in place: small results kept from each chunk would pin the heap, and the process
+        # would grow with the data.
+        columns: dict[str, Tensor] = {}
+        starts = range(0, n, cut.rows)
+        for start in track(starts, "importance weighting", shown=progress):
             rows = slice(start, start + cut.rows)
             some = [t[rows] for t in data]
-            seen: Weights | LogWeights = kind.empty(len(some[0]), particles, x.device)
-            for done in range(0, particles, cut.particles):
-                count = min(cut.particles, particles - done)
-                seen = seen.add(weigher.log_weights(count, some).double())
-            for name, part in vars(seen.estimate(particles)).items():
+            seen = self._kind.empty(len(some[0]), self._particles, data[0].device)
+            for done in range(0, self._particles, cut.particles):
+                count = min(cut.particles, self._particles - done)
+                seen = seen.add(self._weigher.log_weights(count, some).double())
+            for name, part in vars(seen.estimate(self._particles)).items():
                 if part is not None:
                     column = columns.setdefault(name, part.new_empty(n))
                     column[rows] = part
-    return Estimate(**columns)
+        return columns
 
 
 def _expect_room(cut: _Cut, width: int, n: int, particles: int, x: Tensor) -> None:

@@ -19,6 +19,7 @@ from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.precision import Precision, expect_precision, in_precision
 from ppl_gen.protocols import Step
 
 
@@ -30,6 +31,7 @@ def classification_step(
     engine: Engine = "auto",
     steps: int | None = None,
     first_step: int = 0,
+    precision: Precision = "float32",
 ) -> Step:
     """A step that descends −mean log softmax(classifier(x))_y, in nats per datum.
 
@@ -37,9 +39,13 @@ def classification_step(
         classifier: From data (N, *shape) to logits (N, K), such as `models.classifier(...)`.
         optimizer: A torch optimiser of the parameters to train.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
-        engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
+        engine: "auto" compiles where the number of steps pays for it; or "cuda-graph", "inductor",
+            "fx", "eager".
         steps: How many steps are to come, if known, which helps "auto" to decide.
         first_step: How many steps were made in another process, if this one goes on.
+        precision: How networks are computed: "float32", as torch is set; "tf32", in that mode of
+            CUDA devices, which processors have not; "bfloat16", of which linear maps and
+            convolutions multiply, all else, log densities and sums too, being in float32.
 
     Returns:
         A step of batches (x, y), y labels from 0 to K − 1, with the metrics "cross_entropy" and
@@ -51,11 +57,12 @@ def classification_step(
         NotFinite: Before any update with a loss or gradient that is not finite.
     """
     expect_at_least(0, first_step=first_step, steps=steps)
+    expect_precision(precision)
     expect_clip(clip)
     objective = _Objective(classifier, optimizer)
     descent = Descent(
-        objective.loss,
-        objective.backward,
+        in_precision(objective.loss, precision),
+        in_precision(objective.backward, precision),
         (classifier,),
         optimizer,
         engine=engine,
@@ -63,7 +70,7 @@ def classification_step(
         first_step=first_step,
         clip=clip,
     )
-    return GradientStep(descent, objective, first_step)
+    return GradientStep(descent, objective, first_step, precision)
 
 
 class _Objective:

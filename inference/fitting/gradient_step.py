@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_gen.contexts import ONE_THREAD, forked
 from ppl_gen.inference.engine.descent import Batch, Descent, Indexed
 from ppl_gen.inference.engine.passes import Pass
+from ppl_gen.precision import Precision, tf32
 
 
 class Objective(Protocol):
@@ -71,9 +72,17 @@ class GradientStep:
         descent: Makes the steps.
         objective: What is known of their loss.
         first_step: The index of the first step, above 0 where a fit goes on.
+        precision: Of networks; what is rounded to bfloat16 is so in the descent's loss already.
     """
 
-    def __init__(self, descent: Descent, objective: Objective, first_step: int) -> None:
+    def __init__(
+        self,
+        descent: Descent,
+        objective: Objective,
+        first_step: int,
+        precision: Precision = "float32",
+    ) -> None:
+        self._precision = precision
         self._descent = descent
         self._objective = objective
         self._first = first_step
@@ -85,7 +94,7 @@ class GradientStep:
         Args:
             *batch: Data and what they are conditioned on, each with the data on its first axis.
         """
-        with ONE_THREAD:
+        with ONE_THREAD, tf32(self._precision):
             batch = batch[: self._objective.width]
             if self._index == self._first:
                 self._objective.begin(batch)
@@ -133,7 +142,7 @@ class GradientStep:
 
     def _step_by_graph(self, compiled: Pass, rows: Tensor) -> bool:
         """Makes the next step, and says whether there is a graph to make it by."""
-        with ONE_THREAD:
+        with ONE_THREAD, tf32(self._precision):
             weight = self._objective.weight(self._index)
             scalar = None
             if weight is not None:

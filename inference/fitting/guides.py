@@ -284,7 +284,8 @@ def refit(
         particles: Draws per datum and step.
         engine: How loss and gradient are computed, with the same random numbers in all: "eager"
             runs the program, "fx" replays a graph traced from it, "inductor" compiles that graph,
-            "auto" takes what pays for the number of steps.
+            "cuda-graph" records it on a CUDA device, "auto" takes what pays for the number of
+            steps.
         tick: Called after each step.
 
     Raises:
@@ -348,8 +349,8 @@ def fit_guide(
         steps: The number of steps.
         rate: The first learning rate, in units of unconstrained parameters.
         engine: How loss and gradient are computed: "eager" runs the program, "fx" replays a graph
-            traced from it, "inductor" compiles that graph, "auto" takes what pays for the number of
-            steps.
+            traced from it, "inductor" compiles that graph, "cuda-graph" records it on a CUDA
+            device, "auto" takes what pays for the number of steps.
         seed: Seed of all that is drawn; torch's generators are then left as found. None draws from
             the global generator.
         progress: Whether to show a bar; lines, where there is neither a terminal nor a notebook.

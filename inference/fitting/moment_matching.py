@@ -4,16 +4,20 @@ from __future__ import annotations
 
 __all__ = ["Discrepancy", "moment_step"]
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pyro
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import one_at_a_time, takes
+from ppl_gen.contexts import modules_of, takes
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.checks import check_draws
+from ppl_gen.inference.engine.descent import Descent
+from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
+from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.samples.discrepancies import squared_mmd
@@ -31,6 +35,9 @@ def moment_step(
     *,
     features: Features | None = None,
     clip: float | None = None,
+    first_step: int = 0,
+    engine: Engine = "auto",
+    steps: int | None = None,
 ) -> Step:
     """A step that descends D({f(x̃ⱼ)}, {f(xᵢ)}), x̃ⱼ ~ p(x) as many as there are data in the batch.
 
@@ -48,14 +55,19 @@ def moment_step(
             Gaussians around the median distance if left out, or `squared_energy`.
         features: f, from (N, *shape) to (N, D), differentiable; None takes the flattened data.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
+        first_step: The index of the first step, above 0 where a fit goes on.
+        engine: "auto" compiles where the number of steps pays for it, and is eager for a program
+            that takes a context; or "inductor", "fx", "eager".
+        steps: How many steps are to come, if known, which helps "auto" to decide.
 
     Returns:
         A step with the metrics "discrepancy" and "gradient_norm", the norm before it is clipped.
 
     Raises:
-        ValueError: If clip is not above 0. On the first batch, if data or context do not fit the
-            program, or its draws have no gradient. On any, if there are fewer than two data (four
-            with a context), or if no parameter of the optimiser gets a gradient.
+        ValueError: If clip is not above 0, or a number of steps below 0. On the first batch, if
+            data or context do not fit the program, or its draws have no gradient. On any, if there
+            are fewer than two data (four with a context), or if no parameter of the optimiser gets
+            a gradient.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
     Warns:
@@ -68,44 +80,102 @@ def moment_step(
         optimization.
     """
     expect_clip(clip)
+    expect_at_least(0, first_step=first_step, steps=steps)
     distance = discrepancy
     if distance is None:
         distance = squared_mmd
-    parameters: list[Tensor] = []
-    for group in optimizer.param_groups:
-        parameters.extend(group["params"])
-    takes_at_most = takes(program.model)
-    index = 0
+    width = takes(program.model)
+    if engine == "auto" and width != 1:
+        engine = "eager"  # which contexts there are is not known before a batch is looked at
+    objective = _Objective(program, optimizer, distance, features, width)
+    descent = Descent(
+        objective.loss,
+        objective.backward,
+        modules_of(program, features, distance),
+        optimizer,
+        engine=engine,
+        steps=steps,
+        first_step=first_step,
+        clip=clip,
+    )
+    return GradientStep(descent, objective, first_step)
 
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal index
-        batch = batch[:takes_at_most]
+
+class _Objective:
+    """A discrepancy between draws and data as the loss that is descended.
+
+    Args:
+        program: What draws.
+        optimizer: The optimiser of the parameters that get a gradient.
+        distance: D.
+        features: f; None for the flattened data.
+        width: How many tensors of a batch the program takes; all if None.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        optimizer: torch.optim.Optimizer,
+        distance: Discrepancy,
+        features: Features | None,
+        width: int | None,
+    ) -> None:
+        self.width = width
+        self._program = program
+        self._optimizer = optimizer
+        self._distance = distance
+        self._features = features
+
+    def loss(self, batch: tuple[Tensor, ...], weight: Tensor | None) -> Tensor:
+        """The discrepancy, differentiable; there is no weight."""
         x, *context = batch
-        if index == 0:
-            expect_optimizers(optimizer)
-            check_draws(program, *batch)
-        optimizer.zero_grad()
-        with torch.enable_grad(), pyro.validation_enabled(False):
-            drawn = program.model(None, *context, n=len(x))
-            if index == 0:
-                warn_of_data_out_of_reach(drawn, x)
-            _expect_enough(x, context)
-            first = _vectors(drawn, features)
-            second = _vectors(x, features)
-            if context:
-                loss = _joint(distance, first, second, _code(second, context))
-            else:
-                loss = distance(first, second)
-            loss.backward()
-        _expect_gradient(parameters)
-        norm = _clip(parameters, clip)
-        _expect_finite(loss.detach(), norm, index)
-        optimizer.step()
-        index += 1
-        return {"discrepancy": loss.detach(), "gradient_norm": norm}
+        _expect_enough(x, context)
+        with pyro.validation_enabled(False):
+            drawn = self._program.model(None, *context, n=x.shape[0])
+        first = _vectors(drawn, self._features)
+        second = _vectors(x, self._features)
+        if context:
+            return _joint(self._distance, first, second, _code(second, context))
+        return self._distance(first, second)
 
-    return step
+    def backward(self, batch: tuple[Tensor, ...], weight: Tensor | float | None) -> Tensor:
+        """Adds the gradient of the discrepancy to those in the parameters, and returns it."""
+        with torch.enable_grad():
+            loss = self.loss(batch, None)
+            loss.backward()
+        return loss.detach()
+
+    def begin(self, batch: tuple[Any, ...]) -> None:
+        """Raises ValueError if data and context do not fit the program."""
+        expect_optimizers(self._optimizer)
+        drawn = check_draws(self._program, *batch)
+        warn_of_data_out_of_reach(drawn, batch[0])
+
+    def expect(self, batch: tuple[Any, ...]) -> None:
+        """Nothing: what fits once does so for good."""
+
+    def weight(self, index: int) -> None:
+        """There is none."""
+
+    def metrics(self, loss: Tensor, norm: Tensor) -> Mapping[str, Tensor]:
+        """The discrepancy, and the norm of its gradient."""
+        return {"discrepancy": loss, "gradient_norm": norm}
+
+    def failure(self, index: int, loss: Tensor, batch: tuple[Any, ...]) -> NotFinite:
+        """What went wrong at a step, and what to do.
+
+        Args:
+            index: Of the step.
+            loss: Its loss.
+            batch: Its data.
+        """
+        what = "discrepancy"
+        if torch.isfinite(loss):
+            what = "gradient"
+        return NotFinite(
+            f"the {what} at step {index} is not finite; lower the learning rate, or clip the "
+            "gradient"
+        )
 
 
 def _vectors(x: Tensor, features: Features | None) -> Tensor:
@@ -141,13 +211,6 @@ def _code(like: Tensor, context: Sequence[Tensor]) -> Tensor:
     return code * median_heuristic(like, like) / median_heuristic(code, code)
 
 
-def _clip(parameters: Sequence[Tensor], clip: float | None) -> Tensor:
-    """Scales the gradient down to norm `clip` if there is one; the norm that it had."""
-    if clip is not None:
-        return torch.nn.utils.clip_grad_norm_(parameters, clip)
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-
-
 def _expect_enough(x: Tensor, context: Sequence[Tensor]) -> None:
     least = 2
     if context:
@@ -156,22 +219,3 @@ def _expect_enough(x: Tensor, context: Sequence[Tensor]) -> None:
         raise ValueError(
             f"expected at least {least} data in a batch, got {len(x)}; take larger batches"
         )
-
-
-def _expect_gradient(parameters: Sequence[Tensor]) -> None:
-    if all(p.grad is None for p in parameters):
-        raise ValueError(
-            "expected parameters of the program in the optimiser, got none that has a gradient; "
-            "pass program.parameters()"
-        )
-
-
-def _expect_finite(loss: Tensor, norm: Tensor, index: int) -> None:
-    if math.isfinite(float(loss + norm)):  # one look for both: a look waits for the device
-        return
-    what = "discrepancy"
-    if torch.isfinite(loss):
-        what = "gradient"
-    raise NotFinite(
-        f"the {what} at step {index} is not finite; lower the learning rate, or clip the gradient"
-    )

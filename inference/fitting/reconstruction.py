@@ -21,6 +21,7 @@ from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.penalties import Penalty
+from ppl_gen.precision import Precision, expect_precision, in_precision
 from ppl_gen.protocols import Step
 from ppl_gen.ranks import Ranks
 
@@ -52,6 +53,7 @@ def reconstruction_step(
     steps: int | None = None,
     first_step: int = 0,
     across: Ranks | None = None,
+    precision: Precision = "float32",
 ) -> Step:
     """A step that descends mean over data of error(decoder(encoder(x̃)), x) + penalty(x̃).
 
@@ -66,11 +68,15 @@ def reconstruction_step(
             `penalties.Contractive`, or a function of your own.
         error: From (x̂, x) to a number for each datum.
         clip: The largest norm of the gradient; longer ones are scaled down to it.
-        engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
+        engine: "auto" compiles where the number of steps pays for it; or "cuda-graph", "inductor",
+            "fx", "eager".
         steps: How many steps are to come, if known, which helps "auto" to decide.
         first_step: How many steps were made in another process, if this one goes on.
         across: The processes of a `ranks.joined()`, each of which calls its step on its own share
             of every batch: all make the update of the whole batch. None for one process.
+        precision: How networks are computed: "float32", as torch is set; "tf32", in that mode of
+            CUDA devices, which processors have not; "bfloat16", of which linear maps and
+            convolutions multiply, all else, log densities and sums too, being in float32.
 
     Returns:
         A step with the metrics "error", or "penalised_error" where a penalty is added, and
@@ -87,11 +93,12 @@ def reconstruction_step(
         Rifai et al. (2011), Contractive auto-encoders.
     """
     expect_at_least(0, first_step=first_step, steps=steps)
+    expect_precision(precision)
     expect_clip(clip)
     objective = _Objective(autoencoder, optimizer, corruption, penalty, error)
     descent = Descent(
-        objective.loss,
-        objective.backward,
+        in_precision(objective.loss, precision),
+        in_precision(objective.backward, precision),
         (autoencoder, corruption, penalty),
         optimizer,
         engine=engine,
@@ -100,7 +107,7 @@ def reconstruction_step(
         clip=clip,
         across=across,
     )
-    return GradientStep(descent, objective, first_step)
+    return GradientStep(descent, objective, first_step, precision)
 
 
 def greedy_step(
@@ -124,7 +131,8 @@ def greedy_step(
         optimizers: Of the weights of each layer, in their order, and one of the whole stack.
         steps: For each layer.
         corruption: Of what each layer sees, data or codes; the whole stack sees corrupted data.
-        engine: "auto" compiles where the number of steps pays for it; or "inductor", "fx", "eager".
+        engine: "auto" compiles where the number of steps pays for it; or "cuda-graph", "inductor",
+            "fx", "eager".
         first_step: How many steps were made in another process, if this one goes on.
         across: The processes of a `ranks.joined()`, each of which calls its step on its own share
             of every batch; None for one process.

@@ -20,7 +20,7 @@ from ppl_gen.contexts import guide_of, owner, simulates, takes
 from ppl_gen.counts import expect_at_least, expect_weight
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
-from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.replay import Engine, compiles
 from ppl_gen.inference.expect import expect_clip, expect_optimizers
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.gradient_step import GradientStep
@@ -28,6 +28,7 @@ from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.fitting.objectives import FreeBits
 from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.memory import expect_memory
+from ppl_gen.precision import Precision, expect_precision, in_precision
 from ppl_gen.program import stochastic_sites
 from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
@@ -50,6 +51,7 @@ def svi_step(
     engine: Engine = "auto",
     steps: int | None = None,
     across: Ranks | None = None,
+    precision: Precision = "float32",
 ) -> Step:
     """A step that ascends (1/N) Σᵢ E_q[log p(xᵢ | z) + β (log p(z) − log q(z | xᵢ))].
 
@@ -74,21 +76,26 @@ def svi_step(
             "eager" runs the program, as objectives without a `differentiable_loss` always do. "fx"
             replays a graph of tensor operations, traced from the program once. "inductor" compiles
             that graph, together with the update of an Adam or AdamW: then no gradient is left in
-            the parameters. "auto" takes what pays: "fx" from 100 steps on, "inductor" from 4000 on.
+            the parameters. "cuda-graph" records what was compiled, on a CUDA device alone, and
+            launches it at once. "auto" takes what pays: "fx" from 100 steps on; from 4000 on
+            "inductor", or "cuda-graph" where there is such a device.
             What the program holds besides its tensors and its modules' numbers becomes part of the
             graph; a change of it is noticed at steps 2, 4, 8, … and at every thousandth.
         steps: How many steps are to come, if known: "auto" compiles when they pay for it.
         across: The processes of a `ranks.joined()`, each of which calls its step on its own share
             of every batch, (x, *context) with at least one datum: all make the update of the whole
             batch, of N data in all. None for one process.
+        precision: How networks are computed: "float32", as torch is set; "tf32", in that mode of
+            CUDA devices, which processors have not; "bfloat16", of which linear maps and
+            convolutions multiply, all else, log densities and sums too, being in float32.
 
     Returns:
         A step with the metrics "elbo" in nats per datum ("iwae" for the bound of several particles,
         "objective" for what is no bound, as where β is not 1 throughout), and "gradient_norm".
 
     Raises:
-        ValueError: If clip, beta or engine is out of range, or the objective is no average over
-            data and there are several processes; on the first batch, if program, guide
+        ValueError: If clip, beta, engine or precision is out of range, or the objective is no
+            average over data and there are several processes; on the first batch, if program, guide
             and data do not fit each other, or no parameter of the optimiser gets a gradient; on a
             later one, if program or optimiser have got other parameters.
         NotFinite: If a loss or gradient is not finite, before any update with it; names the site or
@@ -99,6 +106,7 @@ def svi_step(
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """
     expect_at_least(0, first_step=first_step, steps=steps)
+    expect_precision(precision)
     expect_clip(clip)
     if not callable(beta):
         expect_weight(beta=beta)
@@ -106,7 +114,7 @@ def svi_step(
         elbo = Trace_ELBO()
     guide = guide_of(program, guide)
     if not hasattr(elbo, "differentiable_loss"):
-        if engine in ("fx", "inductor"):
+        if engine == "fx" or compiles(engine):
             warnings.warn(
                 f"{type(elbo).__name__} cannot be traced: it runs eagerly",
                 RuntimeWarning,
@@ -117,8 +125,8 @@ def svi_step(
         expect_average(elbo, getattr(program, "model", program))
     objective = _Objective(elbo, program, guide, optimizer, beta)
     descent = Descent(
-        objective.loss,
-        objective.backward,
+        in_precision(objective.loss, precision),
+        in_precision(objective.backward, precision),
         (program, guide, elbo),
         optimizer,
         engine=engine,
@@ -127,7 +135,7 @@ def svi_step(
         clip=clip,
         across=across,
     )
-    return GradientStep(descent, objective, first_step)
+    return GradientStep(descent, objective, first_step, precision)
 
 
 def expect_average(elbo: ELBO, model: Any) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 __all__ = ["Validation"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ppl_gen import memory
-from ppl_gen.contexts import evaluating, expect_seed, guide_of, modules_of, seeded, takes
+from ppl_gen.arguments import are_batches, batch_of
+from ppl_gen.contexts import (
+    device_of,
+    evaluating,
+    expect_seed,
+    forked,
+    guide_of,
+    modules_of,
+    seeded,
+    takes,
+)
 from ppl_gen.inference.checks import needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
 from ppl_gen.inference.expect import expect_counts
@@ -31,9 +41,11 @@ class Validation:
     Args:
         program: Any program with a density.
         held_out: Data of which no batch has any: (x, *context), x of shape (N, *shape). Of
-            `kept, held_out = split.divided(0.1)` it is `(held_out.fixed().x,)`.
-        train: Training data to be measured beside, (x, *context), as many for errors of one size;
-            none if left out.
+            `kept, held_out = split.divided(0.1)` it is `(held_out.fixed().x,)`. Or batches of them,
+            where they do not fit into memory: `split.batches(1000, shuffle=False)`, whose pixels
+            are those of the seed too.
+        train: Training data to be measured beside, (x, *context) or batches, as many for errors of
+            one size; none if left out.
         guide: q(z | x); `program.guide` if left out.
         particles: K, the number of draws z ~ q(z | x) per datum.
         seed: Of these draws.
@@ -42,8 +54,8 @@ class Validation:
         modules: Those of program and guide, whose weights `fit(..., stop=...)` keeps.
 
     Raises:
-        ValueError: If particles is below 1, there is no guide, or program, guide and data do not
-            fit each other.
+        ValueError: If particles is below 1, there is no guide, program, guide and data do not fit
+            each other, or the guide has to see all data at once and they come in batches.
 
     Example:
         >>> from ppl_gen.models import vae
@@ -55,8 +67,8 @@ class Validation:
     def __init__(
         self,
         program: Program,
-        held_out: Sequence[Tensor],
-        train: Sequence[Tensor] | None = None,
+        held_out: Sequence[Tensor] | Iterable[tuple[Tensor, ...]],
+        train: Sequence[Tensor] | Iterable[tuple[Tensor, ...]] | None = None,
         *,
         guide: Guide | None = None,
         particles: int = 1,
@@ -69,7 +81,8 @@ class Validation:
         if train is not None:
             self._measured["train"] = _of_program(program, train)
         for data in self._measured.values():
-            self._nesting, self._width, _ = check_by_datum(program, guide, *data)
+            first = _first(program, guide, data)
+            self._nesting, self._width, _ = check_by_datum(program, guide, *first)
         self.modules: list[nn.Module] = modules_of(program, guide)
         self._program = program
         self._guide = guide
@@ -89,20 +102,27 @@ class Validation:
                 metrics[f"{name}_{term}_error"] = _error(values)
         return metrics
 
-    def _terms(self, data: Sequence[Tensor]) -> Mapping[str, Tensor]:
+    def _terms(self, data: Any) -> Mapping[str, Tensor]:
         """The bound and its terms, each (N,), a bounded number of pairs of draw and datum at once.
 
         Where a guide sees all data at once they are not cut.
         """
-        n = len(data[0])
-        device = data[0].device
-        rows = max(1, memory.pairs(self._width, device) // self._particles)
-        if needs_all_data(self._guide):
-            rows = n
+        batches: Iterable[Any] = [data]
+        device = device_of(self._program)
+        if are_batches(data):
+            batches = data
+        else:
+            device = data[0].device
         parts: list[tuple[Tensor, Tensor]] = []
         with evaluating(self._program, self._guide), seeded(device, self._seed):
-            for start in range(0, n, rows):
-                parts.append(self._of_rows([t[start : start + rows] for t in data]))
+            for batch in batches:
+                some = batch_of(self._program, batch)
+                n = len(some[0])
+                rows = max(1, memory.pairs(self._width, some[0].device) // self._particles)
+                if needs_all_data(self._guide):
+                    rows = n
+                for start in range(0, n, rows):
+                    parts.append(self._of_rows([t[start : start + rows] for t in some]))
         likelihoods, divergences = zip(*parts, strict=True)
         likelihood = torch.cat(likelihoods)
         divergence = torch.cat(divergences)
@@ -122,14 +142,31 @@ class Validation:
         return likelihood.mean(0), (proposal.log_prob.double() - prior).mean(0)
 
 
-def _of_program(program: Program, data: Sequence[Any]) -> tuple[Any, ...]:
-    """What the program asks for of (x, *context), of at least one datum."""
+def _of_program(program: Program, data: Any) -> Any:
+    """What the program asks for of (x, *context), of at least one datum; batches as they are."""
+    if are_batches(data):
+        return data
     if isinstance(data, Tensor) or not len(data) or not len(data[0]):
         raise ValueError(
             "expected data to validate on as (x, *context) with at least one datum, got "
             f"{type(data).__name__}; give (x,), or (x, y) for a conditional program"
         )
     return tuple(data)[: takes(program.model)]
+
+
+def _first(program: Program, guide: Guide, data: Any) -> Sequence[Tensor]:
+    """The data, or their first batch, for which nothing is drawn of the global generator."""
+    if not are_batches(data):
+        return data
+    if needs_all_data(guide):
+        raise ValueError(
+            "expected a guide that scores a datum by itself, for data in batches, got one that has "
+            "to see all of them at once; give them as (x, *context)"
+        )
+    with forked(device_of(program), None):
+        for batch in data:
+            return batch_of(program, batch)
+    raise ValueError("expected at least one batch to validate on, got none")
 
 
 def _error(values: Tensor) -> float:

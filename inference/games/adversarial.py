@@ -32,14 +32,18 @@ from ppl_gen.contexts import (
     one_at_a_time,
     takes,
 )
-from ppl_gen.counts import expect_number
+from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.inference.checks import check_draws, telling_rows
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.turns import Play, Turns
 from ppl_gen.inference.expect import expect_counts, expect_optimizers
 from ppl_gen.inference.games.game import (
     Loss,
     Opponent,
+    Watch,
     buffers_kept,
-    descend,
+    not_finite,
+    spread_of,
     standing_still,
     validated,
 )
@@ -65,6 +69,9 @@ def adversarial_step(
     penalty: float = 0.0,
     auxiliary: Callable[..., Tensor] | None = None,
     average: Average | None = None,
+    first_step: int = 0,
+    engine: Engine = "auto",
+    steps: int | None = None,
     across: Ranks | None = None,
 ) -> Step:
     """A step that descends loss.critic(s(x), s(x̃)) + γ/2 E‖∇s(x)‖², then loss.generator(s(x̃)).
@@ -92,6 +99,11 @@ def adversarial_step(
             `lambda drawn, x, y: (drawn["x"] - x).abs().mean()`, for y an image paired with x,
             another.
         average: A `moving_average` of the program, brought up to date after each step.
+        first_step: The index of the first step, above 0 where a fit goes on.
+        engine: "eager" makes the moves one by one. "fx" and "inductor" replay all of them as one
+            graph, uncompiled or compiled, with the same random numbers, for Adam and AdamW. "auto"
+            compiles where 20,000 steps or more are to come or were made.
+        steps: How many steps are to come, if known.
         across: The processes of a `ranks.joined()`, each of which calls its step on its own share
             of every batch: all make the same updates, each loss averaged over the data of all.
             Batch normalisation sees each share by itself. None for one process.
@@ -118,11 +130,24 @@ def adversarial_step(
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
     """
     expect_counts(critic_steps=critic_steps)
-    opponent = Opponent(critic, critic_optimizer, loss, r1, penalty, across=across)
+    expect_at_least(0, first_step=first_step, steps=steps)
+    turns = Turns(
+        {"critic": critic_optimizer, "generator": generator_optimizer},
+        engine=engine,
+        steps=steps,
+        first_step=first_step,
+        across=across,
+        failure=not_finite,
+    )
+    opponent = Opponent(critic, turns, loss, r1, penalty)
     generator_loss = loss[1]
-    takes_at_most = takes(program.model)
     modules = modules_of(program)
-    steps = 0
+
+    def begin(batch: Sequence[Tensor]) -> None:
+        expect_optimizers(generator_optimizer, critic_optimizer)
+        drawn = expect_adversaries(program, critic, *batch)
+        warn_of_data_out_of_reach(drawn, batch[0])
+        turns.begin(program, critic, auxiliary, *loss[:2])
 
     def update_generator(drawn: Mapping[str, Tensor], batch: Sequence[Tensor]) -> dict[str, Tensor]:
         with standing_still(critic):
@@ -132,36 +157,23 @@ def adversarial_step(
                 added = auxiliary(drawn, *batch)
                 metrics["auxiliary"] = added.detach()
                 total = total + added
-            rows = len(drawn["x"])
-            descend(generator_optimizer, total, "generator", steps, across=across, rows=rows)
+            turns.descend("generator", total, batch[0].shape[0])
         return metrics
 
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal steps
-        batch = batch[:takes_at_most]
+    def play(*batch: Tensor) -> dict[str, Tensor]:
         x, *context = batch
-        if steps == 0:
-            expect_optimizers(generator_optimizer, critic_optimizer)
-            expect_adversaries(program, critic, *batch)
-        with validated(steps == 0, x.device):
-            for _ in range(critic_steps - 1):
-                with buffers_kept(modules), torch.no_grad():
-                    only_for_critic = _draw(program, len(x), context)["x"]
-                opponent.update(steps, x, only_for_critic, *context)
-            drawn = _draw(program, len(x), context)
-            if steps == 0:
-                warn_of_data_out_of_reach(drawn["x"], x)
-            shown = drawn["x"].detach()
-            metrics = opponent.update(steps, x, shown, *context)
-            metrics |= update_generator(drawn, batch)
-            metrics |= opponent.watch(metrics["critic"], shown, x)
-        if average is not None:
-            average.update_parameters(program)  # type: ignore[arg-type]
-        steps += 1
+        for _ in range(critic_steps - 1):
+            with buffers_kept(modules), torch.no_grad():
+                only_for_critic = _draw(program, x.shape[0], context)["x"]
+            opponent.update(x, only_for_critic, *context)
+        drawn = _draw(program, x.shape[0], context)
+        shown = drawn["x"].detach()
+        metrics = opponent.update(x, shown, *context)
+        metrics |= update_generator(drawn, batch)
+        metrics["spread"] = spread_of(shown, x)
         return metrics
 
-    return step
+    return _watched(turns, begin, play, loss, program, average)
 
 
 def bidirectional_step(
@@ -176,6 +188,9 @@ def bidirectional_step(
     r1: float = 0.0,
     penalty: float = 0.0,
     average: Average | None = None,
+    first_step: int = 0,
+    engine: Engine = "auto",
+    steps: int | None = None,
     across: Ranks | None = None,
 ) -> Step:
     """A step of the game over pairs: (x, z) with z ~ q(z | x), against (x̃, z̃) ~ p(x, z).
@@ -199,6 +214,11 @@ def bidirectional_step(
         penalty: λ, the weight of the gradient penalty between pairs of data and draws, 10 for
             Wasserstein.
         average: A `moving_average` of the program, brought up to date after each step.
+        first_step: The index of the first step, above 0 where a fit goes on.
+        engine: "eager" makes the moves one by one. "fx" and "inductor" replay all of them as one
+            graph, uncompiled or compiled, with the same random numbers, for Adam and AdamW. "auto"
+            compiles where 20,000 steps or more are to come or were made.
+        steps: How many steps are to come, if known.
         across: The processes of a `ranks.joined()`, each of which calls its step on its own share
             of every batch: all make the same updates, each loss averaged over the data of all.
             Batch normalisation sees each share by itself. None for one process.
@@ -225,50 +245,87 @@ def bidirectional_step(
         Krähenbühl and Darrell (2017), Adversarial feature learning, eq. 3.
     """
     expect_counts(critic_steps=critic_steps)
+    expect_at_least(0, first_step=first_step, steps=steps)
     guide = guide_of(program, guide)
     of_pairs = _OfPairs(critic)
-    opponent = Opponent(of_pairs, critic_optimizer, loss, r1, penalty, across=across)
+    turns = Turns(
+        {"critic": critic_optimizer, "generator": generator_optimizer},
+        engine=engine,
+        steps=steps,
+        first_step=first_step,
+        across=across,
+        failure=not_finite,
+    )
+    opponent = Opponent(of_pairs, turns, loss, r1, penalty)
     generator_loss = loss[1]
     middle = getattr(loss, "middle", 0.0)
-    takes_at_most = takes(program.model)
     modules = modules_of(program, guide)
-    steps = 0
+
+    def begin(batch: Sequence[Tensor]) -> None:
+        expect_optimizers(generator_optimizer, critic_optimizer)
+        drawn = expect_pairs(program, guide, critic, *batch)
+        warn_of_data_out_of_reach(drawn, batch[0])
+        of_pairs.shape = batch[0].shape[1:]
+        turns.begin(program, guide, critic, *loss[:2])
 
     def pairs(x: Tensor, context: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(x, z) of data and (x̃, z̃) of draws, flat and side by side, (N, size + D) each."""
         seen = latent_sites(poutine.trace(guide).get_trace(x, *context))
-        drawn = _draw(program, len(x), context)
+        drawn = _draw(program, x.shape[0], context)
         inferred = {name: seen[name]["value"] for name in drawn if name in seen}
         return _joined(x, inferred), _joined(drawn["x"], drawn)
 
+    def play(*batch: Tensor) -> dict[str, Tensor]:
+        x, *context = batch
+        for _ in range(critic_steps - 1):
+            with buffers_kept(modules), torch.no_grad():
+                only_for_critic = pairs(x, context)
+            opponent.update(*only_for_critic, *context)
+        of_data, of_draws = pairs(x, context)
+        shown = of_draws.detach()
+        metrics = opponent.update(of_data.detach(), shown, *context)
+        with standing_still(critic):
+            total = generator_loss(of_pairs(of_draws, *context))
+            total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
+            turns.descend("generator", total, x.shape[0])
+        metrics["generator"] = total.detach()
+        metrics["spread"] = spread_of(of_pairs.split(shown)[0], x)
+        return metrics
+
+    return _watched(turns, begin, play, loss, program, average)
+
+
+def _watched(
+    turns: Turns,
+    begin: Callable[[Sequence[Tensor]], None],
+    play: Play,
+    loss: Loss,
+    program: Program,
+    average: Average | None,
+) -> Step:
+    """The step of a game, which is watched.
+
+    Args:
+        turns: Makes the moves.
+        begin: Looks at the first batch.
+        play: The moves, with the metrics "critic" and "spread".
+        loss: What the players descend.
+        program: What draws; of a batch it takes what it is conditioned on.
+        average: Follows the program; None if nothing does.
+    """
+    watch = Watch(getattr(loss, "perfect", None))
+    width = takes(program.model)
+
     @one_at_a_time
     def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal steps
-        x, *context = batch[:takes_at_most]
-        if steps == 0:
-            expect_optimizers(generator_optimizer, critic_optimizer)
-            expect_pairs(program, guide, critic, x, *context)
-            of_pairs.shape = x.shape[1:]
-        with validated(steps == 0, x.device):
-            for _ in range(critic_steps - 1):
-                with buffers_kept(modules), torch.no_grad():
-                    only_for_critic = pairs(x, context)
-                opponent.update(steps, *only_for_critic, *context)
-            of_data, of_draws = pairs(x, context)
-            shown = of_draws.detach()
-            drawn = of_pairs.split(shown)[0]
-            if steps == 0:
-                warn_of_data_out_of_reach(of_pairs.split(of_draws)[0], x)
-            metrics = opponent.update(steps, of_data.detach(), shown, *context)
-            with standing_still(critic):
-                total = generator_loss(of_pairs(of_draws, *context))
-                total = total + generator_loss(2 * middle - of_pairs(of_data, *context))
-                descend(generator_optimizer, total, "generator", steps, across=across, rows=len(x))
-            metrics["generator"] = total.detach()
-            metrics |= opponent.watch(metrics["critic"], drawn, x)
+        batch = batch[:width]
+        if turns.is_first:
+            begin(batch)
+        with validated(turns.is_first, batch[0].device):
+            metrics = turns(play, *batch)
+        watch(metrics["critic"], metrics["spread"])
         if average is not None:
             average.update_parameters(program)  # type: ignore[arg-type]
-        steps += 1
         return metrics
 
     return step
@@ -308,7 +365,7 @@ def _joined(x: Tensor, sites: Mapping[str, Tensor]) -> Tensor:
 
 def expect_pairs(
     program: Program, guide: Guide, critic: Callable[..., Tensor], x: Tensor, *context: Tensor
-) -> None:
+) -> Tensor:
     """Has the critic score a few pairs of data and latents; the random state is left as it was.
 
     Args:
@@ -317,6 +374,9 @@ def expect_pairs(
         critic: s(x, z, *context).
         x: A batch of data, (N, *shape).
         *context: Its labels or attributes, each of length N.
+
+    Returns:
+        The draws, (n, *shape).
 
     Raises:
         ValueError: If x or a context is empty, not finite or of another length, if the draws have
@@ -348,6 +408,7 @@ def expect_pairs(
         with explained("a critic that scores pairs (x, z)", remedy):
             scores = of_pairs(_joined(drawn["x"], drawn), *few[1:])
     _expect_scores(scores, len(rows))
+    return drawn["x"]
 
 
 def _width(shape: Sequence[int]) -> int:
@@ -421,7 +482,7 @@ class _Following(AveragedModel):
 
 def expect_adversaries(
     program: Program, critic: Callable[..., Tensor], x: Tensor, *context: Tensor
-) -> None:
+) -> Tensor:
     """Draws a few data and has the critic score them; the random state is left as it was.
 
     Args:
@@ -430,6 +491,9 @@ def expect_adversaries(
         x: A batch of data, (N, *shape).
         *context: Its labels or attributes, each of length N.
 
+    Returns:
+        The draws, (n, *shape).
+
     Raises:
         ValueError: If x or a context is empty, not finite or of another length, if the draws have
             another shape than x or no gradient, or if the critic does not give one row of finite
@@ -437,11 +501,11 @@ def expect_adversaries(
     """
     expect_devices((critic,), (x, *context))
     drawn = check_draws(program, x, *context)
-    rows = telling_rows(x, context)
-    few = [c[rows] for c in context]
+    few = [c[telling_rows(x, context)] for c in context]
     with forked(x.device, None), evaluating(critic):
         scores = critic(drawn, *few)
     _expect_scores(scores, len(drawn))
+    return drawn
 
 
 def _expect_scores(scores: Tensor, count: int) -> None:

@@ -17,11 +17,20 @@ from torch.nn import functional as F
 
 from ppl_gen.arguments import expect_devices
 from ppl_gen.contexts import evaluating, in_evaluation_mode, one_at_a_time
-from ppl_gen.counts import expect_weight
+from ppl_gen.counts import expect_at_least, expect_weight
+from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.turns import Turns
 from ppl_gen.inference.estimate import Estimate, summarised
 from ppl_gen.inference.expect import expect_optimizers
 from ppl_gen.inference.findings import Finding, Verdict
-from ppl_gen.inference.games.game import Loss, Opponent, descend, standing_still
+from ppl_gen.inference.games.game import (
+    Loss,
+    Opponent,
+    Watch,
+    not_finite,
+    spread_of,
+    standing_still,
+)
 from ppl_gen.inference.games.losses import least_squares
 from ppl_gen.inference.reach import warn_of_data_out_of_reach
 from ppl_gen.inference.result import Result
@@ -76,6 +85,13 @@ class ImagePool(nn.Module):
         self._is_full = False
         self.register_load_state_dict_post_hook(_ask_again)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it remembers as many as it can."""
+        if not self._is_full:
+            self._is_full = int(self.held) == len(self.images)
+        return self._is_full
+
     def forward(self, new: Tensor) -> Tensor:
         """As many images as were given, old and new, without gradients.
 
@@ -85,12 +101,13 @@ class ImagePool(nn.Module):
         shown = new.detach().clone()
         size = len(self.images)
         before = size
-        if not self._is_full:
+        if not self.is_full:
             before = int(self.held)
         room = min(size - before, len(new))
         self._is_full = before + room == size
         self.images[before : before + room] = shown[:room]
-        self.held += room
+        if room:
+            self.held += room
         if room == len(new) or size == 0:
             return shown
         # Distinct places, of images held before this batch: none is shown twice in it.
@@ -123,6 +140,9 @@ def cycle_step(
     semantic_weight: float = 1.0,
     r1: float = 0.0,
     pools: tuple[ImagePool, ImagePool] | None = None,
+    first_step: int = 0,
+    engine: Engine = "auto",
+    steps: int | None = None,
 ) -> Step:
     """A step on a batch (a, b): the translators F = to_b and G = to_a descend, then the critics.
 
@@ -147,6 +167,11 @@ def cycle_step(
         r1: γ, the weight of the zero-centred gradient penalty γ/2 E‖∇s‖² of both critics.
         pools: Of translations into a and into b; 50 of each if left out. Keep them with a
             checkpoint.
+        first_step: The index of the first step, above 0 where a fit goes on.
+        engine: "eager" makes the moves one by one. "fx" and "inductor" replay all of them as one
+            graph, uncompiled or compiled, with the same random numbers, for Adam and AdamW and once
+            the pools are full. "auto" compiles where 20,000 steps or more are to come or were made.
+        steps: How many steps are to come, if known.
 
     Returns:
         A step with the metrics "generator", "critic" and "penalty" (summed over the two
@@ -170,12 +195,25 @@ def cycle_step(
         networks, section 3 and 5.
     """
     expect_weight(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
+    expect_at_least(0, first_step=first_step, steps=steps)
     critic_a, critic_b = critics
     optimizer_a, optimizer_b = critic_optimizers
-    opponents = (
-        Opponent(critic_a, optimizer_a, loss, r1, name="critic of a"),
-        Opponent(critic_b, optimizer_b, loss, r1, name="critic of b"),
+    turns = Turns(
+        {
+            "translators": generator_optimizer,
+            "critic of a": optimizer_a,
+            "critic of b": optimizer_b,
+        },
+        engine=engine,
+        steps=steps,
+        first_step=first_step,
+        failure=not_finite,
     )
+    opponents = (
+        Opponent(critic_a, turns, loss, r1, name="critic of a"),
+        Opponent(critic_b, turns, loss, r1, name="critic of b"),
+    )
+    watches = [Watch(getattr(loss, "perfect", None)) for _ in opponents]
     generator_loss = loss[1]
     weights = {
         "generator": 1.0,
@@ -184,7 +222,6 @@ def cycle_step(
         "semantic": semantic_weight,
     }
     memories = pools
-    steps = 0
 
     def translator_losses(a: Tensor, b: Tensor, in_a: Tensor, in_b: Tensor) -> dict[str, Tensor]:
         to_a, to_b = program.to_a, program.to_b
@@ -202,39 +239,58 @@ def cycle_step(
         with standing_still(critic_a, critic_b, semantic), in_evaluation_mode(semantic):
             in_b = program.to_b(a)
             in_a = program.to_a(b)
-            if steps == 0:
-                warn_of_data_out_of_reach(in_b, b, "to_b")
-                warn_of_data_out_of_reach(in_a, a, "to_a")
             losses = translator_losses(a, b, in_a, in_b)
             weighted = [weights[name] * value for name, value in losses.items()]
-            descend(generator_optimizer, torch.stack(weighted).sum(), "translators", steps)
+            turns.descend("translators", torch.stack(weighted).sum())
         metrics = {name: value.detach() for name, value in losses.items()}
         return in_a.detach(), in_b.detach(), metrics
 
-    @one_at_a_time
-    def step(*batch: Tensor) -> Mapping[str, Tensor]:
-        nonlocal steps, memories
-        if steps == 0:
-            expect_optimizers(generator_optimizer, *critic_optimizers)
-            _expect_domains(program, critics, semantic, batch)
+    def play(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+        assert memories is not None
+        in_a, in_b, metrics = update_translators(a, b)
+        directions = zip("ab", opponents, (a, b), (in_a, in_b), memories, strict=True)
+        for side, opponent, real, drawn, memory in directions:
+            of_critic = opponent.update(real, memory(drawn))
+            of_critic["spread"] = spread_of(drawn, real)
+            metrics |= {f"{name} of {side}": value for name, value in of_critic.items()}
+        return metrics
+
+    def begin(batch: tuple[Tensor, ...]) -> None:
+        nonlocal memories
+        expect_optimizers(generator_optimizer, *critic_optimizers)
+        _expect_domains(program, critics, semantic, batch)
         a, b = batch
+        _warn_of_data_out_of_reach(program, a, b)
         if memories is None:
             shape = a.shape[1:]
             memories = (ImagePool(_POOLED, shape).to(a), ImagePool(_POOLED, shape).to(b))
-        in_a, in_b, of_translators = update_translators(a, b)
-        of_critics = []
-        directions = zip(opponents, (a, b), (in_a, in_b), memories, strict=True)
-        for opponent, real, drawn, memory in directions:
-            of_critic = opponent.update(steps, real, memory(drawn))
-            of_critic |= opponent.watch(of_critic["critic"], drawn, real)
-            of_critics.append(of_critic)
-        of_a, of_b = of_critics
-        metrics = {name: of_a[name] + of_b[name] for name in of_a}
-        metrics["spread"] = metrics["spread"] / 2
-        steps += 1
-        return metrics | of_translators
+        turns.begin(program, *critics, semantic, *memories, *loss[:2])
+
+    @one_at_a_time
+    def step(*batch: Tensor) -> Mapping[str, Tensor]:
+        if turns.is_first:
+            begin(batch)
+        assert memories is not None
+        are_full = all(memory.is_full for memory in memories)
+        metrics = turns(play, *batch, is_steady=are_full)
+        for side, watch in zip("ab", watches, strict=True):
+            watch(metrics[f"critic of {side}"], metrics[f"spread of {side}"])
+        return _of_both_directions(metrics)
 
     return step
+
+
+def _of_both_directions(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Metrics of a and b made one: summed, but the spread, which is averaged."""
+    merged = {}
+    for name, value in metrics.items():
+        stem = name.removesuffix(" of a")
+        if stem != name:
+            merged[stem] = value + metrics[f"{stem} of b"]
+        elif not name.endswith(" of b"):
+            merged[name] = value
+    merged["spread"] = merged["spread"] / 2
+    return merged
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -351,6 +407,13 @@ def _expect_domains(
         _expect_scores("b", critics[1], b[:2])
         if semantic is not None:
             _expect_logits(semantic, a[:2])
+
+
+def _warn_of_data_out_of_reach(program: Translators, a: Tensor, b: Tensor) -> None:
+    """Warns if a domain lies where the last layer of the translator into it never ends."""
+    with evaluating(program), torch.enable_grad():
+        warn_of_data_out_of_reach(program.to_b(a[:2]), b, "to_b")
+        warn_of_data_out_of_reach(program.to_a(b[:2]), a, "to_a")
 
 
 def _expect_translator(name: str, translator: Translator, x: Tensor) -> None:

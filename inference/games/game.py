@@ -10,7 +10,8 @@ __all__ = [
     "Opponent",
     "Watch",
     "buffers_kept",
-    "descend",
+    "not_finite",
+    "spread_of",
     "standing_still",
     "validated",
 ]
@@ -26,10 +27,10 @@ from torch import Tensor, nn
 
 from ppl_gen.contexts import modules_of
 from ppl_gen.counts import expect_weight
+from ppl_gen.inference.engine.turns import Turns
 from ppl_gen.inference.fitting.loop import NotFinite
 from ppl_gen.inference.games.losses import AdversarialLoss, gradient_penalty
 from ppl_gen.inference.games.losses import r1 as zero_centred
-from ppl_gen.ranks import Ranks
 
 Loss = AdversarialLoss | tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -52,20 +53,15 @@ ALIKE = (
 
 
 class Opponent:
-    """A critic with its optimiser, its loss and its penalties, and a watch over the game.
+    """A critic with its loss and its penalties, one of the players that move in turn.
 
     Args:
         critic: s(x, *context), scores of shape (N, ...).
-        optimizer: Of the critic's parameters.
+        turns: Moves the critic.
         loss: A pair of functions (critic, generator), of which the first is descended here.
         r1: γ, the weight of the zero-centred gradient penalty on data, γ/2 E‖∇s(x)‖².
         penalty: λ, the weight of the gradient penalty between data and draws, λ E(‖∇s(x̂)‖ − 1)².
-        name: What errors call the critic.
-        across: The processes that each have a share of every batch; None for one.
-
-    Attributes:
-        watch: The `Watch` over this critic's loss and the draws that it plays against; call it once
-            in each step.
+        name: The critic's among the players.
 
     Raises:
         ValueError: If a weight is negative or not finite.
@@ -74,28 +70,24 @@ class Opponent:
     def __init__(
         self,
         critic: Callable[..., Tensor],
-        optimizer: torch.optim.Optimizer,
+        turns: Turns,
         loss: Loss,
         r1: float = 0.0,
         penalty: float = 0.0,
         name: str = "critic",
-        across: Ranks | None = None,
     ) -> None:
         expect_weight(r1=r1, penalty=penalty)
         self.critic = critic
-        self.optimizer = optimizer
         self.loss = loss
         self.r1 = r1
         self.penalty = penalty
         self.name = name
-        self.across = across
-        self.watch = Watch(getattr(loss, "perfect", None))
+        self._turns = turns
 
-    def update(self, step: int, x: Tensor, drawn: Tensor, *context: Tensor) -> dict[str, Tensor]:
+    def update(self, x: Tensor, drawn: Tensor, *context: Tensor) -> dict[str, Tensor]:
         """One update of the critic.
 
         Args:
-            step: The index of the step, for errors.
             x: Data (N, *shape).
             drawn: Draws (N, *shape), without a gradient.
             *context: What both are conditioned on, each of length N.
@@ -115,14 +107,11 @@ class Opponent:
         if self.penalty:
             penalties.append(self.penalty * gradient_penalty(self.critic, x, drawn, *context))
         if not penalties:
-            self._descend(loss, step, len(x))
+            self._turns.descend(self.name, loss, len(x))
             return {"critic": loss.detach()}
         penalty = torch.stack(penalties).sum()
-        self._descend(loss + penalty, step, len(x))
+        self._turns.descend(self.name, loss + penalty, len(x))
         return {"critic": loss.detach(), "penalty": penalty.detach()}
-
-    def _descend(self, loss: Tensor, step: int, rows: int) -> None:
-        descend(self.optimizer, loss, self.name, step, across=self.across, rows=rows)
 
 
 class Watch:
@@ -144,23 +133,18 @@ class Watch:
         self._no_contest = _Alarm(NO_CONTEST)
         self._alike = _Alarm(ALIKE)
 
-    def __call__(self, critic: Tensor, drawn: Tensor, data: Tensor) -> dict[str, Tensor]:
+    def __call__(self, critic: Tensor, spread: Tensor) -> None:
         """Takes a step into account.
 
         Args:
             critic: The critic's loss, a scalar.
-            drawn: The draws of the step, (N, *shape).
-            data: Its data, (N, *shape).
-
-        Returns:
-            The metric "spread"; 1 for a batch of one datum, or of equal data, which say nothing.
+            spread: That of its draws, a scalar.
 
         Warns:
             RuntimeWarning: Once each, if the critic's loss has been perfect, or the spread below
                 5 %, for 1000 steps.
         """
-        spread = _spread(drawn.flatten(1), data.flatten(1))
-        now = torch.stack([critic.double(), spread.double()])
+        now = torch.stack([critic, spread])
         if self._highest is None:
             self._highest = now
         else:
@@ -169,7 +153,6 @@ class Watch:
         if self._steps % _LOOK == 0:
             self._look(*self._highest.tolist())
             self._highest = None
-        return {"spread": spread}
 
     def _look(self, critic: float, spread: float) -> None:
         is_lost = self.perfect is not None and critic < self.perfect + LOST
@@ -196,64 +179,32 @@ class _Alarm:
             warnings.warn(self.message, RuntimeWarning, stacklevel=5)
 
 
-def _spread(drawn: Tensor, data: Tensor) -> Tensor:
-    """Σ sd(draws) / Σ sd(data) over the coordinates in which the data differ, a scalar."""
-    if len(data) < 2:
+def spread_of(drawn: Tensor, data: Tensor) -> Tensor:
+    """Σ sd(draws) / Σ sd(data) over the coordinates in which the data differ, a scalar.
+
+    It is 1 for a batch of one datum, or of equal data, which say nothing.
+
+    Args:
+        drawn: Draws (N, *shape).
+        data: (N, *shape).
+    """
+    if data.shape[0] < 2:
         return data.new_ones(())
-    of_draws = drawn.std(0)
-    of_data = data.std(0)
+    of_draws = drawn.flatten(1).std(0)
+    of_data = data.flatten(1).std(0)
     total = of_data.sum()
     return torch.where(total > 0, (of_draws * (of_data > 0)).sum() / total, 1.0)
 
 
-def descend(
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    what: str,
-    step: int,
-    *,
-    across: Ranks | None = None,
-    rows: int = 1,
-) -> None:
-    """One update down a loss.
+def not_finite(player: str, step: int) -> NotFinite:
+    """What is raised where the loss of a player is not finite.
 
     Args:
-        optimizer: Of the parameters to move.
-        loss: A scalar with a gradient, an average over data.
-        what: What the parameters are those of, for errors: "critic".
-        step: The index of the step, for errors.
-        across: The processes, over whose data loss and gradient are averaged before the update;
-            None for one.
-        rows: The number of data of this process.
-
-    Raises:
-        NotFinite: If the loss is not finite, before any parameter is changed; in all processes if
-            it is not in one.
-        ValueError: If no parameter of the optimiser gets a gradient.
+        player: "critic".
+        step: The index of the step.
     """
-    if across is None:
-        _expect_finite(loss, what, step)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters: list[Tensor] = []
-    for group in optimizer.param_groups:
-        parameters.extend(group["params"])
-    if all(p.grad is None for p in parameters):
-        raise ValueError(
-            f"expected the optimiser of the {what} to hold its parameters, got none that has a "
-            "gradient; build it from .parameters() of what it is to train"
-        )
-    if across is not None:
-        _expect_finite(across.average_gradients(loss, parameters, rows), what, step)
-    optimizer.step()
-
-
-def _expect_finite(loss: Tensor, what: str, step: int) -> None:
-    """Raises NotFinite if a loss is not finite."""
-    if bool(torch.isfinite(loss)):
-        return
-    raise NotFinite(
-        f"the loss of the {what} at step {step} is not finite; see that the batch is, lower "
+    return NotFinite(
+        f"the loss of the {player} at step {step} is not finite; see that the batch is, lower "
         "its learning rate, or penalise the critic's gradient (r1=0.1)"
     )
 

@@ -82,15 +82,17 @@ def hmc(
         init: Where the chains begin: a guide, called with the same arguments, one draw for each
             chain; a dict of values by site, each (C, *shape of the site); `Draws` of an earlier
             run, whose last ones are taken; or an object with a method `starts(potential, chains)`,
-            which gives unconstrained coordinates. If left out, uniform on [−2, 2] (unconstrained),
-            and where that is so steep that no leapfrog step would be accepted, led down first.
+            which gives unconstrained coordinates, as `Pathfinder()` has. If left out, uniform on
+            [−2, 2] (unconstrained), and where that is so steep that no leapfrog step would be
+            accepted, led down first.
         trajectory: The mean length of the trajectories, ε L, in units of the posterior's standard
             deviations; adapted if left out.
         target_accept: The acceptance probability that step sizes are adapted to (its harmonic mean
             over chains), between 0 and 1.
         engine: How the leapfrog steps are computed: "eager" calls the program, "fx" replays its
-            graph, "inductor" compiles the graph, "auto" chooses by the number of steps. Programs
-            that vmap cannot follow run chain by chain, with a warning.
+            graph, "inductor" compiles the graph, "cuda-graph" records it on a CUDA device, "auto"
+            chooses by the number of steps. Programs that vmap cannot follow run chain by chain,
+            with a warning.
         seed: Seeds the draws and leaves the global generator as it was; None draws from the global
             generator.
         progress: Whether to show a progress bar.

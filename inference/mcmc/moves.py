@@ -20,9 +20,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ppl_gen.contexts import owner, reason
 from ppl_gen.inference.engine.graphs import shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
+from ppl_gen.inference.latents.descent import descended
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.leapfrog import accept_step, leapfrog, log_uniform
-from ppl_gen.inference.mcmc.starts import descended
 
 # The most leapfrog steps of a trajectory.
 LONGEST = 512

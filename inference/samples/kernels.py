@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ppl_gen import memory
+from ppl_gen.pyro_patches import is_traced
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -187,13 +188,14 @@ def median_heuristic(x: Tensor, y: Tensor) -> Tensor:
         places = torch.linspace(0, len(pooled) - 1, _ENOUGH, device=order.device).long()
         pooled = pooled[order[places]]
     distances = torch.pdist(pooled)
-    distances = distances[distances > 0]
-    if not len(distances):
+    median = torch.where(distances > 0, distances, torch.nan).nanmedian()
+    # A graph has no numbers to look at: its bandwidth would be NaN, and so is the loss then.
+    if not is_traced() and bool(median.isnan()):
         raise ValueError(
             "expected points that differ, to take a bandwidth from, got one point only; give a "
             "kernel"
         )
-    return distances.median()
+    return median
 
 
 def default_kernel(x: Tensor, y: Tensor) -> Mixture:

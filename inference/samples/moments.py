@@ -5,21 +5,30 @@ from __future__ import annotations
 __all__ = ["Moment", "Moments", "Worst", "moments"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from ppl_gen import memory
+from ppl_gen.arguments import are_batches, expect_devices
 from ppl_gen.contexts import seeded
+from ppl_gen.counts import expect_at_least
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_level
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.result import Result
 from ppl_gen.inference.samples.permutation import random_orders
+from ppl_gen.inference.samples.sampled_moments import (
+    Sampled,
+    Streamed,
+    constant,
+    expect_alike,
+    sampled_moments,
+)
 from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permutations
 
 if TYPE_CHECKING:
@@ -38,8 +47,8 @@ _ROUNDING = (
 
 
 def moments(
-    sample: Tensor,
-    data: Tensor,
+    sample: Tensor | Iterable[tuple[Tensor, ...]],
+    data: Tensor | Iterable[tuple[Tensor, ...]],
     features: Features | None = None,
     level: float = 0.95,
     permutations: int | None = None,
@@ -54,7 +63,14 @@ def moments(
     null errors, since with few points v is itself uncertain. Of skewness and kurtosis, which have
     no scale, the null error is the standard error too: v of tens of points is mostly too small.
 
-    p-values are those of a permutation test of |difference| / null error, the same for each
+    Data that do not fit into memory come in batches, three times, or in a tensor whose storage is a
+    file, `torch.from_numpy(np.load("x.npy", mmap_mode="c"))`, of numbers as they are stored: some
+    points are held at a time, and D² numbers a few times. There are no permutations then, as
+    without any (`permutations=0`): p-values are those of a normal z, that of the largest of m is at
+    most 1 − (1 − p)ᵐ (Šidák), which wants hundreds of points of light tails, and is too large
+    where moments go together.
+
+    p-values are else those of a permutation test of |difference| / null error, the same for each
     permutation of the pooled points. They are exact at any sizes and for any distribution: if
     both samples are of one, p ≤ α with a probability of at most α. The verdict is that of the
     largest over all moments.
@@ -72,27 +88,54 @@ def moments(
     pixel), the mean says all: its variance, skewness and kurtosis are not counted.
 
     Args:
-        sample: Draws of a model, (M, *shape).
-        data: Held-out data, (N, *shape).
+        sample: Draws of a model, (M, *shape); or batches of them.
+        data: Held-out data, (N, *shape); or batches of them, such as `split.batches(1000)`, the
+            same in every pass: not binarised anew. Of a batch (x, y), x is taken.
         features: From (N, *shape) to (N, D); None takes the flattened data. Covariances take D²
             numbers, and each permutation a time of (M + N) D².
         level: The confidence of intervals and, for all moments together, of the verdict.
-        permutations: P, at least 19 and 1 / (1 − level) − 1; None takes 500, and 99 of more than
-            256 features.
+        permutations: P, at least 19 and 1 / (1 − level) − 1; 0 for p-values of normal z. None takes
+            500, 99 of more than 256 features, and 0 of batches.
         seed: Seeds the permutations and leaves the global generator as it was; None draws from the
             global one.
 
     Raises:
         ValueError: If there are fewer than 8 points, shapes differ, values are not finite, level is
-            not between 0 and 1, permutations are too few for it, all features are constant, or some
-            have zero variance in both samples at different values.
+            not between 0 and 1, permutations are too few for it, or asked for of batches, all
+            features are constant, some have zero variance in both samples at different values, or
+            batches are others in another pass.
 
     Reference:
         Chung and Romano (2013), Exact and asymptotically robust permutation tests, for statistics
         in units of their errors; Westfall and Young (1993), Resampling-based multiple testing,
-        section 2.5, for the largest of many.
+        section 2.5, for the largest of many; Šidák (1967), Rectangular confidence regions for the
+        means of multivariate normal distributions, for the largest of many normal ones.
     """
     expect_level(level)
+    expect_at_least(0, permutations=permutations)
+    is_in_batches = are_batches(sample) or are_batches(data)
+    if permutations is None and is_in_batches:
+        permutations = 0
+    if permutations == 0:
+        return _without_permutations(sample, data, features, level)
+    if is_in_batches:
+        raise ValueError(
+            f"expected tensors to permute, got batches and permutations={permutations}; leave it "
+            "out, or give points that fit into memory"
+        )
+    points = cast("tuple[Tensor, Tensor]", (sample, data))
+    return _permuted(*points, features, level, permutations, seed)
+
+
+def _permuted(
+    sample: Tensor,
+    data: Tensor,
+    features: Features | None,
+    level: float,
+    permutations: int | None,
+    seed: int | None,
+) -> Moments:
+    """Of samples in memory, with p-values by permutations of their points."""
     y, x = as_vectors(sample, data, features, least=_LEAST)
     if permutations is None:
         permutations = _default_permutations(x.shape[1])
@@ -101,29 +144,74 @@ def moments(
     shape: tuple[int, ...] = (x.shape[1],)
     if features is None:
         shape = tuple(data.shape[1:])
-    is_still_y = _constant(y.T)
-    is_still_x = _constant(x.T)
-    _expect_variance(y, x, is_still_y & is_still_x, shape)
-
-    # What is compared: the moments of features that vary somewhere, less those that others fix.
-    is_seen = ~(is_still_y & is_still_x)
-    is_binary = _two_valued(torch.cat([y, x]))
-    pairs = (is_seen[:, None] & is_seen).triu() & ~is_binary.diag()
-    is_shaped = ~is_binary
-    comparable = {
-        "mean": is_seen,
-        "covariance": pairs,
-        "skewness": is_shaped,
-        "kurtosis": is_shaped,
-    }
-
-    pooled = torch.cat([y, x]).T.contiguous()
+    is_still_y = constant(y.T)
+    is_still_x = constant(x.T)
+    _expect_variance(y[0], x[0], is_still_y & is_still_x, shape)
+    pooled = torch.cat([y, x])
+    comparable = _comparable_entries(is_still_y & is_still_x, _two_valued(pooled))
+    pooled = pooled.T.contiguous()
     m = len(y)
     compared = _compare(pooled[:, :m], pooled[:, m:])
     observed = {name: _comparable(found.z, comparable[name]) for name, found in compared.items()}
     with seeded(x.device, seed):
         orders = random_orders(pooled.shape[1], permutations, x.device)
     null, reached = _permute(pooled, m, orders, comparable, observed)
+    p_values = {name: (1 + count) / (1 + permutations) for name, count in reached.items()}
+    return _found(compared, comparable, p_values, is_still_y, is_still_x, shape, level, null)
+
+
+def _without_permutations(
+    sample: Any, data: Any, features: Features | None, level: float
+) -> Moments:
+    """Of samples that come in parts, with p-values of normal z."""
+    expect_devices((features,), (sample, data))
+    y = Streamed(sample, features)
+    x = Streamed(data, features)
+    expect_alike(y, x, _LEAST)
+    is_still_y = y.is_constant
+    is_still_x = x.is_constant
+    shape = x.shape
+    _expect_variance(y.low, x.low, is_still_y & is_still_x, shape)
+    low = torch.minimum(y.low, x.low)
+    high = torch.maximum(y.high, x.high)
+    of_y, is_binary_y = y.moments(low, high)
+    of_x, is_binary_x = x.moments(low, high)
+    comparable = _comparable_entries(is_still_y & is_still_x, is_binary_y & is_binary_x)
+    compared = _difference(of_y, y.count, of_x, x.count)
+    p_values = {name: _two_sided(found.z) for name, found in compared.items()}
+    null = x.low.new_empty(0)
+    return _found(compared, comparable, p_values, is_still_y, is_still_x, shape, level, null)
+
+
+def _comparable_entries(is_still: Tensor, is_binary: Tensor) -> dict[str, Tensor]:
+    """Which moments of each kind are compared, (D,) or (D, D), less those that others fix.
+
+    Args:
+        is_still: Which features are constant in both samples, (D,).
+        is_binary: Which take no more than two values in both together, (D,).
+    """
+    is_seen = ~is_still
+    pairs = (is_seen[:, None] & is_seen).triu() & ~is_binary.diag()
+    return {
+        "mean": is_seen,
+        "covariance": pairs,
+        "skewness": ~is_binary,
+        "kurtosis": ~is_binary,
+    }
+
+
+def _found(
+    compared: Mapping[str, _Compared],
+    comparable: Mapping[str, Tensor],
+    p_values: Mapping[str, Tensor],
+    is_still_y: Tensor,
+    is_still_x: Tensor,
+    shape: tuple[int, ...],
+    level: float,
+    null: Tensor,
+) -> Moments:
+    """The result, of all kinds of moments with their p-values."""
+    is_seen = comparable["mean"]
     kinds = {}
     for name, found in compared.items():
         kinds[name] = Moment(
@@ -132,7 +220,7 @@ def moments(
             data=found.data,
             standard_error=found.standard_error,
             null_error=found.null_error,
-            p_value=(1 + reached[name]) / (1 + permutations),
+            p_value=p_values[name],
             counted=comparable[name] & ~found.z.isnan(),
         )
     still = torch.stack([is_still_y & is_seen, is_still_x & is_seen])
@@ -161,7 +249,8 @@ class Moment:
         null_error: Of the difference if both samples are of one distribution: what a test counts
             in. At least the standard error.
         p_value: The chance of such a difference in null errors, or a larger one, if both samples
-            were of one distribution: of each moment by itself.
+            were of one distribution, by permutation or that of a normal z: of each moment by
+            itself.
         counted: Which entries are compared: the upper triangle, and no moments of constants, or
             that a mean determines.
     """
@@ -196,7 +285,8 @@ class Worst(NamedTuple):
         sample: Of the sample.
         data: Of the data.
         z: The difference in null errors.
-        p_value: How often the largest of all moments would be as far off by chance, by permutation.
+        p_value: How often the largest of all moments would be as far off by chance, by permutation;
+            at most so often, without permutations.
     """
 
     name: str
@@ -218,7 +308,8 @@ class Moments(Result):
         shape: The shape of the features, by which they are named.
         level: The confidence of intervals and verdict.
         frozen: How many features are constant in "sample", or in "data", alone.
-        null: The largest |z| of all moments after each permutation, (permutations,).
+        null: The largest |z| of all moments after each permutation, (permutations,); empty if there
+            were none.
     """
 
     mean: Moment
@@ -242,7 +333,9 @@ class Moments(Result):
 
     @property
     def limit(self) -> float:
-        """The |z| above which a moment is off: at the level over all moments, by permutation."""
+        """The |z| above which a moment is off: at the level over all moments."""
+        if not len(self.null):
+            return _normal_limit(self.level, self.count)
         largest = self.null.topk(_allowed(len(self.null), self.level)).values
         return float(largest[-1]) * (1 + _ROUNDING)
 
@@ -370,14 +463,21 @@ class Moments(Result):
     def _worst_of(self, kind: Moment) -> Worst:
         place = _farthest(kind)
         z = float(kind.z.flatten()[place])
-        reached = int((self.null >= abs(z) * (1 - _ROUNDING)).sum())
         return Worst(
             name=self._name(kind, place),
             sample=float(kind.sample.flatten()[place]),
             data=float(kind.data.flatten()[place]),
             z=z,
-            p_value=(1 + reached) / (1 + len(self.null)),
+            p_value=self._chance_of(abs(z)),
         )
+
+    def _chance_of(self, z: float) -> float:
+        """How often the largest |z| of all moments is as large by chance."""
+        if not len(self.null):
+            p = float(_two_sided(torch.tensor(z, dtype=torch.float64)))
+            return -math.expm1(self.count * math.log1p(-min(p, 1 - _ROUNDING)))
+        reached = int((self.null >= z * (1 - _ROUNDING)).sum())
+        return (1 + reached) / (1 + len(self.null))
 
     def _name(self, kind: Moment, place: int) -> str:
         """Of the entry at a place, counted through the flattened moments: "mean[3]"."""
@@ -425,11 +525,15 @@ class _Compared(NamedTuple):
 
 def _compare(y: Tensor, x: Tensor) -> dict[str, _Compared]:
     """All kinds by their names, of features y (…, D, M) and x (…, D, N)."""
-    m = y.shape[-1]
-    n = x.shape[-1]
-    of_data = _sampled_moments(x)
+    return _difference(sampled_moments(y), y.shape[-1], sampled_moments(x), x.shape[-1])
+
+
+def _difference(
+    of_sample: Mapping[str, Sampled], m: int, of_data: Mapping[str, Sampled], n: int
+) -> dict[str, _Compared]:
+    """All kinds by their names, of moments of m points and of n points."""
     compared = {}
-    for name, own in _sampled_moments(y).items():
+    for name, own in of_sample.items():
         other = of_data[name]
         welch = own.spread / m + other.spread / n
         student = own.spread / n + other.spread / m
@@ -481,59 +585,18 @@ def _permute(
     return torch.cat(parts), shaped
 
 
-class _Sampled(NamedTuple):
-    """One kind of moment of a sample.
+def _two_sided(z: Tensor) -> Tensor:
+    """The chance of a normal number as far from 0, or farther."""
+    return torch.special.erfc(z.abs() / math.sqrt(2))
 
-    Attributes:
-        value: Of each feature (…, D), or of each pair (…, D, D).
-        spread: N times its sampling variance.
+
+def _normal_limit(level: float, count: int) -> float:
+    """The largest |z| of `count` normal numbers is above it with a chance of at most 1 − level.
+
+    Šidák's: exact if they are independent.
     """
-
-    value: Tensor
-    spread: Tensor
-
-
-def _sampled_moments(x: Tensor) -> dict[str, _Sampled]:
-    """All kinds by their names, of features (…, D, N).
-
-    Of constants they are exactly 0, or NaN for skewness and kurtosis.
-    """
-    n = x.shape[-1]
-    mean = torch.where(_constant(x), x[..., 0], x.mean(-1))
-    centred = x - mean.unsqueeze(-1)
-    covariance = centred @ centred.mT / (n - 1)
-    variance = covariance.diagonal(dim1=-2, dim2=-1)
-    squares = centred.square()
-    # With the biased covariance, since the other would make it negative where c c' is nearly
-    # constant.
-    biased = covariance * (n - 1) / n
-    first = (squares @ squares.mT / n - biased.square()).clamp(min=0)
-    products = variance.unsqueeze(-1) * variance.unsqueeze(-2)
-    second = (products + covariance.square()) / (n - 1)
-    z = centred / squares.mean(-1, keepdim=True).sqrt()
-    z_squared = z.square()
-    z_cubed = z_squared * z
-    z_fourth = z_squared.square()
-    g = z_cubed.mean(-1, keepdim=True)
-    k = z_fourth.mean(-1, keepdim=True)
-    influence_on_skewness = z_cubed - g - 3 * z - 1.5 * g * (z_squared - 1)
-    influence_on_kurtosis = z_fourth - k - 4 * g * z - 2 * k * (z_squared - 1)
-    return {
-        "mean": _Sampled(mean, variance),
-        "covariance": _Sampled(covariance, first + second),
-        "skewness": _Sampled(g.squeeze(-1), _variance_of_centred(influence_on_skewness)),
-        "kurtosis": _Sampled(k.squeeze(-1) - 3, _variance_of_centred(influence_on_kurtosis)),
-    }
-
-
-def _variance_of_centred(values: Tensor) -> Tensor:
-    """Of values (…, N) whose mean is 0."""
-    return values.square().sum(-1) / (values.shape[-1] - 1)
-
-
-def _constant(x: Tensor) -> Tensor:
-    """Which features (…, D, N) take one value only, (…, D)."""
-    return (x == x[..., :1]).all(-1)
+    each = -math.expm1(math.log(level) / count)
+    return -float(torch.special.ndtri(torch.tensor(each / 2, dtype=torch.float64)))
 
 
 def _two_valued(x: Tensor) -> Tensor:
@@ -576,9 +639,16 @@ def _expect_enough(permutations: int, level: float) -> None:
 def _expect_variance(
     sample: Tensor, data: Tensor, is_constant: Tensor, shape: Sequence[int]
 ) -> None:
-    """Raises ValueError if all features are constant, or one at different values in both."""
+    """Raises ValueError if all features are constant, or one at different values in both.
+
+    Args:
+        sample: One point of the sample, (D,).
+        data: One of the data.
+        is_constant: Which features are constant in both, (D,).
+        shape: The shape of the features.
+    """
     remedy = "drop them, or compare features that vary (features=PCA(data, 10))"
-    differs = is_constant & (sample[0] != data[0])
+    differs = is_constant & (sample != data)
     some_differ, all_constant = torch.stack([differs.any(), is_constant.all()]).tolist()
     if some_differ:
         differing = differs.nonzero()[:, 0].tolist()

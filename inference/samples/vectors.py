@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Features", "as_vectors", "expect_permutations"]
+__all__ = ["Features", "as_vectors", "expect_permutations", "vectors_of"]
 
 from collections.abc import Callable
 
@@ -16,6 +16,7 @@ from ppl_gen.memory import expect_memory
 
 Features = Callable[[Tensor], Tensor]
 
+_DOUBLE = 8  # bytes of a number in double precision
 _PER_PLACE = 16  # bytes of a place in a permutation: its number, and what it was sorted by
 _FEWEST = 19  # permutations, with which p can reach 0.05
 
@@ -47,6 +48,13 @@ def as_vectors(
         raise ValueError(
             f"expected at least {least} points in each sample, got {len(x)} and {len(y)}; draw more"
         )
+    if features is None:
+        expect_memory(
+            f"{len(x) + len(y)} points in double precision",
+            _DOUBLE * (x.numel() + y.numel()),
+            "take fewer; moments(..., permutations=0) has some of them at a time",
+            x.device,
+        )
     _expect_finite_points("samples", x, y)
     if features is not None:
         with evaluating(features):
@@ -57,6 +65,27 @@ def as_vectors(
         _expect_finite_points("features", of_x, of_y)
         return _flattened(of_x), _flattened(of_y)
     return _flattened(x), _flattened(y)
+
+
+def vectors_of(x: Tensor, features: Features | None = None) -> Tensor:
+    """φ(x) of shape (n, D), in double precision and without gradients, of some points of a sample.
+
+    Args:
+        x: (n, *shape).
+        features: φ, from (N, *shape) to (N, D), in evaluation mode; None flattens.
+
+    Raises:
+        ValueError: If points or features are not finite, or features does not keep their length.
+    """
+    expect_tensor("samples", x)
+    _expect_finite_points("samples", x)
+    if features is None:
+        return _flattened(x)
+    with evaluating(features):
+        of_x = features(x)
+    _expect_row_for_each(of_x, x)
+    _expect_finite_points("features", of_x)
+    return _flattened(of_x)
 
 
 def _flattened(x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ __all__ = [
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ppl_gen.app.parts.conditions import CONDITIONS, OF_IMAGES
 from ppl_gen.app.parts.guides import GUIDES
@@ -188,6 +188,12 @@ def _objectives() -> Iterable[str]:
     return OBJECTIVES
 
 
+def _precisions() -> Iterable[str]:
+    from ppl_gen.precision import Precision
+
+    return get_args(Precision)
+
+
 def _losses() -> Iterable[str]:
     from ppl_gen.app.ingredients.games import LOSSES
 
@@ -212,8 +218,8 @@ DATA = Option(
     kind=str,
     default="digits",
     help=(
-        "A name (digits, mnist, cifar10, ring, ...), a folder of images, or a file: .npz, .csv, "
-        "...; may end in :inverted, :8x8, ..."
+        "A name (digits, mnist, cifar10, ring, ...), a folder of images or of x.npy and y.npy, or "
+        "a file: .npz, .csv, ...; may end in :inverted, :8x8, ..."
     ),
     flags=("--data", "--data-a"),
     names_data=True,
@@ -490,10 +496,23 @@ ENGINE = Option(
     name="engine",
     kind=str,
     default="auto",
-    help="inductor, fx or eager; auto compiles where the fit is long enough to gain from it.",
+    help=(
+        "cuda-graph (on CUDA), inductor, fx or eager; auto compiles where the fit is long enough "
+        "to gain from it."
+    ),
     check=_check_engine,
 )
-BY_SVI = (OBJECTIVE, PARTICLES, BETA, ANNEAL, FREE_BITS)
+PRECISION = Option(
+    name="precision",
+    kind=str,
+    default="float32",
+    help=(
+        "float32, tf32 (on CUDA) or bfloat16, which networks multiply in; what it costs in nats is "
+        "said after the last epoch."
+    ),
+    check=one_of("precision", _precisions),
+)
+BY_SVI = (OBJECTIVE, PARTICLES, BETA, ANNEAL, FREE_BITS, PRECISION)
 
 # Fitting against a critic.
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset as TorchDataset
 
+from ppl_gen.data.reader import Rows, rows_of
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.names import nearest
@@ -176,7 +177,10 @@ def without(dataset: Dataset, label: str) -> Dataset:
     """
     train = dataset.train
     if not isinstance(train, Split):
-        raise ValueError("expected data in memory, got data streamed from disk")
+        raise ValueError(
+            "expected data in memory, got data streamed from disk; leave the suffix out, or hold "
+            "them (stream=False)"
+        )
     y = train.y
     if y is None or y.dim() != 1 or y.is_floating_point():
         raise ValueError("expected data with labels, got none")
@@ -322,6 +326,15 @@ class _Mapped(TorchDataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         x, y = self.source[index]
         return self.change(x[None], torch.tensor([index]))[0], y
+
+    def __getitems__(self, places: Sequence[int]) -> Rows:
+        """Several data at once.
+
+        Args:
+            places: Which data.
+        """
+        x, y = rows_of(self.source, places)
+        return Rows(self.change(x, torch.as_tensor(places)), y)
 
 
 # Changes are functions of the module, not closures, so that the processes that read a stream can be

@@ -15,20 +15,25 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from ppl_gen.data.formats.columns import Columns
+from ppl_gen.data.reader import rows_of
 from ppl_gen.data.splits import Split, StreamedSplit
+from ppl_gen.memory import rows as rows_within
 from ppl_gen.progress import track
 
 _DIGEST = 16  # bytes
-_MANY = 1000  # files whose reading is shown
+_MANY = 1000  # files, or parts of an array, whose reading is shown
+_AT_ONCE = 2**20  # numbers of an array that are read in one go
 
 # The file of a datum and its label, an integer or a vector of attributes.
 Row = tuple[Path, Any]
 
 
 def of_numbers(split: Split | StreamedSplit) -> str:
-    """The number of data and a checksum of them: of their bytes, or of their files if streamed.
+    """The number of data and a checksum of them: of their bytes, or of their files if they have
+    one each.
 
-    A file counts by its name, its size and its content, in the order in which files are read.
+    A file counts by its name, its size and its content, in the order in which files are read. Rows
+    of an array have one checksum, be they in memory or streamed.
 
     Args:
         split: The data; labels are left out.
@@ -38,6 +43,8 @@ def of_numbers(split: Split | StreamedSplit) -> str:
     """
     if isinstance(split, Split):
         return f"{len(split)} {_of_tensor(split.x)}"
+    if split.by_threads:
+        return f"{len(split)} {_of_rows(split)}"
     rows = _rows(split.source)
     checksum = hashlib.blake2b(digest_size=_DIGEST)
     for file, _ in track(rows, "checking images", shown=len(rows) > _MANY):
@@ -57,6 +64,8 @@ def of_labels(split: Split | StreamedSplit) -> str | None:
         return _of_tensor(split.y)
     if not split.labelled:
         return None
+    if split.by_threads:
+        return _of_tensor(_labels(split.source))
     labels = [torch.as_tensor(label) for _, label in _rows(split.source)]
     return _of_tensor(torch.stack(labels))
 
@@ -83,6 +92,29 @@ def _rows(source: Any) -> Sequence[Row]:
         rows = source.rows
         return rows
     return _rows(source.source)  # of images that are changed as they are read
+
+
+def _labels(source: Any) -> Tensor:
+    """The labels of a stream of rows of an array."""
+    if isinstance(source, Subset):
+        return _labels(source.dataset)[torch.as_tensor(source.indices)]
+    if hasattr(source, "y"):
+        y: Tensor = source.y
+        return y
+    return _labels(source.source)  # of data that are changed as they are read
+
+
+def _of_rows(split: StreamedSplit) -> str:
+    """The checksum that `_of_tensor` gives of the data of a stream, were they in memory."""
+    n = len(split)
+    first, _ = split.source[0]
+    array = first.numpy()
+    checksum = hashlib.blake2b(f"{array.dtype} {(n, *array.shape)}".encode(), digest_size=_DIGEST)
+    at_once = rows_within(_AT_ONCE, array.size)
+    for start in track(range(0, n, at_once), "checking data", shown=n > at_once * _MANY):
+        x, _ = rows_of(split.source, range(start, min(n, start + at_once)))
+        checksum.update(np.ascontiguousarray(x.numpy()).reshape(-1).view(np.uint8).data)
+    return checksum.hexdigest()
 
 
 def _of_tensor(x: Tensor) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from ppl_gen.counts import expect_at_least
 from ppl_gen.data.changes import WITHOUT, check_suffixes, parse, prepared
 from ppl_gen.data.domains import Domains
-from ppl_gen.data.formats.arrays import ARRAYS, read_arrays
+from ppl_gen.data.formats.arrays import ARRAYS, holds_arrays, read_arrays
 from ppl_gen.data.formats.beside import CAPTIONS, are_pairs, check_given, paired, prepared_pairs
 from ppl_gen.data.formats.faces import holds_faces, read_faces
 from ppl_gen.data.formats.files import expect_two_domains, read_folder
@@ -51,9 +51,11 @@ def load(
 
     A folder holds images, or one folder of images per class; `train` and `test` folders of that
     kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
-    labelled, or x, with y. What comes without a test set is split nine to one, by a fixed
-    permutation. Bytes are images and divided by 255, unless they are all 0 or 1; other integers are
-    counts, and left as they are; `stored` of what is returned says so.
+    labelled, or x, with y; so does a folder of x_train.npy, x_test.npy, ... or of x.npy and y.npy,
+    whose data, like those of a .npy file, need not fit into memory. What comes without a test set
+    is split nine to one, by a fixed permutation. Bytes are images and divided by 255, unless they
+    are all 0 or 1; other integers are counts, and left as they are; `stored` of what is returned
+    says so.
 
     A folder that holds CelebA's img_align_celeba and list_attr_celeba.csv or .txt is read as
     `celeba` is, with attributes.
@@ -85,8 +87,8 @@ def load(
             after all that the suffixes and the size change.
         image_size: Side to which images are brought, from their central square; those of a folder
             and CelebA's when they are read, others at last.
-        stream: Whether images in files are read anew in every epoch; None does so where they would
-            take over 2 GiB.
+        stream: Whether images in files, and rows of .npy files, are read anew in every epoch; None
+            does so where they would take over 2 GiB.
         level: Of lines of text, what has a number: "characters" or "words".
         length: Of lines of text, L, the most tokens; the longest line's number if None.
         given: What y is to be, instead of labels. "pairs": images of a folder, (C, H, 2W), are
@@ -260,10 +262,12 @@ def _read(
         return read_idx(path)
     if name and path.is_dir() and holds_faces(path):
         return read_faces(path.name, path, image_size, stream)
+    if name and path.is_dir() and holds_arrays(path):
+        return read_arrays(path, missing, stream)
     if name and path.is_dir():
         return read_folder(path, image_size, stream)
     if path.suffix.lower() in ARRAYS:
-        return read_arrays(path, missing)
+        return read_arrays(path, missing, stream)
     if path.suffix.lower() in MATLAB:
         return read_matlab(path, missing)
     if is_idx(path) and path.exists():

@@ -5,25 +5,26 @@ from __future__ import annotations
 __all__ = ["Batches", "Dataset", "Split", "StreamedSplit", "nine_to_one"]
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from ppl_gen.arguments import expect_tensor, whole
 from ppl_gen.contexts import expect_seed
 from ppl_gen.counts import expect_number
 from ppl_gen.data.formats.columns import Columns
 from ppl_gen.data.presentation import InMemory, Presentation, check_binarize
+from ppl_gen.data.reader import Reader
 from ppl_gen.data.words.sentences import Sentences
 from ppl_gen.data.words.vocabulary import Vocabulary
 from ppl_gen.memory import SINGLE, expect_memory
 
 _SOME = 1000  # data of a stream that are held without a look at their size
+_AT_ONCE = 256  # data of a stream that are read in one go where no batches are asked for
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,11 +128,8 @@ class Split:
             >>> len(kept), len(held_out)
             (8, 2)
         """
-        expect_seed(seed)
-        count = _held_out(held_out, len(self))
-        own = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self), generator=own).to(self.x.device)
-        return self._of(order[count:].sort().values), self._of(order[:count].sort().values)
+        kept, taken = _parted(held_out, len(self), seed)
+        return self._of(kept.to(self.device)), self._of(taken.to(self.device))
 
     def _of(self, rows: Tensor) -> Split:
         """The data of some rows, binarised as they are."""
@@ -176,16 +174,26 @@ class Split:
 class StreamedSplit:
     """Data that do not fit in memory: read from disk by background processes, batch by batch.
 
+    Batches are read ahead, into pinned memory if they go to a CUDA device; they are the same for
+    any number of workers. Processes that read stay from pass to pass, with the source as it was
+    when they began.
+
     Attributes:
-        source: Any torch dataset of (x, y), or of (x, −1) without labels.
+        source: Any torch dataset of (x, y), or of (x, −1) without labels. One that reads several
+            data at once has `__getitems__`, from places to `ppl_gen.data.reader.Rows`.
         binarize: "threshold", "dynamic" or "dequantize", as for `Split`; None leaves images grey.
         levels: The number of grey levels of the stored images.
         device: Where batches go.
         labelled: Whether batches hold y.
-        workers: The number of reading processes.
+        workers: The number of reading processes, or threads; with 0, data are read when they are
+            asked for.
+        by_threads: Whether threads of this process read: of what lets go of Python's lock, such as
+            arrays, and draws nothing. Processes read all else.
+        extremes: The least and the largest value of the data, as they are stored.
 
     Raises:
-        ValueError: If binarize is unknown, or "static", which takes data in memory.
+        ValueError: If binarize is unknown, or "static", which takes data in memory; or if the
+            extremes are outside of [0, 1] and data are to be binarised.
     """
 
     source: Any
@@ -194,6 +202,8 @@ class StreamedSplit:
     device: torch.device | str = "cpu"
     labelled: bool = True
     workers: int = 2
+    by_threads: bool = False
+    extremes: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         check_binarize(self.binarize)
@@ -202,6 +212,8 @@ class StreamedSplit:
                 "expected data in memory for static binarisation, got a stream: take 'dynamic' or "
                 "'threshold'"
             )
+        if self.binarize is not None:
+            _check_range(torch.tensor(self.extremes))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -234,34 +246,47 @@ class StreamedSplit:
             seed: Of the draw; it gives the same pixels on any device.
             limit: How many data; all if None.
         """
-        chosen = self.source
+        count = len(self)
         if limit is not None:
-            chosen = Subset(self.source, range(min(limit, len(self.source))))
-        if len(chosen) > _SOME:
-            needed = 2 * SINGLE * len(chosen) * self.source[0][0].numel()
-            expect_memory(f"{len(chosen)} data at once", needed, "take fewer (limit=...)")
-        # A loader draws a seed for its workers, even where it does not shuffle.
-        own = torch.Generator()
-        loader = DataLoader(chosen, batch_size=256, num_workers=self.workers, generator=own)
-        with _errors_of_workers():
-            rows = list(loader)
-        x, y = (torch.cat(column) for column in zip(*rows, strict=True))
+            count = min(limit, count)
+        x, y = self._held(torch.arange(count))
         drawn = self.presentation.fixed(x, seed)
-        labels = y if self.labelled else None
-        before = _other(x, drawn)
-        return Split(drawn, labels, levels=self.levels, before=before).to(self.device)
+        return Split(drawn, y, levels=self.levels, before=_other(x, drawn))
 
+    def divided(self, held_out: float, seed: int = 0) -> tuple[StreamedSplit, Split]:
+        """Two parts without a datum in common: a stream, and in memory what is held out of it.
 
-@contextmanager
-def _errors_of_workers() -> Iterator[None]:
-    """Says of a ValueError in a reading process what it was, without that process's traceback."""
-    try:
-        yield
-    except ValueError as error:
-        lines = str(error).strip().splitlines()
-        if not lines or not lines[0].startswith("Caught ValueError in DataLoader worker"):
-            raise
-        raise ValueError(lines[-1].removeprefix("ValueError: ")) from error
+        Rows are drawn as those of a `Split` are: the same seed gives the same parts.
+
+        Args:
+            held_out: What is held out: below 1 a share of the data, rounded to at least one datum;
+                from 1 on a count.
+            seed: Of the draw.
+
+        Raises:
+            ValueError: If held_out is not above 0, no whole number from 1 on, or leaves no data; or
+                if what is held out does not fit into memory.
+        """
+        kept, taken = _parted(held_out, len(self), seed)
+        x, y = self._held(taken)
+        held = Split(x, y, self.binarize, self.levels)
+        return replace(self, source=Subset(self.source, kept.tolist())), held
+
+    def _held(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The data of some rows in memory as they are stored, and their labels if they have any."""
+        if len(rows) > _SOME:
+            needed = 2 * SINGLE * len(rows) * self.source[0][0].numel()
+            expect_memory(f"{len(rows)} data at once", needed, "take fewer (limit=...)")
+        # A reader of this pass alone, whose processes end with it; nothing is drawn for it.
+        read = list(self.reader()(_places(rows.split(_AT_ONCE)), seed=0))
+        x, y = (torch.cat(column) for column in zip(*read, strict=True))
+        if self.labelled:
+            return x, y
+        return x, None
+
+    def reader(self) -> Reader:
+        """Reads chosen rows, ahead of whoever takes them."""
+        return Reader(self.source, self.workers, self.by_threads, self.device)
 
 
 class Batches:
@@ -287,15 +312,15 @@ class Batches:
         self.split = split
         self.size = size
         self.shuffle = shuffle
+        self._reader: Reader | None = None
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if isinstance(self.split, StreamedSplit):
-            source, workers = self.split.source, self.split.workers
-            loader = DataLoader(source, self.size, self.shuffle, num_workers=workers)
-            yield from self._read(self.split, loader)
+            seed = _drawn_seed()
+            yield from self._read(self.split, self._streamed_order(), seed)
             return
         yield from self.of_rows(self.order())
 
@@ -306,10 +331,7 @@ class Batches:
             order: The rows of each batch, Long (B,).
         """
         if isinstance(self.split, StreamedSplit):
-            chosen = [rows.tolist() for rows in order]
-            source, workers = self.split.source, self.split.workers
-            loader = DataLoader(source, batch_sampler=chosen, num_workers=workers)
-            yield from self._read(self.split, loader)
+            yield from self._read(self.split, order, _drawn_seed())
             return
         held = self.in_memory
         assert held is not None
@@ -335,15 +357,25 @@ class Batches:
             order = torch.arange(len(self.split), device=device)
         return order.split(self.size)
 
-    def _read(self, split: StreamedSplit, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, ...]]:
-        """Batches as they are read from disk."""
-        with _errors_of_workers():
-            for x, y in loader:
-                shown = split.presentation(x.to(split.device))
-                if split.labelled:
-                    yield shown, y.to(split.device)
-                else:
-                    yield (shown,)
+    def _streamed_order(self) -> tuple[Tensor, ...]:
+        """The rows of each batch of a pass of a stream, by a generator of the pass."""
+        if not self.shuffle:
+            return torch.arange(len(self.split)).split(self.size)
+        own = torch.Generator().manual_seed(_drawn_seed())
+        return torch.randperm(len(self.split), generator=own).split(self.size)
+
+    def _read(
+        self, split: StreamedSplit, order: Iterable[Tensor], seed: int
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Batches as they are read from disk, by what stays from pass to pass."""
+        if self._reader is None:
+            self._reader = split.reader()
+        for x, y in self._reader(_places(order), seed):
+            shown = split.presentation(x)
+            if split.labelled:
+                yield shown, y
+            else:
+                yield (shown,)
 
 
 @dataclass(frozen=True)
@@ -441,13 +473,9 @@ class Dataset:
             seed: Of the draw of these rows.
 
         Raises:
-            ValueError: If held_out is neither, or leaves no data, or the data are streamed.
+            ValueError: If held_out is neither, leaves no data, or does not fit into memory, where
+                it is held of a stream too.
         """
-        if isinstance(self.train, StreamedSplit):
-            raise ValueError(
-                "expected data in memory to hold some out for validation, got data streamed from "
-                "disk; take smaller images (image_size=...) or a file of arrays, or hold none out"
-            )
         train, validation = self.train.divided(held_out, seed)
         return replace(self, train=train, validation=validation)
 
@@ -499,6 +527,34 @@ def _held_out(asked: float, n: int) -> int:
             "of them; hold out fewer"
         )
     return count
+
+
+def _parted(held_out: float, n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows that are kept and those that are held out, each in their order.
+
+    Args:
+        held_out: A share of n below 1, or a count.
+        n: The number of data.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: If held_out is neither, or leaves none.
+    """
+    expect_seed(seed)
+    count = _held_out(held_out, n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[count:].sort().values, order[:count].sort().values
+
+
+def _places(order: Iterable[Tensor]) -> Iterator[list[int]]:
+    """The rows of each batch as integers."""
+    for rows in order:
+        yield rows.tolist()
+
+
+def _drawn_seed() -> int:
+    """A seed from the global generator."""
+    return int(torch.empty((), dtype=torch.int64).random_().item())
 
 
 def _other(stored: Tensor, drawn: Tensor) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -143,7 +144,8 @@ def weights(run: Path) -> dict[str, list[float]]:
 class TestResume:
     @pytest.mark.long
     @pytest.mark.parametrize(
-        "engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)]
+        "engine",
+        ["eager", "fx", pytest.param("inductor", marks=[needs_compiler, pytest.mark.slow])],
     )
     def test_four_epochs_are_two_and_two(self, engine: str, tmp_path: Path) -> None:
         four, run = [*QUICK, "--engine", engine, "--epochs", "4"], tmp_path / "run"
@@ -153,6 +155,18 @@ class TestResume:
         assert code == 0, said
         assert weights(run) == weights(tmp_path / "whole")
         assert [r.epoch for r in Run.open(run).records()] == [1, 2, 3, 4]
+
+    @pytest.mark.long
+    def test_a_precision_stays_and_its_cost_is_said(self, tmp_path: Path) -> None:
+        code, said = call("fit", "vae", "--out", tmp_path, *QUICK, "--precision", "bfloat16")
+        assert code == 0, said
+        found = re.search(r"nats per datum in float32, .* in bfloat16; difference (\S+) ±", said)
+        assert found is not None, said
+        assert 0 < abs(float(found[1])) < 0.1
+        code, said = call("fit", "vae", "--out", tmp_path, "--resume", "--epochs", 3)
+        assert code == 0, said
+        assert "in bfloat16; difference" in said
+        assert Run.open(tmp_path).config.precision == "bfloat16"
 
     def test_other_options_than_the_run_s_are_refused(self, fitted: Path) -> None:
         code, said = call("fit", "vae", "--out", fitted, "--resume", "--latent-dim", 3)

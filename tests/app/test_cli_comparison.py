@@ -70,7 +70,7 @@ def test_a_table_of_all_runs(runs: Path, compared: tuple[dict[str, Any], str]) -
     assert (runs / "comparison" / "comparison.png").stat().st_size > 5000
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_nats_of_other_data_stand_in_rows_of_their_own(
     compared: tuple[dict[str, Any], str],
 ) -> None:

@@ -415,7 +415,7 @@ BAD = {
         ["fit", "vae", "--r1", "1"],
         f"--r1 is an option of {owners('r1')}",
     ),
-    "an engine for a critic": (["fit", "gan", "--engine", "fx"], "--engine is an option of vae"),
+    "an engine unknown": (["fit", "gan", "--engine", "fast"], "expected an engine of 'auto'"),
     "a negative penalty": (
         ["fit", "gan", "--r1", "-1"],
         "expected a finite r1 of at least 0, got -1.0",

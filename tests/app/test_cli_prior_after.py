@@ -99,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on_as_another(
     assert metrics[0] == metrics[1]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_graph_is_made_of_each_stage(
     grey_images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from ppl_gen.app.ingredients import data as ingredients
 from ppl_gen.app.recipes import RECIPES, recipe_of
 from ppl_gen.app.run import pictures
 from ppl_gen.app.run.folder import Run
-from ppl_gen.data.splits import Dataset, StreamedSplit
+from ppl_gen.data.splits import Dataset
 
 SMALL = ("--latent-dim", 2, "--hidden", 16, "--batch-size", 15, "--engine", "eager")
 CPU = torch.device("cpu")
@@ -183,14 +183,6 @@ class TestRefused:
     ) -> None:
         code, said = call("fit", "vae", "--out", stopped, "--resume", *option)
         assert (code, f"was begun with {option[0][2:]}" in said) == (2, True), said  # type: ignore[index]
-
-    def test_streamed_data(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        stream = StreamedSplit([(torch.zeros(1, 2, 2), 0)] * 40, labelled=False)
-        dataset = Dataset(stream, stream, (1, 2, 2), name="many")
-        monkeypatch.setattr(ppl_gen.data, "load", lambda *a, **options: dataset)
-        out = tmp_path / "run"
-        code, said = call("fit", "vae", "--data", "many", "--validation", 0.1, "--out", out)
-        assert (code, "got data streamed from disk" in said) == (2, True), said
 
     @pytest.mark.parametrize(
         "change", [{"best": "one"}, {"best": None}, {"highest": "-1"}, {"last": None}]

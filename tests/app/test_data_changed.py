@@ -18,6 +18,7 @@ from PIL import Image
 from ppl_gen import data
 from ppl_gen.app.commands import evaluate
 from ppl_gen.app.ingredients.data import fingerprint
+from ppl_gen.app.run.folder import Run
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.data import sources
 
@@ -174,6 +175,37 @@ def test_suffixes_of_a_stream_keep_its_files(
     assert split.keys() == plain.keys()
     change(tmp_path / "whole/a/02.png")
     assert split != fingerprint(data.load(tmp_path / "whole"))
+
+
+@pytest.mark.long
+def test_the_command_fits_judges_and_resumes_streamed_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ppl_gen.memory.STREAMED", 0)
+    data = tmp_path / "data"
+    data.mkdir()
+    x = np.random.RandomState(0).randint(0, 200, (80, 4, 4)).astype("u1")
+    np.save(data / "x.npy", x)
+    np.save(data / "y.npy", np.arange(80) % 2)
+    options = ["--latent-dim", 2, "--batch-size", 18, "--device", "cpu", "--engine", "eager"]
+    options += ["--data", data, "--validation", 0.1, "--binarize", "dynamic"]
+    for folder, epochs in (("whole", 4), ("halves", 2)):
+        code, said = call("fit", "cvae", *options, "--out", tmp_path / folder, "--epochs", epochs)
+        assert code == 0, said
+    halves = tmp_path / "halves"
+    code, said = call("fit", "cvae", "--out", halves, "--resume", "--epochs", 4)
+    assert code == 0, said
+    records = [[r.metrics for r in Run.open(tmp_path / f).records()] for f in ("whole", "halves")]
+    assert records[0] == records[1]
+    code, said = call("evaluate", halves, "--particles", 20, "--limit", 6)
+    assert code == 0, said
+    monkeypatch.undo()
+    code, said = call("evaluate", halves, "--particles", 20, "--limit", 4)  # now held in memory
+    assert code == 0, said
+    x[3] = 0
+    np.save(data / "x.npy", x)
+    code, said = call("evaluate", halves, "--particles", 20)
+    assert (code, "have changed since it was begun" in said) == (2, True)
 
 
 def test_faces_are_known_by_their_files_and_attributes(

@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "said" / "1.txt").read_text() == ""
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_killed_process_ends_all_with_a_message(tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = several.torchrun(2, *VAE, "--out", run, "--epochs", MINUTES, "--engine", "eager")

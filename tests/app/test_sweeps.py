@@ -208,7 +208,7 @@ def test_side_by_side_as_one_by_one(tmp_path: Path, named: Callable[[Preset], st
     ).read_bytes()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_cell_that_kills_its_process_fails_alone(
     tmp_path: Path, named: Callable[[Preset], str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import multiprocessing
 import pickle
 import warnings
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from pyro.infer import NUTS, SVI, Trace_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoDiagonalNormal, AutoNormal
 from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
+from torch.utils.data import DataLoader
 
 from ppl_gen import pyro_patches
 from ppl_gen.models import vae
@@ -62,6 +64,18 @@ def test_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(said) == 3
 
 
+def test_is_traced() -> None:
+    seen: list[bool] = []
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(pyro_patches.is_traced())
+        return x + 1
+
+    function(torch.ones(2))
+    pyro_patches.make_fx(function)(torch.ones(2))
+    assert seen == [False, True]
+
+
 def test_drawing() -> None:
     """vmap follows draws, and enumeration, inside; refuses both outside."""
 
@@ -81,6 +95,16 @@ def test_drawing() -> None:
     assert len(set(values.flatten().tolist())) > 1
     with pytest.raises(Exception, match="vmap"):
         many(torch.zeros(5))
+
+
+def test_end_readers() -> None:
+    loader: DataLoader[Any] = DataLoader(range(3), num_workers=1, persistent_workers=True)
+    pyro_patches.end_readers(loader)  # none has begun
+    before = {child.pid for child in multiprocessing.active_children()}
+    assert len(list(loader)) == 3
+    assert len({child.pid for child in multiprocessing.active_children()} - before) == 1
+    pyro_patches.end_readers(loader)
+    assert {child.pid for child in multiprocessing.active_children()} <= before
 
 
 def test_energy_at_draw() -> None:
@@ -288,3 +312,29 @@ def test_without_sources() -> None:
     assert name not in linecache.cache
     assert not linecache.getlines(name)
     assert torch.equal(graph(torch.zeros(2)), torch.zeros(2))
+
+
+def test_copy_all() -> None:
+    into = [torch.zeros(3), torch.zeros(2, 2, dtype=torch.long)]
+    of = [torch.ones(3), torch.arange(4).reshape(2, 2).T]
+    pyro_patches.copy_all(into, of)
+    pyro_patches.copy_all([], [])
+    assert all(map(torch.equal, into, of))
+
+
+def test_deterministic() -> None:
+    with pyro_patches.deterministic(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with pyro_patches.deterministic(torch.device("cuda")):
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_writes_of() -> None:
+    def function(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        b[1].add_(a[0])
+        return a + c
+
+    found = pyro_patches.writes_of(function, [torch.ones(2), torch.zeros(2), torch.ones(2)])
+    assert found.written == [1]
+    assert torch.equal(found.returned, torch.full((2,), 2.0))

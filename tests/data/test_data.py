@@ -459,7 +459,13 @@ class TestDivided:
         with pytest.raises(ValueError, match=message):
             Split(torch.zeros(5)).divided(asked)
 
-    def test_streams_are_refused(self) -> None:
-        stream = StreamedSplit([(torch.zeros(1, 2, 2), 0)] * 4)
-        with pytest.raises(ValueError, match="got data streamed from disk"):
-            Dataset(stream, stream, (1, 2, 2)).divided(0.5)
+    def test_of_streams_the_same_data_are_held_out_and_held(self) -> None:
+        x = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        held = Split(x, torch.arange(30))
+        stream = StreamedSplit(list(zip(held.x, held.y.tolist(), strict=True)), workers=0)
+        kept, held_out = held.divided(0.2, seed=3)
+        kept_stream, of_stream = stream.divided(0.2, seed=3)
+        assert isinstance(kept_stream, StreamedSplit)
+        for of_held, of_streamed in ((kept, kept_stream.fixed()), (held_out, of_stream)):
+            assert of_held.x.equal(of_streamed.x)
+            assert of_held.y.equal(of_streamed.y)

@@ -6,6 +6,8 @@ import gc
 import inspect
 import itertools
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +84,7 @@ def test_memory_is_flat_by_every_engine(name: str, engine: str) -> None:
     assert not flat(name, engine)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_compiled_goes_with_the_call() -> None:
     """Two compilations are enough to see tensors stay, as 42 of a call did."""
@@ -91,3 +93,12 @@ def test_what_is_compiled_goes_with_the_call() -> None:
     before = tensors()
     call(1, engine="inductor")
     assert tensors() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to ask")
+def test_data_in_a_file_are_never_held() -> None:
+    """Moments of 31 MB of bytes, whose numbers are 250 MB, in well under what these would take."""
+    script = Path(__file__).parents[1] / "benchmarks" / "memory_table.py"
+    asked = ["--images=40000", "--rows", "moments-of-tensor", "--limit=0.7"]
+    subprocess.run([sys.executable, script, *asked], check=True)

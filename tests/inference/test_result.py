@@ -45,7 +45,8 @@ from ppl_gen.inference.prediction.loo import Elpd
 
 N = 300
 K = 40
-NO_RESULTS = {"AdversarialLoss", "Classifier", "Codes", "PCA", "Record"}  # of training, or networks
+# Of training, networks, or what is asked for.
+NO_RESULTS = {"AdversarialLoss", "Classifier", "Codes", "PCA", "Pathfinder", "Record"}
 
 
 def estimated(k_hat: float | None = None) -> Estimate:

@@ -85,7 +85,7 @@ class TestGame:
         assert apart(average) > 8
         assert all(turn.critic[1] < -0.9 for turn in history[-40:])
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_from_anywhere_it_ends_on_the_data_or_a_mirror_image(self) -> None:
         for _ in range(8):
             v, w = torch.randn(2, 2)

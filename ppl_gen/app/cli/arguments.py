@@ -31,7 +31,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a 
 Engine = Annotated[
     str,
     typer.Option(
-        help="inductor, fx or eager; auto compiles where there is enough to do to gain from it."
+        help=(
+            "cuda-graph (on CUDA), inductor, fx or eager; auto compiles where there is enough to "
+            "do to gain from it."
+        )
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto is CUDA where there is one.")]

@@ -52,8 +52,11 @@ def _end(error: Exception) -> typer.Exit | None:
         return stopped(stop, _LOST)
     if isinstance(error, ValueError | OSError):
         return _refusal(str(error))
+    from ppl_gen.data.reader import loss_of_reader
     from ppl_gen.memory import is_exhausted, shortage
 
+    if lost := loss_of_reader(error):
+        return _refusal(lost)
     if is_exhausted(error):
         return _refusal(shortage(error))
     return None

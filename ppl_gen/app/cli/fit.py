@@ -32,6 +32,10 @@ def fit(
         bool, typer.Option("--overwrite", help="Begin the run in --out anew.")
     ] = False,
     trust: Trust = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Say where the time of a step goes; trace.json has some."),
+    ] = False,
     **options: Any,
 ) -> None:
     """Fit a model to data, into a run folder: by SVI, against a critic, or by matching moments."""
@@ -62,6 +66,7 @@ def fit(
             overwrite=overwrite,
             download=download,
             trust=trust,
+            profiled=profile,
             console=console,
             ranks=ranks,
         )

@@ -25,7 +25,9 @@ from ppl_gen.app.commands.fit_along import (
     of_all,
     shared,
 )
+from ppl_gen.app.commands.profile import Profile, expect_one_process, expect_steps
 from ppl_gen.app.config import Config
+from ppl_gen.app.evaluation.precision import effect_of_precision
 from ppl_gen.app.ingredients.checks import check_patience, check_prior_after
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
@@ -44,7 +46,7 @@ from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, heed_no_more, stopped
 from ppl_gen.app.terminal import warnings_as_lines
 from ppl_gen.inference import NotFinite, iterate
-from ppl_gen.inference.engine.replay import Engine, plan
+from ppl_gen.inference.engine.replay import Engine, expect_engine, on_device
 from ppl_gen.ranks import ALONE, ProcessLost, Ranks
 from ppl_gen.writing import uninterrupted
 
@@ -64,6 +66,7 @@ class _Training:
         done: The number of epochs that are done.
         held: The checkpoint that the run goes on from, until other processes have it too.
         ranks: The processes that fit it, of which this is the first.
+        profiled: Whether to say where the time of a step goes.
         reason: Why the likelihood is not the usual one, where none was asked for; else empty.
         remarks: What the user is to know of a run that goes on.
     """
@@ -76,6 +79,7 @@ class _Training:
     done: int = 0
     held: Checkpoint | None = None
     ranks: Ranks = ALONE
+    profiled: bool = False
     reason: str = ""
     remarks: Sequence[str] = ()
 
@@ -96,8 +100,7 @@ class _Training:
     @property
     def engine(self) -> Engine:
         """What the steps are run by."""
-        engine: Engine = self.config.values.get("engine", "auto")
-        return engine
+        return on_device(self.config.values.get("engine", "auto"), self.device)
 
     def checkpoint(self, epoch: int) -> None:
         """Writes all that the run needs to go on after an epoch."""
@@ -119,6 +122,7 @@ def fit(
     overwrite: bool,
     download: bool,
     trust: bool,
+    profiled: bool,
     console: Console,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -135,6 +139,7 @@ def fit(
         download: Whether torchvision may fetch what is missing.
         trust: Whether to run code that the folder of a run that goes on names, and the options
             given do not.
+        profiled: Whether to say where the time of a step goes, with a trace in the folder.
         console: Where progress is shown.
         ranks: The processes that fit it, of which this is the first.
 
@@ -144,6 +149,8 @@ def fit(
     """
     with ExitStack() as until_the_end:
         with leading(ranks):
+            if profiled:
+                expect_one_process(ranks)
             device = device_of_process(device_name, ranks)
             if resume:
                 run = until_the_end.enter_context(Run.held(folder))
@@ -156,14 +163,14 @@ def fit(
                 if not trust:
                     expect_no_code(run.config, folder, given)
                 with _stop_says("before training began; nothing is lost"):
-                    training = _go_on(run, places, device, ranks, download)
+                    training = _go_on(run, places, device, ranks, download, profiled)
             else:
                 expect_new_run(folder, overwrite)
                 until_the_end.enter_context(locked(folder))
                 finish_start(folder)
                 expect_new_run(folder, overwrite)  # which another process may have begun meanwhile
                 with _stop_says("before training began; nothing is lost"):
-                    training = _begin(folder, config, device, ranks, download)
+                    training = _begin(folder, config, device, ranks, download, profiled)
         with _stop_says("before training began; nothing is lost"):
             training = _tell(training)
         _carry_out(training, console)
@@ -224,6 +231,8 @@ def _carry_out(training: _Training, console: Console) -> None:
         f"while pictures were drawn; the run is whole. They come with: {_go_on_with(run)}"
     ):
         _draw_pictures(training, console)
+        for line in effect_of_precision(_fitted(training)):
+            console.print(line, soft_wrap=True)
     console.print(f"next: ppl-gen evaluate {run.folder}", soft_wrap=True)
 
 
@@ -242,21 +251,29 @@ def _go_on_with(run: Run) -> str:
 
 
 def _begin(
-    folder: Path, config: Config, device: torch.device, ranks: Ranks, download: bool
+    folder: Path,
+    config: Config,
+    device: torch.device,
+    ranks: Ranks,
+    download: bool,
+    profiled: bool,
 ) -> _Training:
     """A new run, in its folder once all that could be wrong has been looked at."""
     recipe = recipe_of(config)
     _check(config)
+    expect_engine(config.values.get("engine", "auto"), device)
     asked = config
     config, data = _read(asked, download)
     data = data.to(device)
     config = configure.decide_epochs(config, data)
     check_prior_after(config)
     fitting = recipe.prepare(config, data, device, ranks)
+    if profiled:
+        expect_steps(_steps_of(config, fitting))
     if "engine" in config:
         # Decided once and written down: a run that goes on is the same run.
         steps = config.passes * len(fitting.batches)
-        config = config.changed(engine=plan(steps, config.engine))
+        config = config.changed(engine=fitting.plan(steps, config.engine, device))
     class_names = getattr(data, "class_names", ())
     config = replace(
         config,
@@ -271,6 +288,7 @@ def _begin(
         fingerprint=fingerprint(data),
         device=device,
         ranks=ranks,
+        profiled=profiled,
         reason=_reason(asked, config, data),
     )
     Run.create(folder, config, lambda run: replace(training, run=run).checkpoint(0))
@@ -349,7 +367,12 @@ def _another(folder: Path, name: str, has: Any, asked: Any) -> ValueError:
 
 
 def _go_on(
-    run: Run, places: Mapping[str, str], device: torch.device, ranks: Ranks, download: bool
+    run: Run,
+    places: Mapping[str, str],
+    device: torch.device,
+    ranks: Ranks,
+    download: bool,
+    profiled: bool,
 ) -> _Training:
     """An old run with the weights, optimisers and random state of its checkpoint.
 
@@ -359,6 +382,7 @@ def _go_on(
         device: Where it goes on.
         ranks: The processes that it goes on in.
         download: Whether torchvision may fetch what is missing.
+        profiled: Whether to say where the time of a step goes.
     """
     recipe = recipe_of(run.config)
     _check(run.config)
@@ -393,6 +417,8 @@ def _go_on(
             f"the run {run.folder} is at epoch {done}: expected at least as many --epochs, got "
             f"{run.config.passes}"
         )
+    if profiled:
+        expect_steps(_steps_of(run.config, fitting, done))
     missing = run.rewind(done)
     if missing:
         remarks.append(
@@ -411,8 +437,20 @@ def _go_on(
         done=done,
         held=held,
         ranks=ranks,
+        profiled=profiled,
         remarks=remarks,
     )
+
+
+def _steps_of(config: Config, fitting: Fitting, done: int = 0) -> int:
+    """The number of steps that are to come.
+
+    Args:
+        config: Says how many epochs.
+        fitting: Has the batches of an epoch.
+        done: The number of epochs that are done.
+    """
+    return (config.passes - done) * len(fitting.batches)
 
 
 def _announce(training: _Training, console: Console) -> None:
@@ -456,11 +494,15 @@ def _train(training: _Training, console: Console) -> int:
     ranks = training.ranks
     batches = shared(fitting, run.config, ranks, done, training.device)
     live = progress.Live(console, batches, done, epochs)
+    walked: progress.Live | Profile = live
+    profile = None
+    if training.profiled:
+        walked = profile = Profile(live, len(batches))
     try:
         training.recipe.reopen(fitting.program)
         step = fitting.begin(done * len(fitting.batches), training.engine)
         fitting.pace(done + 1)
-        records = iterate(step, live, epochs, first_epoch=done + 1, validation=fitting.validation)
+        records = iterate(step, walked, epochs, first_epoch=done + 1, validation=fitting.validation)
         with _all_warnings_as_lines(console), live:
             for own_record in records:
                 record = of_all(own_record, ranks)
@@ -479,6 +521,8 @@ def _train(training: _Training, console: Console) -> int:
                 if training.is_over:
                     break
                 fitting.pace(done + 1)
+        if profile is not None:
+            profile.finish(run.folder, console)
     except STOPS as stop:
         raise stopped(
             stop,
@@ -568,7 +612,12 @@ def _all_warnings_as_lines(console: Console) -> Iterator[None]:
 
 def _draw_pictures(training: _Training, console: Console) -> None:
     """Draws the pictures of the fit into the folder of the run."""
-    fitted = Fitted(
+    pictures.draw_all(_fitted(training), console)
+
+
+def _fitted(training: _Training) -> Fitted:
+    """The run as it is judged and drawn."""
+    return Fitted(
         run=training.run,
         program=training.fitting.shown,
         data=training.data,
@@ -576,4 +625,3 @@ def _draw_pictures(training: _Training, console: Console) -> None:
         device=training.device,
         epoch=training.fitting.shown_epoch(training.config.passes),
     )
-    pictures.draw_all(fitted, console)

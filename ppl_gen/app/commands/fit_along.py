@@ -23,7 +23,7 @@ from ppl_gen.app.run.folder import Run
 from ppl_gen.app.signals import STOPS, heed_no_more, stopped
 from ppl_gen.data import Batches, UnpairedBatches
 from ppl_gen.inference import NotFinite, Record, iterate
-from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.replay import on_device
 from ppl_gen.ranks import ProcessLost, Ranks, Shares
 
 
@@ -101,7 +101,7 @@ def _train_along(order: Order, fitting: Fitting, device: torch.device, ranks: Ra
     config = order.config
     done = order.done
     saved = "process 0 has saved the checkpoint of epoch"
-    engine: Engine = config.values.get("engine", "auto")
+    engine = on_device(config.values.get("engine", "auto"), device)
     recipe_of(config).reopen(fitting.program)
     step = fitting.begin(done * len(fitting.batches), engine)
     fitting.pace(done + 1)

@@ -283,6 +283,7 @@ def measure_run(folder: Path, **settings: Any) -> Mapping[str, Any]:
         overwrite=False,
         download=False,
         trust=True,
+        profiled=False,
         console=silent,
     )
     with Run.held(folder) as run:

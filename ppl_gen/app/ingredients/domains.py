@@ -14,6 +14,7 @@ from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.app.ingredients.games import BETAS, LOSSES, with_bounded_layers
 from ppl_gen.inference import cycle_step
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.turns import plan as plan_of_turns
 from ppl_gen.inference.games.cycle import ImagePool
 from ppl_gen.inference.samples.features import classifier_features
 from ppl_gen.protocols import Step
@@ -47,24 +48,27 @@ def between_domains(start: Start) -> Fitting:
     of_a = start.optimizer(critic_a, BETAS)
     of_b = start.optimizer(critic_b, BETAS)
     optimizers = (of_program, of_a, of_b)
-    step = cycle_step(
-        program,
-        (critic_a, critic_b),
-        of_program,
-        (of_a, of_b),
-        LOSSES[config.loss],
-        cycle=config.cycle,
-        identity=config.identity,
-        semantic=log_prob,
-        semantic_weight=config.semantic or 1.0,
-        r1=config.r1,
-        pools=(companions["pool_a"], companions["pool_b"]),  # type: ignore[arg-type]
-    )
     a = data.test.a.fixed(0, _PROBED).x
     b = data.test.b.fixed(0, _PROBED).x
 
     def begin(first_step: int, engine: Engine) -> Step:
-        return step
+        return cycle_step(
+            program,
+            (critic_a, critic_b),
+            of_program,
+            (of_a, of_b),
+            LOSSES[config.loss],
+            cycle=config.cycle,
+            identity=config.identity,
+            semantic=log_prob,
+            semantic_weight=config.semantic or 1.0,
+            r1=config.r1,
+            pools=(companions["pool_a"], companions["pool_b"]),  # type: ignore[arg-type]
+            first_step=first_step,
+            engine=engine,
+        )
+
+    begin(0, "eager")  # says what is out of range before a run has a folder
 
     def probe() -> Tensor:
         return torch.cat([program.to_b(a), program.to_a(b)])
@@ -78,6 +82,7 @@ def between_domains(start: Start) -> Fitting:
         begin=begin,
         probe=probe,
         remark=remark,
+        plan=plan_of_turns,
     )
 
 

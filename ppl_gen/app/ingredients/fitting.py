@@ -20,7 +20,7 @@ from ppl_gen.app.parts.optimizers import optimizer
 from ppl_gen.contexts import evaluating, forked
 from ppl_gen.data import Batches, Split, StreamedSplit, UnpairedBatches
 from ppl_gen.inference import Patience, ReconstructionValidation, Validation
-from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.replay import Engine, plan
 from ppl_gen.inference.fitting.loop import Measure
 from ppl_gen.memory import expect_memory
 from ppl_gen.protocols import Step
@@ -49,6 +49,8 @@ class Fitting:
             out; None if none are.
         stopping: When the fit is over, and which weights are kept; None if it runs all epochs.
         is_shared: Whether its step makes the update of all processes' data.
+        plan: From the number of steps, what the user asked for and the device to the engine that
+            pays.
     """
 
     program: Any
@@ -63,6 +65,7 @@ class Fitting:
     validation: Measure | None = None
     stopping: Stopping | None = None
     is_shared: bool = False
+    plan: Callable[[int, Engine, torch.device], Engine] = plan
 
     @property
     def shown(self) -> Any:

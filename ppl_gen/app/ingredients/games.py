@@ -16,6 +16,7 @@ from ppl_gen.app.ingredients.fitting import Fitting, Start
 from ppl_gen.app.parts.conditions import OF_IMAGES
 from ppl_gen.inference import adversarial_step, bidirectional_step, losses, moving_average
 from ppl_gen.inference.engine.replay import Engine
+from ppl_gen.inference.engine.turns import plan as plan_of_turns
 from ppl_gen.inference.games.adversarial import expect_adversaries, expect_pairs
 from ppl_gen.program import simulate
 from ppl_gen.protocols import Step
@@ -67,29 +68,32 @@ def against_critic(
     of_critic = start.optimizer(critic, BETAS)
     make: Callable[..., Step] = adversarial_step
     more: dict[str, Any] = {"auxiliary": auxiliary}
-    expect: Callable[..., None] = partial(expect_adversaries, program, critic)
+    expect: Callable[..., Tensor] = partial(expect_adversaries, program, critic)
     if pairs:
         make = bidirectional_step
         more = {}
         expect = partial(expect_pairs, program, program.guide, critic)
-    step = make(
-        program,
-        critic,
-        of_program,
-        of_critic,
-        LOSSES[config.loss],
-        config.critic_steps,
-        r1=config.r1,
-        penalty=config.penalty,
-        average=average,
-        across=start.across,
-        **more,
-    )
-    x, *context = start.probed()
-    expect(x, *context)
 
     def begin(first_step: int, engine: Engine) -> Step:
-        return step
+        return make(
+            program,
+            critic,
+            of_program,
+            of_critic,
+            LOSSES[config.loss],
+            config.critic_steps,
+            r1=config.r1,
+            penalty=config.penalty,
+            average=average,
+            first_step=first_step,
+            engine=engine,
+            across=start.across,
+            **more,
+        )
+
+    begin(0, "eager")  # says what is out of range before a run has a folder
+    x, *context = start.probed()
+    expect(x, *context)
 
     def probe() -> Tensor:
         return simulate(shown, len(x), *context)
@@ -104,6 +108,7 @@ def against_critic(
         probe=probe,
         remark=remark,
         is_shared=True,
+        plan=plan_of_turns,
     )
 
 

@@ -24,10 +24,10 @@ def by_moments(start: Start) -> Fitting:
     """
     program = start.program
     optimizer = start.optimizer(program)
-    step = moment_step(program, optimizer, DISCREPANCIES[start.config.discrepancy])
+    discrepancy = DISCREPANCIES[start.config.discrepancy]
 
     def begin(first_step: int, engine: Engine) -> Step:
-        return step
+        return moment_step(program, optimizer, discrepancy, first_step=first_step, engine=engine)
 
     def probe() -> Tensor:
         return simulate(program, PROBED)

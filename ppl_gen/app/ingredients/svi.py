@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro
+from pyro import poutine
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor, nn
 
@@ -23,7 +25,6 @@ from ppl_gen.inference import (
     FreeBits,
     StickingTheLanding,
     annealed,
-    elbo,
     svi_step,
 )
 from ppl_gen.inference.checks import check
@@ -117,10 +118,15 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
             first_step=first_step,
             engine=engine,
             across=start.across,
+            precision=start.config.values.get("precision", "float32"),
         )
 
     def probe() -> Tensor:
-        return elbo(program, None, *probed, particles=1, seed=0).value
+        with pyro.validation_enabled(False):
+            drawn = poutine.trace(program.guide).get_trace(*probed)
+            replayed = poutine.replay(program.model, trace=drawn)
+            scored = poutine.trace(replayed).get_trace(*probed)
+            return scored.log_prob_sum() - drawn.log_prob_sum()
 
     return Fitting(
         program=program,

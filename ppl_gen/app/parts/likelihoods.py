@@ -261,10 +261,13 @@ def in_colour(data: Dataset) -> bool:
 
 
 def _within_one(split: Split | StreamedSplit) -> bool:
-    """Whether all that is observed of data is from 0 to 1, as images in a stream are."""
-    x = getattr(split, "x", None)
-    if x is None:
-        return True
+    """Whether all that is observed of data is from 0 to 1."""
+    from ppl_gen.data import StreamedSplit
+
+    if isinstance(split, StreamedSplit):
+        least, most = split.extremes
+        return least >= 0 and most <= 1
+    x = split.x
     is_outside = (x < 0) | (x > 1)
     return not bool(is_outside.any())
 

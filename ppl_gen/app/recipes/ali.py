@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss, check_parts_stand_alone
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, GAME, GUIDE, LATENT_DIM, NETWORK, PRIOR, SEED, TRAINING
+from ppl_gen.app.options import (
+    DATA_SET,
+    ENGINE,
+    GAME,
+    GUIDE,
+    LATENT_DIM,
+    NETWORK,
+    PRIOR,
+    SEED,
+    TRAINING,
+)
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -43,7 +53,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="ali",
     place=24,
-    options=(*DATA_SET, PRIOR, GUIDE, LATENT_DIM, *NETWORK, *TRAINING, *GAME, SEED),
+    options=(*DATA_SET, PRIOR, GUIDE, LATENT_DIM, *NETWORK, *TRAINING, *GAME, SEED, ENGINE),
     program=_program,
     fitting=_fitting,
     check=_check,

@@ -15,6 +15,7 @@ from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     CONDITION,
     DATA_SET,
+    ENGINE,
     GAME,
     LATENT_DIM,
     NETWORK,
@@ -59,6 +60,7 @@ RECIPE = Recipe(
         *GAME,
         *(CONDITION, PAIRED),
         SEED,
+        ENGINE,
     ),
     program=_program,
     condition=condition_of,

@@ -12,6 +12,7 @@ from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     CONDITION,
     DATA_SET,
+    ENGINE,
     GAME,
     LATENT_DIM,
     PAIRED,
@@ -57,6 +58,7 @@ RECIPE = Recipe(
         *GAME,
         *(CONDITION, PAIRED, WIDTH),
         SEED,
+        ENGINE,
     ),
     program=_program,
     condition=condition_of,

@@ -12,6 +12,7 @@ from ppl_gen.app.ingredients.data import two_domains
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     DATA,
+    ENGINE,
     IMAGE_SIZE,
     LOSS,
     R1,
@@ -83,6 +84,7 @@ RECIPE = Recipe(
         *(LOSS, R1, SPECTRAL, WIDTH),
         *(CYCLE, IDENTITY, SEMANTIC),
         SEED,
+        ENGINE,
     ),
     data=two_domains,
     program=_program,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, PRIOR, SEED, TRAINING, WIDTH
+from ppl_gen.app.options import DATA_SET, ENGINE, GAME, LATENT_DIM, PRIOR, SEED, TRAINING, WIDTH
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -37,7 +37,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="dcgan",
     place=21,
-    options=(*DATA_SET, PRIOR, LATENT_DIM, *TRAINING, *GAME, WIDTH, SEED),
+    options=(*DATA_SET, PRIOR, LATENT_DIM, *TRAINING, *GAME, WIDTH, SEED, ENGINE),
     program=_program,
     fitting=_fitting,
     check=check_loss,

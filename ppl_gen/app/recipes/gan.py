@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.checks import check_loss
 from ppl_gen.app.ingredients.recipe import Recipe
-from ppl_gen.app.options import DATA_SET, GAME, LATENT_DIM, NETWORK, PRIOR, SEED, TRAINING
+from ppl_gen.app.options import DATA_SET, ENGINE, GAME, LATENT_DIM, NETWORK, PRIOR, SEED, TRAINING
 
 if TYPE_CHECKING:
     from ppl_gen.app.ingredients.fitting import Fitting, Start
@@ -35,7 +35,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="gan",
     place=20,
-    options=(*DATA_SET, PRIOR, LATENT_DIM, *NETWORK, *TRAINING, *GAME, SEED),
+    options=(*DATA_SET, PRIOR, LATENT_DIM, *NETWORK, *TRAINING, *GAME, SEED, ENGINE),
     program=_program,
     fitting=_fitting,
     check=check_loss,

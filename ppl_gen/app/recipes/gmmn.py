@@ -11,6 +11,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     DATA_SET,
+    ENGINE,
     LATENT_DIM,
     NETWORK,
     PRIOR,
@@ -56,7 +57,7 @@ def _fitting(start: Start) -> Fitting:
 RECIPE = Recipe(
     name="gmmn",
     place=40,
-    options=(*DATA_SET, PRIOR, LATENT_DIM, *NETWORK, *TRAINING, DISCREPANCY, SEED),
+    options=(*DATA_SET, PRIOR, LATENT_DIM, *NETWORK, *TRAINING, DISCREPANCY, SEED, ENGINE),
     program=_program,
     fitting=_fitting,
     learning_rate=1e-3,

@@ -12,6 +12,7 @@ from ppl_gen.app.ingredients.checks import check_loss
 from ppl_gen.app.ingredients.recipe import Recipe
 from ppl_gen.app.options import (
     DATA_SET,
+    ENGINE,
     GAME,
     LATENT_DIM,
     NETWORK,
@@ -88,6 +89,7 @@ RECIPE = Recipe(
         *GAME,
         *(CATEGORIES, CONTINUOUS, INFORMATION),
         SEED,
+        ENGINE,
     ),
     program=_program,
     fitting=_fitting,

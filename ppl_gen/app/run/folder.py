@@ -61,6 +61,7 @@ PRODUCTS = (
     "reconstructions.png",
     "translations.png",
     "training.png",
+    "trace.json",
     "evidence.png",
     "sandwich.png",
     "gaps.png",

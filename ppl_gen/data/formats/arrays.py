@@ -1,8 +1,25 @@
-"""Data in arrays of one's own, in .npy and .npz files: headers first, then the numbers."""
+"""Data in arrays of one's own, in .npy and .npz files: headers first, then the numbers.
+
+Arrays of .npy files that are too many for memory stay there, and are mapped: a file x.npy, or a
+folder of x.npy and y.npy, or of x_train.npy, x_test.npy, y_train.npy and y_test.npy. To make such a
+file without ever holding it:
+
+    x = np.lib.format.open_memmap("x.npy", mode="w+", dtype=np.uint8, shape=(1_000_000, 28, 28))
+    x[:1000] = ...
+    x.flush()
+"""
 
 from __future__ import annotations
 
-__all__ = ["ARRAYS", "KNOWN", "of_arrays", "pixels", "read_array", "read_arrays"]
+__all__ = [
+    "ARRAYS",
+    "KNOWN",
+    "holds_arrays",
+    "of_arrays",
+    "pixels",
+    "read_array",
+    "read_arrays",
+]
 
 import lzma
 import math
@@ -11,23 +28,24 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from ppl_gen import memory
 from ppl_gen.contexts import reason
-from ppl_gen.data.splits import Dataset, Split, nine_to_one
+from ppl_gen.data.formats.mapped import MappedRows, of_images
+from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
 from ppl_gen.memory import SINGLE, expect_memory, in_bytes
 from ppl_gen.reading import expect_file
 
 ARRAYS = (".npy", ".npz")
 
-_CHANNELS = (1, 3, 4)
-
 _LARGEST = float(np.finfo(np.float32).max)
+_AT_ONCE = 2**22  # numbers that are looked at in one go
 _EXACT = 2**24  # up to which single precision holds every whole number
 
 # The arrays of a file that are read; others are left where they are.
@@ -46,7 +64,17 @@ _UNREADABLE = (
 )
 
 
-def read_arrays(path: Path, missing: bool = False) -> Dataset:
+def holds_arrays(path: Path) -> bool:
+    """Whether a folder holds arrays x.npy, or x_train.npy and x_test.npy.
+
+    Args:
+        path: The folder.
+    """
+    names = {name for name in KNOWN if (path / f"{name}.npy").exists()}
+    return "x" in names or {"x_train", "x_test"} <= names
+
+
+def read_arrays(path: Path, missing: bool = False, stream: bool | None = None) -> Dataset:
     """Arrays x_train and x_test, with y_train and y_test if labelled; or x, with y, or a .npy file.
 
     An array y of images, (N, H, W), (N, C, H, W) or (N, H, W, C), makes pairs.
@@ -54,15 +82,20 @@ def read_arrays(path: Path, missing: bool = False) -> Dataset:
     Bytes are images and divided by 255, unless they are all 0 or 1; other integers are counts and
     left as they are. `stored` of the data set says which.
 
+    Data that are streamed are mapped: labels are held, all numbers are looked at once, chunk by
+    chunk, and rows are then read as they are asked for, several at once.
+
     Args:
-        path: The file.
-        missing: Whether entries of the data may be NaN, which are missing.
+        path: The file; or a folder that holds each of these arrays in a .npy file of its name.
+        missing: Whether entries of the data may be NaN, which are missing; of data in memory.
+        stream: Whether data stay in their .npy files; None leaves them there above 2 GiB in single
+            precision. Those of .npz files are held.
 
     Raises:
         ValueError: If it cannot be read, arrays are missing or do not fit into memory, or their
             shapes or numbers are not those of data and labels.
     """
-    return of_arrays(_stored(path), path, missing)
+    return of_arrays(_stored(path, stream), path, missing)
 
 
 def read_array(path: Path) -> tuple[np.ndarray, float]:
@@ -111,9 +144,11 @@ def of_arrays(stored: Mapping[str, np.ndarray], path: Path, missing: bool = Fals
         raise ValueError(
             f"expected arrays x_train and x_test, or x, in {path}, got {', '.join(sorted(stored))}"
         )
-    _check_same(train.x, test.x, "data", path)
-    _check_same(train.y, test.y, "labels", path)
-    made = Dataset.of(path.name, train, test, _classes(train, test, path))
+    _check_same(_shape(train), _shape(test), "data", path)
+    labels = _labels(train)
+    others = _labels(test)
+    _check_same(_shape_of(labels), _shape_of(others), "labels", path)
+    made = Dataset.of(path.name, train, test, _classes(labels, others, path))
     return replace(made, stored=reading.words)
 
 
@@ -127,11 +162,7 @@ def pixels(x: Tensor, divisor: float = 255) -> Tensor:
     x = x.float()
     if divisor != 1:
         x = x / divisor
-    if x.dim() == 3:
-        return x[:, None]
-    if x.dim() == 4 and x.shape[-1] in _CHANNELS and x.shape[1] not in _CHANNELS:
-        return x.movedim(-1, 1)
-    return x
+    return of_images(x)
 
 
 class _Header(NamedTuple):
@@ -151,47 +182,122 @@ class _Header(NamedTuple):
         return self.size * self.dtype.itemsize
 
 
-def _stored(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file by name; that of a .npy file is x.
+def _stored(path: Path, stream: bool | None = False) -> dict[str, np.ndarray]:
+    """The arrays of a file or folder by name, data mapped if they stay there; that of .npy is x.
 
     Their headers are looked at first: an array that does not fit into memory is not begun.
 
     Raises:
-        ValueError: If the file is none that NumPy has written, is shorter than its headers say, or
-            its arrays do not fit into memory or hold anything but numbers.
+        ValueError: If a file is none that NumPy has written, is shorter than its headers say, its
+            arrays do not fit into memory or hold anything but numbers, or data that are to be
+            streamed are in a .npz file.
     """
-    expect_file(path)
-    try:
-        headers, others = _headers(path)
-    except (*_UNREADABLE, MemoryError) as error:
-        raise ValueError(f"cannot read {path}: {reason(error)}") from error
-    if not headers:
-        raise ValueError(
-            f"expected arrays x_train and x_test, or x, in {path}, got "
-            f"{', '.join(sorted(others)) or 'none'}"
-        )
-    needed = 0
+    files = _files(path)
+    headers: dict[str, _Header] = {}
+    for name, file in files.items():
+        headers |= _headers_in(file, name)
     for header in headers.values():
         _check_type(header, path)
-        # As they are stored, in single precision, and that divided or split.
-        needed += header.nbytes + 2 * SINGLE * header.size
-    remedy = "store fewer or smaller data, or a folder of images, which may be streamed"
-    expect_memory(f"the arrays of {path}", needed, remedy)
+    kept = _stay(headers, files, path, stream)
+    needed = 0
+    for name, header in headers.items():
+        if name not in kept:
+            # As they are stored, in single precision, and that divided or split.
+            needed += header.nbytes + 2 * SINGLE * header.size
+    expect_memory(
+        f"the arrays of {path}",
+        needed,
+        "store fewer or smaller data, a .npy file, or a folder of x.npy and y.npy, or of images, "
+        "which may be streamed",
+    )
+    stored: dict[str, np.ndarray] = {}
+    for name, file in files.items():
+        try:
+            if name in kept:
+                stored[name] = _mapped(file)
+                continue
+            held = np.load(file, allow_pickle=False)
+            if isinstance(held, np.ndarray):
+                stored[name] = held
+                continue
+            with held:
+                stored |= {each: held[each] for each in headers}
+        except _UNREADABLE as error:
+            raise ValueError(f"cannot read {file}: {reason(error)}") from error
+    return stored
+
+
+def _mapped(path: Path) -> np.memmap[Any, Any]:
+    """The array of a .npy file, which stays there.
+
+    Raises:
+        ValueError: If it cannot be read, or is in Fortran order, in which a row is spread over all
+            of the file.
+    """
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.flags.c_contiguous:
+        return array
+    raise ValueError(
+        "expected an array in C order, to be read row by row, got one in Fortran order, in which a "
+        "row is spread over all of the file; store np.ascontiguousarray(x), or hold it in memory "
+        "(stream=False)"
+    )
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """The files of arrays by the names of these; one file is that of x, whatever it holds."""
+    if not path.is_dir():
+        return {"x": path}
+    found = {name: path / f"{name}.npy" for name in KNOWN}
+    return {name: file for name, file in found.items() if file.exists()}
+
+
+def _headers_in(file: Path, name: str) -> dict[str, _Header]:
+    """The header of each array that is read of a file, that of a .npy file under a given name.
+
+    Raises:
+        ValueError: If it cannot be read, or holds no array of a known name.
+    """
+    expect_file(file)
     try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            return {"x": stored}
-        with stored:
-            return {name: stored[name] for name in headers}
-    except _UNREADABLE as error:
-        raise ValueError(f"cannot read {path}: {reason(error)}") from error
+        headers, others = _headers(file, name)
+    except (*_UNREADABLE, MemoryError) as error:
+        raise ValueError(f"cannot read {file}: {reason(error)}") from error
+    if not headers:
+        raise ValueError(
+            f"expected arrays x_train and x_test, or x, in {file}, got "
+            f"{', '.join(sorted(others)) or 'none'}"
+        )
+    return headers
 
 
-def _headers(path: Path) -> tuple[dict[str, _Header], list[str]]:
-    """The header of each array that is read, x of a .npy file; and the names of all others."""
+def _stay(
+    headers: Mapping[str, _Header], files: Mapping[str, Path], path: Path, stream: bool | None
+) -> list[str]:
+    """The names of the arrays that stay in their files: all data, or none.
+
+    Raises:
+        ValueError: If data are to be streamed, and are in a .npz file.
+    """
+    data = [name for name in headers if name.startswith("x")]
+    may_stay = path.is_dir() or not zipfile.is_zipfile(path)
+    if stream is None:
+        stream = may_stay and sum(headers[name].size for name in data) > memory.STREAMED
+    if not stream:
+        return []
+    if not may_stay:
+        raise ValueError(
+            f"expected .npy files of arrays that are streamed, got {path}, which is packed; store "
+            "x.npy and y.npy in a folder, or leave stream=True out"
+        )
+    return data
+
+
+def _headers(path: Path, name: str) -> tuple[dict[str, _Header], list[str]]:
+    """The header of each array that is read, by name; and the names of all others."""
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file:
-            return {"x": _header(file, path.stat().st_size)}, []
+            return {name: _header(file, path.stat().st_size)}, []
     found = {}
     others = []
     with zipfile.ZipFile(path) as archive:
@@ -245,20 +351,64 @@ def _check_type(header: _Header, path: Path) -> None:
 
 
 class _Reading(NamedTuple):
-    """What is done to stored numbers: they are divided by `divisor`, which `words` say."""
+    """What is done to stored numbers: they are divided by `divisor`, which `words` say.
+
+    Attributes:
+        divisor: 255 of bytes beyond 0 and 1, else 1.
+        words: What is done, for people.
+        extremes: The least and the largest number that comes out.
+    """
 
     divisor: float
     words: str
+    extremes: tuple[float, float]
+
+
+class _Seen(NamedTuple):
+    """What all numbers of an array say together.
+
+    Attributes:
+        least: The smallest of them, but for NaN.
+        most: The largest of them, but for NaN.
+        lacking: How many are NaN.
+        never: How many entries of a datum are NaN in all of them.
+    """
+
+    least: Any
+    most: Any
+    lacking: int
+    never: int
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> _Seen:
+        """Of an array of at least one number, some rows at a time, wherever it lies."""
+        least = most = x.reshape(-1)[0]
+        lacking = 0
+        never = np.full(x.shape[1:], x.dtype.kind == "f")
+        at_once = memory.rows(_AT_ONCE, x[0].size)
+        for start in range(0, len(x), at_once):
+            some = np.asarray(x[start : start + at_once])
+            least = np.fmin(least, np.fmin.reduce(some, axis=None))
+            most = np.fmax(most, np.fmax.reduce(some, axis=None))
+            if some.dtype.kind == "f":
+                is_lacking = np.isnan(some)
+                lacking += int(is_lacking.sum())
+                never &= is_lacking.all(0)
+        return cls(least, most, lacking, int(never.sum()))
 
 
 def _reading_of(parts: list[np.ndarray], path: Path, missing: bool) -> _Reading:
     """What is done to the numbers of all parts of a file alike.
 
+    Args:
+        parts: The arrays of a file, the one that is fitted to being first.
+        path: Where they lie.
+        missing: Whether entries may be NaN.
+
     Raises:
         ValueError: If they are no data, or bytes in one part and other numbers in another.
     """
-    for x in parts:
-        _check_numbers(x, path, missing)
+    seen = [_check_numbers(x, path, missing) for x in parts]
     dtypes = {str(x.dtype) for x in parts}
     names = " and ".join(sorted(dtypes))
     is_bytes = "uint8" in dtypes
@@ -267,43 +417,42 @@ def _reading_of(parts: list[np.ndarray], path: Path, missing: bool) -> _Reading:
             f"expected numbers of one type to train and to test in {path}, got {names}: bytes are "
             "divided by 255, other numbers are not; store both alike"
         )
-    least = min(np.nanmin(x) for x in parts)
-    most = max(np.nanmax(x) for x in parts)
+    least = min(each.least for each in seen)
+    most = max(each.most for each in seen)
     if is_bytes and most > 1:
-        return _Reading(255, f"bytes from {least} to {most}, divided by 255")
+        words = f"bytes from {least} to {most}, divided by 255"
+        return _Reading(255, words, (least / 255, most / 255))
+    extremes = (float(least), float(most))
     if is_bytes or "bool" in dtypes:
-        return _Reading(1, "pixels that are 0 or 1")
+        return _Reading(1, "pixels that are 0 or 1", extremes)
     if {x.dtype.kind for x in parts} <= {"i", "u"}:
-        return _Reading(1, f"counts ({names}) from {least} to {most}, as they are")
+        words = f"counts ({names}) from {least} to {most}, as they are"
+        return _Reading(1, words, extremes)
     words = f"numbers from {least:.3g} to {most:.3g}, as they are"
-    return _Reading(1, words + _said_of_missing(parts))
+    return _Reading(1, words + _said_of_missing(parts, seen), extremes)
 
 
-def _said_of_missing(parts: list[np.ndarray]) -> str:
+def _said_of_missing(parts: list[np.ndarray], seen: list[_Seen]) -> str:
     """How many entries of all parts are missing, in words; empty if none are.
 
     Args:
         parts: The arrays of a file, the one that is fitted to being first.
+        seen: What their numbers say.
     """
-    count = sum(x.size for x in parts)
-    lacking = sum(map(_lacking, parts))
+    lacking = sum(each.lacking for each in seen)
     if lacking == 0:
         return ""
-    said = f", {lacking / count:.1%} missing"
-    never = np.isnan(parts[0]).all(0)
-    if never.any():
-        said += f" ({never.sum()} of {never.size} entries in every datum: nothing tells of them)"
+    said = f", {lacking / sum(x.size for x in parts):.1%} missing"
+    never = seen[0].never
+    if never:
+        entries = parts[0][0].size
+        said += f" ({never} of {entries} entries in every datum: nothing tells of them)"
     return said
-
-
-def _lacking(x: np.ndarray) -> int:
-    """How many entries are NaN."""
-    return int(np.isnan(x).sum())
 
 
 def _divided(
     x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path
-) -> tuple[Split, Split]:
+) -> tuple[Split | StreamedSplit, Split | StreamedSplit]:
     """x, with y if there is one, split nine to one."""
     count = len(x)
     rows = nine_to_one(count, str(path))
@@ -314,19 +463,58 @@ def _divided(
     splits = []
     for part in rows:
         labels = None if y is None else y[part]
-        splits.append(_array_split(x[part], labels, reading, path))
+        splits.append(_array_split(x, labels, reading, path, part))
     return splits[0], splits[1]
 
 
-def _array_split(x: np.ndarray, y: np.ndarray | None, reading: _Reading, path: Path) -> Split:
+def _array_split(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    reading: _Reading,
+    path: Path,
+    rows: np.ndarray | None = None,
+) -> Split | StreamedSplit:
+    """Some rows of the data in an array, a stream of them where it is mapped.
+
+    Args:
+        x: The array.
+        y: What lies beside each of the rows.
+        reading: What is done to the numbers of x.
+        path: Where they lie.
+        rows: Which rows; all if None.
+    """
+    if isinstance(x, np.memmap):
+        if rows is None:
+            rows = np.arange(len(x))
+        if y is not None and y.ndim >= 3:
+            raise ValueError(
+                f"expected images y beside images x in {path} to be held in memory, got some that "
+                "are to be streamed; leave stream=True out, or store fewer or smaller images"
+            )
+        labels = _beside(y, len(rows), path)
+        source = MappedRows(x, rows, reading.divisor, labels)
+        return StreamedSplit(
+            source, labelled=y is not None, by_threads=True, extremes=reading.extremes
+        )
+    if rows is not None:
+        x = x[rows]
     data = pixels(torch.as_tensor(x.astype(np.float32)), reading.divisor)
-    if y is None:
-        return Split(data)
-    if y.ndim >= 3:
+    if y is not None and y.ndim >= 3:
         return Split(data, _images_beside(y, data, path))
-    _check_labels(y, len(x), path)
+    return Split(data, _beside(y, len(x), path))
+
+
+def _beside(y: np.ndarray | None, n: int, path: Path) -> Tensor | None:
+    """The labels or attributes of n data; None if they have none.
+
+    Raises:
+        ValueError: If they are neither.
+    """
+    if y is None:
+        return None
+    _check_labels(y, n, path)
     kind = np.float32 if y.dtype.kind == "f" else np.int64
-    return Split(data, torch.as_tensor(y.astype(kind)))
+    return torch.as_tensor(y.astype(kind))
 
 
 def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
@@ -345,36 +533,47 @@ def _images_beside(y: np.ndarray, x: Tensor, path: Path) -> Tensor:
     return images
 
 
-def _check_numbers(x: np.ndarray, path: Path, missing: bool) -> None:
+def _check_numbers(x: np.ndarray, path: Path, missing: bool) -> _Seen:
+    """What all numbers of data say.
+
+    Raises:
+        ValueError: If they are no data, or beyond what single precision has.
+    """
     if x.ndim < 2 or x.dtype.kind not in "buif" or x.size == 0:
         raise ValueError(
             f"expected numbers of shape (N, *shape) in {path}, got {x.dtype} of shape {x.shape}"
         )
-    if np.isinf(x).any():
+    seen = _Seen.of(x)
+    if np.isinf(seen.least) or np.isinf(seen.most):
         raise ValueError(
             f"expected finite numbers in {path}, got infinite ones; remove or replace them"
         )
-    lacking = _lacking(x)
-    if lacking == x.size:
+    if seen.lacking == x.size:
         raise ValueError(
             f"expected finite numbers in {path}, got NaN alone; store what is observed of the data"
         )
-    if lacking and not missing:
+    if seen.lacking and not missing:
         raise ValueError(
-            f"expected finite numbers in {path}, got {lacking} of {x.size} that are NaN; remove or "
-            "replace them, or, if they are what is missing, say data.load(..., missing=True), or "
-            "--likelihood masked to ppl-gen fit"
+            f"expected finite numbers in {path}, got {seen.lacking} of {x.size} that are NaN; "
+            "remove or replace them, or, if they are what is missing, say data.load(..., "
+            "missing=True), or --likelihood masked to ppl-gen fit"
         )
-    if max(-float(np.nanmin(x)), float(np.nanmax(x))) > _LARGEST:
+    if seen.lacking and isinstance(x, np.memmap):
+        raise ValueError(
+            f"expected data without missing entries to be streamed from {path}, got {seen.lacking} "
+            f"of {x.size} that are NaN; hold them in memory (stream=False), or store fewer data"
+        )
+    if max(-float(seen.least), float(seen.most)) > _LARGEST:
         raise ValueError(
             f"expected numbers up to {_LARGEST:.2g} in {path}, as single precision has them, got "
-            f"{np.nanmin(x):.3g} to {np.nanmax(x):.3g}; store them in a larger unit"
+            f"{seen.least:.3g} to {seen.most:.3g}; store them in a larger unit"
         )
-    if x.dtype.kind in "ui" and max(-int(x.min()), int(x.max())) > _EXACT:
+    if x.dtype.kind in "ui" and max(-int(seen.least), int(seen.most)) > _EXACT:
         raise ValueError(
             f"expected counts up to {_EXACT:,} in {path}, which single precision has exactly, got "
-            f"{x.min()} to {x.max()}; store them as floats, in a larger unit"
+            f"{seen.least} to {seen.most}; store them as floats, in a larger unit"
         )
+    return seen
 
 
 def _check_labels(y: np.ndarray, n: int, path: Path) -> None:
@@ -394,22 +593,41 @@ def _check_labels(y: np.ndarray, n: int, path: Path) -> None:
     )
 
 
-def _check_same(train: Tensor | None, test: Tensor | None, what: str, path: Path) -> None:
-    shapes = []
-    for each in (train, test):
-        shapes.append(None if each is None else tuple(each.shape[1:]))
-    if shapes[0] != shapes[1]:
+def _shape(split: Split | StreamedSplit) -> tuple[int, ...]:
+    """The shape of one datum."""
+    if isinstance(split, StreamedSplit):
+        return tuple(split.source[0][0].shape)
+    return tuple(split.x.shape[1:])
+
+
+def _shape_of(labels: Tensor | None) -> tuple[int, ...] | None:
+    """The shape of one label; None if there are none."""
+    if labels is None:
+        return None
+    return tuple(labels.shape[1:])
+
+
+def _labels(split: Split | StreamedSplit) -> Tensor | None:
+    """What lies beside the data, all of it."""
+    if isinstance(split, StreamedSplit):
+        return split.source.y
+    return split.y
+
+
+def _check_same(
+    train: tuple[int, ...] | None, test: tuple[int, ...] | None, what: str, path: Path
+) -> None:
+    if train != test:
         raise ValueError(
-            f"expected one shape of {what} in {path}, got {shapes[0]} to train and {shapes[1]} to "
-            "test"
+            f"expected one shape of {what} in {path}, got {train} to train and {test} to test"
         )
 
 
-def _classes(train: Split, test: Split, path: Path) -> int | None:
+def _classes(train: Tensor | None, test: Tensor | None, path: Path) -> int | None:
     """The number of labels; None without labels, or with attribute vectors."""
-    if train.y is None or test.y is None or train.y.is_floating_point():
+    if train is None or test is None or train.is_floating_point():
         return None
-    classes = int(max(train.y.max(), test.y.max())) + 1
+    classes = int(max(train.max(), test.max())) + 1
     if not 1 <= classes <= len(train):
         raise ValueError(
             f"expected labels numbered from 0, fewer than data, in {path}, got them up to "

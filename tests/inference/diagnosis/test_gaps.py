@@ -184,7 +184,7 @@ def test_a_vae_s_bounds_are_in_order() -> None:
         assert p.grad is None
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_program_that_is_no_module_and_a_scalar_latent() -> None:
     class Plain:
         def __init__(self) -> None:

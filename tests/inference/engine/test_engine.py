@@ -146,7 +146,7 @@ def test_the_compiled_update_is_torch_s(name: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_compiled_update_follows_a_schedule_and_a_restored_state() -> None:
     program = vae((1, 8, 8), 2, hidden=(8,))
     optimizer = adam(program.parameters())
@@ -661,7 +661,8 @@ class TestTheLadder:
 
     def test_an_unknown_engine(self) -> None:
         with pytest.raises(
-            ValueError, match="expected an engine of 'auto', 'inductor', 'fx', 'eager', got 'xla'"
+            ValueError,
+            match="'auto', 'cuda-graph', 'inductor', 'fx', 'eager', got 'xla'",
         ):
             svi_step(
                 vae((4,), 1),

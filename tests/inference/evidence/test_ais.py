@@ -111,7 +111,7 @@ class TestAgainstExactAnswers:
         got = ais(program, x, guide=guide, temperatures=temperatures, chains=3000, seed=3)
         assert agrees(got, program.exact_log_evidence(x))
 
-    @pytest.mark.long
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", TOYS)
     def test_backwards_so_are_their_inverses(self, name: str) -> None:
         """E[1/w] = 1/p(x), where 1/w has a variance: temperatures enough that no weight is lost."""

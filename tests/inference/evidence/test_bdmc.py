@@ -17,7 +17,7 @@ from ppl_gen.models import cvae, toy, vae
 
 
 class TestSandwich:
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_it_closes_on_principal_components(self) -> None:
         program = ppca()
         sandwich = bdmc(program, 200, temperatures=1000, seed=0)

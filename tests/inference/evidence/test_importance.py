@@ -15,6 +15,7 @@ import torch
 from programs import PROGRAMS, TwoLayers, digits
 from torch import Tensor, nn
 
+from ppl_gen.data import Split
 from ppl_gen.inference import Estimate, elbo, fit, log_evidence, svi_step
 from ppl_gen.inference.evidence.weights import LogWeights, _pareto_shape, tail_length
 from ppl_gen.likelihoods import Bernoulli, Dirac, Gaussian
@@ -279,6 +280,27 @@ def log_weights(shape: float) -> Tensor:
 
 class TestPromises:
     @pytest.mark.long
+    @pytest.mark.parametrize(
+        ("particles", "chunk", "sizes"),
+        [(50, 30, {25}), (60, 50, {30}), (60, 7, {6}), (50, 80, {50}), (7, 3, {3, 1})],
+    )
+    def test_pieces_are_of_one_size_where_they_can_be(
+        self, ppca: tuple[toy.PPCA, Tensor], particles: int, chunk: int, sizes: set[int]
+    ) -> None:
+        """So one graph, compiled, serves all; a piece of another size would have one of its own."""
+        program, x = ppca
+        inner = wide(program)
+        seen = set()
+
+        def guide(x: Tensor) -> Tensor:
+            z = inner(x)
+            if z.dim() == 3:
+                seen.add(z.shape[0])
+            return z
+
+        log_evidence(program, guide, x[:3], particles=particles, chunk=chunk, engine="eager")
+        assert sizes <= seen
+
     def test_chunks_do_not_matter(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         """However the work is cut, every draw is used once.
 
@@ -473,3 +495,60 @@ def test_deterministic_sites_are_no_latents() -> None:
     x = torch.linspace(-2, 2, 5)
     exact = dist.Normal(0.0, 5**0.5).log_prob(x)
     assert agrees(log_evidence(Program(), guide, x, particles=2000), exact)
+
+
+class TestBatches:
+    @pytest.mark.parametrize("estimator", [log_evidence, elbo])
+    def test_one_after_the_other_they_are_estimated_as_tensors_are(self, estimator) -> None:
+        program = cvae((6,), 2, classes=3, hidden=(4,))
+        x = torch.rand(50, 6).round()
+        y = torch.arange(50) % 3
+        batches = Split(x, y).batches(20, shuffle=False)
+        found = estimator(program, None, batches, particles=30, seed=0)
+        assert found.value.shape == (50,)
+        first = estimator(program, None, x[:20], y[:20], particles=30, seed=0)
+        for name, values in vars(first).items():
+            if values is not None:
+                assert torch.equal(getattr(found, name)[:20], values)
+        whole = estimator(program, None, x, y, particles=30, seed=0)
+        error = (found.standard_error**2 + whole.standard_error**2).sqrt()
+        assert bool(((found.value - whole.value).abs() < 5 * error).all())
+        again = estimator(program, None, batches, particles=30, seed=0)
+        assert torch.equal(found.value, again.value)
+
+    def test_ppca_from_a_wrong_proposal(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
+        program, x = ppca
+        found = log_evidence(program, wide(program), [(x[:30],), (x[30:],)], particles=2000, seed=0)
+        assert agrees(found, program.exact_log_evidence(x))
+
+    def test_labels_that_a_program_has_no_use_for_are_left_out(self) -> None:
+        batches = Split(torch.ones(6, 4), torch.zeros(6).long()).batches(3)
+        assert log_evidence(vae((4,), 2), None, batches, particles=2).value.shape == (6,)
+
+    def test_a_seed_leaves_the_generator_and_fixes_what_is_binarised(self) -> None:
+        batches = Split(torch.full((40, 9), 0.5), binarize="dynamic").batches(16)
+        program = vae((9,), 2, hidden=(4,))
+        state = torch.get_rng_state()
+        one, other = (log_evidence(program, None, batches, particles=3, seed=4) for _ in range(2))
+        assert torch.equal(one.value, other.value)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    @pytest.mark.parametrize(
+        ("batches", "said"),
+        [
+            ([(torch.ones(2, 4),), (torch.ones(2, 5),)], "of one shape, got \\(4,\\) and \\(5,\\)"),
+            ([(torch.ones(2, 4),), (torch.full((2, 4), math.nan),)], "finite data, got NaN"),
+            ([(torch.ones(2, 4),), (torch.full((2, 4), 0.5),)], "in the support of Bernoulli"),
+            ([("x",)], "tuples .* of tensors, got builtins.tuple"),
+            ([()], "tuples .* of tensors"),
+            ([], "data as a tensor, got builtins.list"),
+            (iter([(torch.ones(2, 4),)]), "data as a tensor, got builtins.list_iterator"),
+        ],
+    )
+    def test_bad_ones_are_refused(self, batches: object, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            log_evidence(vae((4,), 2), None, batches, particles=2)  # type: ignore[arg-type]
+
+    def test_context_beside_them_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="context within the batches"):
+            log_evidence(vae((4,), 2), None, [(torch.ones(2, 4),)], torch.ones(2), particles=2)

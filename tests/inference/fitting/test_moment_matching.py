@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -231,6 +232,23 @@ class TestLearning:
         assert abs(float(found.mean())) < 4 * float(found.std()) / 300**0.5
 
 
+@pytest.mark.parametrize("discrepancy", [None, squared_energy])
+def test_a_graph_makes_the_same_step(discrepancy: Any) -> None:
+    found = []
+    for engine in ("eager", "fx"):
+        torch.manual_seed(0)
+        program = Implicit(mlp([2, 8, 2])).double()
+        step = moment_step(program, adam(program), discrepancy, engine=engine)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            values = [float(step(torch.rand(20, 2).double())["discrepancy"]) for _ in range(5)]
+        found.append((values, list(program.parameters())))
+    (mine, weights), (theirs, others) = found
+    assert mine == pytest.approx(theirs, rel=1e-9)
+    for one, other in zip(weights, others, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("call", "said"),
@@ -246,7 +264,7 @@ class TestBadInput:
             ),
             (
                 lambda p: moment_step(p, sgd(nn.Linear(1, 1)))(torch.randn(9, 2)),
-                "expected parameters of the program in the optimiser",
+                "expected a gradient for the optimiser's parameters, got none",
             ),
         ],
     )

@@ -181,6 +181,21 @@ class TestValidation:
             found = Validation(cvae((6,), 2, classes=4), (x, y), (x, y))()
         assert found["validation_elbo"] == found["train_elbo"]
 
+    def test_batches_are_measured_as_tensors_are(self) -> None:
+        program = cvae((6,), 2, classes=4)
+        split = Split(torch.rand(30, 6).round(), torch.arange(30) % 4)
+        batches = split.batches(16, shuffle=False)
+        state = torch.get_rng_state()
+        found = Validation(program, batches, particles=400)()
+        whole = Validation(program, (split.x, split.y), particles=400)()
+        for name in ("validation_elbo", "validation_kl"):
+            assert found[name] == pytest.approx(whole[name], abs=whole[f"{name}_error"] / 2)
+        assert Validation(program, batches, particles=400)() == found
+        noisy = Split(torch.full((30, 6), 0.5), split.y, "dynamic").batches(16)
+        measure = Validation(program, noisy)
+        assert measure() == measure()
+        assert torch.equal(torch.get_rng_state(), state)
+
     def test_one_datum_has_no_error(self) -> None:
         program, _, held_out = small()
         assert math.isnan(Validation(program, (held_out.x[:1],))()["validation_kl_error"])

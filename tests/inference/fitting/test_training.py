@@ -49,7 +49,7 @@ def test_the_label_is_worth_nats(digits: tuple[Dataset, CVAE, Estimate, Estimate
     assert better(given_label, plain)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("noiseless", [True, False])
 def test_samples_for_a_label_are_read_as_that_label(
     digits: tuple[Dataset, CVAE, Estimate, Estimate], noiseless: bool

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ppl_gen.critics import conv_critic, mlp_critic, spectral
 from ppl_gen.data.toys import modes_covered, ring
 from ppl_gen.inference import NotFinite, adversarial_step, fit, moving_average
-from ppl_gen.inference.games.game import Watch
+from ppl_gen.inference.games.game import spread_of
 from ppl_gen.models import CGAN, cgan, dcgan, gan
 from ppl_gen.nn import Condition
 from ppl_gen.program import simulate
@@ -93,15 +93,14 @@ def test_a_moving_average_is_its_formula() -> None:
 
 
 def test_the_spread_is_that_of_the_coordinates_in_which_data_differ() -> None:
-    watch = Watch(0.0)
     data = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
     still = torch.tensor([[1.0, 0.0], [1.0, 9.0]])  # alike where data differ, and the reverse
-    assert float(watch(torch.tensor(1.0), still, data)["spread"]) == 0.0
-    assert float(watch(torch.tensor(1.0), 3 * data, data)["spread"]) == pytest.approx(3.0)
+    assert float(spread_of(still, data)) == 0.0
+    assert float(spread_of(3 * data, data)) == pytest.approx(3.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert float(watch(torch.tensor(1.0), still[:1], data[:1])["spread"]) == 1.0
-        assert float(watch(torch.tensor(1.0), still, torch.ones(2, 2))["spread"]) == 1.0
+        assert float(spread_of(still[:1], data[:1])) == 1.0
+        assert float(spread_of(still, torch.ones(2, 2))) == 1.0
 
 
 @pytest.mark.slow

@@ -254,7 +254,7 @@ class TestNothingIsBakedIn:
 
 
 class TestOtherPrograms:
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_double_precision_and_an_improper_prior(self) -> None:
         def model(y: Tensor) -> None:
             loc = pyro.sample("loc", dist.ImproperUniform(dist.constraints.real, (), ()))
@@ -312,7 +312,7 @@ def test_engines_give_the_same_draws_to_rounding() -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_divergences_of_the_centred_funnel_are_counted() -> None:
     posterior = toy.Funnel(centred=True)
     draws = hmc(

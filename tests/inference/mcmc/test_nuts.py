@@ -42,7 +42,7 @@ def expect_moments(draws: Draws, name: str, mean: Tensor, sd: Tensor, error: flo
 
 
 class TestExactness:
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_the_conjugate_normal(self, run: Draws) -> None:
         mean = Y.double().sum(0) / 3.25
         sd = torch.full((2,), 3.25**-0.5, dtype=torch.float64)

@@ -10,28 +10,15 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scenarios import counts, walk
 from torch import Tensor
 
 from ppl_gen.inference import ConvergenceWarning, Draws, hmc, nuts
+from ppl_gen.inference.latents.descent import descended
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.moves import Moves
-from ppl_gen.inference.mcmc.starts import descended, starts_from
+from ppl_gen.inference.mcmc.starts import starts_from
 from ppl_gen.models import toy
-
-
-def walk(y: Tensor) -> None:
-    """Counts of a latent random walk, whose rates are e¹⁰⁰ at starts of [−2, 2]."""
-    s = pyro.sample("s", dist.LogNormal(-1.5, 0.5))
-    e = pyro.sample("e", dist.Normal(0.0, 1.0).expand(y.shape).to_event(1))
-    h = 1 + s * e.cumsum(-1)
-    with pyro.plate("time", len(y)):
-        pyro.sample("y", dist.Poisson(h.exp()), obs=y)
-
-
-def counts(steps: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    h = 1 + 0.22 * torch.randn(steps, generator=generator).cumsum(-1)
-    return torch.poisson(h.exp(), generator=generator)
 
 
 def steep(y: Tensor) -> None:

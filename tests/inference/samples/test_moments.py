@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
 from ppl_gen import data
+from ppl_gen.data import Split
 from ppl_gen.inference.samples.moments import moments
 
 N, M = 3000, 2000
@@ -334,6 +339,117 @@ class TestConstants:
             ValueError, match=r"zero variance in all 2 features; drop them.*features=PCA"
         ):
             moments(torch.ones(9, 2), torch.ones(9, 2))
+
+
+class TestInParts:
+    @pytest.fixture
+    def samples(self) -> tuple[Tensor, Tensor]:
+        """Skewed features, one of them constant in both, one in the data, and one binary."""
+        y = torch.randn(500, 3, 2).exp()
+        x = torch.randn(800, 3, 2).exp()
+        y[:, 0, 0] = x[:, 0, 0] = 0.1
+        x[:, 0, 1] = 2
+        y[:, 1, 1] = (y[:, 1, 1] > 1).float()
+        x[:, 1, 1] = (x[:, 1, 1] > 1).float()
+        return y, x
+
+    def test_numbers_are_those_of_all_points_at_once(
+        self, samples: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        y, x = samples
+        whole = moments(y, x, permutations=FEW)
+        monkeypatch.setattr("ppl_gen.inference.samples.sampled_moments._AT_ONCE", 700)
+        of_tensors = moments(y, x, permutations=0)
+        labelled = Split(x, torch.arange(800)).batches(64)
+        of_batches = moments(Split(y).batches(33), labelled)
+        for found in (of_tensors, of_batches):
+            assert found.count == whole.count
+            assert found.frozen == whole.frozen == {"sample": 0, "data": 1}
+            assert found.worst[:1] == whole.worst[:1]
+            for one, other in zip(found.kinds, whole.kinds, strict=True):
+                for name in ("sample", "data", "standard_error", "null_error", "z"):
+                    torch.testing.assert_close(
+                        getattr(one, name),
+                        getattr(other, name),
+                        rtol=1e-10,
+                        atol=1e-12,
+                        equal_nan=True,
+                    )
+
+    def test_features_are_taken_batch_by_batch(self, samples: tuple[Tensor, Tensor]) -> None:
+        y, x = samples
+        features = torch.nn.Sequential(torch.nn.Flatten(), _Halves())
+        whole = moments(y, x, features, permutations=FEW)
+        found = moments(Split(y).batches(100), Split(x).batches(100), features)
+        torch.testing.assert_close(found.covariance.data, whole.covariance.data)
+        assert found.shape == whole.shape == (3,)
+
+    def test_bytes_of_a_file_are_numbers_as_they_are(self, tmp_path: Path) -> None:
+        stored = np.random.RandomState(0).randint(0, 256, (300, 5)).astype("u1")
+        np.save(tmp_path / "x.npy", stored)
+        mapped = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="c"))
+        sample = torch.from_numpy(stored[:100])
+        found = moments(sample, mapped, permutations=0)
+        assert found.mean.data.numpy() == pytest.approx(stored.mean(0), rel=1e-13)
+        assert found.covariance.data.numpy() == pytest.approx(np.cov(stored.T), rel=1e-10)
+        of_stream = moments(sample / 255, load_stream(tmp_path / "x.npy").batches(50))
+        whole = moments(sample / 255, load_stream(tmp_path / "x.npy").fixed().x, permutations=0)
+        torch.testing.assert_close(of_stream.covariance.z, whole.covariance.z, equal_nan=True)
+
+    def test_tests_have_their_level(self) -> None:
+        """The largest of all normal z, of which 0.05 are to be beyond the limit, or fewer."""
+        off = 0
+        for _ in range(200):
+            found = moments(normal(400, 3), normal(300, 3), permutations=0)
+            off += not found.matched
+            assert (abs(found.worst.z) > found.limit) == (not found.matched)
+        assert off / 200 <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
+
+    def test_what_is_off_is_named(self) -> None:
+        x = normal(2000, 3)
+        y = normal(1000, 3)
+        y[:, 2] *= 1.3
+        found = moments([(y,)], x)
+        assert found.worst.name == "variance[2]"
+        assert found.worst.p_value < 1e-6
+        assert not found.matched
+        assert float(found.covariance.p_value[2, 2]) == pytest.approx(
+            2 * scipy.stats.norm.sf(abs(found.worst.z)), rel=1e-6
+        )
+        assert "variance[2]" in str(found)
+
+    @pytest.mark.parametrize(
+        ("sample", "given", "options", "said"),
+        [
+            (Split(torch.rand(9, 2), binarize="dynamic").batches(3), torch.rand(9, 2), {}, "anew"),
+            ([(torch.randn(9, 2),)], torch.randn(9, 2), {"permutations": 20}, "tensors to permute"),
+            ([(torch.randn(7, 2),)], torch.randn(9, 2), {}, "at least 8 points"),
+            ([(torch.randn(9, 2),)], torch.randn(9, 3), {}, "of one shape, got"),
+            ([(torch.randn(9, 2),), (torch.randn(9, 3),)], torch.randn(9, 2), {}, "of one shape"),
+            ([(torch.randn(9, 2) / 0,)], torch.randn(9, 2), {}, "finite samples"),
+            ([("x",)], torch.randn(9, 2), {}, "tuples"),
+            ([(1.0,)], torch.randn(9, 2), {}, "a tensor, got builtins.list"),
+            ([(torch.ones(9, 2),)], torch.ones(9, 2), {}, "zero variance in all 2 features"),
+        ],
+    )
+    def test_bad_batches_are_refused(
+        self, sample: Any, given: Tensor, options: dict[str, int], said: str
+    ) -> None:
+        with pytest.raises(ValueError, match=said):
+            moments(sample, given, **options)
+
+
+class _Halves(torch.nn.Module):
+    """Sums of two neighbours each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, ::2] + x[:, 1::2]
+
+
+def load_stream(path: Path) -> data.StreamedSplit:
+    split = data.load(path, stream=True).train
+    assert isinstance(split, data.StreamedSplit)
+    return split
 
 
 @pytest.mark.parametrize(

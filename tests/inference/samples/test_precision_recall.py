@@ -64,7 +64,7 @@ SAMPLES: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
 }
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["equal", *(pytest.param(c, marks=pytest.mark.slow) for c in ("plane", "shifted"))]
 )

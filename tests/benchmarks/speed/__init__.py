@@ -1,0 +1,1 @@
+"""What `make bench` measures: each row of its table is a contest, each curve a sweep of them."""
