@@ -106,6 +106,14 @@ def test_other_arrays_of_a_file_are_left_alone(tmp_path) -> None:
         load(tmp_path / "some.npz")
 
 
+def test_an_array_that_ends_like_an_archive_is_an_array(tmp_path) -> None:
+    end_of_an_archive = b"PK\x05\x06" + bytes(18)
+    x = np.zeros((40, 22), np.uint8)
+    x[-1] = np.frombuffer(end_of_an_archive, np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    assert load(tmp_path / "x.npy").train.x.shape == (36, 22)
+
+
 def test_suffixes_may_be_upper_case(tmp_path) -> None:
     np.save(tmp_path / "some.npy", COUNTS.astype("f4"))
     (tmp_path / "some.npy").rename(tmp_path / "SOME.NPY")

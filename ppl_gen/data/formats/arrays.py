@@ -44,6 +44,7 @@ from ppl_gen.reading import expect_file
 
 ARRAYS = (".npy", ".npz")
 
+_ARCHIVE = b"PK"
 _LARGEST = float(np.finfo(np.float32).max)
 _AT_ONCE = 2**22  # numbers that are looked at in one go
 _EXACT = 2**24  # up to which single precision holds every whole number
@@ -280,7 +281,7 @@ def _stay(
         ValueError: If data are to be streamed, and are in a .npz file.
     """
     data = [name for name in headers if name.startswith("x")]
-    may_stay = path.is_dir() or not zipfile.is_zipfile(path)
+    may_stay = path.is_dir() or not _is_archive(path)
     if stream is None:
         stream = may_stay and sum(headers[name].size for name in data) > memory.STREAMED
     if not stream:
@@ -293,9 +294,15 @@ def _stay(
     return data
 
 
+def _is_archive(path: Path) -> bool:
+    """Whether a file begins as an archive does; an array may end like one by chance."""
+    with open(path, "rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE
+
+
 def _headers(path: Path, name: str) -> tuple[dict[str, _Header], list[str]]:
     """The header of each array that is read, by name; and the names of all others."""
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         with open(path, "rb") as file:
             return {name: _header(file, path.stat().st_size)}, []
     found = {}

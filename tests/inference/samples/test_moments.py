@@ -421,7 +421,13 @@ class TestInParts:
     @pytest.mark.parametrize(
         ("sample", "given", "options", "said"),
         [
-            (Split(torch.rand(9, 2), binarize="dynamic").batches(3), torch.rand(9, 2), {}, "anew"),
+            (
+                # That all eight means are drawn alike twice has a chance of some 1e-11.
+                Split(torch.full((400, 8), 0.5), binarize="dynamic").batches(100),
+                torch.rand(9, 8),
+                {},
+                "anew",
+            ),
             ([(torch.randn(9, 2),)], torch.randn(9, 2), {"permutations": 20}, "tensors to permute"),
             ([(torch.randn(7, 2),)], torch.randn(9, 2), {}, "at least 8 points"),
             ([(torch.randn(9, 2),)], torch.randn(9, 3), {}, "of one shape, got"),
