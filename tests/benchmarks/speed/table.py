@@ -20,7 +20,7 @@ from speed.contest import Contest, Score
 from speed.sweeps import Curve, Sweep
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_COLUMNS = ("", "time", "a", "× first", "first turn", "memory", "of matmul", "")
+_COLUMNS = ("time", "per", "× first", "first turn", "memory", "of matmul")
 
 
 @dataclass(kw_only=True)
@@ -41,11 +41,11 @@ class Table:
         """Prints the contestants of a row."""
         contest, scores = self.rows[name]
         grid = Grid(title=f"{name}: {contest.what}", title_justify="left")
+        grid.add_column("")
         for column in _COLUMNS:
-            justify: Any = "left"
-            if column:
-                justify = "right"
-            grid.add_column(column, justify=justify)
+            grid.add_column(column, justify="right")
+        if any(score.note for score in scores.values()):
+            grid.add_column("remarks")
         for who, score in scores.items():
             grid.add_row(
                 who,
