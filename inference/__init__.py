@@ -61,6 +61,8 @@ from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
+from ppl_gen.inference.posteriors.correct import correct
+from ppl_gen.inference.posteriors.corrected import Corrected
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
@@ -97,6 +99,7 @@ __all__ = [
     "Comparison",
     "Compressed",
     "ConvergenceWarning",
+    "Corrected",
     "CycleErrors",
     "DReG",
     "Detection",
@@ -140,6 +143,7 @@ __all__ = [
     "collapse",
     "compare",
     "compress",
+    "correct",
     "cycle_errors",
     "cycle_step",
     "decode",

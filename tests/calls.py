@@ -76,6 +76,12 @@ def _impute(seed: int | None, **options: Any) -> Any:
     return inference.impute(masked, x, x > 0.5, seed=seed, particles=30, draws=3, **options)
 
 
+def _correct(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    small = {"particles": 100, "draws": 16, "chains": 2, "warmup": 4}
+    return inference.correct(program, x, seed=seed, **small, **options)
+
+
 def _bdmc(seed: int | None, **options: Any) -> Any:
     program, _ = _vae()
     small = {"chains": 2, "temperatures": 4, "leapfrogs": 1}
@@ -197,6 +203,7 @@ SEEDED: dict[str, Call] = {
     "inference.diagnosis.gaps.gaps": _gaps,
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
     "inference.evidence.ais.ais": _ais,
+    "inference.posteriors.correct.correct": _correct,
     "inference.prediction.imputation.impute": _impute,
     "inference.evidence.bdmc.bdmc": _bdmc,
     "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),

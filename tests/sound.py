@@ -91,6 +91,18 @@ EVALUATORS = {
     "aggregate_draws": sound(inference.aggregate_draws, PROGRAM, X, draws=3),
 }
 OTHERS = {
+    "correct": sound(
+        inference.correct,
+        PROGRAM,
+        X,
+        particles=100,
+        draws=2,
+        min_ess=2,
+        good=0.9,
+        chains=2,
+        warmup=2,
+        engine="eager",
+    ),
     "impute": sound(inference.impute, MASKED, X, X > 0.5, particles=2, draws=2),
     "ticks": sound(inference.ticks, PROGRAM, steps=3, within=2.0),
     "lattice": sound(inference.lattice, PROGRAM, side=3, within=2.0),

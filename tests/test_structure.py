@@ -37,6 +37,7 @@ ROOMS = (
     "prediction",
     "diagnosis",
     "comparison",
+    "posteriors",
     "compression",
     "codes",
 )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["LogWeights", "Weights", "elbo_of", "evidence_of", "k_hat_limit", "tail_length"]
+__all__ = [
+    "LogWeights",
+    "Weights",
+    "elbo_of",
+    "evidence_of",
+    "k_hat_limit",
+    "smoothed",
+    "tail_length",
+]
 
 import math
 from typing import NamedTuple, Self
@@ -82,7 +90,7 @@ class Weights(NamedTuple):
             variance = (particles / ess - 1).clamp(min=0) / (particles - 1)
         k_hat = None
         if tail_length(particles) >= _SHORTEST_TAIL:
-            k_hat = _pareto_shape(self.tail)
+            k_hat = _pareto(self.tail).shape
         return Estimate(
             value=self.log_sum - math.log(particles),
             standard_error=variance.sqrt(),
@@ -144,8 +152,49 @@ def tail_length(particles: int) -> int:
     return math.ceil(min(0.2 * particles, 3 * math.sqrt(particles)))
 
 
-def _pareto_shape(tail: Tensor) -> Tensor:
-    """k̂ of a generalised Pareto fitted to the excess of the largest weights over the next one.
+def smoothed(log_weights: Tensor) -> Tensor:
+    """Log weights whose tail is replaced by that of the Pareto fitted to it, (K, N) in float64.
+
+    The M largest weights of each datum become the quantiles (j − ½)/M of the generalised Pareto
+    distribution, none above the largest. They are left where there is no tail to fit: of K ≤ 20
+    weights, of a few equal ones, and where one dwarfs all others.
+
+    Args:
+        log_weights: (K, N).
+
+    Reference:
+        Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling,
+        algorithm 1.
+    """
+    log_weights = log_weights.double()
+    count = tail_length(len(log_weights))
+    if count < _SHORTEST_TAIL:
+        return log_weights
+    tail, places = log_weights.topk(count + 1, dim=0)
+    shape, scale = _pareto(tail)
+    rank = torch.arange(count, 0, -1, dtype=tail.dtype, device=tail.device)[:, None]
+    beyond = torch.log1p(-(rank - 0.5) / count)
+    quantile = scale * torch.expm1(-shape * beyond) / shape
+    threshold = (tail[-1] - tail[0]).exp()
+    fitted = tail[0] + (threshold + quantile).log().clamp(max=0)
+    fitted = torch.where(shape.isfinite() & scale.isfinite(), fitted, tail[:-1])
+    return log_weights.scatter(0, places[:-1], fitted)
+
+
+class _Pareto(NamedTuple):
+    """A generalised Pareto fitted to the tail of each datum's weights.
+
+    Attributes:
+        shape: k̂, (N,).
+        scale: σ, (N,), in units of the largest weight.
+    """
+
+    shape: Tensor
+    scale: Tensor
+
+
+def _pareto(tail: Tensor) -> _Pareto:
+    """The generalised Pareto fitted to the excess of the largest weights over the next one.
 
     The profile posterior mean of Zhang and Stephens (2009), A new and efficient estimation method
     for the generalized Pareto distribution, shrunk towards 1/2 with the weight of ten observations
@@ -155,7 +204,7 @@ def _pareto_shape(tail: Tensor) -> Tensor:
         tail: The M + 1 largest log weights of each datum in descending order, (M + 1, N).
 
     Returns:
-        k̂, (N,). Minus infinity where a quarter of the tail's weights are equal, infinity where the
+        k̂ is minus infinity where a quarter of the tail's weights are equal, infinity where the
         largest dwarfs them.
     """
     ordered = (tail - tail[0]).exp().flip(0)
@@ -174,7 +223,7 @@ def _pareto_shape(tail: Tensor) -> Tensor:
     bounded = (ascending[at_quartile] == ascending[0]) | (largest[:, 0] == 0)
     lost = (quartile[:, 0] == 0) | shrunk.isnan()
     k_hat = torch.where(lost, math.inf, shrunk)
-    return torch.where(bounded, -math.inf, k_hat)
+    return _Pareto(shape=torch.where(bounded, -math.inf, k_hat), scale=-shape / theta.squeeze(-1))
 
 
 def _profile_mean(excess: Tensor, quartile: Tensor, largest: Tensor) -> Tensor:

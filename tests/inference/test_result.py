@@ -20,6 +20,7 @@ from ppl_gen.inference import (
     Collapse,
     Comparison,
     Compressed,
+    Corrected,
     CycleErrors,
     Draws,
     Estimate,
@@ -60,6 +61,28 @@ def drawn(names: tuple[str, ...] = ("z",)) -> Draws:
     samples = {name: torch.randn(4, 20, K, generator=generator) for name in names}
     zeros = torch.zeros(4, 20)
     return Draws(samples, zeros, zeros.bool(), zeros + 1, 1.0, sampler="independent")
+
+
+def corrected() -> Corrected:
+    zeros = torch.zeros(N, K)
+    how = np.array(["guide", "weighted", "hmc"] * (N // 3))
+    return Corrected(
+        draws={"z": torch.zeros(5, N, K)},
+        mean={"z": zeros},
+        sd={"z": zeros + 1},
+        error={"z": zeros + 0.1},
+        log_density=torch.zeros(5, N),
+        how=how,
+        bound=torch.linspace(0.1, 2.0, N),
+        ess=torch.linspace(400.0, 4000.0, N),
+        k_hat=torch.linspace(0.0, 1.0, N),
+        r_hat=torch.full((N,), 1.2),
+        size=torch.linspace(10.0, 4000.0, N),
+        min_ess=400,
+        particles=4000,
+        gradients=100,
+        left_out={"z": "Uniform"},
+    )
 
 
 def gaps() -> Gaps:
@@ -198,6 +221,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "PrecisionRecall": (lambda: precision_recall(*samples(), splits=2, seed=0), 4),
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
     "Imputation": (imputation, N),
+    "Corrected": (corrected, N),
     "Compressed": (compressed, 1),
     "Directions": (directions, K),
     "Detection": (detected, N),

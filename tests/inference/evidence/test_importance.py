@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ppl_gen.data import Split
 from ppl_gen.inference import Estimate, elbo, fit, log_evidence, svi_step
-from ppl_gen.inference.evidence.weights import LogWeights, _pareto_shape, tail_length
+from ppl_gen.inference.evidence.weights import LogWeights, _pareto, smoothed, tail_length
 from ppl_gen.likelihoods import Bernoulli, Dirac, Gaussian
 from ppl_gen.models import CVAE, VAE, cvae, toy, vae
 from ppl_gen.priors import StandardNormal
@@ -262,14 +262,28 @@ class TestEstimate:
             reference = [float(array_stats.psislw(-row)[1]) for row in rows]
             length = int(3 * 2000**0.5)
         tail = log_weights(shape).topk(length + 1, dim=0).values
-        np.testing.assert_allclose(_pareto_shape(tail).numpy(), reference, atol=1e-6)
+        np.testing.assert_allclose(_pareto(tail).shape.numpy(), reference, atol=1e-6)
+
+    @pytest.mark.skipif(not hasattr(arviz, "psislw"), reason="ArviZ before 1.0 smooths likewise")
+    @pytest.mark.parametrize("shape", [0.1, 0.5, 0.9])
+    def test_smoothed_weights_are_arviz_s(self, shape: float) -> None:
+        rows = log_weights(shape)
+        reference, _ = arviz.psislw(rows.T.numpy())
+        found = smoothed(rows).log_softmax(0)
+        np.testing.assert_allclose(found.T.numpy(), reference, atol=1e-6)
+
+    def test_weights_without_a_tail_stay(self) -> None:
+        few = torch.randn(20, 3).double()
+        equal = torch.zeros(100, 2).double()
+        assert smoothed(few).equal(few)
+        assert smoothed(equal).equal(equal)
 
     def test_k_hat_of_equal_weights_of_a_few_values_and_of_a_single_one_that_counts(self) -> None:
         equal = torch.zeros(100)
         single = torch.linspace(0, -1e5, 100)
         few = torch.tensor([0.0, -2.0, -9.0])[torch.arange(100) // 34]
         tails = torch.stack([equal, few, single], -1).double()
-        assert _pareto_shape(tails).tolist() == [-math.inf, -math.inf, math.inf]
+        assert _pareto(tails).shape.tolist() == [-math.inf, -math.inf, math.inf]
 
 
 def log_weights(shape: float) -> Tensor:
