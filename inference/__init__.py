@@ -17,6 +17,7 @@ from ppl_gen.inference.codes.overlap import Overlap, affinity, overlap
 from ppl_gen.inference.comparison.compare import Comparison, compare
 from ppl_gen.inference.compression.bits_back import compress, decompress
 from ppl_gen.inference.compression.compressed import Compressed
+from ppl_gen.inference.compression.curve import RateDistortionCurve, rate_distortion_curve
 from ppl_gen.inference.compression.rate_distortion import quantised_codes, rate_distortion
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
 from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
@@ -116,6 +117,7 @@ __all__ = [
     "Pathfinder",
     "Patience",
     "PrecisionRecall",
+    "RateDistortionCurve",
     "ReconstructionValidation",
     "Record",
     "Result",
@@ -182,6 +184,7 @@ __all__ = [
     "quantised_codes",
     "random_walk",
     "rate_distortion",
+    "rate_distortion_curve",
     "reconstruction_error",
     "reconstruction_step",
     "retrieval",

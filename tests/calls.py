@@ -70,6 +70,12 @@ def _ais(seed: int | None, **options: Any) -> Any:
     return inference.ais(program, x, seed=seed, **small, **options)
 
 
+def _rate_distortion_curve(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    small = {"chains": 2, "temperatures": 4, "leapfrogs": 1}
+    return inference.rate_distortion_curve(program, x, betas=[1.0], seed=seed, **small, **options)
+
+
 def _impute(seed: int | None, **options: Any) -> Any:
     program, x = _vae()
     masked = VAE(program.prior, program.decoder, Masked(Bernoulli()), ZeroFilled(program.encoder))
@@ -198,6 +204,7 @@ SEEDED: dict[str, Call] = {
         _vae()[0], steps=4, seed=seed
     ),
     "inference.comparison.compare.compare": _compare,
+    "inference.compression.curve.rate_distortion_curve": _rate_distortion_curve,
     "inference.compression.rate_distortion.rate_distortion": _of_vae(inference.rate_distortion),
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
     "inference.diagnosis.gaps.gaps": _gaps,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = [
     "Settings",
+    "Walk",
     "ais",
+    "annealed",
     "annealed_log_weights",
     "expect_room_for_annealing",
     "expect_settings",
@@ -12,9 +14,9 @@ __all__ = [
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +37,10 @@ from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.progress import Bar
 from ppl_gen.protocols import Guide, Program
 from ppl_gen.pyro_patches import tracing
+
+Found = TypeVar("Found")
+# From an `Anneal`, the data of a chunk and their indices to what is found along the path.
+Walk = Callable[[Anneal, Sequence[Tensor], Tensor], Found]
 
 # Below this mean acceptance probability a run is reported as loose.
 _LOOSE = 0.2
@@ -183,6 +189,41 @@ def annealed_log_weights(
         ValueError: If program, guide and data do not fit together, a latent is shared by all data,
             or the schedule does not rise from 0 to 1.
     """
+
+    def walk(anneal: Anneal, some: Sequence[Tensor], rows: Tensor) -> Tensor:
+        ends = None
+        if posterior is not None:
+            ends = {name: value[rows] for name, value in posterior.items()}
+        return anneal.log_weights(some, ends)
+
+    found = annealed(program, guide, data, settings, walk, backwards=posterior is not None)
+    return torch.cat(found, 1)[:, : len(data[0])]
+
+
+def annealed(
+    program: Program,
+    guide: Guide | None,
+    data: Sequence[Tensor],
+    settings: Settings,
+    walk: Walk[Found],
+    *,
+    backwards: bool = False,
+) -> list[Found]:
+    """What walks along the path from π₀ to p(x, z) find, one for each chunk of the data.
+
+    Args:
+        program: Any program with a density.
+        guide: π₀ = q(z | x, c); the prior if None.
+        data: (x, *context), each of length N.
+        settings: Options that `expect_settings` has seen.
+        walk: From an `Anneal`, the data of a chunk and their indices to what is found. The last
+            chunk is filled up with the last datum.
+        backwards: Whether it walks from the posterior back.
+
+    Raises:
+        ValueError: If program, guide and data do not fit together, a latent is shared by all data,
+            or the schedule does not rise from 0 to 1.
+    """
     x = data[0]
     nesting = _check_base(program, guide, data)
     at_once = _data_at_once(guide, x, settings)
@@ -210,16 +251,13 @@ def annealed_log_weights(
             tick=partial(bar.advance, task),
         )
         transitions = settings.temperatures + anneal.pilot
-        if posterior is not None:
+        if backwards:
             transitions += anneal.pilot
         bar.update(task, total=len(chunks) * transitions)
         for rows in chunks:
-            ends = None
-            if posterior is not None:
-                ends = {name: value[rows] for name, value in posterior.items()}
-            found.append(anneal.log_weights([t[rows] for t in data], ends))
+            found.append(walk(anneal, [t[rows] for t in data], rows))
     _warn_of_rejection(float(torch.stack(anneal.acceptance).mean()))
-    return torch.cat(found, 1)[:, : len(x)]
+    return found
 
 
 def _check_base(program: Program, guide: Guide | None, data: Sequence[Tensor]) -> int:
@@ -269,5 +307,5 @@ def _warn_of_rejection(accepted: float) -> None:
             f"annealing steps were accepted with probability {accepted:.2f} on average: the "
             "bound holds, but is loose; begin from a guide, or take more temperatures",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

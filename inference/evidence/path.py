@@ -8,7 +8,7 @@ from __future__ import annotations
 __all__ = ["Anneal", "Path"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -346,14 +346,42 @@ class Anneal:
             return self._forwards(path, betas, steps)
         return self._backwards(path, betas, steps, posterior)
 
+    def course(self, data: Sequence[Tensor], at: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """log w and log p(x, z) − log π₀(z) where chains from the base come by, each (K, C, N).
+
+        Weighted by w, the chains of a temperature stand for its f_β, each after its transition
+        there; E[w] = ∫ f_β(z) dz.
+
+        Args:
+            data: (x, *context), N of them.
+            at: The numbers t of K temperatures β_t, from 1 to T, rising.
+        """
+        path = self._path_of(data)
+        betas, steps = self._learn(path)
+        totals = []
+        changes = []
+        wanted = set(at)
+        walk = self._walk(path, betas.to(data[0].device), steps)
+        for t, (state, total) in enumerate(walk, start=1):
+            if t in wanted:
+                totals.append(total)
+                changes.append(state.log_weight)
+        return torch.stack(totals), torch.stack(changes)
+
     def _forwards(self, path: Path, betas: Tensor, steps: Tensor) -> Tensor:
         """Σₜ (βₜ − βₜ₋₁) (log p(x, zₜ₋₁) − log π₀(zₜ₋₁)), from a draw of the base."""
+        for _, total in self._walk(path, betas, steps):
+            found = total
+        return found
+
+    def _walk(self, path: Path, betas: Tensor, steps: Tensor) -> Iterator[tuple[_State, Tensor]]:
+        """The state after each transition, with log w so far."""
         state = path.draw()
         total = torch.zeros_like(state.log_weight)
         for gap, beta, step in zip(betas.diff(), betas[1:], steps[1:], strict=True):
             total = total + gap * state.log_weight
             state = self._moved(path, state, beta, step)
-        return total
+            yield state, total
 
     def _backwards(
         self, path: Path, betas: Tensor, steps: Tensor, posterior: Mapping[str, Tensor]

@@ -62,6 +62,9 @@ class Imputation(Result):
     def interval(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """The middle `level` of the draws of each entry, its lower and upper end, each (N, *shape).
 
+        Under a program that is true, a missing entry lies between them with that probability, up to
+        (S − 1)/(S + 1) of S draws; of whole numbers, such as binary pixels, with that or more.
+
         Args:
             level: The probability that each missing entry lies between them, from 0 to 1.
 
@@ -154,10 +157,15 @@ class Imputation(Result):
 
 
 def _quantile(ascending: Tensor, probability: float) -> Tensor:
-    """A quantile along the first axis of sorted numbers; torch's own takes no more than 2²⁴."""
-    place = probability * (len(ascending) - 1)
+    """A quantile along the first axis of sorted numbers; torch's own takes no more than 2²⁴.
+
+    One more draw is below the k-th of S with probability k/(S + 1), so that between two of these an
+    interval holds the truth as often as it says, on average.
+    """
+    last = len(ascending) - 1
+    place = min(max(probability * (len(ascending) + 1) - 1, 0.0), float(last))
     below = int(place)
-    above = min(below + 1, len(ascending) - 1)
+    above = min(below + 1, last)
     return torch.lerp(ascending[below], ascending[above], place - below)
 
 

@@ -28,6 +28,7 @@ from ppl_gen.inference import (
     GuideFit,
     Imputation,
     PrecisionRecall,
+    RateDistortionCurve,
     Result,
     Sandwich,
     Share,
@@ -156,6 +157,17 @@ def imputation() -> Imputation:
     )
 
 
+def curve() -> RateDistortionCurve:
+    both = torch.linspace(1.0, 9.0, 3 * N).reshape(3, N)
+    return RateDistortionCurve(
+        betas=torch.tensor([1.0, 2.0, 4.0]),
+        rate=Estimate(both, both / 100, ess=both),
+        distortion=Estimate(1 / both, both / 100, ess=both),
+        dimensions=K,
+        chains=9,
+    )
+
+
 def compressed() -> Compressed:
     return Compressed(
         words=np.arange(9, dtype=np.uint32),
@@ -223,6 +235,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "Imputation": (imputation, N),
     "Corrected": (corrected, N),
     "Compressed": (compressed, 1),
+    "RateDistortionCurve": (curve, 3 * N),
     "Directions": (directions, K),
     "Detection": (detected, N),
     "Overlap": (overlaps, N),
@@ -241,6 +254,7 @@ DRAWABLE = (
     "Comparison",
     "Detection",
     "Moments",
+    "RateDistortionCurve",
     "TwoSample",
 )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_gen.inference import Imputation, hmc, impute
 from ppl_gen.likelihoods import Bernoulli, Masked
 from ppl_gen.models import cvae, vae
+from ppl_gen.program import simulate
 
 MOST = 1e-5  # of rounding, in single precision
 DRAWS = 1000
@@ -82,6 +83,38 @@ class TestPPCA:
         assert found.missing.equal(mask)
         assert found.verdict.tags == ("reliable",)
         assert len(found.to_pandas()) == int(mask.sum())
+
+    def test_intervals_cover_what_was_hidden(self) -> None:
+        """Of data that the program has drawn; 90 % up to 0.7 % of counting, data by data."""
+        seen = PartlySeen(ppca(), widening=1.1)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            x = simulate(seen.ppca, 150)
+        mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(6)) < 0.3
+        found = impute(seen.program, x, mask, particles=200, draws=200, seed=7)
+        lower, upper = found.interval(0.9)
+        is_inside = ((lower <= x) & (x <= upper) & mask).sum(1).double()
+        count = mask.sum(1).double()
+        share = is_inside.sum() / count.sum()
+        error = (is_inside - share * count).square().sum().sqrt() / count.sum()
+        assert 0.003 < error <= 0.007
+        assert 0.88 <= share <= 0.92
+
+    def test_of_data_that_are_hidden_altogether_the_answer_is_the_prior(self) -> None:
+        """Under the prior as a guide, each draw counts the same: x ~ N(μ, WWᵀ + σ²I)."""
+        seen = PartlySeen(ppca())
+        x, mask = data(3)
+        mask[1] = True
+        found = impute(seen.program, x, mask, particles=2000, draws=DRAWS, seed=2)
+        assert float(found.ess[1]) == pytest.approx(2000, rel=1e-3)
+        loc = seen.ppca.loc
+        z = (found.mean[1] - loc) / (found.standard_error[1] + MOST)
+        assert float(z.abs().max()) < 4
+        sd = (seen.ppca.weight.square().sum(1) + seen.ppca.scale.square()).sqrt()
+        assert float((found.draws[:, 1].std(0) / sd - 1).abs().max()) < 5 / (2 * DRAWS) ** 0.5
+        everything = impute(seen.program, x, mask | True, particles=500, draws=20, seed=2)
+        assert everything.missing.all()
+        assert everything.verdict.passes
 
     @pytest.mark.long
     def test_draws_of_mcmc_do_as_well(self) -> None:
