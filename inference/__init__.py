@@ -62,8 +62,10 @@ from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.mcmc.nuts import nuts
+from ppl_gen.inference.posteriors.batch_and_match import match_step
 from ppl_gen.inference.posteriors.correct import correct
 from ppl_gen.inference.posteriors.corrected import Corrected
+from ppl_gen.inference.posteriors.gaussian import GaussianGuide
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
@@ -109,6 +111,7 @@ __all__ = [
     "Estimate",
     "FreeBits",
     "Gaps",
+    "GaussianGuide",
     "GuideFit",
     "Imputation",
     "Moments",
@@ -170,6 +173,7 @@ __all__ = [
     "lattice",
     "log_evidence",
     "losses",
+    "match_step",
     "mmd",
     "moment_step",
     "moments",

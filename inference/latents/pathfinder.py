@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Pathfinder"]
+__all__ = ["Gaussians", "Pathfinder", "Paths"]
 
 import math
 from dataclasses import dataclass
@@ -74,20 +74,75 @@ class Pathfinder:
         Raises:
             ValueError: If no path ends at a point about which the posterior can be normalised.
         """
+        return self.walked(potential, chains).starts(chains)
+
+    def walked(self, potential: Potential, chains: int, energies: Energies | None = None) -> Paths:
+        """The best Gaussian of each path, with draws of all of them.
+
+        Args:
+            potential: U(q) of the posterior.
+            chains: C, how many starts are to be chosen from the draws.
+            energies: From (q, *tensors) to U and ∂U/∂q, as the potential has them; its fastest way
+                if None.
+
+        Raises:
+            ValueError: If no path ends at a point about which the posterior can be normalised.
+        """
         paths = self.paths or min(chains, 32)
-        energies, _ = potential.fastest
+        if energies is None:
+            energies, _ = potential.fastest
         begun = descended(energies, potential.starts(paths), potential.tensors)
-        walk = _Walk(energies, potential.tensors, begun, self)
-        best = walk.run()
+        best = _Walk(energies, potential.tensors, begun, self).run()
         draws = max(self.draws, math.ceil(2 * chains / paths))
-        points, _ = best.draw(draws)
-        log_q = best.log_mixture(points)
+        points, own = best.draw(draws)
         energy, _ = energies(points.flatten(0, 1), *potential.tensors)
-        log_weight = -energy.unflatten(0, points.shape[:2]) - log_q
-        return _chosen(points.flatten(0, 1), log_weight.flatten(0, 1), chains)
+        return Paths(
+            gaussians=best,
+            points=points,
+            energy=energy.unflatten(0, points.shape[:2]),
+            own=own,
+            mixture=best.log_mixture(points),
+        )
 
 
-class _Gaussians(NamedTuple):
+class Paths(NamedTuple):
+    """What the paths have found, and K draws of the Gaussian of each.
+
+    Attributes:
+        gaussians: The best of each of P paths.
+        points: The draws, (K, P, B, D).
+        energy: U there, (K, P, B).
+        own: The log density of the path that made a draw, (K, P, B).
+        mixture: That of the mixture of all paths, (K, P, B).
+    """
+
+    gaussians: Gaussians
+    points: Tensor
+    energy: Tensor
+    own: Tensor
+    mixture: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """The ELBO of each path, (P, B), in nats; −∞ where it is not finite."""
+        elbo = (-self.energy - self.own).mean(0)
+        return torch.where(elbo.isfinite(), elbo, -math.inf)
+
+    @property
+    def log_weights(self) -> Tensor:
+        """log exp(−U)/q of all draws, q being the mixture, (K P, B)."""
+        return (-self.energy - self.mixture).flatten(0, 1)
+
+    def starts(self, count: int) -> Tensor:
+        """Draws (count, B, D) chosen by their weights, without replacement.
+
+        Args:
+            count: How many, at most K P.
+        """
+        return _chosen(self.points.flatten(0, 1), self.log_weights, count)
+
+
+class Gaussians(NamedTuple):
     """N(m, H) of each path and block, H = diag(α) + diag(√α) Q (L Lᵀ − I) Qᵀ diag(√α).
 
     Attributes:
@@ -103,7 +158,7 @@ class _Gaussians(NamedTuple):
     factor: Tensor
 
     @classmethod
-    def at(cls, x: Tensor, gradient: Tensor, curvature: _Curvature) -> _Gaussians:
+    def at(cls, x: Tensor, gradient: Tensor, curvature: _Curvature) -> Gaussians:
         """Those at points of a path.
 
         Args:
@@ -140,7 +195,7 @@ class _Gaussians(NamedTuple):
         """
         total = points.new_full(points.shape[:-1], -math.inf)
         for one in zip(*self, strict=True):
-            total = torch.logaddexp(total, _Gaussians(*one)._log_prob(points))
+            total = torch.logaddexp(total, Gaussians(*one)._log_prob(points))
         return total - math.log(len(self.mean))
 
     def _log_prob(self, points: Tensor) -> Tensor:
@@ -158,13 +213,13 @@ class _Gaussians(NamedTuple):
         log_det = log_det + self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -log_det - self.mean.shape[-1] * math.log(2 * math.pi) / 2
 
-    def where(self, chosen: Tensor, other: _Gaussians) -> _Gaussians:
+    def where(self, chosen: Tensor, other: Gaussians) -> Gaussians:
         """These where `chosen` (P, B), and others elsewhere."""
         parts = []
         for mine, theirs in zip(self, other, strict=True):
             mask = chosen.reshape(*chosen.shape, *[1] * (mine.dim() - chosen.dim()))
             parts.append(torch.where(mask, mine, theirs))
-        return _Gaussians(*parts)
+        return Gaussians(*parts)
 
 
 class _Curvature:
@@ -253,16 +308,16 @@ class _Walk:
         self._is_going = torch.ones_like(self._energy, dtype=torch.bool)
         self._elbo = torch.full_like(self._energy, -math.inf)
 
-    def run(self) -> _Gaussians:
+    def run(self) -> Gaussians:
         """The Gaussian of the largest ELBO on each path.
 
         Raises:
             ValueError: If no path has one.
         """
-        best: _Gaussians | None = None
+        best: Gaussians | None = None
         for i in range(self._options.steps):
             self._step(is_first=i == 0)
-            gaussians = _Gaussians.at(self._x, self._gradient, self._curvature)
+            gaussians = Gaussians.at(self._x, self._gradient, self._curvature)
             elbo = self._elbo_of(gaussians)
             is_better = elbo > self._elbo
             self._elbo = torch.where(is_better, elbo, self._elbo)
@@ -311,7 +366,7 @@ class _Walk:
         self._is_going = self._is_going & ~is_open & ~is_flat
         self._x, self._energy, self._gradient = x, energy, gradient
 
-    def _elbo_of(self, gaussians: _Gaussians) -> Tensor:
+    def _elbo_of(self, gaussians: Gaussians) -> Tensor:
         """The mean of −U − log q over a few draws, (P, B); −∞ where it is not finite."""
         points, log_q = gaussians.draw(self._options.estimates)
         # A Gaussian that is none has no place to be evaluated at.

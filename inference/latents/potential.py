@@ -142,6 +142,16 @@ class Potential:
         return (*self._pure.tensors, *[self._args[i] for i in self._places])
 
     @property
+    def args(self) -> tuple[Any, ...]:
+        """What the model is called with."""
+        return tuple(self._args)
+
+    @property
+    def whole(self) -> Callable[..., Any]:
+        """The model as it is sampled: plates whole, discrete latents marked to be summed out."""
+        return in_parallel(self._call, self.summed_out)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """The arguments that are no tensors, which a graph takes for granted."""
         return tuple([repr(word)[:200] for word in self._args if not torch.is_tensor(word)])

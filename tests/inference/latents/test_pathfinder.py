@@ -13,7 +13,7 @@ from scenarios import SCENARIOS, counts, walk
 from torch import Tensor
 
 from ppl_gen.inference import Pathfinder, hmc
-from ppl_gen.inference.latents.pathfinder import _Curvature, _Gaussians, _Walk
+from ppl_gen.inference.latents.pathfinder import Gaussians, _Curvature, _Walk
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.models import toy
 
@@ -27,7 +27,7 @@ def _gaussian(y: Tensor) -> None:
 MEAN = torch.tensor([1.0, -2.0, 3.0])
 
 
-def _paths(potential: Potential, paths: int = 4, **options: Any) -> _Gaussians:
+def _paths(potential: Potential, paths: int = 4, **options: Any) -> Gaussians:
     energies, _ = potential.fastest
     walked = _Walk(energies, potential.tensors, potential.starts(paths), Pathfinder(**options))
     return walked.run()
@@ -56,7 +56,7 @@ def test_densities_are_those_of_the_matrices() -> None:
         s = torch.randn(2, 3, 5, dtype=torch.double)
         curvature.see(s, s * torch.tensor([1.0, 2.0, 0.5, 4.0, 1.0]) + 0.1 * torch.randn_like(s))
     x, gradient = torch.randn(2, 2, 3, 5, dtype=torch.double)
-    gaussians = _Gaussians.at(x, gradient, curvature)
+    gaussians = Gaussians.at(x, gradient, curvature)
     left, middle = curvature.compact()
     dense = torch.diag_embed(curvature.diagonal) + left @ middle @ left.mT
     torch.testing.assert_close(gaussians.mean, x - (dense @ gradient[..., None])[..., 0])
