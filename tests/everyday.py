@@ -439,7 +439,7 @@ def _computed(name: str) -> dict[str, Any]:
         draws=DRAWS,
         target_accept=0.95,
         seed=1,
-        engine="inductor",
+        engine="fx",
     )
     sites = {}
     for site, mean in draws.mean.items():

@@ -71,11 +71,12 @@ def match_step(
         NotFinite: If no draws of finite density and score are found; the Gaussian so far stays.
 
     Example:
-        >>> from ppl_gen.inference import fit, match_step
+        >>> from ppl_gen.inference import match_step
         >>> from ppl_gen.models import toy
         >>> schools = toy.EightSchools()
         >>> step = match_step(schools.model)
-        >>> records = fit(step, [schools.data], epochs=10)
+        >>> for _ in range(10):
+        ...     metrics = step(*schools.data)
         >>> step.gradients > 100, step.guide.sample(5)["theta"].shape
         (True, torch.Size([5, 8]))
 
