@@ -1,7 +1,7 @@
 """Posteriors of every day, as posteriordb has them: Pyro programs with data, by name.
 
 The data are simulated with fixed seeds, scikit-learn's, or printed in books. Means and standard
-deviations by long chains are in everyday.json, which `python tests/everyday.py` writes anew (an
+deviations by long chains are in everyday.json, which `python tests/everyday.py` writes anew (half an
 hour on one core); `tests/benchmarks/posterior_table.py` holds `posterior` against
 them.
 """
@@ -27,7 +27,7 @@ from ppl_gen.models import toy
 
 FILE = Path(__file__).with_suffix(".json")
 # Of a reference: 64 chains, so that a mean is known to a hundredth of a standard deviation.
-CHAINS, WARMUP, DRAWS = 64, 1000, 1000
+CHAINS, WARMUP, DRAWS = 64, 500, 500
 
 
 class Everyday(NamedTuple):
