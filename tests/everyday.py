@@ -1,9 +1,8 @@
 """Posteriors of every day, as posteriordb has them: Pyro programs with data, by name.
 
 The data are simulated with fixed seeds, scikit-learn's, or printed in books. Means and standard
-deviations by long chains are in everyday.json, which `python tests/everyday.py` writes anew (half an
-hour on one core); `tests/benchmarks/posterior_table.py` holds `posterior` against
-them.
+deviations by long chains are in everyday.json, which `python tests/everyday.py` writes anew;
+`tests/benchmarks/posterior_table.py` holds `posterior` against them.
 """
 
 from __future__ import annotations
