@@ -27,23 +27,27 @@ from ppl_gen.inference.expect import (
     expect_target_accept,
 )
 from ppl_gen.inference.latents.potential import Potential
-from ppl_gen.inference.mcmc.adaptation import (
+from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
+from ppl_gen.inference.mcmc.convergence import warn_unless_converged
+from ppl_gen.inference.mcmc.diagnostics import split_r_hat, stuck_chains
+from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
+from ppl_gen.inference.mcmc.leapfrog import Metric
+from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for
+from ppl_gen.inference.mcmc.starts import Init, starts_from
+from ppl_gen.inference.mcmc.warmup.adaptation import (
     DualAveraging,
     Scales,
     TrajectoryLength,
     halton,
     windows,
 )
-from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
-from ppl_gen.inference.mcmc.convergence import warn_unless_converged
-from ppl_gen.inference.mcmc.diagnostics import split_r_hat, stuck_chains
-from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
-from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for
-from ppl_gen.inference.mcmc.starts import Init, starts_from
+from ppl_gen.inference.mcmc.warmup.metric import Scores, low_rank_metric
 from ppl_gen.pyro_patches import tracing
 
 # Fewer states than these say too little about scales.
 _ENOUGH_STATES = 10
+# The condition number, after diagonal scaling, above which the metric is more than diagonal.
+_ILL_CONDITIONED = 10.0
 
 
 def hmc(
@@ -64,10 +68,13 @@ def hmc(
 ) -> Draws:
     """p ~ N(0, I), then L leapfrog steps of size ε, accepted with min(1, exp(H − H′)): p(z | x).
 
-    Coordinates are scaled by their standard deviation, pooled over chains. The trajectory's length
-    is jittered, and adapted by ChEES from 16 chains on (with `local`, from 4 chains and 64 chains ×
-    data on). With `local`, the latents of each datum in the plate "data" have a step size, scales
-    and an accept step of their own: one call gives the posterior of every datum.
+    Coordinates are scaled by their standard deviation, pooled over chains. Where that leaves the
+    posterior with a condition number above 10, by what one half of the chains learns and the other
+    confirms, the metric gets up to 64 directions of its own from draws and scores (not with
+    `local`). The trajectory's length is jittered, and adapted by ChEES from 16 chains on (with
+    `local`, from 4 chains and 64 chains × data on). With `local`, the latents of each datum in the
+    plate "data" have a step size, scales and an accept step of their own: one call gives the
+    posterior of every datum.
 
     Args:
         model: Any Pyro program. Discrete latents of finite support are summed out; plates that it
@@ -100,7 +107,10 @@ def hmc(
 
     Returns:
         `Draws`, of the number that were made where an interrupt came first. Its settings are
-        step_size (the mean), trajectory, leapfrogs (per draw) and warmup.
+        step_size (the mean), trajectory, leapfrogs (per draw) and warmup; unless local, also
+        condition (the condition number after diagonal scaling, NaN if it is not known: fewer than
+        4 chains, more than 1024 coordinates, fewer states in a window of warm-up than 2 for each
+        coordinate) and directions (those of the metric; 0 where it is diagonal).
 
     Warns:
         ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
@@ -116,7 +126,8 @@ def hmc(
 
     Reference:
         Neal (2011), MCMC using Hamiltonian dynamics; Hoffman, Radul and Sountsov (2021), An
-        adaptive-MCMC scheme for setting trajectory lengths in HMC.
+        adaptive-MCMC scheme for setting trajectory lengths in HMC; Seyboldt, Carlson and Carpenter
+        (2026), arXiv 2603.18845, for the metric.
     """
     expect_counts(draws=draws, warmup=warmup, chains=chains, chunk=chunk)
     expect_engine(engine)
@@ -198,10 +209,11 @@ def _sample(
         calls = 2 * options.total
         moves = Moves(potential, options.chains, options.engine, calls, starts)
         prepared = perf_counter()
-        chains = _Chains(moves, potential.shape, options, tell)
+        chains = _Chains(moves, potential, options, tell)
         chains.run()
         sampled = perf_counter()
-        return chains.collected(potential, sampled - prepared, prepared - began)
+        late = moves.late_seconds
+        return chains.collected(sampled - prepared - late, prepared - began + late)
 
 
 class _Kept(NamedTuple):
@@ -218,7 +230,7 @@ class _Chains:
 
     Args:
         moves: How they move.
-        shape: B and D.
+        potential: What is sampled.
         options: What `hmc` was asked for.
         tell: Called with the progress.
 
@@ -229,20 +241,23 @@ class _Chains:
     def __init__(
         self,
         moves: Moves,
-        shape: tuple[int, int],
+        potential: Potential,
         options: _Options,
         tell: Callable[[Progress], None],
     ) -> None:
         self.moves = moves
+        self.potential = potential
         self.options = options
         self.tell = tell
         self.state = moves.start
-        self.scale = torch.ones_like(self.state.q[0])
+        self.metric = Metric(torch.ones_like(self.state.q[0]))
+        self.condition = math.nan
         self.jitter = [0.5 + u for u in halton(options.total)]
-        blocks, size = shape
+        blocks, size = potential.shape
         # At first each chain has a step size of its own: one that begins in a bad place must not
         # hold up the others.
-        first = torch.full_like(self.state.energy, 0.1 * size**-0.25)
+        self.first_step = 0.1 * size**-0.25
+        first = torch.full_like(self.state.energy, self.first_step)
         self.steps = DualAveraging(first, options.target_accept)
         self.trajectory = _trajectory(options, blocks)
         self.known_step: float | None = None
@@ -271,6 +286,7 @@ class _Chains:
         warmup = self.options.warmup
         alone, ends = windows(warmup)
         scales = Scales()
+        scores = self._no_scores()
         for i in range(warmup):
             if i < alone:
                 acceptance = self._search(self.jitter[i])
@@ -280,11 +296,14 @@ class _Chains:
                     self._rescale(scales)
                     scales = Scales()
                 acceptance = self._adapt(self.jitter[i])
+                if not self.potential.local:
+                    scores.see(self.state.q, self.state.gradient)
             if i >= alone // 2:
                 scales.see(self.state.q)
             if i + 1 in ends:
-                self._rescale(scales)
+                self._renew_metric(scales, scores)
                 scales = Scales()
+                scores = self._no_scores()
             self.trajectory.keep()
             self._tell_of_warm_up(i + 1, acceptance)
         if warmup == 0:
@@ -303,14 +322,14 @@ class _Chains:
             )
             self._tell_of_draws(i + 1)
 
-    def collected(self, potential: Potential, seconds: float, preparation: float) -> Draws:
+    def collected(self, seconds: float, preparation: float) -> Draws:
         """The draws of each site, in its support.
 
         Args:
-            potential: What was sampled.
             seconds: Wall time of warm-up and draws.
             preparation: Wall time of tracing and compilation.
         """
+        potential = self.potential
         q, energy, acceptance, divergent = _stacked(self.kept)
         if not potential.local:  # a single block
             energy = energy.squeeze(-1)
@@ -321,7 +340,6 @@ class _Chains:
             numbers = ", ".join(map(str, stuck))
             self.remarks.append(f"chains that never moved: {numbers}; their draws tell nothing")
         values = potential.constrain(q.flatten(0, 1))
-        step = self._step(self._step_sizes())
         return Draws(
             samples={name: value.unflatten(0, q.shape[:2]) for name, value in values.items()},
             log_density=-energy,
@@ -331,14 +349,23 @@ class _Chains:
             preparation_seconds=preparation,
             dims=potential.dims,
             sampler="hmc",
-            settings={
-                "step_size": float(step.mean()),
-                "trajectory": self.trajectory.average,
-                "leapfrogs": self.leapfrogs / len(self.kept),
-                "warmup": float(self.options.warmup),
-            },
+            settings=self._settings(),
             remarks=tuple(self.remarks),
         )
+
+    def _settings(self) -> dict[str, float]:
+        """What adaptation arrived at."""
+        step = self._step(self._step_sizes())
+        settings = {
+            "step_size": float(step.mean()),
+            "trajectory": self.trajectory.average,
+            "leapfrogs": self.leapfrogs / len(self.kept),
+            "warmup": float(self.options.warmup),
+        }
+        if not self.potential.local:
+            settings["condition"] = self.condition
+            settings["directions"] = float(self.metric.rank)
+        return settings
 
     def _search(self, jitter: float) -> Tensor:
         """A transition of few steps, each chain learning a step size of its own; returns α.
@@ -383,7 +410,7 @@ class _Chains:
             typical: The median of ε, by which the number of leapfrog steps is chosen.
         """
         count = leapfrogs_for(time, typical)
-        done = self.moves.transition(self.state, step, self.scale, count)
+        done = self.moves.transition(self.state, step, self.metric, count)
         self.state = done.state
         self.leapfrogs += count
         return done
@@ -404,15 +431,38 @@ class _Chains:
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
         self.known_step = None
 
+    def _no_scores(self) -> Scores:
+        """What takes in the draws and scores of a window."""
+        chains, _, size = self.state.q.shape
+        return Scores(chains, size, self.state.q.device)
+
+    def _renew_metric(self, scales: Scales, scores: Scores) -> None:
+        """Takes the metric of a window: diagonal, or with directions of its own where these pay."""
+        learned = None
+        if not self.potential.local:
+            learned, self.condition = low_rank_metric(scores, self.state.q)
+        if learned is not None and self.condition > _ILL_CONDITIONED:
+            self._take_metric(learned)
+        else:
+            self._rescale(scales)
+
     def _rescale(self, seen: Scales) -> None:
-        """Takes a window's scales, if of enough states, and puts step sizes into the new units."""
+        """Takes a window's scales, if of enough states."""
         if seen.count < _ENOUGH_STATES:
             return
-        scale = seen.deviation().to(self.scale)
-        log_ratio = (self.scale.log() - scale.log()).mean(-1)
-        self.steps.restart(self.steps.step * log_ratio.exp())
+        self._take_metric(Metric(seen.deviation().to(self.metric.scale)))
+
+    def _take_metric(self, metric: Metric) -> None:
+        """Puts step sizes into the units of a metric, and forgets what was learned in others."""
+        step = torch.full_like(self.steps.step, self.first_step)
+        if metric.basis is None and self.metric.basis is None:
+            log_ratio = (self.metric.scale.log() - metric.scale.log()).mean(-1)
+            step = self.steps.step * log_ratio.exp()
+        elif metric.basis is not None and self.metric.basis is not None:
+            step = self.steps.step
+        self.steps.restart(step)
         self.known_step = None
-        self.scale = scale
+        self.metric = metric
         self.trajectory.restart()
 
     def _tell_of_warm_up(self, done: int, acceptance: Tensor) -> None:

@@ -6,10 +6,10 @@ are local, else 1), D coordinates of a block.
 
 from __future__ import annotations
 
-__all__ = ["accept_step", "leapfrog", "log_uniform"]
+__all__ = ["Metric", "accept_step", "bent", "leapfrog", "log_uniform"]
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,25 +18,73 @@ from torch import Tensor
 DIVERGENCE = 1000.0
 
 
-def leapfrog(energies: Callable[..., Any], steps: int, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """p ← p − ε s g / 2, q ← q + ε s p, p ← p − ε s g / 2, in coordinates scaled by s.
+class Metric(NamedTuple):
+    """M⁻¹ = L Lᵀ, the inverse of the mass matrix, with L = diag(s) (I + V diag(r) Vᵀ).
+
+    In coordinates L⁻¹ q all directions are about as wide, and momenta are N(0, I).
+
+    Attributes:
+        scale: s, (B, D).
+        basis: V, K orthonormal columns, (D, K), of a single block; None where L is diagonal.
+        stretch: r > −1, (K,): along a column of V, L is 1 + r times as long as without.
+    """
+
+    scale: Tensor
+    basis: Tensor | None = None
+    stretch: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that there are, in order."""
+        if self.basis is None or self.stretch is None:
+            return (self.scale,)
+        return tuple(self)
+
+    @property
+    def rank(self) -> int:
+        """The number of directions along which L stretches; 0 where it is diagonal."""
+        if self.stretch is None:
+            return 0
+        return int((self.stretch != 0).sum())
+
+
+def bent(u: Tensor, basis: Tensor | None = None, stretch: Tensor | None = None) -> Tensor:
+    """(I + V diag(r) Vᵀ) u; u itself where there is no V.
+
+    Args:
+        u: (C, 1, D), of a single block.
+        basis: V, (D, K).
+        stretch: r, (K,).
+    """
+    if basis is None or stretch is None:
+        return u
+    return u + (u @ basis * stretch) @ basis.T
+
+
+def leapfrog(
+    energies: Callable[..., Any], steps: int, parts: int, *inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """p ← p − ε Lᵀg / 2, q ← q + ε L p, p ← p − ε Lᵀg / 2, in coordinates L⁻¹ q.
 
     Args:
         energies: From (q, *tensors) to the energy U and its gradient g.
         steps: How many leapfrog steps to make.
-        *inputs: q (C, B, D), the momentum p (C, B, D), g (C, B, D), the step size ε (C, B, 1),
-            s (B, D), and the tensors that the program depends on.
+        parts: How many tensors make up the metric: 1 where it is diagonal, else 3.
+        *inputs: q (C, B, D), the momentum p (C, B, D), g (C, B, D), the step size ε (C, B, 1), the
+            tensors of the `Metric`, and those that the program depends on.
 
     Returns:
         q, p, U (C, B) and g after the steps.
     """
-    q, p, gradient, step, scale, *tensors = inputs
+    q, p, gradient, step, *rest = inputs
+    scale, *bend = rest[:parts]
+    tensors = rest[parts:]
     energy = q.new_zeros(q.shape[:2])
     for _ in range(steps):
-        p = p - 0.5 * step * scale * gradient
-        q = q + step * scale * p
+        p = p - bent(0.5 * step * scale * gradient, *bend)
+        q = q + step * scale * bent(p, *bend)
         energy, gradient = energies(q, *tensors)
-        p = p - 0.5 * step * scale * gradient
+        p = p - bent(0.5 * step * scale * gradient, *bend)
     return q, p, energy, gradient
 
 
@@ -53,13 +101,13 @@ def accept_step(*inputs: Tensor) -> tuple[Tensor, ...]:
 
     Args:
         *inputs: q, U, g and p before the trajectory; q′, U′, g′ and p′ after it; log u (C, B); and
-            the scales s (B, D) of the coordinates.
+            the tensors of the `Metric`.
 
     Returns:
         q, U and g of the new state; α (C, B); whether the trajectory diverged (C, B); and the
         gradient of ChEES, a scalar, that `TrajectoryLength` learns from.
     """
-    q0, energy0, gradient0, p0, q1, energy1, gradient1, p1, log_u, scale = inputs
+    q0, energy0, gradient0, p0, q1, energy1, gradient1, p1, log_u, *metric = inputs
     change = energy0 - energy1 + 0.5 * (p0.square().sum(-1) - p1.square().sum(-1))
     change = torch.where(change.isnan(), -torch.inf, change)
     acceptance = change.clamp(max=0).exp()
@@ -71,12 +119,21 @@ def accept_step(*inputs: Tensor) -> tuple[Tensor, ...]:
         torch.where(moved, gradient1, gradient0),
         acceptance,
         change < -DIVERGENCE,
-        _chees_gradient(q0 / scale, q1 / scale, p1, acceptance),
+        _chees_gradient(_rounded(q0, *metric), _rounded(q1, *metric), p1, acceptance),
     )
 
 
+def _rounded(
+    q: Tensor, scale: Tensor, basis: Tensor | None = None, stretch: Tensor | None = None
+) -> Tensor:
+    """L⁻¹ q, in which all directions are about as wide."""
+    if stretch is None:
+        return q / scale
+    return bent(q / scale, basis, -stretch / (1 + stretch))
+
+
 def _chees_gradient(before: Tensor, after: Tensor, momentum: Tensor, acceptance: Tensor) -> Tensor:
-    """Σ α (‖q′ − E q′‖² − ‖q − E q‖²) (q′ − E q′)·p′ / Σ α, in scaled coordinates.
+    """Σ α (‖q′ − E q′‖² − ‖q − E q‖²) (q′ − E q′)·p′ / Σ α, in coordinates L⁻¹ q.
 
     Proposals without any density, which may be NaN, are left out.
     """

@@ -9,8 +9,9 @@ from __future__ import annotations
 __all__ = ["LONGEST", "Moves", "State", "Transition", "leapfrogs_for"]
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
+from time import perf_counter
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from ppl_gen.inference.engine.graphs import shapes
 from ppl_gen.inference.engine.replay import Engine, Replay, plan
 from ppl_gen.inference.latents.descent import descended
 from ppl_gen.inference.latents.potential import Potential
-from ppl_gen.inference.mcmc.leapfrog import accept_step, leapfrog, log_uniform
+from ppl_gen.inference.mcmc.leapfrog import Metric, accept_step, leapfrog, log_uniform
 
 # The most leapfrog steps of a trajectory.
 LONGEST = 512
@@ -79,6 +80,8 @@ class Moves:
 
     Attributes:
         start: Where the chains begin.
+        late_seconds: Wall time of tracing and compiling for a metric with directions of its own,
+            which is learned on the way.
 
     Raises:
         ValueError: If no start has a finite density, or if the density itself is random.
@@ -108,24 +111,30 @@ class Moves:
                 q = led
                 energy, gradient = energies(q, *self._tensors)
         self.start = State(q, energy, gradient)
-        self._graphs = _graphs_of(potential, chains, engine, calls)
-        self._one_step = partial(leapfrog, energies, 1)
-        self._four_steps = partial(leapfrog, energies, 4)
-        self._verify()
+        self._energies = energies
+        self._graphs_of = partial(_graphs_of, potential, chains, engine, calls)
+        self._by_parts: dict[int, _Prepared] = {}
+        self.late_seconds = 0.0
+        self._prepare(Metric(torch.ones_like(q[0])))
 
-    def transition(self, state: State, step: Tensor, scale: Tensor, leapfrogs: int) -> Transition:
+    def transition(self, state: State, step: Tensor, metric: Metric, leapfrogs: int) -> Transition:
         """One transition of all chains, with fresh momenta p ~ N(0, I).
 
         Args:
             state: Where the chains are.
             step: Step sizes ε, (C, B, 1).
-            scale: Scales s of the coordinates, (B, D).
+            metric: That of the coordinates in which momenta are N(0, I).
             leapfrogs: The number of leapfrog steps.
         """
+        prepared = self._by_parts.get(len(metric.tensors))
+        if prepared is None:
+            began = perf_counter()
+            prepared = self._prepare(metric)
+            self.late_seconds += perf_counter() - began
         p = torch.randn_like(state.q)
-        moved = self._travel(state, p, step, scale, leapfrogs)
-        q, energy, gradient, acceptance, divergent, chees_gradient = self._accept(
-            state, p, moved, scale
+        moved = self._travel(prepared, state, p, step, metric, leapfrogs)
+        q, energy, gradient, acceptance, divergent, chees_gradient = prepared.accept(
+            state, p, moved, metric
         )
         return Transition(
             state=State(q, energy, gradient),
@@ -136,45 +145,50 @@ class Moves:
         )
 
     def _travel(
-        self, state: State, p: Tensor, step: Tensor, scale: Tensor, leapfrogs: int
+        self,
+        prepared: _Prepared,
+        state: State,
+        p: Tensor,
+        step: Tensor,
+        metric: Metric,
+        leapfrogs: int,
     ) -> tuple[Tensor, ...]:
         """(q, p, U, g) at the end of a trajectory, four steps to a graph while four are left."""
         q, energy, gradient = state
+        given = (*metric.tensors, *self._tensors)
         for _ in range(leapfrogs // 4):
-            q, p, energy, gradient = self._graphs.four_steps(
-                self._four_steps, q, p, gradient, step, scale, *self._tensors
+            q, p, energy, gradient = prepared.graphs.four_steps(
+                prepared.four_steps, q, p, gradient, step, *given
             )
         for _ in range(leapfrogs % 4):
-            q, p, energy, gradient = self._graphs.one_step(
-                self._one_step, q, p, gradient, step, scale, *self._tensors
+            q, p, energy, gradient = prepared.graphs.one_step(
+                prepared.one_step, q, p, gradient, step, *given
             )
         return q, p, energy, gradient
 
-    def _accept(
-        self,
-        state: State,
-        p: Tensor,
-        moved: tuple[Tensor, ...],
-        scale: Tensor,
-        verify: bool = False,
-    ) -> tuple[Tensor, ...]:
-        """What `accept_step` gives, with a fresh u."""
-        q1, p1, energy1, gradient1 = moved
-        before = (*state, p)
-        after = (q1, energy1, gradient1, p1)
-        log_u = log_uniform(state.energy)
-        return self._graphs.accept(accept_step, *before, *after, log_u, scale, verify=verify)
+    def _prepare(self, metric: Metric) -> _Prepared:
+        """The steps for metrics of this kind, each graph compared with its function.
 
-    def _verify(self) -> None:
-        """Makes every graph by a small step from the start, and compares it with its function."""
+        They are made by a small step from the start.
+
+        Args:
+            metric: Of that kind, and of the shapes to come.
+        """
+        parts = len(metric.tensors)
+        made = _Prepared(
+            graphs=self._graphs_of(parts),
+            one_step=partial(leapfrog, self._energies, 1, parts),
+            four_steps=partial(leapfrog, self._energies, 4, parts),
+        )
         q, _, gradient = self.start
         p = torch.randn_like(q)
         step = torch.full_like(q[..., :1], 1e-3)
-        scale = torch.ones_like(q[0])
-        inputs = (q, p, gradient, step, scale, *self._tensors)
-        self._graphs.one_step(self._one_step, *inputs, verify=True)
-        moved = self._graphs.four_steps(self._four_steps, *inputs, verify=True)
-        self._accept(self.start, p, moved, scale, verify=True)
+        inputs = (q, p, gradient, step, *metric.tensors, *self._tensors)
+        made.graphs.one_step(made.one_step, *inputs, verify=True)
+        moved = made.graphs.four_steps(made.four_steps, *inputs, verify=True)
+        made.accept(self.start, p, moved, metric, verify=True)
+        self._by_parts[parts] = made
+        return made
 
 
 class _Graphs(NamedTuple):
@@ -185,13 +199,54 @@ class _Graphs(NamedTuple):
     accept: Replay
 
 
+class _Prepared(NamedTuple):
+    """What moves the chains under one kind of metric.
+
+    Attributes:
+        graphs: The engines of its functions.
+        one_step: One leapfrog step.
+        four_steps: Four.
+    """
+
+    graphs: _Graphs
+    one_step: Callable[..., tuple[Tensor, ...]]
+    four_steps: Callable[..., tuple[Tensor, ...]]
+
+    def accept(
+        self,
+        state: State,
+        p: Tensor,
+        moved: tuple[Tensor, ...],
+        metric: Metric,
+        verify: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """What `accept_step` gives, with a fresh u."""
+        q1, p1, energy1, gradient1 = moved
+        before = (*state, p)
+        after = (q1, energy1, gradient1, p1)
+        log_u = log_uniform(state.energy)
+        return self.graphs.accept(
+            accept_step, *before, *after, log_u, *metric.tensors, verify=verify
+        )
+
+
 # By the object that a model belongs to, and for as long as it lives: its graphs by what they take
 # for granted.
 _known_graphs: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _graphs_of(potential: Potential, chains: int, engine: Engine, calls: int) -> _Graphs:
-    """The graphs of an earlier run of the same program, if they serve; else new ones."""
+def _graphs_of(
+    potential: Potential, chains: int, engine: Engine, calls: int, parts: int
+) -> _Graphs:
+    """The graphs of an earlier run of the same program, if they serve; else new ones.
+
+    Args:
+        potential: The program's energy.
+        chains: C.
+        engine: How steps are computed.
+        calls: About how often each graph will be called.
+        parts: How many tensors make up the metric.
+    """
     known = _graphs_of_owner(potential.model)
     key = (
         getattr(potential.model, "__name__", ""),
@@ -200,6 +255,7 @@ def _graphs_of(potential: Potential, chains: int, engine: Engine, calls: int) ->
         engine,
         plan(calls, engine),
         chains,
+        parts,
         shapes(potential.tensors),
     )
     graphs = known.get(key)

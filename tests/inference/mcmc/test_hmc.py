@@ -338,7 +338,7 @@ def test_chains_that_never_move_are_reported(monkeypatch: pytest.MonkeyPatch) ->
     def freezing(*inputs: Tensor) -> tuple[Tensor, ...]:
         log_u = inputs[8].clone()
         log_u[2] = torch.inf
-        return accept_step(*inputs[:8], log_u, inputs[9])
+        return accept_step(*inputs[:8], log_u, *inputs[9:])
 
     monkeypatch.setattr(moves, "accept_step", freezing)
     draws = hmc(toy.Banana().model, draws=20, warmup=20, chains=4, seed=0, engine="eager")

@@ -1,0 +1,1 @@
+"""What HMC learns before it draws: step sizes, lengths of trajectories, and a metric."""
