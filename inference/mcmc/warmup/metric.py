@@ -71,12 +71,13 @@ class Scores:
         """
         if not self._draws:
             return None
-        draws = torch.stack([q[chains] for q in self._draws]).flatten(0, 1).double()
-        scores = torch.stack([a[chains] for a in self._scores]).flatten(0, 1).double()
-        too_few = len(draws) < draws.shape[1]
-        if too_few or not bool((draws.isfinite() & scores.isfinite()).all()):
+        draws = torch.stack(self._draws)[:, chains].flatten(0, 1).double()
+        scores = torch.stack(self._scores)[:, chains].flatten(0, 1).double()
+        if len(draws) < draws.shape[1]:
             return None
-        if not bool(((draws.var(0) > 0) & (scores.var(0) > 0)).all()):
+        spreads = torch.cat([draws.var(0), scores.var(0)])
+        # NaN where a draw or a score is not finite.
+        if not bool((spreads > 0).all()) or not bool(spreads.isfinite().all()):
             return None
         return Window(draws - draws.mean(0), scores - scores.mean(0))
 
@@ -214,8 +215,8 @@ def _divergence(found: _Directions, seen: Window) -> float:
     along_q = (draws @ found.basis).square().mean(0)
     along_score = (scores @ found.basis).square().mean(0)
     total = draws.square().mean(0).sum() + scores.square().mean(0).sum()
-    total = total + ((found.widths - 1) * along_score).sum()
-    return float(total + ((1 / found.widths - 1) * along_q).sum())
+    more = (found.widths - 1) * along_score + (1 / found.widths - 1) * along_q
+    return float(total + more.sum())
 
 
 def _as_metric(found: _Directions, like: Tensor) -> Metric:
