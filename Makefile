@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Inductor's pool of processes is for Triton alone; each process that compiles would start one, which imports torch.
 export TORCH_WARM_POOL ?= 0
 
-.PHONY: demo test test-long test-both test-slow notebooks bench readability lint format clean
+.PHONY: demo test test-long test-both test-slow notebooks docs bench readability lint format clean
 
 demo: $(READY)
 	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
@@ -34,6 +34,11 @@ notebooks: $(READY)
 # BENCH=--quick takes some minutes; the rivals that take part come with: pip install '.[bench]'
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
+
+# The site, into build/site; a warning is an error. Its reference is read off the package as it is installed.
+docs: $(READY)
+	rm -rf build/docs && $(BIN)/pip install --quiet --no-deps --target build/docs .
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/site
 
 readability: $(READY)
 	$(BIN)/python tests/readability.py
