@@ -20,6 +20,7 @@ from ppl_gen.inference.compression.compressed import Compressed
 from ppl_gen.inference.compression.curve import RateDistortionCurve, rate_distortion_curve
 from ppl_gen.inference.compression.rate_distortion import quantised_codes, rate_distortion
 from ppl_gen.inference.diagnosis.collapse import Collapse, collapse
+from ppl_gen.inference.diagnosis.criticism import Criticism, criticise
 from ppl_gen.inference.diagnosis.gaps import Gaps, gaps
 from ppl_gen.inference.diagnosis.sbc import Calibration, sbc
 from ppl_gen.inference.estimate import Estimate, Share
@@ -103,6 +104,7 @@ __all__ = [
     "Compressed",
     "ConvergenceWarning",
     "Corrected",
+    "Criticism",
     "CycleErrors",
     "DReG",
     "Detection",
@@ -149,6 +151,7 @@ __all__ = [
     "compare",
     "compress",
     "correct",
+    "criticise",
     "cycle_errors",
     "cycle_step",
     "decode",

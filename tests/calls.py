@@ -207,6 +207,9 @@ SEEDED: dict[str, Call] = {
     "inference.compression.curve.rate_distortion_curve": _rate_distortion_curve,
     "inference.compression.rate_distortion.rate_distortion": _of_vae(inference.rate_distortion),
     "inference.diagnosis.collapse.collapse": _of_vae(inference.collapse),
+    "inference.diagnosis.criticism.criticise": lambda seed: inference.criticise(
+        *_vae(), draws=1, permutations=20, seed=seed
+    ),
     "inference.diagnosis.gaps.gaps": _gaps,
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
     "inference.evidence.ais.ais": _ais,

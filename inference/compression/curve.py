@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ppl_gen.contexts import evaluating, seeded, store_kept
-from ppl_gen.counts import expect_at_least
+from ppl_gen.contexts import evaluating, forked, store_kept
+from ppl_gen.counts import expect_at_least, expect_positive
 from ppl_gen.guides import from_prior
 from ppl_gen.inference.compression.rate_distortion import RateDistortion
 from ppl_gen.inference.cuts import check_by_datum
@@ -22,7 +22,6 @@ from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.ais import Settings, annealed, expect_settings
 from ppl_gen.inference.evidence.path import Anneal
 from ppl_gen.inference.evidence.weights import evidence_of
-from ppl_gen.inference.expect import expect_finite
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.result import Result
 from ppl_gen.likelihoods import Gaussian
@@ -210,22 +209,11 @@ def rate_distortion_curve(
     Reference:
         Huang, Cao and Grosse (2020), Evaluating lossy compression rates of deep generative models.
     """
-    expect_at_least(2, chains=chains)
-    expect_finite((x, *context))
-    data = (x, *context)
-    scale = _prior_error(program, data, seed)
-    dimensions = math.prod(x.shape[1:])
-    if betas is None:
-        betas = _default_betas(scale, dimensions)
-    at = _checked_betas(betas)
-    expect_at_least(len(at), temperatures=temperatures)
-    path, places = _temperatures(at, 1 / scale, temperatures)
-    most = float(at[-1])
     settings = Settings(
         chains=chains,
-        temperatures=len(path) - 1,
+        temperatures=temperatures,
         leapfrogs=leapfrogs,
-        schedule=lambda _: path,
+        schedule=None,
         target_accept=target_accept,
         chunk=chunk,
         seed=seed,
@@ -233,6 +221,20 @@ def rate_distortion_curve(
         engine=engine,
     )
     expect_settings(settings)
+    expect_at_least(2, chains=chains)
+    points = _POINTS
+    if betas is not None:
+        at = _checked_betas(betas)
+        points = len(at)
+    expect_at_least(points, temperatures=temperatures)
+    data = (x, *context)
+    scale = _prior_error(program, data)
+    dimensions = math.prod(x.shape[1:])
+    if betas is None:
+        at = _default_betas(scale, dimensions)
+    path, places = _temperatures(at, 1 / scale, temperatures)
+    settings = settings._replace(temperatures=len(path) - 1, schedule=lambda _: path)
+    most = float(at[-1])
     observed = Observed(program, Gaussian((2 * most) ** -0.5))
     log_weights, log_likelihoods = _courses(observed, data, settings, places)
     constant = dimensions / 2 * math.log(math.pi / most)  # of the likelihood at the largest β
@@ -242,13 +244,16 @@ def rate_distortion_curve(
     return _curve(at, log_weights, distortions, dimensions)
 
 
-def _prior_error(program: Program, data: Sequence[Tensor], seed: int | None) -> float:
-    """D₀, the squared error of draws from the prior, on average over draws and some data."""
-    some = [t[:_MOST_DATA] for t in data]
+def _prior_error(program: Program, data: Sequence[Tensor]) -> float:
+    """D₀, the squared error of draws from the prior, on average over draws and some data.
+
+    A scale is all that it is for: its draws are the same each time.
+    """
     observed = Observed(program, Gaussian(math.sqrt(0.5)))
     with store_kept():
-        nesting = check_by_datum(observed, from_prior(observed), *some).nesting
-    with evaluating(observed), seeded(some[0].device, seed):
+        nesting = check_by_datum(observed, from_prior(observed), *data).nesting
+    some = [t[:_MOST_DATA] for t in data]
+    with evaluating(observed), forked(some[0].device, 0):
         latents = propose(from_prior(observed), _PRIOR_DRAWS, nesting, *some).latents
         log_likelihood = log_density(observed.model, latents, *some).likelihood.double()
     dimensions = math.prod(some[0].shape[1:])
@@ -261,23 +266,28 @@ def _prior_error(program: Program, data: Sequence[Tensor], seed: int | None) -> 
     return error
 
 
-def _default_betas(scale: float, dimensions: int) -> list[float]:
+def _default_betas(scale: float, dimensions: int) -> Tensor:
     """From 1/D₀ to where the noise 1/2β is a hundredth of the prior's error per dimension."""
     least = 1 / scale
     most = max(dimensions / (2 * _FINEST * scale), 100 * least)
-    return torch.logspace(math.log10(least), math.log10(most), _POINTS).tolist()
+    ends = (math.log10(least), math.log10(most))
+    return torch.logspace(*ends, _POINTS, dtype=torch.float64)
 
 
 def _checked_betas(betas: Sequence[float]) -> Tensor:
     """β in float64; raises ValueError unless there are any, positive, finite and rising."""
-    at = torch.as_tensor(betas, dtype=torch.float64).flatten().cpu()
-    is_fine = bool(at.isfinite().all() & (at > 0).all() & (at.diff() > 0).all())
-    if not len(at) or not is_fine:
+    at = []
+    if not isinstance(betas, str) and isinstance(betas, Sequence | Tensor):
+        at = list(betas)
+    for beta in at:
+        expect_positive(betas=beta)
+    found = torch.tensor([float(beta) for beta in at], dtype=torch.float64)
+    if not len(at) or not bool((found.diff() > 0).all()):
         raise ValueError(
-            f"expected betas that are positive, finite and rising, got {at.tolist()[:20]}; sort "
+            f"expected betas as a list of positive numbers that rise, got {str(betas)[:80]}; sort "
             "them, or leave them out"
         )
-    return at
+    return found
 
 
 def _temperatures(betas: Tensor, unit: float, count: int) -> tuple[Tensor, list[int]]:

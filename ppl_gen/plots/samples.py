@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["moments", "nulls", "runs"]
+__all__ = ["criticism", "moments", "nulls", "runs"]
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ _FINE = "#4c72b0"
 _NULL = "#9aa7b8"
 _AGREEMENT = "#888888"
 _MOST_COLUMNS = 12
+_WIDEST = 14.0  # inches
+_MOST_TICKS = 60
 
 
 def moments(found: Any, title: str = "") -> Figure:
@@ -87,3 +90,56 @@ def runs(drawn: Mapping[str, Tensor], title: str = "") -> Figure:
     columns = min(fewest, _MOST_COLUMNS)
     rows = torch.cat([images[:columns].cpu() for images in drawn.values()])
     return image_grid(rows, columns, title, list(drawn))
+
+
+def criticism(found: Any, title: str = "") -> Figure:
+    """z of means and of spreads, of each feature (across) in each group (down); dots where found.
+
+    Args:
+        found: What `ppl_gen.inference.criticise` returns.
+        title: Stands above.
+    """
+    kinds = ("mean", "spread")
+    shown = [difference for difference in found.differences if difference.kind in kinds]
+    groups = sorted({difference.group for difference in shown}, key=_in_order)
+    features = list(dict.fromkeys(sorted((d.feature for d in shown), key=_in_order)))
+    z = torch.full((len(kinds), len(groups), len(features)), torch.nan)
+    places = []
+    is_found = set(found.found)
+    for difference in shown:
+        row = groups.index(difference.group)
+        column = features.index(difference.feature)
+        kind = kinds.index(difference.kind)
+        z[kind, row, column] = difference.z
+        if difference in is_found:
+            places.append((kind, row, column))
+    largest = float(z.nan_to_num().abs().max())
+    width = min(max(2.6, 0.22 * len(features)), _WIDEST)
+    figure, axes = panels(len(kinds), width=width, height=1.6 + 0.16 * len(groups), most_across=1)
+    for number, panel in enumerate(axes):
+        image = panel.imshow(
+            z[number].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto"
+        )
+        dots = [place for place in places if place[0] == number]
+        panel.plot([dot[2] for dot in dots], [dot[1] for dot in dots], "k.", markersize=4)
+        panel.set_yticks(range(len(groups)), list(map(literal, groups)), fontsize=7)
+        panel.set_title(f"{kinds[number]}: draws − data, in standard errors", fontsize=8)
+        panel.set_xticks([])
+        if number == len(kinds) - 1 and len(features) <= _MOST_TICKS:
+            panel.set_xticks(
+                range(len(features)), list(map(literal, features)), fontsize=6, rotation=90
+            )
+        figure.colorbar(image, ax=panel, pad=0.01)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """A name cut into words and numbers, by which "class 10" comes after "class 9"."""
+    keys = []
+    for part in re.findall(r"\d+|\D+", name):
+        number = 0
+        if part.isdecimal():
+            number = int(part)
+        keys.append((part.isdecimal(), number, part))
+    return keys

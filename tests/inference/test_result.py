@@ -21,6 +21,7 @@ from ppl_gen.inference import (
     Comparison,
     Compressed,
     Corrected,
+    Criticism,
     CycleErrors,
     Draws,
     Estimate,
@@ -42,6 +43,7 @@ from ppl_gen.inference import (
 from ppl_gen.inference.codes.neighbours import Retrieval
 from ppl_gen.inference.codes.overlap import Overlap
 from ppl_gen.inference.comparison.marginals import Marginals
+from ppl_gen.inference.diagnosis.criticism import Difference
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.prediction.loo import Elpd
 
@@ -168,6 +170,25 @@ def curve() -> RateDistortionCurve:
     )
 
 
+def criticism() -> Criticism:
+    p_values = torch.linspace(0.0, 1.0, N).tolist()
+    differences = []
+    for place, p in enumerate(p_values):
+        differences.append(
+            Difference(
+                group=f"class {place % 3}",
+                feature=f"x[{place}]",
+                kind="mean",
+                draws=1.0,
+                data=2.0,
+                z=p - 1,
+                p_value=p,
+                adjusted=p,
+            )
+        )
+    return Criticism(tuple(differences), level=0.95, data=N, draws=4, permutations=99)
+
+
 def compressed() -> Compressed:
     return Compressed(
         words=np.arange(9, dtype=np.uint32),
@@ -236,6 +257,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "Corrected": (corrected, N),
     "Compressed": (compressed, 1),
     "RateDistortionCurve": (curve, 3 * N),
+    "Criticism": (criticism, N),
     "Directions": (directions, K),
     "Detection": (detected, N),
     "Overlap": (overlaps, N),
@@ -252,6 +274,7 @@ DRAWABLE = (
     "Collapse",
     "Calibration",
     "Comparison",
+    "Criticism",
     "Detection",
     "Moments",
     "RateDistortionCurve",
