@@ -282,7 +282,8 @@ def _checked_betas(betas: Sequence[float]) -> Tensor:
     for beta in at:
         expect_positive(betas=beta)
     found = torch.tensor([float(beta) for beta in at], dtype=torch.float64)
-    if not len(at) or not bool((found.diff() > 0).all()):
+    is_rising = found.diff() > 0
+    if not len(at) or not bool(is_rising.all()):
         raise ValueError(
             f"expected betas as a list of positive numbers that rise, got {str(betas)[:80]}; sort "
             "them, or leave them out"
@@ -303,7 +304,8 @@ def _temperatures(betas: Tensor, unit: float, count: int) -> tuple[Tensor, list[
     """
     wanted = (betas / unit).log1p()
     even = torch.linspace(0, float(wanted[-1]), count - len(betas) + 2, dtype=torch.float64)
-    near = (even[:, None] - wanted).abs().amin(1) < 1e-9 * wanted[-1]
+    distance = (even[:, None] - wanted).abs()
+    near = distance.amin(1) < 1e-9 * wanted[-1]
     times = torch.cat([even[~near], wanted]).sort().values
     places = torch.searchsorted(times, wanted)
     path = times.expm1() * unit / betas[-1]
@@ -362,7 +364,8 @@ def _curve(
 def _error(influences: Tensor) -> Tensor:
     """√(C/(C − 1) Σ i²) of influences (K, C, N) of chains."""
     chains = influences.shape[1]
-    return (influences.square().sum(1) * chains / (chains - 1)).sqrt()
+    variance = influences.square().sum(1) * chains / (chains - 1)
+    return variance.sqrt()
 
 
 def _number(value: Tensor | None) -> float:

@@ -90,7 +90,7 @@ class Criticism(Result):
     def found(self) -> tuple[Difference, ...]:
         """The differences whose adjusted p-value is at most 1 − level."""
         most = (1 - self.level) * (1 + _ROUNDING)
-        return tuple(d for d in self.differences if d.adjusted <= most)
+        return tuple([d for d in self.differences if d.adjusted <= most])
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -281,7 +281,9 @@ def _drawn(program: Program, x: Tensor, context: Sequence[Tensor], draws: int) -
         "take fewer draws, or fewer data",
         x.device,
     )
-    made = [simulate(program, len(x), *context) for _ in range(draws)]
+    made = []
+    for _ in range(draws):
+        made.append(simulate(program, len(x), *context))
     drawn = torch.cat(made)
     if drawn.shape[1:] != x.shape[1:]:
         raise ValueError(
@@ -299,7 +301,7 @@ def _drawn(program: Program, x: Tensor, context: Sequence[Tensor], draws: int) -
 def _labelling(labels: Labels | None, x: Tensor, context: Sequence[Tensor]) -> Labels | None:
     """Labels of data that are part of the context, or a function that labels anything; or none."""
     if labels is None:
-        given = [c for c in context if c.dim() == 1 and not c.is_floating_point()]
+        given = list(filter(_is_of_labels, context))
         if len(given) != 1:
             return None
         return given[0]
@@ -329,6 +331,10 @@ def _classes(labels: Labels | None, x: Tensor, drawn: Tensor) -> Tensor | None:
     found = labels(torch.cat([x, drawn]))
     _expect_classes(found, len(x) + len(drawn))
     return found
+
+
+def _is_of_labels(context: Tensor) -> bool:
+    return context.dim() == 1 and not context.is_floating_point()
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -514,7 +520,8 @@ def _permuted(centred: Tensor, permutations: int) -> tuple[Tensor, Tensor]:
     Whoever stands in the place of the datum, Σᵢ Var eᵢ is the same.
     """
     count, places = centred.shape[:2]
-    scale = centred.square().mean(1).sum(0).sqrt()
+    variances = centred.square().mean(1)
+    scale = variances.sum(0).sqrt()
     z = -centred[:, 0].sum(0) / scale
     flat = centred.flatten(0, 1)
     offsets = places * torch.arange(count, device=centred.device)
@@ -532,11 +539,12 @@ def _ordered(contrasts: _Contrasts, z: Tensor, null: Tensor) -> tuple[Difference
     size = z.abs() * (1 - _ROUNDING)
     null = null.abs()
     count = 1 + len(null)
-    alone = (1 + (null >= size).sum(0)) / count
+    alone = (1 + (null >= size).sum(0).double()) / count
     order = size.argsort(descending=True)
     # The largest of those from each place on, in the order of what was observed.
-    largest = null[:, order].flip(1).cummax(1).values.flip(1)
-    reached = (1 + (largest >= size[order]).sum(0)) / count
+    from_behind = null[:, order.flip(0)]
+    largest = from_behind.cummax(1).values.flip(1)
+    reached = (1 + (largest >= size[order]).sum(0).double()) / count
     adjusted = torch.empty_like(reached)
     adjusted[order] = reached.cummax(0).values
     numbers = torch.stack([contrasts.draws, contrasts.data, z, alone, adjusted], 1).tolist()

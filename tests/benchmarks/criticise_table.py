@@ -55,8 +55,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--nulls", type=int, default=200)
-    parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--permutations", type=int, default=499)
+    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--permutations", type=int, default=199)
     asked = parser.parse_args()
     for where in ("draws", "data"):
         first, alone = 0, 0
