@@ -544,7 +544,8 @@ def _ordered(contrasts: _Contrasts, z: Tensor, null: Tensor) -> tuple[Difference
     # The largest of those from each place on, in the order of what was observed.
     from_behind = null[:, order.flip(0)]
     largest = from_behind.cummax(1).values.flip(1)
-    reached = (1 + (largest >= size[order]).sum(0).double()) / count
+    is_reached = largest >= size[order]
+    reached = (1 + is_reached.sum(0).double()) / count
     adjusted = torch.empty_like(reached)
     adjusted[order] = reached.cummax(0).values
     numbers = torch.stack([contrasts.draws, contrasts.data, z, alone, adjusted], 1).tolist()
