@@ -33,6 +33,7 @@ from ppl_gen.inference.comparison.marginals import Marginals, standardised_dista
 from ppl_gen.inference.comparison.verdict import judge
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts, expect_finite
+from ppl_gen.inference.fitting.guides import GuideFit
 from ppl_gen.inference.latents.layout import coordinates
 from ppl_gen.inference.latents.potential import Potential, log_joint
 from ppl_gen.inference.latents.prototype import prototype_of
@@ -51,7 +52,7 @@ _MOST_CORRELATED = 256  # coordinates, of all pairs of which correlations are li
 
 def compare(
     program: Any,
-    guide: Callable[..., Any] | None,
+    guide: Callable[..., Any] | GuideFit | None,
     *data: Any,
     sampler: Callable[..., Draws] = hmc,
     draws: int = 1000,
@@ -76,7 +77,8 @@ def compare(
     Args:
         program: Any program, or the model itself; discrete latents of finite support are summed
             out.
-        guide: q(z), called with the same data; `program.guide` if None.
+        guide: q(z), called with the same data; `program.guide` if None. What `fit_guide` returns
+            brings the seconds of its fit along.
         *data: What the model is called with, (x, *context) for a program; nothing for one without
             data.
         sampler: `hmc`, `nuts` or any function of the same keywords; one without the keyword `local`
@@ -120,6 +122,10 @@ def compare(
     )
     expect_finite(data, program)
     model = getattr(program, "model", program)
+    fit_seconds = math.nan
+    if isinstance(guide, GuideFit):
+        fit_seconds = guide.seconds
+        guide = guide.guide
     guide = guide_of(program, guide)
     guide_seed = None if seed is None else seed + 1
     with store_kept(), evaluating(program, guide):
@@ -144,7 +150,10 @@ def compare(
             warnings.simplefilter("ignore", ConvergenceWarning)
             mcmc = sampler(model, *data, draws=draws, chains=chains, warmup=warmup, **understood)
         with seeded(potential.device, guide_seed):
-            return _compare_draws(potential, approximation, known, mcmc, guide_draws, particles)
+            found = _compare_draws(potential, approximation, known, mcmc, guide_draws, particles)
+    if math.isfinite(fit_seconds):
+        found.seconds["guide fit"] = fit_seconds
+    return found
 
 
 def _warn_of_left_out(potential: Potential, approximation: Approximation) -> None:

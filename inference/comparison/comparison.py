@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Comparison", "shared_sites", "side_by_side"]
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,7 +52,8 @@ class Comparison(Result):
             where q = p.
         left_out: Share of MCMC draws outside of the guide's support, where q(z) = 0, (B,).
         elpd: Expected log predictive density by "mcmc" and "guide".
-        seconds: Seconds of work by "mcmc", "mcmc preparation" and "guide".
+        seconds: Seconds of work by "mcmc", "mcmc preparation" and "guide" (its draws); "guide fit"
+            where the guide was given as what `fit_guide` returns.
         unavailable: What could not be computed, and why.
         particles: The number of the guide's draws that were weighed.
         findings: The findings of the verdict, those on MCMC first.
@@ -113,6 +115,38 @@ class Comparison(Result):
     def ess_per_second(self) -> float:
         """The smallest effective sample size of MCMC over its seconds, warm-up included."""
         return self.draws.min_ess / self.draws.seconds
+
+    @property
+    def guide_error(self) -> float:
+        """√ of the mean square of what the guide's means are off, in posterior deviations.
+
+        Held against the exact means where all are known, else against those of MCMC, whose own
+        error is taken off: 0 where it explains everything.
+        """
+        found = self.marginals
+        if bool(found.exact_mean.isfinite().all()):
+            off = (found.guide_mean - found.exact_mean) / found.exact_sd
+            return float(off.square().mean().sqrt())
+        squares = found.shift.square() - found.shift_error.square()
+        return float(squares.mean().clamp(min=0).sqrt())
+
+    @property
+    def seconds_to_equal_error(self) -> dict[str, float]:
+        """Seconds of "mcmc" until its means are as far off as the guide's, and of the "guide" fit.
+
+        The error of a mean is 1/√ESS posterior deviations, so that MCMC takes preparation +
+        sampling · (1/e²)/ESS, e being `guide_error` and ESS the harmonic mean over coordinates;
+        warm-up is counted in proportion. "guide" is there where its fit was timed.
+        """
+        squares = (self.marginals.mcse / self.marginals.mcmc_sd).square().mean()
+        error = self.guide_error
+        needed = math.inf
+        if error > 0:
+            needed = self.seconds["mcmc"] * float(squares) / error**2
+        seconds = {"mcmc": self.seconds.get("mcmc preparation", 0.0) + needed}
+        if "guide fit" in self.seconds:
+            seconds["guide"] = self.seconds["guide fit"]
+        return seconds
 
     def table(self) -> pandas.DataFrame:
         """One row for each coordinate of each site.

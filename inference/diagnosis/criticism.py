@@ -94,8 +94,12 @@ class Criticism(Result):
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The groups that differences were found in, as ("class 3", "all"), most striking first."""
-        return tuple(dict.fromkeys(difference.group for difference in self.found))
+        """The groups that differences were found in, as ("class 3", "all"), most striking first.
+
+        All data together come last: a class that is off shows in them too.
+        """
+        groups = dict.fromkeys(difference.group for difference in self.found)
+        return tuple(sorted(groups, key=ALL.__eq__))
 
     @property
     def verdict(self) -> Verdict:

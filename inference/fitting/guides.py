@@ -13,6 +13,8 @@ __all__ = [
     "same_family",
 ]
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -384,6 +386,7 @@ def fit_guide(
     if family in _BY_DATUM:
         start = guide_of(program, guide)
         check(program, start, *data)
+    began = time.perf_counter()
     with seeded(device_of(program, data), seed):
         q: Any
         if family in _BY_DATUM:
@@ -399,7 +402,8 @@ def fit_guide(
         with in_evaluation_mode(program, start):
             for value in track(ascent, "fitting the guide", total=steps, shown=progress):
                 seen.append(value)
-    return GuideFit(guide=q, objective=torch.stack(seen).double().cpu())
+    objective = torch.stack(seen).double().cpu()
+    return GuideFit(guide=q, objective=objective, seconds=time.perf_counter() - began)
 
 
 def _ascent(
@@ -432,10 +436,12 @@ class GuideFit(Result):
             `.get_posterior()`, or `Refitted`.
         objective: The objective at each step, (steps,), in nats per datum for a program and in nats
             for all data for a plain Pyro model; each an estimate by one draw, or a few.
+        seconds: Wall time of the fit, tracing and compilation included; NaN if nobody looked.
     """
 
     guide: Any
     objective: Tensor
+    seconds: float = math.nan
 
     @property
     def final(self) -> Estimate:

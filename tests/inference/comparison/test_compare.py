@@ -19,7 +19,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ppl_gen.guides import automatic, from_prior
-from ppl_gen.inference import compare, log_evidence
+from ppl_gen.inference import compare, fit_guide, log_evidence
 from ppl_gen.inference.comparison.compare import Comparison
 from ppl_gen.inference.comparison.guide_density import _WORK, Approximation
 from ppl_gen.inference.comparison.marginals import standardised_distance
@@ -725,3 +725,21 @@ def bad(**options: Any) -> Comparison:
 def test_bad_input_is_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bad(**options)
+
+
+def test_the_fit_of_the_guide_is_timed_as_well() -> None:
+    line = toy.LinearRegression.simulated(40, 2)
+    fitted = fit_guide(
+        line.model, autoguide.AutoNormal, *line.data, steps=20, seed=0, engine="eager"
+    )
+    assert fitted.seconds > 0
+    sampled: dict[str, Any] = {"draws": 40, "warmup": 40, "chains": 4, "engine": "eager"}
+    found = compare(line, fitted, *line.data, guide_draws=200, seed=0, **sampled)
+    assert found.seconds["guide fit"] == fitted.seconds
+    seconds = found.seconds_to_equal_error
+    assert seconds["guide"] == fitted.seconds
+    needed = (seconds["mcmc"] - found.seconds["mcmc preparation"]) / found.seconds["mcmc"]
+    ess = 1 / float((found.marginals.mcse / found.marginals.mcmc_sd).square().mean())
+    assert needed * ess == pytest.approx(found.guide_error**-2, rel=1e-6)
+    untimed = compare(line, fitted.guide, *line.data, guide_draws=200, seed=0, **sampled)
+    assert untimed.seconds_to_equal_error.keys() == {"mcmc"}
