@@ -66,7 +66,17 @@ from ppl_gen.inference.mcmc.nuts import nuts
 from ppl_gen.inference.posteriors.batch_and_match import match_step
 from ppl_gen.inference.posteriors.correct import correct
 from ppl_gen.inference.posteriors.corrected import Corrected
+from ppl_gen.inference.posteriors.families import GaussianMixtureByDatum, LowRankByDatum
 from ppl_gen.inference.posteriors.gaussian import GaussianGuide
+from ppl_gen.inference.posteriors.ladder import (
+    Amortised,
+    ByDatum,
+    GapBelow,
+    GuideChoice,
+    KHatBelow,
+    choose_guide,
+)
+from ppl_gen.inference.posteriors.simulators import Amortisation, amortise
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
@@ -94,7 +104,10 @@ __all__ = [
     "IWAE",
     "PCA",
     "AdversarialLoss",
+    "Amortisation",
+    "Amortised",
     "AnalyticELBO",
+    "ByDatum",
     "Calibration",
     "Classifier",
     "ClassifierTest",
@@ -112,10 +125,15 @@ __all__ = [
     "Draws",
     "Estimate",
     "FreeBits",
+    "GapBelow",
     "Gaps",
     "GaussianGuide",
+    "GaussianMixtureByDatum",
+    "GuideChoice",
     "GuideFit",
     "Imputation",
+    "KHatBelow",
+    "LowRankByDatum",
     "Moments",
     "NotFinite",
     "Overlap",
@@ -138,10 +156,12 @@ __all__ = [
     "affinity",
     "aggregate_draws",
     "ais",
+    "amortise",
     "annealed",
     "attribute_directions",
     "bdmc",
     "bidirectional_step",
+    "choose_guide",
     "classification_step",
     "classifier_features",
     "classifier_test",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor
@@ -86,6 +87,20 @@ def _correct(seed: int | None, **options: Any) -> Any:
     program, x = _vae()
     small = {"particles": 100, "draws": 16, "chains": 2, "warmup": 4}
     return inference.correct(program, x, seed=seed, **small, **options)
+
+
+def _amortise(seed: int | None) -> Any:
+    prior = dist.Normal(0.0, 1.0).expand([1]).to_event(1)
+    small = {"simulations": 100, "epochs": 1, "calibrations": 20, "draws": 9}
+    found = inference.amortise(torch.randn_like, prior, seed=seed, hidden=(4,), **small)
+    return found.calibration, found.information
+
+
+def _choose_guide(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    rung = inference.ByDatum("full", inference.full_covariance, steps=2)
+    found = inference.choose_guide(program, x, ladder=[rung], particles=100, seed=seed, **options)
+    return found.rungs[0].elbo, found.rungs[0].evidence
 
 
 def _bdmc(seed: int | None, **options: Any) -> Any:
@@ -214,6 +229,8 @@ SEEDED: dict[str, Call] = {
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
     "inference.evidence.ais.ais": _ais,
     "inference.posteriors.correct.correct": _correct,
+    "inference.posteriors.ladder.choose_guide": _choose_guide,
+    "inference.posteriors.simulators.amortise": _amortise,
     "inference.prediction.imputation.impute": _impute,
     "inference.evidence.bdmc.bdmc": _bdmc,
     "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),

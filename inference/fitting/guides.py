@@ -11,6 +11,7 @@ __all__ = [
     "full_covariance",
     "refit",
     "same_family",
+    "still",
 ]
 
 import math
@@ -266,6 +267,7 @@ def refit(
     steps: int = 500,
     rate: float = 0.02,
     particles: int = 8,
+    objective: ELBO | None = None,
     engine: Engine = "auto",
     tick: Callable[[], Any] = lambda: None,
 ) -> Refitted:
@@ -284,6 +286,7 @@ def refit(
         steps: The number of steps.
         rate: The first learning rate, in units of unconstrained parameters.
         particles: Draws per datum and step.
+        objective: What is ascended; `StickingTheLanding(particles)` if left out.
         engine: How loss and gradient are computed, with the same random numbers in all: "eager"
             runs the program, "fx" replays a graph traced from it, "inductor" compiles that graph,
             "cuda-graph" records it on a CUDA device, "auto" takes what pays for the number of
@@ -302,7 +305,8 @@ def refit(
     # rounding alone.
     optimizer = torch.optim.Adam(refitted.parameters(), rate, eps=1e-3 / len(x))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    objective = StickingTheLanding(particles)
+    if objective is None:
+        objective = StickingTheLanding(particles)
     with evaluating(program, guide):
         ascent = _ascent(
             program,
@@ -418,7 +422,7 @@ def _ascent(
     engine: Engine,
 ) -> Iterator[Tensor]:
     """The objective at each step, the program being held still meanwhile."""
-    with torch.enable_grad(), _still(program):
+    with torch.enable_grad(), still(program):
         step = svi_step(program, optimizer, elbo, guide=guide, engine=engine, steps=steps)
         for _ in range(steps):
             metrics = dict(step(*data))
@@ -513,8 +517,12 @@ def _average(values: Tensor) -> Estimate:
 
 
 @contextmanager
-def _still(program: Program) -> Iterator[None]:
-    """Leaves the program's parameters without gradients."""
+def still(program: Program) -> Iterator[None]:
+    """Leaves the program's parameters without gradients.
+
+    Args:
+        program: Any program or plain model; those of all modules in it are held.
+    """
     parameters: list[nn.Parameter] = []
     for module in modules_of(program):
         parameters += [p for p in module.parameters() if p.requires_grad]

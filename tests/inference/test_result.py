@@ -12,9 +12,11 @@ import pandas
 import pytest
 import torch
 from matplotlib.figure import Figure
+from pyro.distributions import Normal
 
 from ppl_gen import inference
 from ppl_gen.inference import (
+    Amortisation,
     Calibration,
     Codes,
     Collapse,
@@ -26,8 +28,10 @@ from ppl_gen.inference import (
     Draws,
     Estimate,
     Gaps,
+    GuideChoice,
     GuideFit,
     Imputation,
+    KHatBelow,
     PrecisionRecall,
     RateDistortionCurve,
     Result,
@@ -45,12 +49,27 @@ from ppl_gen.inference.codes.overlap import Overlap
 from ppl_gen.inference.comparison.marginals import Marginals
 from ppl_gen.inference.diagnosis.criticism import Difference
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.posteriors.ladder import Climbed
+from ppl_gen.inference.posteriors.simulators import SimulatorProgram
 from ppl_gen.inference.prediction.loo import Elpd
 
 N = 300
 K = 40
 # Of training, networks, or what is asked for.
-NO_RESULTS = {"AdversarialLoss", "Classifier", "Codes", "PCA", "Pathfinder", "Record"}
+NO_RESULTS = {
+    "AdversarialLoss",
+    "Amortised",
+    "ByDatum",
+    "Classifier",
+    "Codes",
+    "GapBelow",
+    "GaussianMixtureByDatum",
+    "KHatBelow",
+    "LowRankByDatum",
+    "PCA",
+    "Pathfinder",
+    "Record",
+}
 
 
 def estimated(k_hat: float | None = None) -> Estimate:
@@ -85,6 +104,36 @@ def corrected() -> Corrected:
         particles=4000,
         gradients=100,
         left_out={"z": "Uniform"},
+    )
+
+
+def amortised() -> Amortisation:
+    ranks = torch.randint(100, (N, 2), generator=torch.Generator().manual_seed(0))
+    return Amortisation(
+        program=SimulatorProgram(Normal(0.0, 1.0), torch.zeros_like, torch.nn.Linear(1, 1)),
+        calibration=Calibration({"theta": ranks}, 99),
+        information=estimated().mean(),
+        simulations=100,
+        held_out=torch.zeros(3),
+        seconds=1.0,
+    )
+
+
+def chosen() -> GuideChoice:
+    rungs = []
+    for name in ("as it is", "full"):
+        rung = Climbed(
+            name=name,
+            guide=None,
+            elbo=estimated(),
+            evidence=estimated(0.9),
+            gap=estimated().mean(),
+            bad=Share.of(torch.ones(N)),
+            seconds=1.0,
+        )
+        rungs.append(rung)
+    return GuideChoice(
+        rungs=tuple(rungs), chosen=1, reached=False, until=KHatBelow(0.1), particles=1000
     )
 
 
@@ -255,6 +304,8 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
     "Imputation": (imputation, N),
     "Corrected": (corrected, N),
+    "GuideChoice": (chosen, N),
+    "Amortisation": (amortised, N),
     "Compressed": (compressed, 1),
     "RateDistortionCurve": (curve, 3 * N),
     "Criticism": (criticism, N),
