@@ -115,8 +115,7 @@ def amortise(
 
     The maximum is the posterior: E_x KL(p(θ | x) ‖ q(θ | x)) is what the objective lacks of it. No
     density of x is asked for, and q serves any x. It is judged by simulation-based calibration on
-    pairs of its own; where the simulator returns a distribution, `correct(found.program, x)` makes
-    each posterior exact, and `sbc(found.program, n)` ranks log p(x | θ) as well.
+    pairs of its own. Where the simulator returns a distribution, `found.program` has a density.
 
     Args:
         simulator: From parameters θ (*batch, D) to data (*batch, *shape), drawn at random, or to a
@@ -336,7 +335,7 @@ class Amortisation(Result):
 
     Attributes:
         program: Prior, simulator and guide as one program of the latent "theta"; with a density
-            where the simulator returns a distribution, for `correct`, `sbc` and `log_evidence`.
+            where the simulator returns a distribution.
         calibration: The ranks of true parameters among draws of q, of pairs that were not trained
             on.
         information: E[log q(θ | x) − log p(θ)] on these, in nats: what x tells of θ, at least
