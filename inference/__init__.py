@@ -46,7 +46,7 @@ from ppl_gen.inference.fitting.reconstruction import (
     reconstruction_step,
     squared_error,
 )
-from ppl_gen.inference.fitting.stopping import Patience
+from ppl_gen.inference.fitting.stopping import Converged, Patience
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.inference.games import losses
@@ -115,6 +115,7 @@ __all__ = [
     "Collapse",
     "Comparison",
     "Compressed",
+    "Converged",
     "ConvergenceWarning",
     "Corrected",
     "Criticism",

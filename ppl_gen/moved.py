@@ -60,6 +60,7 @@ MOVED = {
     "ppl_gen.inference.marginals": "ppl_gen.inference.comparison.marginals",
     "ppl_gen.inference.matching": "ppl_gen.inference.fitting.moment_matching",
     "ppl_gen.inference.mcmc.adaptation": "ppl_gen.inference.mcmc.warmup.adaptation",
+    "ppl_gen.inference.mcmc.diagnostics": "ppl_gen.inference.diagnostics",
     "ppl_gen.inference.objectives": "ppl_gen.inference.fitting.objectives",
     "ppl_gen.inference.potential": "ppl_gen.inference.latents.potential",
     "ppl_gen.inference.predictive": "ppl_gen.inference.prediction.pointwise",

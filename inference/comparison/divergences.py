@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ppl_gen.inference.comparison.exact import Exact
 from ppl_gen.inference.comparison.guide_density import Approximation
+from ppl_gen.inference.diagnostics import effective_size
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.evidence.weights import elbo_of, evidence_of
 from ppl_gen.inference.latents.potential import Potential, log_joint
-from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.loo import Elpd, Predictive
 
 # What takes log q at the guide's own draws, and what takes it at the draws of MCMC.

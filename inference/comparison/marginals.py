@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ppl_gen.inference.diagnostics import effective_size
 from ppl_gen.inference.findings import Verdict
-from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:

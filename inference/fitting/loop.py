@@ -9,7 +9,7 @@ __all__ = ["Measure", "NotFinite", "Record", "Rule", "fit", "iterate"]
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -40,12 +40,14 @@ class Record:
             after it.
         data: The number of data seen in it.
         seconds: How long its steps took, in seconds.
+        stopped: Why a rule ended the fit with this epoch; empty where none did.
     """
 
     epoch: int
     metrics: dict[str, float]
     data: int
     seconds: float
+    stopped: str = ""
 
 
 class Measure(Protocol):
@@ -63,6 +65,9 @@ class Measure(Protocol):
 
 class Rule(Protocol):
     """What says when a fit stops, and which of its epochs is kept.
+
+    A rule that needs no validation has `modules`, those whose weights are kept; one that says why
+    it stopped has a `reason`, a sentence that goes into the last record.
 
     Attributes:
         best: The best epoch so far; None before there is one.
@@ -219,13 +224,15 @@ def fit(
         scheduler: One or more of torch.optim.lr_scheduler, moved on after each epoch.
         after_step: Called after each step, with its index, from 0, and its metrics.
         validation: Called after each epoch; its metrics are among those of the record.
-        stop: A rule that sees each record and says when the fit is over, such as `Patience(5)`. The
-            program then has the weights and buffers of the rule's best epoch, also where all epochs
-            were run; the optimiser stays where it is.
+        stop: A rule that sees each record and says when the fit is over: `Patience(5)` by a metric
+            of validation, `Converged(guide, optimizer)` by the iterates themselves, or one of your
+            own. The program then has the weights and buffers of the rule's best epoch, also where
+            all epochs were run; the optimiser stays where it is. The last record says why the fit
+            stopped, in `stopped`.
 
     Raises:
         ValueError: If epochs is below 1, the batches can only be walked through once or are none,
-            a scheduler needs a metric, or there is a rule without validation.
+            a scheduler needs a metric, or there is a rule that needs validation without it.
     """
     records = iterate(
         step,
@@ -236,13 +243,16 @@ def fit(
         validation=validation,
     )
     if stop is not None:
-        if validation is None:
+        modules = getattr(stop, "modules", None)
+        if modules is None and validation is not None:
+            modules = validation.modules
+        if modules is None:
             raise ValueError(
                 "expected data to stop on, got stop= without validation=; hold some out: kept, "
                 "held_out = split.divided(0.1), and validation=Validation(program, "
                 "(held_out.fixed().x,))"
             )
-        records = _until(records, stop, validation.modules)
+        records = _until(records, stop, modules)
     return list(track(records, "fitting", total=epochs, shown=progress, transient=False))
 
 
@@ -253,6 +263,9 @@ def _until(records: Iterator[Record], stop: Rule, modules: Sequence[nn.Module]) 
         is_over = stop(record)
         if stop.best == record.epoch:
             kept = [tensor.detach().clone() for tensor in _state(modules)]
+        if is_over:
+            reason = getattr(stop, "reason", "") or f"{type(stop).__name__} said so"
+            record = replace(record, stopped=reason)
         yield record
         if is_over:
             break

@@ -9,7 +9,7 @@ import warnings
 
 import torch
 
-from ppl_gen.inference.mcmc.diagnostics import r_hat, split_r_hat
+from ppl_gen.inference.diagnostics import r_hat, split_r_hat
 from ppl_gen.inference.mcmc.draws import Draws
 
 # R̂ above which draws are no sample: half a chain is then worth fewer than five independent draws.

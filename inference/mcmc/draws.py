@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_gen.inference import diagnostics
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.latents.layout import coordinates
-from ppl_gen.inference.mcmc import diagnostics
 from ppl_gen.inference.mcmc.datasets import Group, Labels, container, sample_stats
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import Bar

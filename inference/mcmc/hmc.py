@@ -20,6 +20,7 @@ from torch import Tensor
 from ppl_gen.contexts import evaluating, seeded, store_kept
 from ppl_gen.counts import expect_number
 from ppl_gen.inference.cuts import expect_same_when_cut
+from ppl_gen.inference.diagnostics import split_r_hat, stuck_chains
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.expect import (
     expect_counts,
@@ -29,7 +30,6 @@ from ppl_gen.inference.expect import (
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
 from ppl_gen.inference.mcmc.convergence import warn_unless_converged
-from ppl_gen.inference.mcmc.diagnostics import split_r_hat, stuck_chains
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.leapfrog import Metric
 from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for

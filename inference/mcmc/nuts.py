@@ -15,6 +15,7 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from ppl_gen.contexts import device_of, evaluating, seeded, store_kept
+from ppl_gen.inference.diagnostics import stuck_chains
 from ppl_gen.inference.expect import (
     expect_counts,
     expect_room_for_draws,
@@ -22,7 +23,6 @@ from ppl_gen.inference.expect import (
 )
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc.convergence import warn_unless_converged
-from ppl_gen.inference.mcmc.diagnostics import stuck_chains
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.starts import Init, starts_from
 from ppl_gen.pyro_patches import energy_at_draw, mean_acceptance

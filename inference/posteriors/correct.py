@@ -21,13 +21,13 @@ from ppl_gen.contexts import evaluating, forked, guide_of, seeded
 from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.inference.checks import few_data, needs_all_data
 from ppl_gen.inference.cuts import check_by_datum
+from ppl_gen.inference.diagnostics import effective_size, split_r_hat
 from ppl_gen.inference.engine.replay import Engine, expect_engine
 from ppl_gen.inference.evidence.weights import evidence_of, k_hat_limit, smoothed
 from ppl_gen.inference.expect import expect_counts
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.left_out import expect_density, left_out
 from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
-from ppl_gen.inference.mcmc.diagnostics import effective_size, split_r_hat
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.posteriors.corrected import GUIDE, HMC, WEIGHTED, Corrected
 from ppl_gen.program import log_density, propose

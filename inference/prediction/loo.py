@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from ppl_gen import memory
+from ppl_gen.inference.diagnostics import effective_size
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.mcmc.datasets import container
-from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.prediction.pointwise import Values, log_likelihood, values_at
 from ppl_gen.inference.result import Result
 from ppl_gen.pyro_patches import drawing

@@ -18,7 +18,8 @@ from ppl_gen.writing import append_line, plain, write_atomically
 
 FILE = "metrics.jsonl"
 _CHECKSUM = "checksum"
-_NAMES = {field.name for field in fields(Record)}
+# Why a rule ended a fit is no part of a line: the command says it, and former versions wrote none.
+_NAMES = {field.name for field in fields(Record)} - {"stopped"}
 
 
 def append(folder: Path, record: Record) -> None:
@@ -77,6 +78,7 @@ def forget(folder: Path, last_epoch: int) -> list[int]:
 def _line(record: Record) -> str:
     """A line of JSON, with a checksum of what it says beside."""
     held = plain(asdict(record))
+    del held["stopped"]
     return json.dumps({**held, _CHECKSUM: _checksum(held)}, allow_nan=False) + "\n"
 
 

@@ -24,9 +24,9 @@ from ppl_gen.inference.comparison.compare import Comparison
 from ppl_gen.inference.comparison.guide_density import _WORK, Approximation
 from ppl_gen.inference.comparison.marginals import standardised_distance
 from ppl_gen.inference.comparison.verdict import missed_modes
+from ppl_gen.inference.diagnostics import effective_size
 from ppl_gen.inference.engine.vectorised import at_each
 from ppl_gen.inference.latents.potential import Potential
-from ppl_gen.inference.mcmc.diagnostics import effective_size
 from ppl_gen.inference.mcmc.draws import Draws
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.inference.prediction.loo import Predictive

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from torch import Tensor
 
-from ppl_gen.inference.mcmc.diagnostics import (
+from ppl_gen.inference.diagnostics import (
     constant,
     effective_size,
     r_hat,
