@@ -165,10 +165,10 @@ class Converged:
 
     At a fixed learning rate ρ, iterates of stochastic gradients settle about a point that is off
     the optimum by an amount that falls with ρ, as their average is by less. So, in stages: iterates
-    θ are kept, one for each epoch; they have settled where the split R̂ of every entry of θ over one
-    of five windows, from the shortest to 0.95 of all of the stage, is below 1.1. The guide takes
-    the average over the window of the smallest R̂, as soon as the standard error of what it says is
-    below half the tolerance. With m and s the middle and half the width of its central 68 %
+    θ are kept, one for each epoch; they have settled where the split R̂ of every entry of θ is
+    below 1.1 over one of five windows, from the shortest to 0.95 of all of the stage. The guide
+    takes the average over the window of the smallest R̂, as soon as the standard error of what it
+    says is below half the tolerance. With m and s the middle and half the width of its central 68 %
     intervals, site by site, the fit is over where
 
         max |m − m′| / s < tolerance  and  max |log s − log s′| < tolerance,
