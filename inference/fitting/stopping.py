@@ -270,7 +270,8 @@ class Converged:
         blocks = [self._said_by(block.mean(0)) for block in settled.tensor_split(_BLOCKS)]
         said = self._said_by(settled.mean(0))
         moves = torch.stack([_moves(block, said) for block in blocks])
-        error = float(moves.square().mean(0).sqrt().max()) / math.sqrt(_BLOCKS - 1)
+        spread = moves.square().mean(0).sqrt()
+        error = float(spread.max()) / math.sqrt(_BLOCKS - 1)
         if not error < self.tolerance / 2:
             self._take(now)
             return
@@ -312,9 +313,11 @@ class Converged:
         recent = torch.stack(self._iterates[count - largest :])
         best = math.inf
         chosen = None
-        for size in torch.linspace(self.window, largest, _WINDOWS).int().unique().tolist():
+        sizes = torch.linspace(self.window, largest, _WINDOWS).int()
+        for size in sizes.tolist():
             # Of entries that do not move, NaN.
-            r_hat = float(split_r_hat(recent[None, -size:]).nan_to_num(1.0).max())
+            by_entry = split_r_hat(recent[None, -size:])
+            r_hat = float(by_entry.nan_to_num(1.0).max())
             if r_hat < best:
                 best = r_hat
                 chosen = recent[-size:]
