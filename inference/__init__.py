@@ -68,6 +68,7 @@ from ppl_gen.inference.posteriors.correct import correct
 from ppl_gen.inference.posteriors.corrected import Corrected
 from ppl_gen.inference.posteriors.families import GaussianMixtureByDatum, LowRankByDatum
 from ppl_gen.inference.posteriors.gaussian import GaussianGuide
+from ppl_gen.inference.posteriors.graded import GradedPosterior
 from ppl_gen.inference.posteriors.ladder import (
     Amortised,
     ByDatum,
@@ -76,6 +77,7 @@ from ppl_gen.inference.posteriors.ladder import (
     KHatBelow,
     choose_guide,
 )
+from ppl_gen.inference.posteriors.posterior import posterior
 from ppl_gen.inference.posteriors.simulators import Amortisation, amortise
 from ppl_gen.inference.prediction.arviz_export import to_arviz
 from ppl_gen.inference.prediction.imputation import Imputation, impute
@@ -130,6 +132,7 @@ __all__ = [
     "Gaps",
     "GaussianGuide",
     "GaussianMixtureByDatum",
+    "GradedPosterior",
     "GuideChoice",
     "GuideFit",
     "Imputation",
@@ -208,6 +211,7 @@ __all__ = [
     "one_pass",
     "overlap",
     "polynomial_mmd",
+    "posterior",
     "precision_recall",
     "quantised_codes",
     "random_walk",

@@ -19,6 +19,7 @@ from ppl_gen.data.presentation import Presentation
 from ppl_gen.data.splits import StreamedSplit
 from ppl_gen.data.toys import manifold
 from ppl_gen.densities import check_likelihood
+from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.prediction.labels import accuracy, label_probabilities
 from ppl_gen.labels import few_labels
 from ppl_gen.likelihoods import Bernoulli, HeteroscedasticGaussian, Masked
@@ -139,6 +140,24 @@ def _hmc(seed: int | None, **options: Any) -> Any:
     return inference.hmc(schools.model, *schools.data, seed=seed, **SAMPLED, **options)
 
 
+@cache
+def _line() -> Any:
+    return toy.LinearRegression.simulated(20, 2)
+
+
+def _posterior(seed: int | None, **options: Any) -> Any:
+    line = _line()
+    small = {"ess": 100, "chains": 4, "engine": "eager"}
+    return inference.posterior(line.model, *line.data, seed=seed, **small, **options)
+
+
+@cache
+def _gaussian() -> inference.GaussianGuide:
+    """N(0, I) of a posterior's two latents."""
+    line = _line()
+    return inference.GaussianGuide(Potential(line.model, line.data), torch.zeros(2), torch.eye(2))
+
+
 def _nuts(seed: int | None) -> Any:
     schools = _schools()
     small = {"draws": 4, "warmup": 4, "chains": 1}
@@ -245,6 +264,10 @@ SEEDED: dict[str, Call] = {
     ),
     "inference.mcmc.hmc.hmc": _hmc,
     "inference.mcmc.nuts.nuts": _nuts,
+    "inference.posteriors.gaussian.GaussianGuide.sample": lambda seed: _gaussian().sample(3, seed)[
+        "coefficients"
+    ],
+    "inference.posteriors.posterior.posterior": _posterior,
     "inference.prediction.arviz_export.to_arviz": _to_arviz,
     "inference.samples.classifier_test.classifier_test": _of_two(
         inference.classifier_test, permutations=20

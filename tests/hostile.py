@@ -7,7 +7,7 @@ Each case is a line of words that is called in a folder of its own. What the wor
 
 from __future__ import annotations
 
-__all__ = ["CASES", "OWN_PARTS", "Case"]
+__all__ = ["CASES", "OWN_DATA", "OWN_MODELS", "OWN_PARTS", "Case"]
 
 import json
 import os
@@ -89,6 +89,44 @@ def family_of_tensors(net, dim):
 def flat(*context):
     return dist.Normal(torch.zeros(2), 1.0)
 """
+# Pyro programs of a user's own, in my_model.py, most of which have no posterior to be had.
+OWN_MODELS = """
+import pyro
+import pyro.distributions as dist
+import torch
+
+number = 3
+
+def model(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(y)):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+def three(y):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", 3):
+        pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+def known(y):
+    pyro.sample("y", dist.Normal(0.0, 1.0).expand(y.shape).to_event(1), obs=y)
+
+def endless(y):
+    z = pyro.sample("z", dist.ImproperUniform(dist.constraints.real, (), ()))
+    pyro.factor("up", z.exp())
+
+class Made(torch.nn.Module):
+    def model(self, y):
+        return model(y)
+"""
+# Their data, right and wrong.
+OWN_DATA = {
+    "y.json": '{"y": [1.0, 2.0, 1.5, 0.5]}',
+    "x.json": '{"x": [1.0, 2.0]}',
+    "nan.json": '{"y": [1.0, NaN]}',
+    "broken.json": '{"y": [1.0,',
+    "words.csv": "y\none\ntwo\n",
+    "taken.nc": "taken",
+}
 OWN = "fit vae --epochs 1 --batch-size 18 --latent-dim 2 --data data.npz --device cpu --out new"
 
 
@@ -520,6 +558,31 @@ OPTIONS = (
     ("decompress vae-run data.npz x.txt", "x.npy"),
     ("decompress vae-run data.npz data.npz", ".npy"),
     ("decompress gan-run data.npz x.npy", "gan"),
+    ("posterior", "FILE.py:MODEL"),
+    ("posterior my_model.py --data y.json", "expected FILE.py:MODEL"),
+    ("posterior my_model:model:y --data y.json", "module:object"),
+    ("posterior nowhere.py:model --data y.json", "nowhere.py"),
+    ("posterior my_model.py:nothing --data y.json", "nothing"),
+    ("posterior my_model.py:number --data y.json", "number"),
+    ("posterior my_model.py:Made --data y.json", "the class Made"),
+    ("posterior my_model.py:model", "expected --data with ['y']"),
+    ("posterior my_model.py:model --data nowhere.json", "nowhere.json"),
+    ("posterior my_model.py:model --data my_model.py", ".json, .npz, .csv or .npy"),
+    ("posterior my_model.py:model --data photos", "photos"),
+    ("posterior my_model.py:model --data nan.json", "finite numbers in 'y'"),
+    ("posterior my_model.py:model --data words.csv", "expected numbers in 'y'"),
+    ("posterior my_model.py:model --data x.json", "got ['x']"),
+    ("posterior my_model.py:model --data broken.json", "cannot be read"),
+    ("posterior my_model.py:three --data y.json", "expected"),
+    ("posterior my_model.py:known --data y.json", "continuous latents"),
+    ("posterior my_model.py:endless --data y.json", "under an improper prior"),
+    ("posterior my_model.py:model --data y.json --ess 0", "ess"),
+    ("posterior my_model.py:model --data y.json --chains 1", "chains"),
+    ("posterior my_model.py:model --data y.json --chains 999999999999", "chains"),
+    ("posterior my_model.py:model --data y.json --engine quick", "quick"),
+    ("posterior my_model.py:model --data y.json --seed -1", "seed"),
+    ("posterior my_model.py:model --data y.json --out new.txt", ".nc"),
+    ("posterior my_model.py:model --data y.json --out taken.nc", "taken.nc exists"),
     ("compare", "NAME"),
     ("compare nonsense", "nonsense"),
     ("compare ''", ""),

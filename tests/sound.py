@@ -76,6 +76,7 @@ EVALUATORS = {
         target_accept=0.8,
         max_tree_depth=2,
     ),
+    "posterior": sound(inference.posterior, PROGRAM.model, X, ess=100, chains=2, engine="eager"),
     "compare": sound(
         inference.compare, PROGRAM, None, X, draws=4, warmup=2, chains=2, guide_draws=4
     ),
@@ -156,6 +157,7 @@ OTHERS = {
     "FreeBits": sound(inference.FreeBits, nats=0.1, num_particles=2),
     "information_loss": sound(inference.information_loss, lambda x: {}, weight=1.0),
     "moving_average": sound(inference.moving_average, PROGRAM, decay=0.9),
+    "match_step": sound(inference.match_step, PROGRAM.model, draws=2),
     "svi_step": sound(
         lambda *given, **named: inference.svi_step(*given, **named)(X),
         PROGRAM,

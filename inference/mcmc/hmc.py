@@ -107,8 +107,8 @@ def hmc(
 
     Returns:
         `Draws`, of the number that were made where an interrupt came first. Its settings are
-        step_size (the mean), trajectory, leapfrogs (per draw) and warmup; unless local, also
-        condition (the condition number after diagonal scaling, NaN if it is not known: fewer than
+        step_size (the mean), trajectory, leapfrogs (per draw), warmup_leapfrogs (per iteration of
+        warm-up) and warmup; unless local, also condition (the condition number after diagonal scaling, NaN if it is not known: fewer than
         4 chains, more than 1024 coordinates, fewer states in a window of warm-up than 2 for each
         coordinate) and directions (those of the metric; 0 where it is diagonal).
 
@@ -262,6 +262,7 @@ class _Chains:
         self.trajectory = _trajectory(options, blocks)
         self.known_step: float | None = None
         self.leapfrogs = 0
+        self.warmup_leapfrogs = 0
         self.kept: list[_Kept] = []
         self.remarks: list[str] = []
 
@@ -311,6 +312,7 @@ class _Chains:
 
     def draw(self) -> None:
         """Draws, with everything left as warm-up has adapted it."""
+        self.warmup_leapfrogs = self.leapfrogs
         self.leapfrogs = 0
         step = self._step(self._step_sizes())
         typical = float(step.median())  # no other number is waited for while drawing
@@ -360,6 +362,7 @@ class _Chains:
             "step_size": float(step.mean()),
             "trajectory": self.trajectory.average,
             "leapfrogs": self.leapfrogs / len(self.kept),
+            "warmup_leapfrogs": self.warmup_leapfrogs / max(self.options.warmup, 1),
             "warmup": float(self.options.warmup),
         }
         if not self.potential.local:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import CASES, FIT, OWN_PARTS, Case, images
+from hostile import CASES, FIT, OWN_DATA, OWN_MODELS, OWN_PARTS, Case, images
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -40,6 +40,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(x[i]).save(folder / "photos" / f"{i}.png")
     (folder / "empty").mkdir()
     (folder / "my_parts.py").write_text(OWN_PARTS)
+    (folder / "my_model.py").write_text(OWN_MODELS)
+    for name, content in OWN_DATA.items():
+        (folder / name).write_text(content)
     data = str(folder / "data.npz")
     for model in MODELS:
         words = FIT.replace("fit vae --epochs 1", f"fit {model} --epochs 2")

@@ -28,6 +28,7 @@ from ppl_gen.inference import (
     Draws,
     Estimate,
     Gaps,
+    GradedPosterior,
     GuideChoice,
     GuideFit,
     Imputation,
@@ -49,6 +50,7 @@ from ppl_gen.inference.codes.overlap import Overlap
 from ppl_gen.inference.comparison.marginals import Marginals
 from ppl_gen.inference.diagnosis.criticism import Difference
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.posteriors.graded import Stage, Standing
 from ppl_gen.inference.posteriors.ladder import Climbed
 from ppl_gen.inference.posteriors.simulators import SimulatorProgram
 from ppl_gen.inference.prediction.loo import Elpd
@@ -189,6 +191,15 @@ def compared() -> Comparison:
     )
 
 
+def graded() -> GradedPosterior:
+    draws = drawn()
+    numbers = Standing(ess=900.0, error=0.03, divergent=0.0, r_hat=1.005, k_hat=0.9)
+    stage = Stage("hmc", "4 × 20 draws after 10", 1.0, 4000)
+    return GradedPosterior(
+        draws=draws, grade="good", numbers=numbers, how={"z": "hmc"}, stages=(stage,), guide=None
+    )
+
+
 def calibration() -> Calibration:
     ranks = torch.randint(100, (N, K), generator=torch.Generator().manual_seed(0))
     return Calibration({"z": ranks, "log p(x | z)": ranks[:, 0]}, 99)
@@ -290,6 +301,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "Estimate": (lambda: estimated(0.9), N),
     "Share": (lambda: Share.of(torch.arange(9) < 2), 1),
     "Draws": (drawn, 4 * 20),
+    "GradedPosterior": (graded, 4 * 20),
     "Elpd": (lambda: Elpd.of(torch.zeros(N), torch.ones(N), 0.0, "loo"), N),
     "Gaps": (gaps, N),
     "Sandwich": (lambda: Sandwich(estimated(), estimated() + 1, torch.zeros(N, 2)), N),

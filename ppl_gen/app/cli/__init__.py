@@ -21,6 +21,7 @@ from ppl_gen.app.cli import (
     explore,
     fit,
     parts,
+    posterior,
     reconstruct,
     sample,
     sweep,
@@ -66,6 +67,9 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen compare eight-schools` holds variational inference against MCMC; so does
   `ppl-gen compare runs/mnist`
 
+* `ppl-gen posterior my_model.py:model --data data.json --out draws.nc` samples any Pyro program,
+  and says how good the draws are
+
 * `ppl-gen sample runs/mnist` and `ppl-gen reconstruct runs/mnist` draw pictures;
   `ppl-gen sample runs/mnist --out draws.npz` writes arrays
 
@@ -97,6 +101,7 @@ _COMMANDS = (
     explore.explore,
     translate.translate,
     compare.compare,
+    posterior.posterior,
     sweep.sweep,
     compress.compress,
     decompress.decompress,
