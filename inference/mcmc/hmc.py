@@ -108,9 +108,10 @@ def hmc(
     Returns:
         `Draws`, of the number that were made where an interrupt came first. Its settings are
         step_size (the mean), trajectory, leapfrogs (per draw), warmup_leapfrogs (per iteration of
-        warm-up) and warmup; unless local, also condition (the condition number after diagonal scaling, NaN if it is not known: fewer than
-        4 chains, more than 1024 coordinates, fewer states in a window of warm-up than 2 for each
-        coordinate) and directions (those of the metric; 0 where it is diagonal).
+        warm-up) and warmup; unless local, also condition (the condition number after diagonal
+        scaling, NaN if it is not known: fewer than 4 chains, more than 1024 coordinates, fewer
+        states in a window of warm-up than 2 for each coordinate) and directions (those of the
+        metric; 0 where it is diagonal).
 
     Warns:
         ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
