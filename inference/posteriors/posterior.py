@@ -63,8 +63,8 @@ def posterior(
     """p(z | data) of any Pyro program, by whatever it takes, with a grade that can be trusted.
 
     Pathfinder finds where the mass is. A Gaussian is fitted by batch and match (above 500 latents,
-    or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights p/q. Where k̂
-    is below min(1 − 1/log₁₀ K, 0.7), no path has found evidence beyond the guide's, and enough
+    or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights p/q. Where
+    that is below min(1 − 1/log₁₀ K, 0.7), no path has found evidence beyond the guide's, and enough
     draws can be had, they are the draws of the guide by their smoothed weights; else those of HMC,
     which begins at draws of the guide or of the paths, and once more, longer and in smaller steps,
     where the first run is not good.
