@@ -90,3 +90,16 @@ class PartlySeen:
 def ppca() -> toy.PPCA:
     """The principal components of scikit-learn's digits: 10 latents, 64 dimensions."""
     return toy.PPCA.maximum_likelihood(digits().x.flatten(1), 10)
+
+
+def exact_rate_distortion(program: toy.PPCA, x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """KL(N(μ, Σ) ‖ N(0, I)), Σ = (I + 2βWᵀW)⁻¹, μ = 2βΣWᵀ(x − loc), and E |x − loc − Wz|²."""
+    weight = program.weight.double()
+    identity = torch.eye(weight.shape[1], dtype=torch.float64)
+    covariance = torch.linalg.inv(identity + 2 * beta * weight.T @ weight)
+    residual = (x - program.loc).double()
+    mean = 2 * beta * residual @ weight @ covariance
+    squares = mean.square().sum(1)
+    rate = 0.5 * (covariance.trace() + squares - len(identity) - covariance.logdet())
+    spread = (weight @ covariance @ weight.T).trace()
+    return rate, (residual - mean @ weight.T).square().sum(1) + spread

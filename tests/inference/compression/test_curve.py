@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.figure import Figure
+from posteriors import exact_rate_distortion
 from torch import Tensor
 
 from ppl_gen.inference import RateDistortionCurve, rate_distortion_curve
@@ -23,23 +24,10 @@ def small_ppca() -> toy.PPCA:
     return toy.PPCA(weight, torch.randn(6, generator=generator), 0.3)
 
 
-def exact(program: toy.PPCA, x: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """KL(N(μ, Σ) ‖ N(0, I)), Σ = (I + 2βWᵀW)⁻¹, μ = 2βΣWᵀ(x − loc), and E |x − loc − Wz|²."""
-    weight = program.weight.double()
-    identity = torch.eye(weight.shape[1], dtype=torch.float64)
-    covariance = torch.linalg.inv(identity + 2 * beta * weight.T @ weight)
-    residual = (x - program.loc).double()
-    mean = 2 * beta * residual @ weight @ covariance
-    squares = mean.square().sum(1)
-    rate = 0.5 * (covariance.trace() + squares - len(identity) - covariance.logdet())
-    spread = (weight @ covariance @ weight.T).trace()
-    return rate, (residual - mean @ weight.T).square().sum(1) + spread
-
-
 def test_the_closed_form_in_one_dimension() -> None:
     """W = σ = 1, β = 2: of x with x² = 2, as it is on average, R = ½(0.2 + 1.28 − 1 + log 5)."""
     line = toy.PPCA(torch.ones(1, 1), torch.zeros(1), 1.0)
-    rate, _ = exact(line, torch.full((1, 1), math.sqrt(2)), 2.0)
+    rate, _ = exact_rate_distortion(line, torch.full((1, 1), math.sqrt(2)), 2.0)
     assert float(rate) == pytest.approx(1.0447, abs=1e-4)
 
 
@@ -56,7 +44,9 @@ def test_ppca_has_the_curve_of_the_closed_form() -> None:
     assert found.rate.value.shape == (16, 12)
     for place, beta in enumerate(found.betas.tolist()):
         for estimate, truth in zip(
-            (found.rate[place], found.distortion[place]), exact(program, x, beta), strict=True
+            (found.rate[place], found.distortion[place]),
+            exact_rate_distortion(program, x, beta),
+            strict=True,
         ):
             mean = estimate.mean()
             assert abs(float(mean.value - truth.mean())) < 4 * float(mean.standard_error)
