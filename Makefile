@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Inductor's pool of processes is for Triton alone; each process that compiles would start one, which imports torch.
 export TORCH_WARM_POOL ?= 0
 
-.PHONY: demo test test-long test-both test-slow notebooks docs bench readability lint format clean
+.PHONY: demo test test-long test-both test-slow notebooks docs trust bench readability lint format clean
 
 demo: $(READY)
 	$(BIN)/ppl-gen fit vae --data digits --epochs 200 --batch-size 50 --latent-dim 10 --out runs/demo --overwrite
@@ -39,6 +39,10 @@ bench: $(READY)
 docs: $(READY)
 	rm -rf build/docs && $(BIN)/pip install --quiet --no-deps --target build/docs .
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/site
+
+# What each method finds on toys with exact answers: docs/trust.md.
+trust: $(READY)
+	$(BIN)/python tests/trust.py
 
 readability: $(READY)
 	$(BIN)/python tests/readability.py

@@ -160,6 +160,8 @@ def chains() -> Iterator[Cell]:
                 seed=0,
             )
             yield from _of_draws(method, name, posterior, found)
+        graded = inference.posterior(posterior.model, *posterior.data, engine="fx", seed=0)
+        yield from _of_draws("posterior", name, posterior, graded.draws)
 
 
 def _of_draws(method: str, name: str, posterior: toy.Posterior, found: Draws) -> Iterator[Cell]:
@@ -231,7 +233,7 @@ def predictions() -> Iterator[Cell]:
     guide = rough(small)
     mended = inference.correct(small, x, guide=guide, particles=4000, seed=0)
     exact = small.exact_posterior(x)
-    z = (mended.mean["z"] - exact.mean) / mended.standard_error["z"]
+    z = (mended.mean["z"] - exact.mean) / mended.error["z"]
     yield Cell("correct", "PPCA, 2 latents", "posterior means", z.flatten())
 
 

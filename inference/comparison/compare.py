@@ -41,6 +41,7 @@ from ppl_gen.inference.mcmc.convergence import ConvergenceWarning
 from ppl_gen.inference.mcmc.draws import Draws, Progress
 from ppl_gen.inference.mcmc.hmc import hmc
 from ppl_gen.memory import SINGLE, expect_memory
+from ppl_gen.protocols import Guide
 from ppl_gen.sites import data_plate, is_auxiliary, stochastic_sites
 from ppl_gen.supports import is_discrete
 
@@ -52,7 +53,7 @@ _MOST_CORRELATED = 256  # coordinates, of all pairs of which correlations are li
 
 def compare(
     program: Any,
-    guide: Callable[..., Any] | GuideFit | None,
+    guide: Guide | GuideFit | None,
     *data: Any,
     sampler: Callable[..., Draws] = hmc,
     draws: int = 1000,
@@ -123,10 +124,13 @@ def compare(
     expect_finite(data, program)
     model = getattr(program, "model", program)
     fit_seconds = math.nan
+    own: Guide | None
     if isinstance(guide, GuideFit):
         fit_seconds = guide.seconds
-        guide = guide.guide
-    guide = guide_of(program, guide)
+        own = guide.guide
+    else:
+        own = guide
+    guide = guide_of(program, own)
     guide_seed = None if seed is None else seed + 1
     with store_kept(), evaluating(program, guide):
         with forked(device_of(model, data), 0), explained(_RUNNABLE, _REMEDY):

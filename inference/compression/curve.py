@@ -123,6 +123,7 @@ class RateDistortionCurve(Result):
         import pandas
 
         count = self.rate.value.shape[1]
+        assert self.rate.ess is not None
         columns = {
             "beta": self.betas.repeat_interleave(count),
             "datum": torch.arange(count).repeat(len(self.betas)),

@@ -222,13 +222,14 @@ class Converged:
         expect_number(tolerance=tolerance)
         if not 0 < tolerance < math.inf:
             raise ValueError(f"expected a finite tolerance above 0, got {tolerance}")
-        if not callable(getattr(guide, "quantiles", None)):
+        quantiles = getattr(guide, "quantiles", None)
+        if not callable(quantiles):
             raise ValueError(
                 f"expected a guide with quantiles, such as AutoNormal, got a "
                 f"{type(guide).__name__}; use Patience(...) with validation for others"
             )
         self._parameters = [p for p in guide.parameters() if p.requires_grad]
-        held = set()
+        held: set[int] = set()
         for group in optimizer.param_groups:
             held.update(map(id, group["params"]))
         missing = [p for p in self._parameters if id(p) not in held]
@@ -239,6 +240,7 @@ class Converged:
                 "ppl_gen.autoguides.automatic(...), and give its .parameters()"
             )
         self.guide = guide
+        self._quantiles = quantiles
         self.optimizer = optimizer
         self.tolerance = tolerance
         self.window = window
@@ -330,7 +332,7 @@ class Converged:
         self._take(parameters)
         middles = []
         halves = []
-        for value in self.guide.quantiles(list(_QUANTILES)).values():
+        for value in self._quantiles(list(_QUANTILES)).values():
             low, middle, high = value.double().reshape(3, -1)
             middles.append(middle)
             halves.append((high - low) / 2)

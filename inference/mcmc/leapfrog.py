@@ -38,7 +38,7 @@ class Metric(NamedTuple):
         """Those that there are, in order."""
         if self.basis is None or self.stretch is None:
             return (self.scale,)
-        return tuple(self)
+        return (self.scale, self.basis, self.stretch)
 
     @property
     def rank(self) -> int:

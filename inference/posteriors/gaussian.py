@@ -126,7 +126,7 @@ def _as_pyro(gaussian: GaussianGuide) -> AutoGuide:
     """A guide of Pyro's with a Gaussian's mean and factor, in the order of its own flat vector."""
     potential = gaussian.potential
     guide = automatic(_family, potential.whole, *potential.args, seed=0)
-    places = []
+    places: list[int] = []
     for name, _ in guide.prototype_trace.iter_stochastic_nodes():
         place = potential.layout.places[name]
         places.extend(range(place.start, place.stop))

@@ -32,6 +32,7 @@ from ppl_gen.inference.evidence.importance import elbo, log_evidence
 from ppl_gen.inference.evidence.weights import k_hat_limit
 from ppl_gen.inference.expect import expect_counts, expect_rate
 from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.guides import (
     Family,
     full_covariance,
@@ -40,7 +41,6 @@ from ppl_gen.inference.fitting.guides import (
     still,
 )
 from ppl_gen.inference.fitting.loop import iterate
-from ppl_gen.inference.fitting.objectives import PerDatum
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.posteriors.families import GaussianMixtureByDatum, LowRankByDatum
 from ppl_gen.inference.result import Result
@@ -62,7 +62,8 @@ class Rung(Protocol):
         name: What it is called in the table.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def make(
         self, program: Program, guide: Guide, x: Tensor, *context: Tensor, engine: Engine

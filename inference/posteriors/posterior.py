@@ -358,9 +358,8 @@ class _Search:
         """A diagonal Gaussian by SVI."""
         began = perf_counter()
         potential = self._potential
-        fitted = fit_guide(
-            potential.whole, AutoNormal, *self._args, steps=_SVI_STEPS, engine=self._engine
-        )
+        program: Any = potential.whole  # a plain model, which is taken too
+        fitted = fit_guide(program, AutoNormal, *self._args, steps=_SVI_STEPS, engine=self._engine)
         medians = fitted.guide.median(*self._args)
         low, high = _quantiles(fitted.guide, self._args)
         mean = potential.flatten({name: value[None] for name, value in medians.items()})

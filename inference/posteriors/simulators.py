@@ -167,7 +167,8 @@ def amortise(
         held = _HeldOut(encoder, x[:first], encoder.unconstrained(theta[:first]))
         optimizer = torch.optim.Adam(encoder.parameters(), rate)
 
-        def step(x: Tensor, u: Tensor) -> dict[str, Tensor]:
+        def step(*batch: Tensor) -> dict[str, Tensor]:
+            x, u = batch
             encoder.train()
             optimizer.zero_grad()
             log_q = encoder.on_the_line(x).log_prob(u).mean()
@@ -250,6 +251,11 @@ class _Encoder(nn.Module):
         theta: Simulated parameters, by which they are standardised.
         x: The data that belong to them, likewise.
     """
+
+    centre: Tensor
+    scale: Tensor
+    x_centre: Tensor
+    x_scale: Tensor
 
     def __init__(
         self,
