@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import expect_weights
 from ppl_gen.models.gan import GAN
 from ppl_gen.nn import Batched, pyramid
@@ -56,6 +57,7 @@ def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.S
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
     """
+    expect_at_least(1, inputs=inputs, width=width)
     sides, _ = pyramid(shape, smallest=4, least=2)
     doublings = len(sides) - 1
     channels = width * 2 ** (doublings - 1)

@@ -236,7 +236,7 @@ def rate_distortion_curve(
     path, places = _temperatures(at, 1 / scale, temperatures)
     settings = settings._replace(temperatures=len(path) - 1, schedule=lambda _: path)
     most = float(at[-1])
-    observed = Observed(program, Gaussian((2 * most) ** -0.5))
+    observed = Observed(program, Gaussian((2 * most) ** -0.5).to(x.device))
     log_weights, log_likelihoods = _courses(observed, data, settings, places)
     constant = dimensions / 2 * math.log(math.pi / most)  # of the likelihood at the largest β
     distortions = ((-log_likelihoods - constant) / most).clamp(min=0)
@@ -250,7 +250,7 @@ def _prior_error(program: Program, data: Sequence[Tensor]) -> float:
 
     A scale is all that it is for: its draws are the same each time.
     """
-    observed = Observed(program, Gaussian(math.sqrt(0.5)))
+    observed = Observed(program, Gaussian(math.sqrt(0.5)).to(data[0].device))
     with store_kept():
         nesting = check_by_datum(observed, from_prior(observed), *data).nesting
     some = [t[:_MOST_DATA] for t in data]

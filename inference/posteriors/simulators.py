@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
-from ppl_gen.contexts import evaluating, explained, seeded
+from ppl_gen.contexts import evaluating, explained, forked, seeded
 from ppl_gen.counts import expect_at_least
 from ppl_gen.flows import coupling_flow
 from ppl_gen.guides import Family, flow
@@ -158,7 +158,8 @@ def amortise(
     expect_rate(rate, usual=2e-3)
     _expect_prior(prior)
     began = time.perf_counter()
-    like = prior.sample()
+    with forked(torch.device("cpu"), 0):
+        like = prior.sample()
     with seeded(like.device, seed):
         theta, x = _simulated(simulator, prior, simulations)
         encoder = _Encoder(prior, summary, family or _SPLINES, hidden, theta, x)

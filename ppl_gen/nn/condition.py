@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ppl_gen.arguments import whole
+from ppl_gen.counts import expect_at_least
 
 
 class Condition(nn.Module):
@@ -151,9 +152,10 @@ def context_width(
         needed: Whether there has to be a context.
 
     Raises:
-        ValueError: If both classes and attributes are given, an embedding without its size, or
-            nothing where it is needed.
+        ValueError: If both classes and attributes are given, either is no count, an embedding has
+            no size, or nothing is given where it is needed.
     """
+    expect_at_least(1, classes=classes, attributes=attributes)
     both = classes is not None and attributes is not None
     neither = classes is None and attributes is None
     if both or (needed and neither):

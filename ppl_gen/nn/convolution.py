@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import expect_weights
 from ppl_gen.nn.layers import Activation, Batched, Shape
 
@@ -67,6 +68,8 @@ def conv_decoder(
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
             not fit into memory.
     """
+    expect_at_least(1, inputs=inputs, hidden=hidden, parameters=parameters)
+    expect_at_least(0, per_datum=per_datum)
     sides, channels = pyramid(shape)
     outputs = [channels[0] * parameters + per_datum, *channels[1:]]
     size = channels[-1] * math.prod(sides[-1])

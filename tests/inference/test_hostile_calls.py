@@ -25,15 +25,15 @@ OTHER_THINGS = {"engine", "shape", "sizes", "binarize", "slope", "weight", "chun
 
 
 def numbers() -> Iterator[Any]:
-    """Every argument that is a number, by name, with two values that are none of its own."""
-    for k, (name, call) in enumerate((EVALUATORS | OTHERS).items()):
+    """Every argument that is a number, by name, with values that are none of its own."""
+    for name, call in (EVALUATORS | OTHERS).items():
         for argument in call.named:
             if argument in OTHER_THINGS:
                 continue
-            for kind in (list(NUMBERS)[k % 2], list(NUMBERS)[2 + k % 2]):
+            for kind, value in NUMBERS.items():
                 if (name, argument, kind) in MEANT:
                     continue
-                yield pytest.param(call, argument, NUMBERS[kind], id=f"{name} {argument} {kind}")
+                yield pytest.param(call, argument, value, id=f"{name} {argument} {kind}")
 
 
 MEANT = {("compare", "warmup", "-1")}

@@ -21,7 +21,7 @@ EVALUATORS = [name for name in SEEDED if name.startswith("inference.")]
 BY_ENGINE = [
     name
     for name in EVALUATORS
-    if "engine" in inspect.signature(getattr(inference, name.rsplit(".", 1)[-1])).parameters
+    if "engine" in inspect.signature(getattr(inference, name.rsplit(".", 1)[-1], dict)).parameters
 ]
 CALLS = {"eager": 300, "fx": 300, "inductor": 20}
 WARM = {"eager": 50, "fx": 50, "inductor": 5}

@@ -113,9 +113,15 @@ QUICKER = {"gaps": {"evidence": inference.Estimate(torch.zeros(8), torch.ones(8)
 
 
 LONG = ("bdmc", "compare")
+SLOW = ("posterior",)  # its stages are rows of their own
 # Without a seed, and meant to draw. All others leave the device's generator alone.
 DRAWING = ("simulate", "reconstruct", "path")
-ROWS = [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in CALLS]
+ROWS = [
+    pytest.param(
+        name, marks=[pytest.mark.long] * (name in LONG) + [pytest.mark.slow] * (name in SLOW)
+    )
+    for name in CALLS
+]
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -6,7 +6,6 @@ __all__ = ["PosteriorOptions", "arguments_of", "run"]
 
 import inspect
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ppl_gen.app.commands.compress import expect_free
 from ppl_gen.app.parts.own import check_form, load_object
 from ppl_gen.app.terminal import widened
 from ppl_gen.app.wording import in_options
+from ppl_gen.data.formats.arrays import named_arrays
 from ppl_gen.inference import GradedPosterior, posterior, to_arviz
 from ppl_gen.inference.engine.replay import expect_engine
 from ppl_gen.inference.expect import expect_counts
@@ -156,11 +156,10 @@ def _read(path: Path, model: Callable[..., Any]) -> dict[str, Any]:
         elif ending == ".csv":
             arrays = _of_table(path)
         elif ending == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = named_arrays(path)
         else:
-            arrays = {_only_name(model): np.load(path, allow_pickle=False)}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, RecursionError) as error:
+            arrays = {_only_name(model): array for array in named_arrays(path).values()}
+    except (ValueError, OSError, RecursionError) as error:
         raise ValueError(f"--data: {path} cannot be read: {error}") from error
     return {name: _value(name, array) for name, array in arrays.items()}
 

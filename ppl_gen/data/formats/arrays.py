@@ -15,6 +15,7 @@ __all__ = [
     "ARRAYS",
     "KNOWN",
     "holds_arrays",
+    "named_arrays",
     "of_arrays",
     "pixels",
     "read_array",
@@ -120,6 +121,25 @@ def read_array(path: Path) -> tuple[np.ndarray, float]:
             array = stored[name]
             return array, _reading_of([array], path, missing=False).divisor
     raise ValueError(f"expected an array x, or x_test, in {path}, got {', '.join(sorted(stored))}")
+
+
+def named_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file by their names; of a .npy file one, named "".
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it cannot be read, or holds objects.
+    """
+    try:
+        held = np.load(path, allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            return {"": held}
+        with held:
+            return {name: held[name] for name in held.files}
+    except _UNREADABLE as error:
+        raise ValueError(f"cannot read {path}: {reason(error)}") from error
 
 
 def of_arrays(stored: Mapping[str, np.ndarray], path: Path, missing: bool = False) -> Dataset:

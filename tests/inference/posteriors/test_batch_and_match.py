@@ -62,7 +62,7 @@ def test_a_correlated_normal_is_met_by_640_gradients() -> None:
     assert float(weights.logsumexp(0) - math.log(len(weights)) - weights.mean()) < 0.05
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_logistic_regression_is_nearly_met() -> None:
     posterior = toy.LogisticRegression.simulated(500, 25)
     torch.manual_seed(0)

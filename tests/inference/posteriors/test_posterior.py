@@ -78,7 +78,14 @@ def test_draws_by_weights_have_the_density_that_is_said() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["banana", "eight schools", "dogs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eight schools",
+        pytest.param("banana", marks=pytest.mark.slow),
+        pytest.param("dogs", marks=pytest.mark.slow),
+    ],
+)
 def test_everyday_posteriors_are_right(name: str) -> None:
     everyday = EVERYDAY[name]()
     found = posterior(everyday.model, *everyday.data, engine="fx", seed=0)
@@ -86,7 +93,7 @@ def test_everyday_posteriors_are_right(name: str) -> None:
     _is_right(found, reference(name))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_modes_are_no_business_of_a_gaussian() -> None:
     """The guide has but one of them; the paths know of both."""
 
@@ -104,7 +111,7 @@ def test_two_modes_are_no_business_of_a_gaussian() -> None:
     assert any("beyond the guide" in stage.said for stage in found.stages)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ppl_gen.inference.ConvergenceWarning")
 def test_a_centred_funnel_is_not_good() -> None:
     funnel = toy.Funnel(5)
