@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ppl_gen.arguments import expect_tensor
 from ppl_gen.contexts import evaluating, forked, store_kept
 from ppl_gen.counts import expect_at_least, expect_positive
 from ppl_gen.guides import from_prior
@@ -228,6 +229,7 @@ def rate_distortion_curve(
         at = _checked_betas(betas)
         points = len(at)
     expect_at_least(points, temperatures=temperatures)
+    expect_tensor("x", x)
     data = (x, *context)
     scale = _prior_error(program, data)
     dimensions = math.prod(x.shape[1:])

@@ -18,10 +18,11 @@ from ppl_gen import inference
 
 # Of the library, whatever engine computes it. Results of statistics are made of torch alone.
 EVALUATORS = [name for name in SEEDED if name.startswith("inference.")]
+FUNCTIONS = {name: getattr(inference, name.rsplit(".", 1)[-1], None) for name in EVALUATORS}
 BY_ENGINE = [
     name
-    for name in EVALUATORS
-    if "engine" in inspect.signature(getattr(inference, name.rsplit(".", 1)[-1], dict)).parameters
+    for name, function in FUNCTIONS.items()
+    if function is not None and "engine" in inspect.signature(function).parameters
 ]
 CALLS = {"eager": 300, "fx": 300, "inductor": 20}
 WARM = {"eager": 50, "fx": 50, "inductor": 5}
