@@ -248,7 +248,7 @@ class TestResume:
         assert "The checkpoint of epoch 0 stays" in said
         assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["epoch"] == 0
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_ten_kills_at_random_moments_change_nothing(self, tmp_path: Path) -> None:
         """SIGKILL during training, ten times over; the run ends with the weights of one that was
         left alone.

@@ -148,7 +148,7 @@ def test_evidence_of_shares_is_that_of_one_process(tmp_path: Path) -> None:
     assert float(expected.value.std()) > 0.5  # so that another order would be seen
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_chains_are_split_over_processes(tmp_path: Path) -> None:
     few = ("--draws", 100, "--warmup", 100, "--steps", 100, "--engine", "fx", "--chains", 5)
     words = ("compare", "linear-regression", *few, "--out")
@@ -165,7 +165,7 @@ def test_chains_are_split_over_processes(tmp_path: Path) -> None:
     assert (shared["mcmc mean"] != alone["mcmc mean"]).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = several.forked(

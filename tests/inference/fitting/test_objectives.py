@@ -268,7 +268,7 @@ class TestGradients:
             ]
         )
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_expectations_in_two_layers(self) -> None:
         program = TwoLayers()
         x = PROGRAMS["two latent layers"]()[1][:2]
