@@ -1,8 +1,8 @@
 """Data in arrays of one's own, in .npy and .npz files: headers first, then the numbers.
 
-Arrays of .npy files that are too many for memory stay there, and are mapped: a file x.npy, or a
-folder of x.npy and y.npy, or of x_train.npy, x_test.npy, y_train.npy and y_test.npy. To make such a
-file without ever holding it:
+Arrays of .npy files that are too many for memory stay there, and are read by rows: a file x.npy,
+or a folder of x.npy and y.npy, or of x_train.npy, x_test.npy, y_train.npy and y_test.npy. To make
+such a file without ever holding it:
 
     x = np.lib.format.open_memmap("x.npy", mode="w+", dtype=np.uint8, shape=(1_000_000, 28, 28))
     x[:1000] = ...
@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ppl_gen import memory
 from ppl_gen.contexts import reason
-from ppl_gen.data.formats.mapped import MappedRows, of_images
+from ppl_gen.data.formats.stored import StoredRows, of_images
 from ppl_gen.data.splits import Dataset, Split, StreamedSplit, nine_to_one
 from ppl_gen.memory import SINGLE, expect_memory, in_bytes
 from ppl_gen.reading import expect_file
@@ -519,7 +519,7 @@ def _array_split(
                 "are to be streamed; leave stream=True out, or store fewer or smaller images"
             )
         labels = _beside(y, len(rows), path)
-        source = MappedRows(x, rows, reading.divisor, labels)
+        source = StoredRows(x, rows, reading.divisor, labels)
         return StreamedSplit(
             source, labelled=y is not None, by_threads=True, extremes=reading.extremes
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["MappedRows", "of_images"]
+__all__ = ["StoredRows", "of_images"]
 
-import mmap
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +33,12 @@ def of_images(x: Tensor) -> Tensor:
     return x
 
 
-class MappedRows(TorchDataset[Any]):
-    """Rows of a memory-mapped array, as floats, with a label or attributes beside each.
+class StoredRows(TorchDataset[Any]):
+    """Rows of an array in a .npy file, as floats, with a label or attributes beside each.
 
-    The file is looked at before each reading: its size and its time have to be what they were.
-    Nothing but what is asked for is held; a copy in another process maps the file anew.
+    Rows are read, and not mapped into memory: where another program cuts a mapped file short, the
+    process that looks at it is killed. The size and the time of the file have to be what they were.
+    Nothing but what is asked for is held.
 
     Args:
         array: Of a .npy file, as NumPy maps it, (N, ...), in C order.
@@ -53,14 +54,13 @@ class MappedRows(TorchDataset[Any]):
         self, array: np.memmap[Any, Any], rows: np.ndarray, divisor: float, y: Tensor | None
     ) -> None:
         self._path = Path(str(array.filename))
-        self._shape = array.shape
+        self._shape = array.shape[1:]
         self._dtype = array.dtype
         self._offset = array.offset
         self._divisor = np.float32(divisor)
         self.rows = rows
         self.y = y
         self._stamp = self._now()
-        self._array = self._mapped()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,41 +75,49 @@ class MappedRows(TorchDataset[Any]):
         Args:
             places: Which of `rows`.
         """
-        self._expect_unchanged()
-        x = self._array[self.rows[places]].astype(np.float32)
+        x = self._read(self.rows[places]).astype(np.float32)
         if self._divisor != 1:
             x /= self._divisor
         if self.y is None:
             return Rows(of_images(torch.from_numpy(x)), torch.full((len(x),), -1))
         return Rows(of_images(torch.from_numpy(x)), self.y[torch.as_tensor(places)])
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the mapping, which belongs to a process."""
-        return {name: held for name, held in vars(self).items() if name != "_array"}
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows of the file, (B, ...), which is looked at before and after.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        Neighbours of what is read are not read ahead, where the system can be told so.
+        """
         self._expect_unchanged()
-        self._array = self._mapped()
+        found = np.zeros((len(rows), *self._shape), self._dtype)
+        flat = found.reshape(len(rows), -1).view(np.uint8)
+        with self._opened() as file:
+            if hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            for row, there in zip(rows.tolist(), flat, strict=True):
+                file.seek(self._offset + row * len(there))
+                file.readinto(there.data)
+        self._expect_unchanged()
+        return found
 
-    def _mapped(self) -> np.ndarray:
-        """The array in the file, of which neighbours of what is read are not read ahead."""
-        with open(self._path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if hasattr(mmap, "MADV_RANDOM"):  # not on Windows
-            mapped.madvise(mmap.MADV_RANDOM)
-        return np.ndarray(self._shape, self._dtype, mapped, self._offset)
+    def _opened(self) -> io.FileIO:
+        try:
+            return io.FileIO(self._path)
+        except OSError as error:
+            raise self._gone(error) from error
 
     def _now(self) -> tuple[int, int]:
         """The size and the time of the file."""
         try:
             seen = os.stat(self._path)
         except OSError as error:
-            raise ValueError(
-                f"expected {self._path} as it was, got none: {error.strerror}; leave it in its "
-                "place while it is read, and begin anew"
-            ) from error
+            raise self._gone(error) from error
         return seen.st_size, seen.st_mtime_ns
+
+    def _gone(self, error: OSError) -> ValueError:
+        return ValueError(
+            f"expected {self._path} as it was, got none: {error.strerror}; leave it in its place "
+            "while it is read, and begin anew"
+        )
 
     def _expect_unchanged(self) -> None:
         now = self._now()
