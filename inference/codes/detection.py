@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -101,16 +102,17 @@ class Detection(Result):
             columns[name] = score.cpu().numpy()
         return pandas.DataFrame(columns)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """The curves of all scores.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.codes import roc_curves
 
         curves = {f"{name}: {area:.3f}": self.curve(name) for name, area in self.areas.items()}
-        return roc_curves(curves, title)
+        return roc_curves(curves, title, ax=ax)
 
 
 def detection(scores: Mapping[str, Tensor], novel: Tensor) -> Detection:

@@ -21,6 +21,7 @@ from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -167,19 +168,20 @@ class Comparison(Result):
         rest = self.marginals.to_pandas()
         return table.join(rest[rest.columns.difference(table.columns, sort=False)])
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Intervals of guide, MCMC and exact posterior, see `ppl_gen.plots.posterior.forest`.
 
         Its other pictures take `arrays()`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.posterior import forest
 
         names, guide, chains = self.arrays()
         exact = (self.marginals.exact_mean, self.marginals.exact_sd)
-        return forest(guide, chains, names, exact, support=self.support, title=title)
+        return forest(guide, chains, names, exact, support=self.support, title=title, ax=ax)
 
     @property
     def support(self) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ from ppl_gen.protocols import Program
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _POINTS = 16  # of the curve, where β are not given
@@ -136,11 +137,12 @@ class RateDistortionCurve(Result):
         }
         return pandas.DataFrame({name: column.cpu() for name, column in columns.items()})
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Error against rate, per dimension, see `ppl_gen.plots.rates.rate_distortion`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.rates import rate_distortion
 
@@ -148,7 +150,7 @@ class RateDistortionCurve(Result):
         points = [(float(rate), float(distortion)) for rate, distortion in averages]
         errors = [float(distortion.standard_error) for _, distortion in averages]
         name = "generator, an upper bound"
-        return rate_distortion({name: points}, errors={name: errors}, title=title)
+        return rate_distortion({name: points}, errors={name: errors}, title=title, ax=ax)
 
 
 def rate_distortion_curve(

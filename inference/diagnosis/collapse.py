@@ -25,6 +25,7 @@ from ppl_gen.protocols import Guide, Program
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _FEW = 0.1  # nats by which the mutual information is extrapolated, from which on data are few
@@ -336,18 +337,19 @@ class Collapse(Result):
             terms["marginal KL"] = self.marginal_kl
         return pandas.concat([pandas.DataFrame(columns), by_datum(terms)], axis=1)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """KL, means and widths of all latents, see `ppl_gen.plots.evidence.collapse_panel`.
 
         Args:
             title: Stands above; with several layers, what each of them tells if left out.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.evidence import collapse_panel
 
         if not title:
             title = "; ".join(self._said_of_layers())
         prior = (self.prior_mean, self.prior_sd)
-        return collapse_panel(self.means, self.sds, self.kl, self.active, prior, title)
+        return collapse_panel(self.means, self.sds, self.kl, self.active, prior, title, ax=ax)
 
     def __str__(self) -> str:
         return f"{self.verdict}\n{self.headline}"

@@ -26,6 +26,7 @@ from ppl_gen.protocols import Program
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Of data in the context of a program, or a function from points to their classes.
@@ -160,15 +161,16 @@ class Criticism(Result):
 
         return pandas.DataFrame(list(self.differences), columns=Difference._fields)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """z of every feature in every group, see `ppl_gen.plots.samples.criticism`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.samples import criticism
 
-        return criticism(self, title)
+        return criticism(self, title, ax=ax)
 
 
 def _said(difference: Difference) -> str:

@@ -33,6 +33,7 @@ from ppl_gen.protocols import Guide, Program
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _CLEAR = 2.0  # standard errors, beyond which gaps differ
@@ -260,11 +261,12 @@ class Gaps(Result):
             bounds["richer"] = self.richer
         return by_datum(bounds | self.parts)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """A bar for each gap, see `ppl_gen.plots.evidence.gap_bars`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.evidence import gap_bars
 
@@ -272,7 +274,7 @@ class Gaps(Result):
         for name, part in self.parts.items():
             mean = part.mean()
             bars[name] = (float(mean.value), float(mean.standard_error))
-        return gap_bars(bars, title)
+        return gap_bars(bars, title, ax=ax)
 
     @property
     def headline(self) -> str:

@@ -35,6 +35,7 @@ from ppl_gen.sites import data_axis, data_plate, latent_sites
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LIKELIHOOD = "log p(x | z)"
@@ -240,15 +241,16 @@ class Calibration(Result):
 
         return pandas.DataFrame(self._by_simulation.numpy(), columns=self.names)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Histograms of ranks, see `ppl_gen.plots.evidence.rank_histograms`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.evidence import rank_histograms
 
-        return rank_histograms(self.ranks, self.draws, title)
+        return rank_histograms(self.ranks, self.draws, title, ax=ax)
 
     @property
     def _by_simulation(self) -> Tensor:

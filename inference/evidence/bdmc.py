@@ -23,6 +23,7 @@ from ppl_gen.protocols import Guide, Program
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -92,15 +93,16 @@ class Sandwich(Result):
         """A row for each datum: both bounds and the gap in nats, each with its error."""
         return by_datum({"lower": self.lower, "upper": self.upper, "gap": self.gap})
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Both bounds of each datum and their distance, see `ppl_gen.plots.evidence.sandwich`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.evidence import sandwich
 
-        return sandwich(self.lower.value, self.upper.value, title=title)
+        return sandwich(self.lower.value, self.upper.value, title=title, ax=ax)
 
     def __str__(self) -> str:
         return self.headline

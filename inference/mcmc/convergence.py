@@ -6,6 +6,8 @@ __all__ = ["ConvergenceWarning", "warn_unless_converged"]
 
 import math
 import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
@@ -13,8 +15,11 @@ from ppl_gen.inference.diagnostics import r_hat, split_r_hat
 from ppl_gen.inference.mcmc.draws import Draws
 
 # R̂ above which draws are no sample: half a chain is then worth fewer than five independent draws.
-# `Draws.verdict`, which judges them, is stricter.
-_R_HAT = 1.1
+_APART = 1.1
+# R̂ above which chains have not mixed (Vehtari et al. 2021).
+_MIXED = 1.01
+# In short chains that mix, R̂ is about 1 + 1 / draws by chance; up to this many times that passes.
+_BY_CHANCE = 6.0
 # The same of the share of divergent transitions.
 _DIVERGENT = 1e-3
 # Coordinates of the largest split R̂, whose rank-normalised R̂ is computed.
@@ -26,39 +31,61 @@ class ConvergenceWarning(UserWarning):
     """R̂, divergences or chains that never moved say that draws are no sample of the posterior."""
 
 
+class _Fault(NamedTuple):
+    """What is wrong, and whether the draws are of no use."""
+
+    said: str
+    is_grave: bool
+
+
 def warn_unless_converged(draws: Draws, stacklevel: int) -> None:
     """Warns, once and with the remedy, of draws that are no sample of the posterior.
 
-    That is so where R̂ is above 1.1, more than a thousandth of the transitions diverged, or a chain
-    (of a datum, where local) never moved. Fewer than four draws have no R̂.
+    That is so where R̂ is above 1.01 (in chains of n < 600 draws: above 1 + 6 / n, up to 1.1), more
+    than a thousandth of the transitions diverged, or a chain (of a datum, where local) never moved.
+    Fewer than four draws have no R̂.
 
     Args:
         draws: What the sampler returns.
         stacklevel: As that of `warnings.warn`, from the caller.
     """
-    faults = []
-    largest = _largest_r_hat(draws)
-    if largest > _R_HAT:
-        faults.append(f"R̂ is up to {largest:.4g} (1.01 is fine)")
-    stuck = _stuck_chains(draws)
-    if stuck:
-        which = ", ".join(map(str, stuck[:_LISTED]))
-        if len(stuck) > _LISTED:
-            which += ", …"
-        faults.append(f"{len(stuck)} of {draws.chains} chains never moved ({which})")
-    share = draws.divergences / draws.divergent.numel()
-    if share > _DIVERGENT:
-        faults.append(f"{share:.2%} of the transitions diverged")
+    faults = [*_apart(draws), *_stuck(draws), *_diverged(draws)]
     if not faults:
         return
+    state = "have not mixed"
+    if any(fault.is_grave for fault in faults):
+        state = "are no sample of the posterior"
     warnings.warn(
-        f"the draws of {draws.sampler or 'the sampler'} are no sample of the posterior: "
-        f"{'; '.join(faults)}. Warm up longer (warmup=), begin elsewhere (init=), reparametrise "
-        "(non-centred), or raise target_accept; R̂ is also large where chains sit in modes of "
-        "their own",
+        f"the draws of {draws.sampler or 'the sampler'} {state}: "
+        f"{'; '.join(fault.said for fault in faults)}. Warm up longer (warmup=), begin elsewhere "
+        "(init=), reparametrise (non-centred), or raise target_accept; R̂ is also large where "
+        "chains sit in modes of their own",
         ConvergenceWarning,
         stacklevel=stacklevel + 1,
     )
+
+
+def _apart(draws: Draws) -> Iterator[_Fault]:
+    largest = _largest_r_hat(draws)
+    by_chance = min(1 + _BY_CHANCE / draws.draws, _APART)
+    if largest > max(_MIXED, by_chance):
+        yield _Fault(f"R̂ is up to {largest:.4g} (1.01 is fine)", largest > _APART)
+
+
+def _stuck(draws: Draws) -> Iterator[_Fault]:
+    stuck = _stuck_chains(draws)
+    if not stuck:
+        return
+    which = ", ".join(map(str, stuck[:_LISTED]))
+    if len(stuck) > _LISTED:
+        which += ", …"
+    yield _Fault(f"{len(stuck)} of {draws.chains} chains never moved ({which})", True)
+
+
+def _diverged(draws: Draws) -> Iterator[_Fault]:
+    share = draws.divergences / draws.divergent.numel()
+    if share > _DIVERGENT:
+        yield _Fault(f"{share:.2%} of the transitions diverged", True)
 
 
 def _largest_r_hat(draws: Draws) -> float:

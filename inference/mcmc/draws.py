@@ -26,6 +26,7 @@ from ppl_gen.ranks import Ranks
 if TYPE_CHECKING:
     import pandas
     import xarray
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TAILS = (0.05, 0.95)
@@ -362,11 +363,12 @@ class Draws(Result):
             "sample_stats": labels.dataset(stats),
         }
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Draws of each chain and their ranks, see `ppl_gen.plots.posterior.traces`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.posterior import traces
 
@@ -375,7 +377,7 @@ class Draws(Result):
         for name, value in self.samples.items():
             names += coordinates(name, value.shape[2:])
             columns.append(value.reshape(self.chains, self.draws, -1))
-        return traces(torch.cat(columns, 2), names, title)
+        return traces(torch.cat(columns, 2), names, title, ax=ax)
 
     @property
     def headline(self) -> str:

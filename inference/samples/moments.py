@@ -33,6 +33,7 @@ from ppl_gen.inference.samples.vectors import Features, as_vectors, expect_permu
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LEAST = 8  # points, below which a kurtosis has no error to speak of
@@ -444,15 +445,16 @@ class Moments(Result):
             parts.append(part)
         return pandas.concat(parts)
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """Moments of the sample against those of the data, see `ppl_gen.plots.samples.moments`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.samples import moments
 
-        return moments(self, title)
+        return moments(self, title, ax=ax)
 
     def __str__(self) -> str:
         return f"{self.table().to_string(float_format='{:.4g}'.format)}\n{self.verdict}"

@@ -44,6 +44,7 @@ from ppl_gen.progress import track
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Statistic = Callable[..., Estimate | Tensor]
@@ -93,15 +94,16 @@ class TwoSample(Result):
 
         return pandas.DataFrame({"null": self.null.cpu().numpy()})
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """The statistic among its permutations, see `ppl_gen.plots.samples.nulls`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.samples import nulls
 
-        return nulls({"": self}, title)
+        return nulls({"": self}, title, ax=ax)
 
     def __str__(self) -> str:
         return self.headline

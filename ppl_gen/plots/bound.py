@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -26,7 +27,7 @@ _PARTS = {"train": ("training", MCMC), "validation": ("held out", GUIDE)}
 _FEW_RECORDS = 30  # below which each is marked by a dot
 
 
-def terms(records: Sequence[Any], best: int | None = None) -> Figure:
+def terms(records: Sequence[Any], best: int | None = None, ax: Axes | None = None) -> Figure:
     """ELBO, reconstruction log-likelihood and KL against the epoch, for training and held-out data.
 
     Of autoencoders, whose fit `ReconstructionValidation` measures, it is the squared error.
@@ -38,6 +39,7 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
         records: Anything with `.epoch` and `.metrics`, as `fit(..., validation=...)` returns: with
             `validation_elbo`, `validation_kl` and so on, and `train_elbo` where it was measured.
         best: The epoch whose weights were kept, which a line marks; None for no line.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there are no records, or one has no such metrics.
@@ -52,7 +54,7 @@ def terms(records: Sequence[Any], best: int | None = None) -> Figure:
             "fit(..., validation=Validation(...))"
         )
     parts = [part for part in _PARTS if f"{part}_{next(iter(shown))}" in known]
-    figure, axes = panels(len(shown), width=3.6, height=2.8)
+    figure, axes = panels(len(shown), width=3.6, height=2.8, ax=ax)
     epochs = [record.epoch for record in records]
     marker = "." if len(records) < _FEW_RECORDS else ""
     for panel, (term, title) in zip(axes, shown.items(), strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -55,6 +56,7 @@ def latents(
     names: Sequence[str] = (),
     title: str = "",
     limits: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Codes as dots, coloured by label, with lines of one standard deviation of q(z | x).
 
@@ -68,6 +70,7 @@ def latents(
         names: A name for each label; the numbers themselves if left out.
         title: Stands above.
         limits: The axes go from −limits to limits; to what is drawn if None.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the codes are not of two or three dimensions, or another tensor has not a row
@@ -82,7 +85,7 @@ def latents(
     if labels is not None and labels.shape != mean.shape[:1]:
         raise ValueError(f"expected {len(mean)} labels, got shape {tuple(labels.shape)}")
     expect_positive(limits=limits)
-    figure = figure_of(5.2, 4.6)
+    figure = figure_of(5.2, 4.6, ax=ax)
     axes: Any = figure.add_subplot(projection=_PROJECTIONS[size])
     chosen = slice(0, _MOST_DOTS)
     colours = _colours(labels, len(mean))
@@ -105,17 +108,22 @@ def latents(
     return figure
 
 
-def scatters(parts: Mapping[str, tuple[Tensor, Tensor | None]], title: str = "") -> Figure:
+def scatters(
+    parts: Mapping[str, tuple[Tensor, Tensor | None]], title: str = "", ax: Axes | None = None
+) -> Figure:
     """Codes in the plane as dots coloured by label, a panel for each part, all of one scale.
 
     Args:
         parts: By the words above a panel, codes (N, 2) and labels (N,), −1 where missing, or None.
         title: Stands above all.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If codes are not of two dimensions.
     """
-    figure, axes = panels(len(parts), width=2.6, height=2.6, margins=(0.6, 0.3), most_across=3)
+    figure, axes = panels(
+        len(parts), width=2.6, height=2.6, margins=(0.6, 0.3), most_across=3, ax=ax
+    )
     reach = 0.0
     for mean, _ in parts.values():
         _expect_codes(mean, (2,))
@@ -142,6 +150,7 @@ def error_map(
     line: Tensor | None = None,
     title: str = "",
     label: str = "reconstruction error",
+    ax: Axes | None = None,
 ) -> Figure:
     """The errors of data over the plane of their codes, averaged over those near by.
 
@@ -154,6 +163,7 @@ def error_map(
         line: Codes (T, 2) that a line goes through, such as a path between two; None draws none.
         title: Stands above.
         label: What the numbers are.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the codes are not of two dimensions, or there is not a number for each.
@@ -176,7 +186,7 @@ def error_map(
     mass = weights.sum(1)
     average = weights @ errors.double() / mass
     average = torch.where(mass > 0.5, average, torch.nan).reshape(_CELLS, _CELLS)
-    figure, axes = one_axes(5.4, 4.4)
+    figure, axes = one_axes(5.4, 4.4, ax=ax)
     across, up = ticks
     shades = axes.pcolormesh(array(across), array(up), array(average.T), cmap="magma")
     axes.scatter(*array(points[:_MOST_DOTS]).T, s=2, color="0.6", linewidths=0, alpha=0.6)
@@ -188,14 +198,17 @@ def error_map(
     return figure
 
 
-def roc_curves(curves: Mapping[str, tuple[Tensor, Tensor]], title: str = "") -> Figure:
+def roc_curves(
+    curves: Mapping[str, tuple[Tensor, Tensor]], title: str = "", ax: Axes | None = None
+) -> Figure:
     """The share of novel data found against that of usual data taken for novel.
 
     Args:
         curves: By name, false and true positive rates, each (T,).
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
-    figure, axes = one_axes(4.4, 4.0)
+    figure, axes = one_axes(4.4, 4.0, ax=ax)
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
     for name, (false, true) in curves.items():
         axes.plot(array(false), array(true), linewidth=1.5, label=literal(name))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -35,7 +36,9 @@ _BAND = "0.85"
 _MOST_PANELS = 16
 
 
-def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") -> Figure:
+def rank_histograms(
+    ranks: Mapping[str, Tensor], draws: int, title: str = "", ax: Axes | None = None
+) -> Figure:
     """Ranks of the truth among L draws, a panel for each coordinate: level where calibrated.
 
     ∪ is too narrow, ∩ too wide, a slope is a bias. The band holds 99 % of the heights of each bar
@@ -47,6 +50,7 @@ def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") ->
             calibration.
         draws: L, the number of posterior draws among which the truth is ranked.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there are none, they are of unlike number, or one is out of range.
@@ -66,7 +70,7 @@ def rank_histograms(ranks: Mapping[str, Tensor], draws: int, title: str = "") ->
     unevenness = ((heights - 1).square() * expected).sum(1)
     shown = largest(unevenness, _MOST_PANELS)
 
-    figure, axes = panels(len(shown), width=2.2, height=1.7, margins=(0.6, 0.9))
+    figure, axes = panels(len(shown), width=2.2, height=1.7, margins=(0.6, 0.9), ax=ax)
     for panel, k in zip(axes, shown, strict=True):
         panel.stairs(array(high), edges, baseline=array(low), fill=True, color=_BAND)
         panel.stairs(array(heights[k]), edges, fill=True, color=GUIDE, alpha=0.6)
@@ -131,6 +135,7 @@ def collapse_panel(
     active: Tensor,
     prior: tuple[Tensor, Tensor] | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Four panels: KL of each latent, posterior means, posterior widths, and both by latent.
 
@@ -145,6 +150,7 @@ def collapse_panel(
         prior: Mean and standard deviation of the prior, each (D,) or (N, D), in which the others
             are measured; 0 and 1 if None.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -164,7 +170,7 @@ def collapse_panel(
         width = width / unit.detach().cpu()
     used = active.detach().cpu().bool()
 
-    figure = figure_of(7.0, 5.2)
+    figure = figure_of(7.0, 5.2, ax=ax)
     (bars, places), (widths, both) = figure.subplots(2, 2)
     _sorted_bars(bars, kl.detach().cpu(), used)
     _means_against_prior(places, shift, used)
@@ -236,7 +242,10 @@ def _spread_against_width(axes: Any, shift: Tensor, width: Tensor, used: Tensor)
 
 
 def gap_bars(
-    parts: Mapping[str, tuple[float, float]], title: str = "", label: str = "nats per datum"
+    parts: Mapping[str, tuple[float, float]],
+    title: str = "",
+    label: str = "nats per datum",
+    ax: Axes | None = None,
 ) -> Figure:
     """A horizontal bar for each part of a gap, from zero, with its standard error.
 
@@ -244,11 +253,12 @@ def gap_bars(
         parts: Value and standard error by name, in nats; an error that is NaN is left out.
         title: Stands above.
         label: Stands below the axis.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there are none.
     """
-    figure, axes = _rows_of(parts, title, label)
+    figure, axes = _rows_of(parts, title, label, ax)
     values, errors = _values_and_errors(parts)
     rows = range(len(parts))
     axes.barh(
@@ -270,6 +280,7 @@ def bounds(
     exact: float | None = None,
     title: str = "",
     label: str = "log p(x), nats per datum",
+    ax: Axes | None = None,
 ) -> Figure:
     """A dot for each estimate of one evidence, with bars of one (thick) and two standard errors.
 
@@ -279,11 +290,12 @@ def bounds(
         exact: The true value, as a vertical line.
         title: Stands above.
         label: Stands below the axis.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there are none.
     """
-    figure, axes = _rows_of(estimates, title, label)
+    figure, axes = _rows_of(estimates, title, label, ax)
     values, errors = _values_and_errors(estimates)
     rows = range(len(estimates))
     for factor, thickness in ((1, 3.5), (2, 1.0)):
@@ -306,7 +318,10 @@ def bounds(
 
 
 def _rows_of(
-    parts: Mapping[str, tuple[float, float]], title: str, label: str
+    parts: Mapping[str, tuple[float, float]],
+    title: str,
+    label: str,
+    ax: Axes | None = None,
 ) -> tuple[Figure, Any]:
     """A figure and its axes with a row for each name, the first on top, and its numbers beside it.
 
@@ -315,7 +330,7 @@ def _rows_of(
     """
     if not parts:
         raise ValueError("expected at least one named value with its error, got none")
-    figure, axes = one_axes(5.6, 0.42 * len(parts) + 1.1)
+    figure, axes = one_axes(5.6, 0.42 * len(parts) + 1.1, ax=ax)
     axes.set_yticks(range(len(parts)), list(map(literal, parts)), fontsize=8)
     axes.set_ylim(len(parts) - 0.4, -0.6)
     for row, (value, error) in enumerate(parts.values()):
@@ -353,7 +368,13 @@ def _written(value: float, error: float = 0.0) -> str:
     return text.replace("-", "−")
 
 
-def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: str = "") -> Figure:
+def sandwich(
+    lower: Tensor,
+    upper: Tensor,
+    exact: Tensor | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Figure:
     """Lower and upper bound of each datum's log evidence, sorted, and below them their distance.
 
     Args:
@@ -361,6 +382,7 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
         upper: Stochastic upper bounds, (N,), in nats; below the lower ones by chance now and then.
         exact: The true values, (N,).
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -372,7 +394,7 @@ def sandwich(lower: Tensor, upper: Tensor, exact: Tensor | None = None, title: s
     at = range(1, len(low) + 1)
     thick = min(4.0, max(0.6, 250 / len(low)))
 
-    figure = figure_of(5.6, 4.6)
+    figure = figure_of(5.6, 4.6, ax=ax)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
     bars: dict[str, Any] = {"color": MCMC, "linewidth": thick}
     above.vlines(at, array(low[order]), array(high[order]), label="lower to upper bound", **bars)

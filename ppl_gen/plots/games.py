@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import torch
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -161,13 +162,16 @@ def _angle_between(one: Tensor, other: Tensor) -> float:
     return math.degrees(math.atan2(across, along))
 
 
-def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Figure:
+def losses(
+    records: Sequence[Any], names: Sequence[str], title: str = "", ax: Axes | None = None
+) -> Figure:
     """Metrics against the epoch in one picture, such as the losses of generator and critic.
 
     Args:
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.
         names: The keys in `.metrics`.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there are no records, or a name is not among their metrics.
@@ -175,7 +179,7 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
     known = list(records[0].metrics) if records else []
     if not names or not set(names) <= set(known):
         raise ValueError(f"expected names of metrics among {known}, got {list(names)}")
-    figure, axes = one_axes(5, 3)
+    figure, axes = one_axes(5, 3, ax=ax)
     marker = "." if len(records) < _FEW_RECORDS else ""
     epochs = [record.epoch for record in records]
     for name in names:
@@ -190,7 +194,9 @@ def losses(records: Sequence[Any], names: Sequence[str], title: str = "") -> Fig
     return figure
 
 
-def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "") -> Figure:
+def confusion(
+    matrix: Tensor, names: Sequence[str] | None = None, title: str = "", ax: Axes | None = None
+) -> Figure:
     """Counts of (true class, class read), coloured by the share of their row.
 
     The diagonal is what is right. Of more than 100 classes, neither names nor counts are written.
@@ -199,6 +205,7 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
         matrix: (K, K), rows by true class; counts, or shares.
         names: The K classes; 0, …, K − 1 if left out.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the matrix is not square, has a negative or no entry, or not one name for
@@ -217,7 +224,7 @@ def confusion(matrix: Tensor, names: Sequence[str] | None = None, title: str = "
     counts = matrix.detach().cpu().double()
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1e-12)
     side = 0.32 * min(len(classes), _MOST_CLASSES) + 1.2
-    figure, axes = one_axes(max(3.0, side + 0.6), max(2.6, side))
+    figure, axes = one_axes(max(3.0, side + 0.6), max(2.6, side), ax=ax)
     picture = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= _MOST_CLASSES:
         _write_counts(axes, counts, shares)
@@ -251,7 +258,12 @@ def _write_counts(axes: Any, counts: Tensor, shares: Tensor) -> None:
 
 
 def translations(
-    original: Tensor, translated: Tensor, cycled: Tensor, columns: int = 12, title: str = ""
+    original: Tensor,
+    translated: Tensor,
+    cycled: Tensor,
+    columns: int = 12,
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Three rows: images, their translations to the other domain, and these translated back.
 
@@ -261,6 +273,7 @@ def translations(
         cycled: Back again, of the same shape; near the first row where the cycle is closed.
         columns: The number of images in a row.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the three are not images of one shape.
@@ -277,4 +290,4 @@ def translations(
     for triple in zip(firsts, seconds, thirds, strict=True):
         rows += triple
     labels = ["original", "translated", "back"] * len(firsts)
-    return image_grid(torch.cat(rows), columns, title, labels)
+    return image_grid(torch.cat(rows), columns, title, labels, ax)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,7 +37,11 @@ _MISSING = (0.35, 0.6, 0.85)  # the colour of a pixel that is NaN, a blue
 
 
 def image_grid(
-    images: Tensor, columns: int = 10, title: str = "", row_labels: Sequence[str] = ()
+    images: Tensor,
+    columns: int = 10,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    ax: Axes | None = None,
 ) -> Figure:
     """Images (N, C, H, W) in [0, 1], row by row.
 
@@ -49,6 +54,7 @@ def image_grid(
         columns: The number of images in a row.
         title: Stands above.
         row_labels: Stand left of the rows.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the images are not of shape (N, C, H, W).
@@ -64,7 +70,7 @@ def image_grid(
     rows = math.ceil(len(images) / columns)
     images = _drawable(images)
     height, width = images.shape[2:]
-    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * height / width + 0.5)
+    figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * height / width + 0.5, ax=ax)
     sheet = _sheet(images, rows, columns)
     axes.imshow(array(sheet), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=9)
@@ -111,16 +117,21 @@ def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:
     return cells.reshape(rows * (height + 1), columns * (width + 1), channels).squeeze(-1)
 
 
-def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> Figure:
+def reconstructions(
+    data: Tensor, reconstructed: Tensor, columns: int = 12, ax: Axes | None = None
+) -> Figure:
     """Rows of images, each above its reconstruction, or points beside theirs.
 
     Args:
         data: (N, *shape).
         reconstructed: (N, *shape).
         columns: The number of images in a row.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     if data.dim() != 4:
-        return points({"data": data, "reconstruction": reconstructed}, "data and reconstructions")
+        return points(
+            {"data": data, "reconstruction": reconstructed}, "data and reconstructions", ax=ax
+        )
     expect_at_least(1, columns=columns)
     columns = min(columns, len(data))
     blank = data.new_ones(-len(data) % columns, *data.shape[1:])
@@ -130,15 +141,16 @@ def reconstructions(data: Tensor, reconstructed: Tensor, columns: int = 12) -> F
     for original, copy in zip(originals, copies, strict=True):
         rows += [original, copy]
     labels = ["data", "mean"] * len(originals)
-    return image_grid(torch.cat(rows), columns, "data above their reconstructions", labels)
+    return image_grid(torch.cat(rows), columns, "data above their reconstructions", labels, ax)
 
 
-def canvases(pictures: Tensor, title: str = "") -> Figure:
+def canvases(pictures: Tensor, title: str = "", ax: Axes | None = None) -> Figure:
     """Pictures as they are drawn: a row for each, from its first step to its last.
 
     Args:
         pictures: Each canvas after each step, (T, N, C, H, W); values outside [0, 1] are clipped.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If the pictures are not of shape (T, N, C, H, W).
@@ -150,10 +162,15 @@ def canvases(pictures: Tensor, title: str = "") -> Figure:
             "`DRAW.canvases` makes them of images"
         )
     steps = pictures.shape[0]
-    return image_grid(pictures.transpose(0, 1).flatten(0, 1), steps, title)
+    return image_grid(pictures.transpose(0, 1).flatten(0, 1), steps, title, ax=ax)
 
 
-def points(samples: Mapping[str, Tensor], title: str = "", names: Sequence[str] = ()) -> Figure:
+def points(
+    samples: Mapping[str, Tensor],
+    title: str = "",
+    names: Sequence[str] = (),
+    ax: Axes | None = None,
+) -> Figure:
     """Scatter of each named sample (N, D): the first two coordinates, or first and last of three.
 
     Args:
@@ -161,9 +178,10 @@ def points(samples: Mapping[str, Tensor], title: str = "", names: Sequence[str] 
             drawn as histograms.
         title: Stands above.
         names: Of the D coordinates, which stand beside the axes; none if left out.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     shown: list[int] = []
-    figure, axes = one_axes(4.5, 4)
+    figure, axes = one_axes(4.5, 4, ax=ax)
     for name, sample in samples.items():
         expect_tensor(name, sample)
         flat = array(sample.flatten(1))
@@ -185,7 +203,9 @@ def points(samples: Mapping[str, Tensor], title: str = "", names: Sequence[str] 
     return figure
 
 
-def latent_manifold(decode: Callable[[Tensor], Tensor], side: int = 20, title: str = "") -> Figure:
+def latent_manifold(
+    decode: Callable[[Tensor], Tensor], side: int = 20, title: str = "", ax: Axes | None = None
+) -> Figure:
     """Decoded images at a square lattice of standard normal quantiles of a 2-D latent.
 
     Args:
@@ -193,16 +213,20 @@ def latent_manifold(decode: Callable[[Tensor], Tensor], side: int = 20, title: s
             vae.likelihood(vae.decoder(z)).mean`.
         side: The number of quantiles along each axis.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     expect_memory(f"{side} × {side} images", 2 * SINGLE * side**2, "take a smaller side")
     quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
     z = torch.cartesian_prod(-quantiles, quantiles).flip(-1)
     with torch.no_grad():
-        return image_grid(decode(z), side, title)
+        return image_grid(decode(z), side, title, ax=ax)
 
 
 def training_curve(
-    records: Sequence[Any], metric: str = "elbo", label: str = "ELBO, nats per datum"
+    records: Sequence[Any],
+    metric: str = "elbo",
+    label: str = "ELBO, nats per datum",
+    ax: Axes | None = None,
 ) -> Figure:
     """A metric against the epoch.
 
@@ -212,8 +236,9 @@ def training_curve(
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.
         metric: The key in `.metrics`.
         label: Stands beside the axis.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
-    figure, axes = one_axes(5, 3)
+    figure, axes = one_axes(5, 3, ax=ax)
     epochs = [record.epoch for record in records]
     values = [record.metrics[metric] for record in records]
     marker = "." if len(records) < _FEW_RECORDS else ""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -42,6 +43,7 @@ def contours(
     names: Sequence[str],
     pair: tuple[int, int] | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Lines that hold 50, 80 and 95 % of the mass of q, over MCMC draws, for two coordinates.
 
@@ -54,6 +56,7 @@ def contours(
         pair: Which two; the most telling if left out: those whose correlation the guide misses
             most, or else the one whose standard deviation it misses most and its strongest partner.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit, or a number of the pair is out of range.
@@ -61,7 +64,7 @@ def contours(
     _check_draws(guide, mcmc, names)
     pooled = mcmc.flatten(0, 1)
     if len(names) == 1:
-        return _two_histograms(guide, pooled, literal(names[0]), title)
+        return _two_histograms(guide, pooled, literal(names[0]), title, ax)
     if pair is None:
         pair = _telling_pair(guide, pooled)
     i, j = pair
@@ -70,7 +73,7 @@ def contours(
         raise ValueError(
             f"expected a pair of two different coordinates below {len(names)}, got {pair}"
         )
-    figure, axes = one_axes(4.8, 4.2)
+    figure, axes = one_axes(4.8, 4.2, ax=ax)
     step = max(1, len(pooled) // _MOST_DOTS)
     dots = pooled[::step]
     axes.scatter(
@@ -92,9 +95,11 @@ def contours(
     return figure
 
 
-def _two_histograms(guide: Tensor, mcmc: Tensor, name: str, title: str) -> Figure:
+def _two_histograms(
+    guide: Tensor, mcmc: Tensor, name: str, title: str, ax: Axes | None = None
+) -> Figure:
     """Draws (M, 1) of guide and (n, 1) of MCMC, one over the other."""
-    figure, axes = one_axes(4.8, 4.2)
+    figure, axes = one_axes(4.8, 4.2, ax=ax)
     low, high = _window(guide[:, 0], mcmc[:, 0])
     bins = array(torch.linspace(low, high, 81))
     for draws, colour, label in ((mcmc, MCMC, "MCMC"), (guide, GUIDE, "guide")):
@@ -224,7 +229,12 @@ def _levels(density: Tensor, masses: Sequence[float]) -> list[float]:
 
 
 def quantiles(
-    guide: Tensor, mcmc: Tensor, names: Sequence[str], exact: Tensor | None = None, title: str = ""
+    guide: Tensor,
+    mcmc: Tensor,
+    names: Sequence[str],
+    exact: Tensor | None = None,
+    title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Quantiles of guide and exact posterior against those of MCMC, a panel for each coordinate.
 
@@ -237,6 +247,7 @@ def quantiles(
         names: The names of the K coordinates.
         exact: Draws from the exact posterior, (M, K), where there are any.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -249,7 +260,7 @@ def quantiles(
     distance = ((of_guide - of_mcmc) / of_mcmc.std(0)).square().mean(0)
     shown = largest(distance.nan_to_num(math.inf), _MOST_PANELS)
 
-    figure, axes = panels(len(shown), width=2.1, height=2.0, margins=(0.5, 0.9))
+    figure, axes = panels(len(shown), width=2.1, height=2.0, margins=(0.5, 0.9), ax=ax)
     for panel, k in zip(axes, shown, strict=True):
         across = array(of_mcmc[:, k])
         ends = [across.min(), across.max()]
@@ -281,6 +292,7 @@ def forest(
     scaled: bool = False,
     support: tuple[Tensor, Tensor] | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Central intervals of 50 % (thick) and 95 % (thin) and medians, of guide and MCMC, in rows.
 
@@ -297,6 +309,7 @@ def forest(
         support: The least and the largest value that each coordinate can take, each (K,), or ∓∞;
             None where they have no ends. The exact interval is cut there.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -315,7 +328,7 @@ def forest(
         shift = mean
         unit = sd
 
-    figure, axes = one_axes(5.2, 0.32 * len(shown) + 1.3)
+    figure, axes = one_axes(5.2, 0.32 * len(shown) + 1.3, ax=ax)
     rows = torch.arange(len(shown), dtype=torch.float64)
     levels = torch.tensor([0.025, 0.25, 0.5, 0.75, 0.975], dtype=torch.float64)
     of_guide = (_quantiles(guide, levels) - shift) / unit
@@ -367,7 +380,7 @@ def _draw_intervals(axes: Any, ends: Tensor, rows: Tensor, colour: str, label: s
     axes.scatter(middle, heights, color="white", edgecolor=colour, s=12, zorder=3, label=label)
 
 
-def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
+def traces(mcmc: Tensor, names: Sequence[str], title: str = "", ax: Axes | None = None) -> Figure:
     """Draws of each chain in turn, beside the histogram of their ranks: level where chains agree.
 
     Of more than eight coordinates, the eight whose chains differ most are shown; of more than eight
@@ -377,6 +390,7 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
         mcmc: Draws of MCMC, (chains, draws, K).
         names: The names of the K coordinates.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If shapes do not fit.
@@ -393,7 +407,7 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "") -> Figure:
     spread = torch.linspace(0, chains - 1, min(chains, _MOST_CHAINS))
     some = spread.round().long().tolist()
 
-    figure = figure_of(6.4, 1.25 * len(shown) + 0.8)
+    figure = figure_of(6.4, 1.25 * len(shown) + 0.8, ax=ax)
     grid = figure.add_gridspec(len(shown), 2, width_ratios=(3, 1.4))
     for row, k in enumerate(shown):
         trace = figure.add_subplot(grid[row, 0])

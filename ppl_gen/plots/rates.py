@@ -6,6 +6,7 @@ __all__ = ["rate_distortion"]
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppl_gen.plots.style import EXACT, GUIDE, MCMC, describe_axes, literal, one_axes
@@ -20,6 +21,7 @@ def rate_distortion(
     errors: Mapping[str, Sequence[float]] | None = None,
     marked: float | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Squared error per dimension, on a logarithmic axis, against bits per dimension.
 
@@ -29,13 +31,14 @@ def rate_distortion(
             are two of them to either side.
         marked: A rate that a line marks; None for no line.
         title: Above the figure.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there is nothing to draw.
     """
     if not any(curves.values()):
         raise ValueError("expected at least one curve with a point, got none")
-    figure, axes = one_axes(6.0, 4.2)
+    figure, axes = one_axes(6.0, 4.2, ax=ax)
     for number, (name, points) in enumerate(curves.items()):
         ordered = sorted(range(len(points)), key=lambda place: points[place][0])
         rates = [points[place][0] for place in ordered]

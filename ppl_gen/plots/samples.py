@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -24,15 +25,16 @@ _WIDEST = 14.0  # inches
 _MOST_TICKS = 60
 
 
-def moments(found: Any, title: str = "") -> Figure:
+def moments(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
     """Each kind of moment in the data (across) and in the sample (up); what is off in red.
 
     Args:
         found: What `ppl_gen.inference.moments` returns.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     kinds = [kind for kind in found.kinds if bool(kind.counted.any())]
-    figure, axes = panels(len(kinds), width=2.6, height=2.9, most_across=len(kinds))
+    figure, axes = panels(len(kinds), width=2.6, height=2.9, most_across=len(kinds), ax=ax)
     for panel, kind in zip(axes, kinds, strict=True):
         _scatter_moments(panel, kind, found.limit)
         if panel is axes[0]:
@@ -55,14 +57,15 @@ def _scatter_moments(axes: Any, kind: Any, limit: float) -> None:
     axes.tick_params(labelsize=7)
 
 
-def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
+def nulls(tests: Mapping[str, Any], title: str = "", ax: Axes | None = None) -> Figure:
     """Each statistic after permutations, and on the samples as they are, as a line.
 
     Args:
         tests: What `ppl_gen.inference.two_sample_test` returns, by the name of the statistic.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
-    figure, axes = panels(len(tests), width=2.6, height=2.4, most_across=len(tests))
+    figure, axes = panels(len(tests), width=2.6, height=2.4, most_across=len(tests), ax=ax)
     for panel, (name, test) in zip(axes, tests.items(), strict=True):
         panel.hist(test.null.cpu().numpy(), bins=30, color=_NULL)
         panel.axvline(test.statistic, color=_OFF)
@@ -76,28 +79,30 @@ def nulls(tests: Mapping[str, Any], title: str = "") -> Figure:
     return figure
 
 
-def runs(drawn: Mapping[str, Tensor], title: str = "") -> Figure:
+def runs(drawn: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -> Figure:
     """The data and each run's draws: rows of images, or points in colours.
 
     Args:
         drawn: Images (N, C, H, W), or vectors of any other shape, by the name of the run.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     first = next(iter(drawn.values()))
     if first.dim() != 4:
-        return points(drawn, title)
+        return points(drawn, title, ax=ax)
     fewest = min(len(images) for images in drawn.values())
     columns = min(fewest, _MOST_COLUMNS)
     rows = torch.cat([images[:columns].cpu() for images in drawn.values()])
-    return image_grid(rows, columns, title, list(drawn))
+    return image_grid(rows, columns, title, list(drawn), ax)
 
 
-def criticism(found: Any, title: str = "") -> Figure:
+def criticism(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
     """z of means and of spreads, of each feature (across) in each group (down); dots where found.
 
     Args:
         found: What `ppl_gen.inference.criticise` returns.
         title: Stands above.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     kinds = ("mean", "spread")
     shown = [difference for difference in found.differences if difference.kind in kinds]
@@ -115,7 +120,9 @@ def criticism(found: Any, title: str = "") -> Figure:
             places.append((kind, row, column))
     largest = float(z.nan_to_num().abs().max())
     width = min(max(2.6, 0.22 * len(features)), _WIDEST)
-    figure, axes = panels(len(kinds), width=width, height=1.6 + 0.16 * len(groups), most_across=1)
+    figure, axes = panels(
+        len(kinds), width=width, height=1.6 + 0.16 * len(groups), most_across=1, ax=ax
+    )
     for number, panel in enumerate(axes):
         image = panel.imshow(
             z[number].numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto"

@@ -21,8 +21,9 @@ __all__ = [
 
 import io
 import math
-from typing import Any
+from typing import Any, cast
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -52,18 +53,51 @@ class Picture(Figure):
         return drawn.getvalue()
 
 
-def figure_of(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float, *, ax: Axes | None = None) -> Figure:
     """An empty figure of so many inches, whose parts make room for each other.
 
     A very large one has fewer dots to the inch, so that it can be drawn.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        ax: Axes whose place a part of their figure takes, which is returned instead.
     """
+    if ax is not None:
+        return _in_place_of(ax)
     dots = min(_DOTS, _MOST_DOTS / max(width, height), math.sqrt(_MOST_PIXELS / (width * height)))
     return Picture(figsize=(width, height), layout="constrained", dpi=dots)
 
 
-def one_axes(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure of so many inches with one pair of axes."""
-    figure = figure_of(width, height)
+def _in_place_of(ax: Axes) -> Figure:
+    """A part of the figure of some axes, with titles and legends of its own, in their place.
+
+    Raises:
+        ValueError: If the axes are in no grid.
+    """
+    spec = ax.get_subplotspec()
+    if spec is None:
+        raise ValueError(
+            "expected axes of a grid, as plt.subplots and Figure.add_subplot make them, got axes "
+            "placed by hand; draw a figure of its own (ax=None)"
+        )
+    around: Any = ax.figure
+    if around.figure.get_layout_engine() is None:
+        around.figure.set_layout_engine("constrained")
+    ax.remove()
+    # A part does all that a figure does but to be saved.
+    return cast(Figure, around.add_subfigure(spec))
+
+
+def one_axes(width: float, height: float, *, ax: Axes | None = None) -> tuple[Figure, Any]:
+    """A figure of so many inches with one pair of axes.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        ax: Axes whose place they take, as in `figure_of`.
+    """
+    figure = figure_of(width, height, ax=ax)
     return figure, figure.add_subplot()
 
 
@@ -74,6 +108,7 @@ def panels(
     height: float,
     margins: tuple[float, float] = (0.0, 0.0),
     most_across: int = 4,
+    ax: Axes | None = None,
 ) -> tuple[Figure, list[Any]]:
     """A figure with so many panels, row by row.
 
@@ -83,13 +118,14 @@ def panels(
         height: Of a panel, in inches.
         margins: What is added to the width and the height of the whole, in inches.
         most_across: The largest number of panels in a row.
+        ax: Axes whose place they take, as in `figure_of`.
 
     Returns:
         The figure and the axes of each panel.
     """
     across = max(1, min(most_across, count))
     down = math.ceil(count / across)
-    figure = figure_of(width * across + margins[0], height * down + margins[1])
+    figure = figure_of(width * across + margins[0], height * down + margins[1], ax=ax)
     return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -34,20 +35,23 @@ class Curve:
     error: Sequence[float | None]
 
 
-def curves(drawn: Mapping[str, Sequence[Curve]], x: str, title: str = "") -> Figure:
+def curves(
+    drawn: Mapping[str, Sequence[Curve]], x: str, title: str = "", ax: Axes | None = None
+) -> Figure:
     """A panel for each quantity, its curves with bars of two standard errors to either side.
 
     Args:
         drawn: The curves of each panel, by what it shows.
         x: What stands below all panels.
         title: Above the figure; none if empty.
+        ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
     Raises:
         ValueError: If there is nothing to draw.
     """
     if not drawn:
         raise ValueError("expected at least one panel of curves, got none")
-    figure, axes = panels(len(drawn), width=4.2, height=3.2, most_across=3)
+    figure, axes = panels(len(drawn), width=4.2, height=3.2, most_across=3, ax=ax)
     for panel, (quantity, lines) in zip(axes, drawn.items(), strict=True):
         for number, line in enumerate(lines):
             draw_curve(panel, line, _COLOURS[number % len(_COLOURS)])

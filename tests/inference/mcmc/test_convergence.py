@@ -56,6 +56,18 @@ def test_chains_apart() -> None:
     assert "init=" in said
 
 
+def test_chains_that_have_not_mixed() -> None:
+    draws = independent(8, 1000)
+    draws.samples["z"][3] += 0.8
+    assert 1.01 < draws.max_r_hat < 1.1
+    (said,) = said_of(draws)
+    assert f"have not mixed: R̂ is up to {draws.max_r_hat:.4g} (1.01 is fine)" in said
+    short = independent(8, 50)
+    short.samples["z"][3] += 0.8
+    assert 1.01 < short.max_r_hat < 1.1
+    assert said_of(short) == []
+
+
 def test_one_chain_that_drifts() -> None:
     draws = independent(1, 100)
     draws.samples["z"][:, 50:] += 5
