@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels, styled
 
 # By the name of a term in the metrics of an epoch: what stands above its panel.
 _TERMS = {
@@ -27,6 +27,7 @@ _PARTS = {"train": ("training", MCMC), "validation": ("held out", GUIDE)}
 _FEW_RECORDS = 30  # below which each is marked by a dot
 
 
+@styled
 def terms(records: Sequence[Any], best: int | None = None, ax: Axes | None = None) -> Figure:
     """ELBO, reconstruction log-likelihood and KL against the epoch, for training and held-out data.
 
@@ -72,10 +73,10 @@ def terms(records: Sequence[Any], best: int | None = None, ax: Axes | None = Non
         zoom(panel, torch.stack(seen))
         panel.set_xlabel("epoch")
         panel.set_ylabel(_UNITS.get(term, "nats per datum"))
-        panel.set_title(title, fontsize="medium")
+        panel.set_title(title)
         panel.grid(alpha=0.3)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axes[0].legend(frameon=False)
+    axes[0].legend()
     return figure
 
 

@@ -20,12 +20,15 @@ from torch import Tensor
 from ppl_gen.counts import expect_at_least, expect_positive
 from ppl_gen.plots.style import (
     EXACT,
+    MCMC,
+    SERIES,
     array,
     describe_axes,
     figure_of,
     literal,
     one_axes,
     panels,
+    styled,
 )
 
 _PROJECTIONS = {2: None, 3: "3d"}
@@ -34,21 +37,9 @@ _MOST_ELLIPSES = 400
 _MOST_ELLIPSOIDS = 80
 _CORNERS = 41  # of a line that stands for an ellipse
 _CELLS = 60  # along each axis of a map
-_PLAIN = "#1b6ca8"
-_COLOURS = (
-    "#1f77b4",
-    "#ff7f0e",
-    "#2ca02c",
-    "#d62728",
-    "#9467bd",
-    "#8c564b",
-    "#e377c2",
-    "#7f7f7f",
-    "#bcbd22",
-    "#17becf",
-)
 
 
+@styled
 def latents(
     mean: Tensor,
     covariance: Tensor | None = None,
@@ -95,10 +86,10 @@ def latents(
         _outline(axes, mean.double(), covariance.double(), colours)
     if labels is not None:
         _name_colours(axes, labels, names)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     describe_axes(axes, "z[0]", "z[1]")
     if size == 3:
-        axes.set_zlabel("z[2]", fontsize=8)
+        axes.set_zlabel("z[2]")
     else:
         axes.set_aspect("equal", adjustable="datalim")
     if limits is not None:
@@ -108,6 +99,7 @@ def latents(
     return figure
 
 
+@styled
 def scatters(
     parts: Mapping[str, tuple[Tensor, Tensor | None]], title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -132,18 +124,18 @@ def scatters(
         chosen = slice(0, _MOST_DOTS)
         colours = _colours(labels, len(mean))[chosen]
         panel.scatter(*array(mean[chosen]).T, s=4, c=colours, linewidths=0, alpha=0.8)
-        panel.set_title(literal(words), fontsize=8)
+        panel.set_title(literal(words))
         panel.set_xlim(-reach, reach)
         panel.set_ylim(-reach, reach)
-        panel.tick_params(labelsize=7)
         panel.set_aspect("equal")
     _, labels = list(parts.values())[-1]
     if labels is not None:
         _name_colours(axes[-1], labels, ())
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure
 
 
+@styled
 def error_map(
     mean: Tensor,
     errors: Tensor,
@@ -193,11 +185,12 @@ def error_map(
     if line is not None:
         axes.plot(*array(line).T, color="#21a0a0", linewidth=2, marker="o", markersize=3)
     figure.colorbar(shades, ax=axes, label=label)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     describe_axes(axes, "z[0]", "z[1]")
     return figure
 
 
+@styled
 def roc_curves(
     curves: Mapping[str, tuple[Tensor, Tensor]], title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -214,8 +207,8 @@ def roc_curves(
         axes.plot(array(false), array(true), linewidth=1.5, label=literal(name))
     axes.set_xlabel("usual data above the threshold")
     axes.set_ylabel("novel data above it")
-    axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.set_title(title)
+    axes.legend(loc="lower right")
     return figure
 
 
@@ -280,26 +273,26 @@ def _outline(axes: Any, mean: Tensor, covariance: Tensor, colours: Any) -> None:
 def _colours(labels: Tensor | None, count: int) -> Any:
     """A colour for each code, an array of names (N,)."""
     if labels is None:
-        return np.array([_PLAIN] * count)
-    palette = np.array([*_COLOURS, EXACT])
+        return np.array([MCMC] * count)
+    palette = np.array([*SERIES, EXACT])
     return palette[_places(labels)]
 
 
 def _places(labels: Tensor) -> Any:
     """The place of each label's colour; that of missing ones comes last."""
     known = array(labels)
-    return np.where(known < 0, len(_COLOURS), known % len(_COLOURS))
+    return np.where(known < 0, len(SERIES), known % len(SERIES))
 
 
 def _name_colours(axes: Any, labels: Tensor, names: Sequence[str]) -> None:
     """A legend beside the codes: a dot and a name for each label, of up to ten."""
-    held = [label for label in labels.unique().tolist() if label >= 0][: len(_COLOURS)]
+    held = [label for label in labels.unique().tolist() if label >= 0][: len(SERIES)]
     for label in held:
         name = str(label)
         if label < len(names):
             name = literal(names[label])
-        axes.scatter([], [], s=12, color=_COLOURS[label % len(_COLOURS)], label=name)
-    axes.figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+        axes.scatter([], [], s=12, color=SERIES[label % len(SERIES)], label=name)
+    axes.figure.legend(loc="outside right upper", fontsize=7)
 
 
 def _expect_codes(mean: Tensor, sizes: tuple[int, ...]) -> int:

@@ -29,6 +29,7 @@ from ppl_gen.plots.style import (
     literal,
     one_axes,
     panels,
+    styled,
 )
 
 UNUSED = "0.65"
@@ -36,6 +37,7 @@ _BAND = "0.85"
 _MOST_PANELS = 16
 
 
+@styled
 def rank_histograms(
     ranks: Mapping[str, Tensor], draws: int, title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -78,15 +80,14 @@ def rank_histograms(
         top = max(1.1 * float(heights[k].max()), 1.15 * float(high.max()))
         panel.set_ylim(0, top)
         panel.set_xlim(0, draws + 1)
-        panel.set_title(literal(names[k]), fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.set_title(literal(names[k]))
         few_ticks(panel, whole=True)
     said = [title] if title else []
     if len(shown) < len(names):
         said.append(f"the {len(shown)} least uniform of {len(names)}")
-    figure.suptitle(": ".join(said), fontsize=9)
-    figure.supxlabel(f"rank of the truth among {draws} draws, {n} simulations", fontsize=8)
-    figure.supylabel("frequency / uniform", fontsize=8)
+    figure.suptitle(": ".join(said))
+    figure.supxlabel(f"rank of the truth among {draws} draws, {n} simulations")
+    figure.supylabel("frequency / uniform")
     return figure
 
 
@@ -128,6 +129,7 @@ def _binomial_quantiles(n: int, p: Tensor, level: float) -> Tensor:
     return (masses.cumsum(1) < level).sum(1).double()
 
 
+@styled
 def collapse_panel(
     means: Tensor,
     sds: Tensor,
@@ -179,7 +181,7 @@ def collapse_panel(
     handles = [Patch(color=GUIDE), Patch(color=UNUSED), *both.lines, places.lines[0]]
     labels = ["active", "not active", "together as wide as the prior", "prior"]
     legend_below(figure, handles, labels, columns=4)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure
 
 
@@ -241,6 +243,7 @@ def _spread_against_width(axes: Any, shift: Tensor, width: Tensor, used: Tensor)
     axes.set_ylim(0, max(1.1, 1.05 * float(mean_width.max())))
 
 
+@styled
 def gap_bars(
     parts: Mapping[str, tuple[float, float]],
     title: str = "",
@@ -275,6 +278,7 @@ def gap_bars(
     return figure
 
 
+@styled
 def bounds(
     estimates: Mapping[str, tuple[float, float]],
     exact: float | None = None,
@@ -331,7 +335,7 @@ def _rows_of(
     if not parts:
         raise ValueError("expected at least one named value with its error, got none")
     figure, axes = one_axes(5.6, 0.42 * len(parts) + 1.1, ax=ax)
-    axes.set_yticks(range(len(parts)), list(map(literal, parts)), fontsize=8)
+    axes.set_yticks(range(len(parts)), list(map(literal, parts)))
     axes.set_ylim(len(parts) - 0.4, -0.6)
     for row, (value, error) in enumerate(parts.values()):
         axes.annotate(
@@ -341,12 +345,10 @@ def _rows_of(
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
-            fontsize=8,
         )
     axes.grid(axis="x", alpha=0.3)
     describe_axes(axes, label, "")
-    axes.tick_params(axis="y", labelsize=8)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure, axes
 
 
@@ -368,6 +370,7 @@ def _written(value: float, error: float = 0.0) -> str:
     return text.replace("-", "−")
 
 
+@styled
 def sandwich(
     lower: Tensor,
     upper: Tensor,
@@ -420,7 +423,7 @@ def sandwich(
     below.axhline(0, color="0.3", linewidth=0.6)
     below.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend_below(figure, columns=2, size=7)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure
 
 

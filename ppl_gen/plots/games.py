@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid
-from ppl_gen.plots.style import literal, one_axes
+from ppl_gen.plots.style import literal, one_axes, styled
 
 DATA = "#222222"
 GENERATOR = "#d95f02"
@@ -30,6 +30,7 @@ _FEW_RECORDS = 30  # below which each is marked by a dot
 _MOST_CLASSES = 100  # of a confusion that are named, with their counts
 
 
+@styled
 def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str = "") -> Figure:
     """D(x) = σ(|x₁| w₁ + |x₂| w₂), from "made" (red) to "data" (blue), and the lines of both.
 
@@ -47,6 +48,7 @@ def line_game_frame(generator: Tensor, critic: Tensor, data: Tensor, title: str 
     return game.figure
 
 
+@styled
 def line_game_animation(
     history: Sequence[tuple[Tensor, Tensor]],
     data: Tensor,
@@ -129,7 +131,7 @@ class _LineGame:
         axes.set(xlim=limits, ylim=limits, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         axes.legend(fontsize=7, loc="upper left", framealpha=0.9)
         bar = self.figure.colorbar(self._heat, ax=axes, shrink=0.8)
-        bar.set_label("D(x): held for data", fontsize=8)
+        bar.set_label("D(x): held for data")
 
     def move(self, generator: Tensor, critic: Tensor, title: str) -> None:
         """Shows other players: v and w, each of shape (2,)."""
@@ -137,7 +139,7 @@ class _LineGame:
         w = _direction(critic)
         self._heat.set_data(torch.sigmoid(self._points @ w).numpy())
         self._arrow.set_UVC(float(w[0]), float(w[1]))
-        self._axes.set_title(title, fontsize=9)
+        self._axes.set_title(title)
 
 
 def _direction(vector: Tensor) -> Tensor:
@@ -162,6 +164,7 @@ def _angle_between(one: Tensor, other: Tensor) -> float:
     return math.degrees(math.atan2(across, along))
 
 
+@styled
 def losses(
     records: Sequence[Any], names: Sequence[str], title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -185,15 +188,16 @@ def losses(
     for name in names:
         values = [float(record.metrics[name]) for record in records]
         axes.plot(epochs, values, marker=marker, label=name)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend()
     return figure
 
 
+@styled
 def confusion(
     matrix: Tensor, names: Sequence[str] | None = None, title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -229,12 +233,11 @@ def confusion(
     if len(classes) <= _MOST_CLASSES:
         _write_counts(axes, counts, shares)
         _name_classes(axes, classes)
-    axes.set_xlabel("read as", fontsize=8)
-    axes.set_ylabel("is", fontsize=8)
-    axes.set_title(title, fontsize=9)
+    axes.set_xlabel("read as")
+    axes.set_ylabel("is")
+    axes.set_title(title)
     bar = figure.colorbar(picture, ax=axes, shrink=0.8)
-    bar.set_label("share of the row", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    bar.set_label("share of the row")
     return figure
 
 
@@ -257,6 +260,7 @@ def _write_counts(axes: Any, counts: Tensor, shares: Tensor) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
 
 
+@styled
 def translations(
     original: Tensor,
     translated: Tensor,

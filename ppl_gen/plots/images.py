@@ -25,7 +25,7 @@ from ppl_gen.arguments import expect_tensor
 from ppl_gen.counts import expect_at_least
 from ppl_gen.memory import SINGLE, expect_memory
 from ppl_gen.plots.bound import zoom
-from ppl_gen.plots.style import array, literal, one_axes
+from ppl_gen.plots.style import array, literal, one_axes, styled
 
 _CELL = 0.6  # inches that an image is wide
 _CELL_PIXELS = 90  # that it is wide on the picture
@@ -36,6 +36,7 @@ _FEW_RECORDS = 30  # below which each is marked by a dot
 _MISSING = (0.35, 0.6, 0.85)  # the colour of a pixel that is NaN, a blue
 
 
+@styled
 def image_grid(
     images: Tensor,
     columns: int = 10,
@@ -73,10 +74,10 @@ def image_grid(
     figure, axes = one_axes(_CELL * columns + 0.6, _CELL * rows * height / width + 0.5, ax=ax)
     sheet = _sheet(images, rows, columns)
     axes.imshow(array(sheet), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     axes.set_xticks([])
     middles = [(height + 1) * (row + 0.5) for row in range(len(row_labels))]
-    axes.set_yticks(middles, list(map(literal, row_labels)), fontsize=8)
+    axes.set_yticks(middles, list(map(literal, row_labels)))
     axes.tick_params(length=0)
     axes.set_frame_on(False)
     return figure
@@ -117,6 +118,7 @@ def _sheet(images: Tensor, rows: int, columns: int) -> Tensor:
     return cells.reshape(rows * (height + 1), columns * (width + 1), channels).squeeze(-1)
 
 
+@styled
 def reconstructions(
     data: Tensor, reconstructed: Tensor, columns: int = 12, ax: Axes | None = None
 ) -> Figure:
@@ -144,6 +146,7 @@ def reconstructions(
     return image_grid(torch.cat(rows), columns, "data above their reconstructions", labels, ax)
 
 
+@styled
 def canvases(pictures: Tensor, title: str = "", ax: Axes | None = None) -> Figure:
     """Pictures as they are drawn: a row for each, from its first step to its last.
 
@@ -165,6 +168,7 @@ def canvases(pictures: Tensor, title: str = "", ax: Axes | None = None) -> Figur
     return image_grid(pictures.transpose(0, 1).flatten(0, 1), steps, title, ax=ax)
 
 
+@styled
 def points(
     samples: Mapping[str, Tensor],
     title: str = "",
@@ -198,11 +202,12 @@ def points(
     if names:
         for label, column in zip((axes.set_xlabel, axes.set_ylabel), shown, strict=False):
             label(literal(names[column]))
-    axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_title(title)
+    axes.legend()
     return figure
 
 
+@styled
 def latent_manifold(
     decode: Callable[[Tensor], Tensor], side: int = 20, title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -222,6 +227,7 @@ def latent_manifold(
         return image_grid(decode(z), side, title, ax=ax)
 
 
+@styled
 def training_curve(
     records: Sequence[Any],
     metric: str = "elbo",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppl_gen.plots.style import (
     EXACT,
+    FAINT,
     GUIDE,
     MCMC,
     array,
@@ -26,9 +27,9 @@ from ppl_gen.plots.style import (
     literal,
     one_axes,
     panels,
+    styled,
 )
 
-_AGREEMENT = "0.6"
 _MOST_ROWS = 30  # coordinates in a forest
 _MOST_PANELS = 12
 _MOST_TRACES = 8
@@ -37,6 +38,7 @@ _MOST_DOTS = 4000
 _BINS = 60  # along each axis of the histogram that contours are drawn of
 
 
+@styled
 def contours(
     guide: Tensor,
     mcmc: Tensor,
@@ -90,7 +92,7 @@ def contours(
     _draw_contours(axes, guide[:, [i, j]].double())
     axes.set_xlabel(literal(names[i]))
     axes.set_ylabel(literal(names[j]))
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     legend_below(figure, columns=4, markerscale=3)
     return figure
 
@@ -114,8 +116,8 @@ def _two_histograms(
         )
     axes.set_xlabel(name)
     axes.set_ylabel("density")
-    axes.legend(fontsize=8, frameon=False)
-    axes.set_title(title, fontsize=9)
+    axes.legend()
+    axes.set_title(title)
     return figure
 
 
@@ -228,6 +230,7 @@ def _levels(density: Tensor, masses: Sequence[float]) -> list[float]:
     return levels
 
 
+@styled
 def quantiles(
     guide: Tensor,
     mcmc: Tensor,
@@ -264,26 +267,26 @@ def quantiles(
     for panel, k in zip(axes, shown, strict=True):
         across = array(of_mcmc[:, k])
         ends = [across.min(), across.max()]
-        panel.plot(ends, ends, color=_AGREEMENT, linewidth=0.8)
+        panel.plot(ends, ends, color=FAINT, linewidth=0.8)
         if of_exact is not None:
             panel.plot(across, array(of_exact[:, k]), color=EXACT, linewidth=1, linestyle=":")
         panel.plot(across, array(of_guide[:, k]), color=GUIDE, linewidth=1.5)
-        panel.set_title(literal(names[k]), fontsize=8)
-        panel.tick_params(labelsize=7)
+        panel.set_title(literal(names[k]))
         few_ticks(panel)
-    lines = [("guide", GUIDE, "-"), ("exact", EXACT, ":"), ("agreement", _AGREEMENT, "-")]
+    lines = [("guide", GUIDE, "-"), ("exact", EXACT, ":"), ("agreement", FAINT, "-")]
     if exact is None:
         lines = [lines[0], lines[2]]
     for label, colour, style in lines:
         axes[0].plot([], [], color=colour, linestyle=style, label=label)
-    figure.legend(loc="outside upper right", ncols=3, fontsize=8, frameon=False)
+    figure.legend(loc="outside upper right", ncols=3)
     said = _left_out(title, len(shown), len(names), "farthest from MCMC")
-    figure.suptitle(said, fontsize=9, x=0.01, ha="left")
-    figure.supxlabel("quantiles of MCMC", fontsize=8)
-    figure.supylabel("quantiles of the guide", fontsize=8)
+    figure.suptitle(said, x=0.01, ha="left")
+    figure.supxlabel("quantiles of MCMC")
+    figure.supylabel("quantiles of the guide")
     return figure
 
 
+@styled
 def forest(
     guide: Tensor,
     mcmc: Tensor,
@@ -348,13 +351,12 @@ def forest(
             markersize=5,
             label="reference, mean ± 2 sd",
         )
-    axes.set_yticks(array(rows), [literal(names[k]) for k in shown], fontsize=8)
+    axes.set_yticks(array(rows), [literal(names[k]) for k in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.tick_params(axis="x", labelsize=8)
     axes.grid(axis="x", alpha=0.3)
     if scaled:
-        axes.set_xlabel("in standard deviations of MCMC from its mean", fontsize=8)
-    axes.set_title(_left_out(title, len(shown), len(names), "farthest off"), fontsize=9)
+        axes.set_xlabel("in standard deviations of MCMC from its mean")
+    axes.set_title(_left_out(title, len(shown), len(names), "farthest off"))
     legend_below(figure, columns=3)
     return figure
 
@@ -380,6 +382,7 @@ def _draw_intervals(axes: Any, ends: Tensor, rows: Tensor, colour: str, label: s
     axes.scatter(middle, heights, color="white", edgecolor=colour, s=12, zorder=3, label=label)
 
 
+@styled
 def traces(mcmc: Tensor, names: Sequence[str], title: str = "", ax: Axes | None = None) -> Figure:
     """Draws of each chain in turn, beside the histogram of their ranks: level where chains agree.
 
@@ -414,17 +417,17 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "", ax: Axes | None 
         rank = figure.add_subplot(grid[row, 1])
         _draw_traces(trace, mcmc[some, :, k])
         _draw_ranks(rank, mcmc[..., k], some)
-        trace.set_ylabel(literal(names[k]), fontsize=8)
+        trace.set_ylabel(literal(names[k]))
         for axes in (trace, rank):
             axes.tick_params(labelsize=7, labelbottom=k == shown[-1])
             axes.yaxis.set_major_locator(MaxNLocator(4))
-    figure.axes[-2].set_xlabel("draw", fontsize=8)
-    figure.axes[-1].set_xlabel("rank among all draws", fontsize=8)
-    figure.axes[1].set_title("density of ranks", fontsize=8)
+    figure.axes[-2].set_xlabel("draw")
+    figure.axes[-1].set_xlabel("rank among all draws")
+    figure.axes[1].set_title("density of ranks")
     said = _left_out(title, len(shown), len(names), "whose chains differ most")
     if len(some) < chains:
         said += f", {len(some)} of {chains} chains"
-    figure.axes[0].set_title(said, fontsize=8)
+    figure.axes[0].set_title(said)
     return figure
 
 

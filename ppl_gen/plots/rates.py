@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, describe_axes, literal, one_axes
+from ppl_gen.plots.style import EXACT, SERIES, describe_axes, literal, one_axes, styled
 
-_COLOURS = (MCMC, GUIDE, "#1b9e77", "#7570b3", "#a6761d", "#e7298a")
 _MARKERS = "os^Dvx"
 
 
+@styled
 def rate_distortion(
     curves: Mapping[str, Sequence[tuple[float, float]]],
     *,
@@ -50,7 +50,7 @@ def rate_distortion(
             rates,
             distortions,
             bars,
-            color=_COLOURS[number % len(_COLOURS)],
+            color=SERIES[number % len(SERIES)],
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=4,
             lw=1,
@@ -62,7 +62,7 @@ def rate_distortion(
     axes.set_yscale("log")
     axes.grid(alpha=0.3, which="both")
     describe_axes(axes, "bits per dimension", "squared error per dimension")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
     if title:
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(title)
     return figure

@@ -14,17 +14,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ppl_gen.plots.images import image_grid, points
-from ppl_gen.plots.style import literal, panels
+from ppl_gen.plots.style import FAINT, SERIES, literal, panels, styled
 
-_OFF = "#c0392b"
-_FINE = "#4c72b0"
-_NULL = "#9aa7b8"
-_AGREEMENT = "#888888"
+_FINE = SERIES[0]
+_OFF = SERIES[2]
 _MOST_COLUMNS = 12
 _WIDEST = 14.0  # inches
 _MOST_TICKS = 60
 
 
+@styled
 def moments(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
     """Each kind of moment in the data (across) and in the sample (up); what is off in red.
 
@@ -38,8 +37,8 @@ def moments(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
     for panel, kind in zip(axes, kinds, strict=True):
         _scatter_moments(panel, kind, found.limit)
         if panel is axes[0]:
-            panel.set_ylabel("sample", fontsize=8)
-    figure.suptitle(title, fontsize=9)
+            panel.set_ylabel("sample")
+    figure.suptitle(title)
     return figure
 
 
@@ -51,12 +50,12 @@ def _scatter_moments(axes: Any, kind: Any, limit: float) -> None:
     colours = [_OFF if one else _FINE for one in off.tolist()]
     axes.scatter(data.numpy(), sample.numpy(), s=6, c=colours, alpha=0.6, linewidths=0)
     lowest = float(torch.cat([data, sample]).min())
-    axes.axline((lowest, lowest), slope=1, color=_AGREEMENT, linewidth=0.8)
-    axes.set_title(f"{kind.name}: {int(off.sum())} of {len(off)} off", fontsize=8)
-    axes.set_xlabel("data", fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.axline((lowest, lowest), slope=1, color=FAINT, linewidth=0.8)
+    axes.set_title(f"{kind.name}: {int(off.sum())} of {len(off)} off")
+    axes.set_xlabel("data")
 
 
+@styled
 def nulls(tests: Mapping[str, Any], title: str = "", ax: Axes | None = None) -> Figure:
     """Each statistic after permutations, and on the samples as they are, as a line.
 
@@ -67,18 +66,19 @@ def nulls(tests: Mapping[str, Any], title: str = "", ax: Axes | None = None) -> 
     """
     figure, axes = panels(len(tests), width=2.6, height=2.4, most_across=len(tests), ax=ax)
     for panel, (name, test) in zip(axes, tests.items(), strict=True):
-        panel.hist(test.null.cpu().numpy(), bins=30, color=_NULL)
+        panel.hist(test.null.cpu().numpy(), bins=30, color=FAINT)
         panel.axvline(test.statistic, color=_OFF)
-        panel.set_title(literal(name), fontsize=8)
+        panel.set_title(literal(name))
         panel.tick_params(labelsize=6)
         panel.set_yticks([])
     said = "statistic (red) and its permutations"
     if title:
         said = f"{title}: {said}"
-    figure.suptitle(said, fontsize=9)
+    figure.suptitle(said)
     return figure
 
 
+@styled
 def runs(drawn: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -> Figure:
     """The data and each run's draws: rows of images, or points in colours.
 
@@ -96,6 +96,7 @@ def runs(drawn: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -
     return image_grid(rows, columns, title, list(drawn), ax)
 
 
+@styled
 def criticism(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
     """z of means and of spreads, of each feature (across) in each group (down); dots where found.
 
@@ -130,14 +131,14 @@ def criticism(found: Any, title: str = "", ax: Axes | None = None) -> Figure:
         dots = [place for place in places if place[0] == number]
         panel.plot([dot[2] for dot in dots], [dot[1] for dot in dots], "k.", markersize=4)
         panel.set_yticks(range(len(groups)), list(map(literal, groups)), fontsize=7)
-        panel.set_title(f"{kinds[number]}: draws − data, in standard errors", fontsize=8)
+        panel.set_title(f"{kinds[number]}: draws − data, in standard errors")
         panel.set_xticks([])
         if number == len(kinds) - 1 and len(features) <= _MOST_TICKS:
             panel.set_xticks(
                 range(len(features)), list(map(literal, features)), fontsize=6, rotation=90
             )
         figure.colorbar(image, ax=panel, pad=0.01)
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure
 
 

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, literal, panels
+from ppl_gen.plots.style import SERIES, literal, panels, styled
 
-_COLOURS = (MCMC, GUIDE, EXACT, "#1b9e77", "#7570b3", "#a6761d", "#e7298a", "#66a61e")
 _REACH = 2  # standard errors to either side
 
 
@@ -35,6 +34,7 @@ class Curve:
     error: Sequence[float | None]
 
 
+@styled
 def curves(
     drawn: Mapping[str, Sequence[Curve]], x: str, title: str = "", ax: Axes | None = None
 ) -> Figure:
@@ -54,16 +54,16 @@ def curves(
     figure, axes = panels(len(drawn), width=4.2, height=3.2, most_across=3, ax=ax)
     for panel, (quantity, lines) in zip(axes, drawn.items(), strict=True):
         for number, line in enumerate(lines):
-            draw_curve(panel, line, _COLOURS[number % len(_COLOURS)])
+            draw_curve(panel, line, SERIES[number % len(SERIES)])
         panel.set_xlabel(literal(x))
         panel.set_ylabel(literal(quantity))
         panel.grid(alpha=0.3)
         if all(isinstance(place, int) for line in lines for place in line.x):
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if any(line.name for line in lines):
-            panel.legend(frameon=False, fontsize=8)
+            panel.legend()
     if title:
-        figure.suptitle(literal(title), fontsize="medium")
+        figure.suptitle(literal(title))
     return figure
 
 
@@ -79,7 +79,7 @@ def draw_curve(axes: Any, curve: Curve, colour: str) -> None:
     places = curve.x
     if any(isinstance(place, str) for place in curve.x):
         places = range(len(curve.x))
-        axes.set_xticks(places, [literal(str(place)) for place in curve.x], fontsize=8)
+        axes.set_xticks(places, [literal(str(place)) for place in curve.x])
     axes.errorbar(
         places,
         curve.y,

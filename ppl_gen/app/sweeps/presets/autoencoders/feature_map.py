@@ -17,7 +17,7 @@ from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.numbers import Number
 from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
-from ppl_gen.plots.style import array, panels
+from ppl_gen.plots.style import array, panels, styled
 
 NOISES = (0.5, 0.1, 0.02)
 MAPS = ("line", "curve")
@@ -109,6 +109,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """log p over the plane, from white, a hundred times less likely, to black."""
     figure, axes = panels(len(results.finished), width=2.4, height=2.8, most_across=len(NOISES))
@@ -123,10 +124,10 @@ def draw(results: Results) -> Figure:
             vmin=highest - math.log(100),
             vmax=highest,
         )
-        panel.set_title(f"{done.settings['feature']}, ε = {done.settings['noise']:g}", fontsize=9)
+        panel.set_title(f"{done.settings['feature']}, ε = {done.settings['noise']:g}")
         panel.plot([1.0], [0.0], "+", color="tab:blue")
         panel.plot([1.0], [OFF], "x", color="tab:red")
-        panel.set_xlabel("+ on it, × beside", fontsize=8)
+        panel.set_xlabel("+ on it, × beside")
     return figure
 
 

@@ -20,7 +20,7 @@ from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
 from ppl_gen.inference import elbo
 from ppl_gen.models.toy import PPCA
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels, styled
 
 DATA = 200  # of p(x) = N(0, 2² + 1)
 TRUE = 2.0
@@ -99,6 +99,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """Bounds that touch the evidence, and the staircase that they are climbed by."""
     figure, (curves, stairs) = panels(2, width=4.6, height=3.4)
@@ -131,7 +132,7 @@ def draw(results: Results) -> Figure:
     for panel in (curves, stairs):
         panel.set_ylabel("nats per datum")
         panel.grid(alpha=0.3)
-        panel.legend(frameon=False, fontsize=8)
+        panel.legend()
     return figure
 
 

@@ -22,7 +22,7 @@ from ppl_gen.app.sweeps.sweep import Results
 from ppl_gen.contexts import seeded
 from ppl_gen.inference import AnalyticELBO, fit, svi_step
 from ppl_gen.models import VAE, vae
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels, styled
 
 DRAWS = 100_000
 REPEATS = 400  # draws of the latents of one batch
@@ -186,6 +186,7 @@ def _ratio(results: Results, estimator: str) -> Number:
     return Number(ratio, ratio * relative)
 
 
+@styled
 def draw(results: Results) -> Figure:
     """Single draws of the gradient beside the exact one, and how the encoder's gradient spreads."""
     figure, (single, encoder) = panels(2, width=4.8, height=3.4)
@@ -204,7 +205,7 @@ def draw(results: Results) -> Figure:
     single.set_yticks(range(len(ESTIMATORS)), ESTIMATORS)
     single.invert_yaxis()
     single.set_xlabel("∂ELBO/∂μ by one draw: mean, 50 % and 90 %")
-    single.legend(frameon=False, fontsize=8)
+    single.legend()
     names = ESTIMATORS[1:]
     ratios = [_ratio(results, name) for name in names]
     means = [ratio.value for ratio in ratios]
@@ -212,7 +213,7 @@ def draw(results: Results) -> Figure:
     places = range(len(names))
     encoder.barh(places, means, xerr=errors, color=colours[1:], capsize=3)
     for place, mean in zip(places, means, strict=True):
-        encoder.text(mean * 1.25, place, f"{mean:.4g}", va="center", fontsize=8)
+        encoder.text(mean * 1.25, place, f"{mean:.4g}", va="center")
     encoder.set_xscale("log")
     encoder.set_xlim(0.5, 20 * max(means))
     encoder.set_yticks(places, names)

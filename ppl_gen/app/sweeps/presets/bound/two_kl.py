@@ -18,7 +18,7 @@ from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.numbers import average
 from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, panels, styled
 
 DRAWS = 100_000
 MODES = (-2.5, 2.5)  # of two modes of the same weight
@@ -116,6 +116,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """p of two modes, and the best q by either divergence."""
     figure, axes = panels(2, width=4.0, height=2.8)
@@ -125,11 +126,11 @@ def draw(results: Results) -> Figure:
         panel.fill_between(array(held["x"]), array(held["p"]), color=EXACT, alpha=0.15, label="p")
         panel.plot(array(held["x"]), array(held["q"]), color=colour, label="q")
         value = row.numbers[minimised].mean
-        panel.set_title(f"least {minimised} = {value:.3f} nats: {_TOWARDS[minimised]}", fontsize=9)
+        panel.set_title(f"least {minimised} = {value:.3f} nats: {_TOWARDS[minimised]}")
         panel.set_xlim(-7, 7)
         panel.set_xlabel("x")
         panel.set_ylabel("density")
-        panel.legend(frameon=False)
+        panel.legend()
     return figure
 
 

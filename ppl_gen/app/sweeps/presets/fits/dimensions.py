@@ -88,7 +88,7 @@ def draw(results: Results) -> Figure:
     if results.fixed["data"] == "mnist":
         points = list(LECTURE.values())
         axes.plot(list(LECTURE), points, "x", color=EXACT, label="lecture, stopped on test data")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend()
     for panel in figure.axes:
         panel.set_ylabel(f"{panel.get_ylabel()}, nats per test datum")
     return figure

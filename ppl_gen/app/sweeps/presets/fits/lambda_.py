@@ -21,7 +21,7 @@ from ppl_gen.app.sweeps.sweep import Results, Row
 from ppl_gen.contexts import evaluating
 from ppl_gen.inference import AnalyticELBO, Validation
 from ppl_gen.likelihoods import Gaussian
-from ppl_gen.plots.style import MCMC, array, figure_of
+from ppl_gen.plots.style import MCMC, array, figure_of, styled
 from ppl_gen.plots.sweeps import Curve, draw_curve
 
 LATENT_DIM = 2
@@ -136,6 +136,7 @@ def _chosen(results: Results) -> Row:
     return max(bounds, key=lambda row: row.numbers["held-out ELBO"].mean)
 
 
+@styled
 def draw(results: Results) -> Figure:
     """Means of the codes and their standard deviations for three λ, and how one was chosen."""
     chosen = _chosen(results)
@@ -175,7 +176,7 @@ def _scatter(axes: Any, held: Mapping[str, Tensor], name: str) -> None:
     mean = array(held["mean"][:_SHOWN])
     colours = array(held["label"][:_SHOWN])
     axes.scatter(mean[:, 0], mean[:, 1], c=colours, cmap="tab10", s=5, linewidths=0)
-    axes.set_title(name, fontsize="medium")
+    axes.set_title(name)
     axes.set_xlabel("mean of z₁")
     axes.set_ylabel("mean of z₂")
     axes.axis("equal")

@@ -17,7 +17,7 @@ from ppl_gen.app.sweeps.numbers import Number
 from ppl_gen.app.sweeps.preset import Preset, Scope, in_memory
 from ppl_gen.app.sweeps.sweep import Results
 from ppl_gen.plots.bound import zoom
-from ppl_gen.plots.style import GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import GUIDE, MCMC, array, panels, styled
 
 LATENT_DIM = 20
 EPOCHS = 70
@@ -82,6 +82,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """Loss and KL against the epoch."""
     figure, axes = panels(len(_TERMS), width=4.4, height=3.2)
@@ -97,7 +98,7 @@ def draw(results: Results) -> Figure:
         panel.set_xlabel("epoch")
         panel.set_ylabel(f"{term}, nats per datum")
         panel.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+    axes[0].legend()
     return figure
 
 

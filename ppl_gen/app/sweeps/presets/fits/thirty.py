@@ -15,7 +15,7 @@ from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.fits import fit_vae, lecture_settings, terms_on
 from ppl_gen.app.sweeps.preset import Preset, Scope, in_memory
 from ppl_gen.app.sweeps.sweep import Results
-from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, one_axes
+from ppl_gen.plots.style import EXACT, GUIDE, MCMC, array, one_axes, styled
 
 RUNS = 30
 LATENT_DIM = 2
@@ -84,6 +84,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """The loss of every run against the epoch, and the mean over the runs that are still going."""
     figure, axes = one_axes(6.0, 3.8)
@@ -103,7 +104,7 @@ def draw(results: Results) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per datum")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
     return figure
 
 

@@ -23,7 +23,7 @@ from ppl_gen.critics import mlp_critic
 from ppl_gen.data import Split
 from ppl_gen.inference import adversarial_step, energy_distance, fit, information_loss
 from ppl_gen.models import cgan, gan, infogan
-from ppl_gen.plots.style import array, panels
+from ppl_gen.plots.style import array, panels, styled
 
 METHODS = ("one per class", "given the label", "finds codes")
 LATENT_DIM = 10
@@ -175,6 +175,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """Draws of each class, a row for each, by each method."""
     figure, axes = panels(len(METHODS), width=3.6, height=4.6)
@@ -186,7 +187,7 @@ def draw(results: Results) -> Figure:
         sheet = framed.permute(0, 2, 1, 3).reshape(classes * height, n * width)
         panel.imshow(array(sheet), cmap="gray", vmin=0, vmax=1)
         right = row.numbers["read as their class"].mean
-        panel.set_title(f"{method}: {right:.0%} read as their class", fontsize=9)
+        panel.set_title(f"{method}: {right:.0%} read as their class")
         panel.set_xticks([])
         middles = [(label + 0.5) * height for label in range(classes)]
         panel.set_yticks(middles, [str(label) for label in range(classes)])

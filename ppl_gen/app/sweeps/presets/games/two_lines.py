@@ -17,7 +17,7 @@ from ppl_gen.app.sweeps.cell import Cell, save_arrays
 from ppl_gen.app.sweeps.preset import Preset, Scope
 from ppl_gen.app.sweeps.sweep import Results
 from ppl_gen.models.toy.line_game import game_value, line_game
-from ppl_gen.plots.style import GUIDE, MCMC, array, panels
+from ppl_gen.plots.style import GUIDE, MCMC, array, panels, styled
 
 TURNS = 60
 DATA = (0.98, 0.2)
@@ -83,6 +83,7 @@ def cells(scope: Scope) -> Sequence[Cell]:
     return made
 
 
+@styled
 def draw(results: Results) -> Figure:
     """The angle to the data's line against the turn."""
     figure, axes = panels(len(_STEPS), width=4.6, height=3.2)
@@ -92,12 +93,12 @@ def draw(results: Results) -> Figure:
                 shade = 0.35 + 0.65 * BEGINNINGS.index(done.settings["begin"]) / len(BEGINNINGS)
                 label = f"from {done.settings['begin']:g}°"
                 panel.plot(array(done.arrays["angles"]), color=colour, alpha=shade, label=label)
-        panel.set_title(f"{steps} steps", fontsize="medium")
+        panel.set_title(f"{steps} steps")
         panel.set_xlabel("turn")
         panel.set_ylabel("angle to the line of the data, degrees")
         panel.set_ylim(-2, 92)
         panel.grid(alpha=0.3)
-        panel.legend(frameon=False, fontsize=7, ncols=2)
+        panel.legend(fontsize=7, ncols=2)
     return figure
 
 
