@@ -19,6 +19,7 @@ from ppl_gen.plots.style import (
     FAINT,
     GUIDE,
     MCMC,
+    SERIES,
     array,
     few_ticks,
     figure_of,
@@ -434,7 +435,7 @@ def traces(mcmc: Tensor, names: Sequence[str], title: str = "", ax: Axes | None 
 def _draw_traces(axes: Any, chains: Tensor) -> None:
     """Each chain (C, S) as a line."""
     for i, chain in enumerate(chains):
-        axes.plot(array(chain), color=f"C{i}", linewidth=0.5, alpha=0.8)
+        axes.plot(array(chain), color=SERIES[i % len(SERIES)], linewidth=0.5, alpha=0.8)
     axes.margins(x=0)
 
 
@@ -449,7 +450,7 @@ def _draw_ranks(axes: Any, chains: Tensor, some: Sequence[int]) -> None:
     for i, chain in enumerate(some):
         heights = torch.histc(ranks[chain], bins, 0, chains.numel()) * bins / count
         highest = max(highest, float(heights.max()))
-        axes.stairs(array(heights), array(edges), color=f"C{i}", linewidth=0.8)
+        axes.stairs(array(heights), array(edges), color=SERIES[i % len(SERIES)], linewidth=0.8)
     axes.axhline(1, color="0.3", linewidth=0.8, linestyle="--")
     axes.set_ylim(0, 1.08 * highest)
 
