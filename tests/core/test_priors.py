@@ -366,9 +366,11 @@ def test_chains_on_a_sphere() -> None:
     x = torch.tensor([[2.0, 0.0, 0.0], [0.0, -1.0, 1.0]])
     kappa = x.norm(dim=-1, keepdim=True)
     expected = (1 / kappa.tanh() - 1 / kappa) * x / kappa
-    draws = hmc(Direction().model, x, local=True, chains=16, draws=100, warmup=100, seed=0)
+    draws = hmc(
+        Direction().model, x, local=True, chains=16, draws=100, warmup=100, seed=0, engine="fx"
+    )
     assert bool(((draws.mean["z"] - expected).abs() < 4 * draws.mcse["z"] + 0.01).all())
-    estimate = ais(Direction(), x, chains=32, temperatures=20, seed=0)
+    estimate = ais(Direction(), x, chains=32, temperatures=20, seed=0, engine="fx")
     area = (4 * torch.pi * kappa.sinh() / kappa).log()[:, 0] - torch.tensor(4 * torch.pi).log()
     exact = area - 0.5 * (x.square().sum(-1) + 1) - 1.5 * torch.tensor(2 * torch.pi).log()
     assert bool(((estimate.value - exact).abs() < 4 * estimate.standard_error + 0.03).all())

@@ -57,7 +57,7 @@ def test_pca_has_the_least_error_of_linear_autoencoders() -> None:
     assert bool((covariance.diag().diff() < 0).all())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_linear_autoencoder_finds_the_principal_components_by_gradient() -> None:
     x = data.load("digits").train.x
     exact = pca(x, 8)

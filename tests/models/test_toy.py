@@ -80,7 +80,13 @@ def test_the_quadrature_has_converged() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("make", [_curve, _mixture], ids=["curve", "mixture"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(_curve, id="curve", marks=pytest.mark.slow),
+        pytest.param(_mixture, id="mixture"),
+    ],
+)
 def test_the_evidence_is_a_density(make: object) -> None:
     program = make()
     side = torch.linspace(-9, 9, 161, dtype=next(program.buffers()).dtype)

@@ -91,7 +91,7 @@ class TestRightPosteriors:
         assert found.passes()
         assert found.remarks == ()
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_p_values_are_uniform(self, ppca: toy.PPCA) -> None:
         """Of 200 calibrations a tenth is below 0.1, within 4 standard errors of a binomial, and
         half below 0.5.

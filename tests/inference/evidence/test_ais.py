@@ -101,7 +101,7 @@ class TestAgainstExactAnswers:
 
     @pytest.mark.long
     @pytest.mark.parametrize("name", TOYS)
-    @pytest.mark.parametrize("temperatures", [1, 8])
+    @pytest.mark.parametrize("temperatures", [1, pytest.param(8, marks=pytest.mark.slow)])
     def test_weights_are_unbiased_however_few_temperatures(
         self, name: str, temperatures: int
     ) -> None:

@@ -144,7 +144,9 @@ class TestTheStep:
 
 class TestLearning:
     @pytest.mark.long
-    @pytest.mark.parametrize("discrepancy", [None, squared_energy])
+    @pytest.mark.parametrize(
+        "discrepancy", [None, pytest.param(squared_energy, marks=pytest.mark.slow)]
+    )
     def test_a_gaussian(self, discrepancy: Discrepancy | None) -> None:
         """Mean and covariance of the data, within the errors of 1000 data and a hundredth for the
         noise of the last steps.

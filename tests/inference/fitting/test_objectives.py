@@ -252,7 +252,8 @@ class TestGradients:
 
     @pytest.mark.long
     @pytest.mark.parametrize(
-        ("kind", "particles"), [(StickingTheLanding, 1), (DReG, 4), (DReG, 16)]
+        ("kind", "particles"),
+        [(StickingTheLanding, 1), (DReG, 4), pytest.param(DReG, 16, marks=pytest.mark.slow)],
     )
     def test_expectations_where_one_latent_hangs_on_another(
         self, kind: Callable[[int], ELBO], particles: int

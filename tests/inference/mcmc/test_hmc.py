@@ -59,7 +59,9 @@ def without_kinetic_energy(*inputs: Tensor) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("broken", [always, without_kinetic_energy])
+@pytest.mark.parametrize(
+    "broken", [always, pytest.param(without_kinetic_energy, marks=pytest.mark.slow)]
+)
 def test_a_broken_accept_step_fails_the_law(
     broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

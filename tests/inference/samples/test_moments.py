@@ -191,7 +191,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "name",
-        [*(n for n in BINARY if n != "digits"), pytest.param("digits", marks=pytest.mark.long)],
+        [*(n for n in BINARY if n != "digits"), pytest.param("digits", marks=pytest.mark.slow)],
     )
     def test_nor_does_it_err_on_binary_data(self, name: str) -> None:
         """At most 5 % of 60 repetitions, beside the standard error; with variances, 30 to 100 % of

@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[Test, int]] = {
 }
 
 
-QUICK = ("mmd", "polynomial", "energy", "frechet")
+QUICK = ("mmd", "frechet")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TESTS if name not in QUICK]
 
 
