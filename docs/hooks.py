@@ -23,6 +23,7 @@ TOP = Path(__file__).parents[1]
 NOTEBOOKS = TOP / "notebooks"
 PICTURE = "image/png"
 _ASKED = re.compile(r"^{{ picture (\w+) (\d+) }}$", re.MULTILINE)
+_LINK = re.compile(r"\]\((?P<target>[\w./-]+)\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -58,8 +59,14 @@ def _pages_of(notebook: Path) -> Iterator[tuple[str, str | bytes]]:
         nbformat.read(notebook, as_version=4),
         resources={"output_files_dir": f"{stem}_files", "unique_key": stem},
     )
-    yield f"{stem}.md", text
+    yield f"{stem}.md", _LINK.sub(_on_the_site, text)
     yield from resources["outputs"].items()
+
+
+def _on_the_site(link: re.Match[str]) -> str:
+    """A link of a notebook, which leads to files beside it, as the site has it."""
+    target = link["target"].replace("../docs/notebooks/", "").replace("../docs/", "../")
+    return f"]({target.replace('.ipynb', '.md')})"
 
 
 def _picture(asked: re.Match[str]) -> str:

@@ -47,7 +47,7 @@ from ppl_gen.inference.fitting.reconstruction import (
     squared_error,
 )
 from ppl_gen.inference.fitting.stopping import Converged, Patience
-from ppl_gen.inference.fitting.svi import svi_step
+from ppl_gen.inference.fitting.svi import ProgramFit, fit_program, svi_step
 from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.inference.games import losses
 from ppl_gen.inference.games.adversarial import (
@@ -56,6 +56,7 @@ from ppl_gen.inference.games.adversarial import (
     moving_average,
 )
 from ppl_gen.inference.games.cycle import CycleErrors, cycle_errors, cycle_step
+from ppl_gen.inference.games.fits import GameFit, fit_cycle, fit_gan
 from ppl_gen.inference.games.information import code_information, information_loss
 from ppl_gen.inference.games.losses import AdversarialLoss
 from ppl_gen.inference.latents.pathfinder import Pathfinder
@@ -128,6 +129,7 @@ __all__ = [
     "Draws",
     "Estimate",
     "FreeBits",
+    "GameFit",
     "GapBelow",
     "Gaps",
     "GaussianGuide",
@@ -144,6 +146,7 @@ __all__ = [
     "Pathfinder",
     "Patience",
     "PrecisionRecall",
+    "ProgramFit",
     "RateDistortionCurve",
     "ReconstructionValidation",
     "Record",
@@ -185,7 +188,10 @@ __all__ = [
     "encode",
     "energy_distance",
     "fit",
+    "fit_cycle",
+    "fit_gan",
     "fit_guide",
+    "fit_program",
     "frechet_distance",
     "full_covariance",
     "gaps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ppl_gen import contexts, data, inference, models, testing
 from ppl_gen.autoguides import automatic
+from ppl_gen.critics import mlp_critic, patch_critic
 from ppl_gen.data import Dataset, Split
 from ppl_gen.data.changes import coloured
 from ppl_gen.data.presentation import Presentation
@@ -127,6 +129,32 @@ def _fit_guide(seed: int | None, **options: Any) -> Any:
     return inference.fit_guide(
         schools.model, AutoNormal, *schools.data, steps=3, seed=seed, **options
     )
+
+
+def _fit_program(seed: int | None, **options: Any) -> Any:
+    program, x = _vae()
+    fitted = inference.fit_program(copy.deepcopy(program), [(x,)], epochs=3, seed=seed, **options)
+    return fitted.objective
+
+
+def _fit_gan(seed: int | None, **options: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        program = models.gan((2,), 2, hidden=(4,))
+        critic = mlp_critic((2,), hidden=(4,))
+    x = _two()[0][:, :2]
+    fitted = inference.fit_gan(program, critic, [(x,)], epochs=2, seed=seed, **options)
+    return fitted.last
+
+
+def _fit_cycle(seed: int | None, **options: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        a, b = torch.rand(2, 6, 1, 8, 8)
+        program = models.cycle_gan(a, b, width=2, blocks=1)
+        critics = patch_critic(1, width=2, layers=1), patch_critic(1, width=2, layers=1)
+    fitted = inference.fit_cycle(program, critics, [(a, b)], epochs=3, seed=seed, **options)
+    return fitted.last
 
 
 def _to_arviz(seed: int | None) -> Any:
@@ -255,6 +283,9 @@ SEEDED: dict[str, Call] = {
     "inference.evidence.importance.elbo": _of_vae(inference.elbo, particles=4),
     "inference.evidence.importance.log_evidence": _of_vae(inference.log_evidence, particles=4),
     "inference.fitting.guides.fit_guide": _fit_guide,
+    "inference.fitting.svi.fit_program": _fit_program,
+    "inference.games.fits.fit_cycle": _fit_cycle,
+    "inference.games.fits.fit_gan": _fit_gan,
     "inference.games.information.code_information": _codes,
     "inference.prediction.labels.accuracy": lambda seed: accuracy(
         *_stacked(), torch.arange(4), draws=2, seed=seed

@@ -42,8 +42,9 @@ from ppl_gen.inference.checks import check
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_counts, expect_rate
-from ppl_gen.inference.findings import Finding, Verdict
+from ppl_gen.inference.findings import Verdict
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
+from ppl_gen.inference.fitting.stopping import gained, last_tenth, settled, tenths
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import track
@@ -56,9 +57,6 @@ if TYPE_CHECKING:
 # From a distribution of the guide to parameters, the data on their first axis, and the constructor
 # that makes a distribution of them.
 Family = Callable[[Distribution], "tuple[dict[str, Tensor], Callable[..., Distribution]]"]
-
-_FEWEST_STEPS = 20  # of which two tenths can be compared
-_LEAST_GAIN = 0.01  # nats, below which nobody goes on
 
 # Scale and logits are moved, not what says the same in another way.
 _SAID_TWICE = ("covariance_matrix", "precision_matrix", "probs")
@@ -450,19 +448,12 @@ class GuideFit(Result):
     @property
     def final(self) -> Estimate:
         """The objective over the last tenth of the steps, with the error of their average."""
-        return _average(self.objective[-self._tenth :])
+        return last_tenth(self.objective)
 
     @property
     def gained(self) -> Estimate | None:
         """What the last tenth of the steps is above the tenth before; None below 20 steps."""
-        if len(self.objective) < _FEWEST_STEPS:
-            return None
-        before = self.objective[-2 * self._tenth : -self._tenth]
-        return self.final - _average(before)
-
-    @property
-    def _tenth(self) -> int:
-        return max(1, len(self.objective) // 10)
+        return gained(self.objective)
 
     @property
     def headline(self) -> str:
@@ -475,45 +466,17 @@ class GuideFit(Result):
         It is taken to rise where the last tenth of the steps has gained more than four standard
         errors, and more than a hundredth of a nat.
         """
-        gained = self.gained
-        if gained is None:
-            return Verdict(())
-        value = float(gained.value)
-        said = f"the last tenth of the steps has gained {gained} nats"
-        if value > max(4 * float(gained.standard_error), _LEAST_GAIN):
-            finding = Finding("rising", f"the objective still rises: {said}; raise steps")
-            return Verdict((finding,), passes=False)
-        return Verdict((Finding("settled", f"the objective has settled: {said}"),), passes=True)
+        return settled(self.objective, "steps")
 
     def table(self) -> pandas.DataFrame:
         """The average of each tenth of the steps with its error, in nats."""
-        import pandas
-
-        rows = {}
-        for number, part in enumerate(self.objective.tensor_split(10), start=1):
-            if len(part):
-                average = _average(part)
-                rows[f"tenth {number}"] = {
-                    "objective": float(average.value),
-                    "standard error": float(average.standard_error),
-                }
-        return pandas.DataFrame.from_dict(rows, orient="index")
+        return tenths(self.objective)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The objective by step, in nats."""
         import pandas
 
         return pandas.DataFrame({"objective": self.objective.numpy()})
-
-
-def _average(values: Tensor) -> Estimate:
-    """The average of successive values, its error from ten batches of them."""
-    batches = [part.mean() for part in values.tensor_split(min(10, len(values)))]
-    means = torch.stack(batches)
-    error = torch.full_like(means[0], torch.nan)
-    if len(means) > 1:
-        error = means.std() / len(means) ** 0.5
-    return Estimate(values.mean(), error)
 
 
 @contextmanager

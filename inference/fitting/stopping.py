@@ -1,19 +1,27 @@
-"""When a fit stops, and which of its epochs is kept."""
+"""When a fit stops, which of its epochs is kept, and whether an objective has settled."""
 
 from __future__ import annotations
 
-__all__ = ["Converged", "Patience"]
+__all__ = ["Converged", "Patience", "gained", "last_tenth", "settled", "tenths"]
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ppl_gen.counts import expect_at_least, expect_number
 from ppl_gen.inference.diagnostics import split_r_hat
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.findings import Finding, Verdict
 from ppl_gen.inference.fitting.loop import Record
+
+if TYPE_CHECKING:
+    import pandas
+
+_FEWEST = 20  # steps or epochs, of which two tenths can be compared
+_LEAST_GAIN = 0.01  # nats, below which nobody goes on
 
 # Windows of iterates that are tried, between the shortest and this share of all.
 _WINDOWS = 5
@@ -360,3 +368,79 @@ def _moves(said: Tensor, before: Tensor) -> Tensor:
     middle, half = said
     middle_before, half_before = before
     return torch.cat([(middle - middle_before) / half, half.log() - half_before.log()])
+
+
+def last_tenth(objective: Tensor) -> Estimate:
+    """The objective over the last tenth of a fit, with the error of its average.
+
+    Args:
+        objective: At each step or epoch, (n,), in nats.
+    """
+    return _average(objective[-_tenth(objective) :])
+
+
+def gained(objective: Tensor) -> Estimate | None:
+    """What the last tenth of a fit is above the tenth before; None below 20 values.
+
+    Args:
+        objective: At each step or epoch, (n,), in nats.
+    """
+    if len(objective) < _FEWEST:
+        return None
+    tenth = _tenth(objective)
+    before = objective[-2 * tenth : -tenth]
+    return last_tenth(objective) - _average(before)
+
+
+def settled(objective: Tensor, unit: str) -> Verdict:
+    """Whether an objective has settled: "rising" or "settled"; nothing below 20 values.
+
+    It is taken to rise where the last tenth has gained more than four standard errors, and more
+    than a hundredth of a nat.
+
+    Args:
+        objective: At each step or epoch, (n,), in nats.
+        unit: Of what there is one each: "steps".
+    """
+    gain = gained(objective)
+    if gain is None:
+        return Verdict(())
+    value = float(gain.value)
+    said = f"the last tenth of the {unit} has gained {gain} nats"
+    if value > max(4 * float(gain.standard_error), _LEAST_GAIN):
+        finding = Finding("rising", f"the objective still rises: {said}; raise {unit}")
+        return Verdict((finding,), passes=False)
+    return Verdict((Finding("settled", f"the objective has settled: {said}"),), passes=True)
+
+
+def tenths(objective: Tensor) -> pandas.DataFrame:
+    """The average of each tenth of a fit with its error, in nats.
+
+    Args:
+        objective: At each step or epoch, (n,), in nats.
+    """
+    import pandas
+
+    rows = {}
+    for number, part in enumerate(objective.tensor_split(10), start=1):
+        if len(part):
+            average = _average(part)
+            rows[f"tenth {number}"] = {
+                "objective": float(average.value),
+                "standard error": float(average.standard_error),
+            }
+    return pandas.DataFrame.from_dict(rows, orient="index")
+
+
+def _tenth(objective: Tensor) -> int:
+    return max(1, len(objective) // 10)
+
+
+def _average(values: Tensor) -> Estimate:
+    """The average of successive values, its error from ten batches of them."""
+    batches = [part.mean() for part in values.tensor_split(min(10, len(values)))]
+    means = torch.stack(batches)
+    error = torch.full_like(means[0], torch.nan)
+    if len(means) > 1:
+        error = means.std() / len(means) ** 0.5
+    return Estimate(values.mean(), error)

@@ -1,13 +1,14 @@
-"""Stochastic variational inference: one update of program and guide on one batch."""
+"""Stochastic variational inference: one update of program and guide, or a whole fit by Adam."""
 
 from __future__ import annotations
 
-__all__ = ["NotFinite", "expect_average", "svi_step"]
+__all__ = ["NotFinite", "ProgramFit", "expect_average", "fit_program", "svi_step"]
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
@@ -16,17 +17,29 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from ppl_gen.contexts import guide_of, owner, simulates, takes
+from ppl_gen.contexts import (
+    device_of,
+    guide_of,
+    modules_of,
+    owner,
+    seeded,
+    simulates,
+    takes,
+)
 from ppl_gen.counts import expect_at_least, expect_weight
 from ppl_gen.inference.checks import check, check_sites, few_data
 from ppl_gen.inference.engine.descent import Descent
 from ppl_gen.inference.engine.replay import Engine, compiles
-from ppl_gen.inference.expect import expect_clip, expect_optimizers
+from ppl_gen.inference.estimate import Estimate
+from ppl_gen.inference.expect import expect_clip, expect_counts, expect_optimizers, expect_rate
+from ppl_gen.inference.findings import Verdict
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.gradient_step import GradientStep
-from ppl_gen.inference.fitting.loop import NotFinite
+from ppl_gen.inference.fitting.loop import Measure, NotFinite, Record, Rule, fit
 from ppl_gen.inference.fitting.objectives import FreeBits
+from ppl_gen.inference.fitting.stopping import last_tenth, settled, tenths
 from ppl_gen.inference.particles import expect_leading_axes
+from ppl_gen.inference.result import Result
 from ppl_gen.memory import expect_memory
 from ppl_gen.precision import Precision, expect_precision, in_precision
 from ppl_gen.program import stochastic_sites
@@ -34,6 +47,13 @@ from ppl_gen.protocols import Guide, Program, Step
 from ppl_gen.pyro_patches import forget_unconstrained
 from ppl_gen.ranks import Ranks
 from ppl_gen.sharing import sharing
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+# What `svi_step` calls its objective.
+_NAMES = {"elbo": "ELBO", "iwae": "IWAE bound", "objective": "objective"}
 
 # β: a number, or a function of the step's index.
 Weight = float | Callable[[int], float]
@@ -136,6 +156,165 @@ def svi_step(
         across=across,
     )
     return GradientStep(descent, objective, first_step, precision)
+
+
+def fit_program(
+    program: Program,
+    batches: Iterable[tuple[Tensor, ...]],
+    elbo: ELBO | None = None,
+    *,
+    epochs: int,
+    rate: float = 1e-3,
+    guide: Guide | None = None,
+    beta: Weight = 1.0,
+    clip: float | None = None,
+    validation: Measure | None = None,
+    stop: Rule | None = None,
+    engine: Engine = "auto",
+    seed: int | None = None,
+    progress: bool = False,
+) -> ProgramFit:
+    """Program and guide fitted together by Adam, epoch after epoch: `svi_step` and `fit` in one.
+
+    For another optimiser, a schedule or a loop of one's own, take these two by themselves.
+
+    Args:
+        program: Any program with a density, or a plain Pyro model.
+        batches: Any re-iterable of tuples (x, *context): `split.batches(50)`.
+        elbo: The objective: any Pyro ELBO, or one of `ppl_gen.inference.fitting.objectives`;
+            Trace_ELBO() if left out.
+        epochs: How often all batches are gone through; the most there are, where a rule may stop
+            the fit.
+        rate: Adam's learning rate.
+        guide: q(z | x); `program.guide` if left out. Its parameters are fitted too.
+        beta: β, the weight of the latents' terms, a number or a function of the step's index:
+            `annealed(steps)` rises from 0.
+        clip: The largest norm of the gradient; longer ones are scaled down to it.
+        validation: Called after each epoch; its metrics are among those of the records.
+        stop: A rule that says when the fit is over, such as `Patience(5)`; the weights are then
+            those of its best epoch.
+        engine: How loss and gradient are computed, with the same random numbers in all: "eager"
+            runs the program, "fx" replays a graph traced from it, "inductor" compiles that graph,
+            "cuda-graph" records it on a CUDA device, "auto" takes what pays.
+        seed: Seed of all that is drawn in the fit; torch's generators are then left as found. None
+            draws from the global generator. Weights were drawn when the program was made.
+        progress: Whether to show a bar; lines, where there is neither a terminal nor a notebook.
+
+    Returns:
+        The records of all epochs, whether the objective has settled, and its curve.
+
+    Raises:
+        ValueError: If epochs is below 1, rate, clip, beta or engine is out of range, nothing has
+            parameters, or program, guide and data do not fit together.
+        NotFinite: If a loss or gradient is not finite, before any update with it.
+
+    Example:
+        >>> from ppl_gen.models import vae
+        >>> _ = torch.manual_seed(0)
+        >>> program = vae((2,), 1, hidden=(8,))
+        >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(20, 1)
+        >>> fitted = fit_program(program, [(x,)], epochs=200, rate=0.01, engine="eager", seed=0)
+        >>> fitted.verdict.tags, bool(fitted.objective[-1] > fitted.objective[0])
+        (('settled',), True)
+
+    Reference:
+        Kingma and Welling (2014), Auto-encoding variational Bayes; Kingma and Ba (2015), Adam.
+    """
+    expect_counts(epochs=epochs)
+    expect_rate(rate, usual=1e-3)
+    guide = guide_of(program, guide)
+    parameters: dict[int, torch.nn.Parameter] = {}
+    for module in modules_of(program, guide):
+        for parameter in module.parameters():
+            parameters.setdefault(id(parameter), parameter)
+    if not parameters:
+        raise ValueError(
+            "expected a program or guide with parameters to fit, got none; a plain Pyro model is "
+            "fitted by fit_guide(model, family, *data), or sampled by hmc"
+        )
+    weights = list(parameters.values())
+    steps = None
+    if isinstance(batches, Sized):
+        steps = epochs * len(batches)
+    with seeded(device_of(program, weights), seed):
+        step = svi_step(
+            program,
+            torch.optim.Adam(weights, rate, fused=True),
+            elbo,
+            guide=guide,
+            beta=beta,
+            clip=clip,
+            engine=engine,
+            steps=steps,
+        )
+        records = fit(step, batches, epochs, progress=progress, validation=validation, stop=stop)
+    return ProgramFit(records)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ProgramFit(Result):
+    """How a fit by SVI went.
+
+    Attributes:
+        records: What each epoch did, as `fit` returns them.
+    """
+
+    records: list[Record]
+
+    @property
+    def metric(self) -> str:
+        """What was ascended: "elbo", "iwae" or "objective"."""
+        return next(name for name in _NAMES if name in self.records[0].metrics)
+
+    @property
+    def objective(self) -> Tensor:
+        """What was ascended, averaged over each epoch, (epochs,), in nats per datum."""
+        values = [record.metrics[self.metric] for record in self.records]
+        return torch.tensor(values, dtype=torch.float64)
+
+    @property
+    def final(self) -> Estimate:
+        """The objective over the last tenth of the epochs, with the error of their average.
+
+        It is of the training data, while the weights moved: no score.
+        """
+        return last_tenth(self.objective)
+
+    @property
+    def headline(self) -> str:
+        name = _NAMES[self.metric]
+        said = f"{float(self.final.value):.3f}"
+        if self.final.standard_error.isfinite():
+            said = str(self.final)
+        return f"{name} {said} nats per training datum after {len(self.records)} epochs"
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the objective has settled: "rising" or "settled"; nothing below 20 epochs.
+
+        It is taken to rise where the last tenth of the epochs has gained more than four standard
+        errors, and more than a hundredth of a nat.
+        """
+        return settled(self.objective, "epochs")
+
+    def table(self) -> pandas.DataFrame:
+        """The average of each tenth of the epochs with its error, in nats."""
+        return tenths(self.objective)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each epoch: every metric, and seconds."""
+        import pandas
+
+        rows = {}
+        for record in self.records:
+            rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+
+    def plot(self) -> Figure:
+        """The objective against the epoch, see `ppl_gen.plots.training_curve`."""
+        from ppl_gen.plots import training_curve
+
+        return training_curve(self.records, self.metric, f"{_NAMES[self.metric]}, nats per datum")
 
 
 def expect_average(elbo: ELBO, model: Any) -> None:

@@ -5,7 +5,7 @@ On a batch of each domain two translators are updated, then two critics.
 
 from __future__ import annotations
 
-__all__ = ["CycleErrors", "ImagePool", "cycle_errors", "cycle_step"]
+__all__ = ["CycleErrors", "ImagePool", "Pairs", "Translators", "cycle_errors", "cycle_step"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,8 @@ _POOLED = 50  # translations that are remembered, where no pools are given
 _AT_ONCE = 500  # images that are translated there and back in one go
 
 Translator = Callable[[Tensor], Tensor]
+# Images of a and of b that belong together, (K, C, H, W) each.
+Pairs = tuple[Tensor, Tensor]
 
 
 class Translators(Protocol):
@@ -138,6 +140,8 @@ def cycle_step(
     identity: float = 5.0,
     semantic: Callable[[Tensor], Tensor] | None = None,
     semantic_weight: float = 1.0,
+    pairs: Pairs | None = None,
+    pair_weight: float = 10.0,
     r1: float = 0.0,
     pools: tuple[ImagePool, ImagePool] | None = None,
     first_step: int = 0,
@@ -164,6 +168,10 @@ def cycle_step(
             is called in evaluation mode and not trained. It has to read both domains: one that
             reads a alone is wrong about translations, and misleads.
         semantic_weight: The weight of that cross-entropy.
+        pairs: Images (a, b) that are known to belong together, (K, C, H, W) each, besides those
+            without pairs. Adds |F(a) − b| + |G(b) − a| over them: distributions and cycles are the
+            same under other maps too, and a few pairs can say which one is meant.
+        pair_weight: The weight of these differences.
         r1: γ, the weight of the zero-centred gradient penalty γ/2 E‖∇s‖² of both critics.
         pools: Of translations into a and into b; 50 of each if left out. Keep them with a
             checkpoint.
@@ -175,9 +183,9 @@ def cycle_step(
 
     Returns:
         A step with the metrics "generator", "critic" and "penalty" (summed over the two
-        directions), "cycle" and "identity" (mean absolute differences in the unit of the images,
-        averaged over the directions), "spread" (the standard deviation of translations in units of
-        that of data, averaged over the directions), and "semantic", in nats.
+        directions), "cycle", "identity" and "pairs" (mean absolute differences in the unit of the
+        images, averaged over the directions), "spread" (the standard deviation of translations in
+        units of that of data, averaged over the directions), and "semantic", in nats.
 
     Raises:
         ValueError: If a weight is negative or not finite; on the first batch, if the domains differ
@@ -194,7 +202,12 @@ def cycle_step(
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
         networks, section 3 and 5.
     """
-    expect_weight(cycle=cycle, identity=identity, semantic_weight=semantic_weight)
+    expect_weight(
+        cycle=cycle,
+        identity=identity,
+        semantic_weight=semantic_weight,
+        pair_weight=pair_weight,
+    )
     expect_at_least(0, first_step=first_step, steps=steps)
     critic_a, critic_b = critics
     optimizer_a, optimizer_b = critic_optimizers
@@ -220,6 +233,7 @@ def cycle_step(
         "cycle": 2 * cycle,
         "identity": 2 * identity,
         "semantic": semantic_weight,
+        "pairs": 2 * pair_weight,
     }
     memories = pools
 
@@ -233,6 +247,10 @@ def cycle_step(
             losses["identity"] = (F.l1_loss(to_b(b), b) + F.l1_loss(to_a(a), a)) / 2
         if semantic is not None:
             losses["semantic"] = F.cross_entropy(semantic(in_b), semantic(a).argmax(-1))
+        if pairs is not None:
+            known_a, known_b = pairs
+            off = F.l1_loss(to_b(known_a), known_b) + F.l1_loss(to_a(known_b), known_a)
+            losses["pairs"] = off / 2
         return losses
 
     def update_translators(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
@@ -260,6 +278,8 @@ def cycle_step(
         expect_optimizers(generator_optimizer, *critic_optimizers)
         _expect_domains(program, critics, semantic, batch)
         a, b = batch
+        if pairs is not None:
+            _expect_pairs(pairs, a)
         _warn_of_data_out_of_reach(program, a, b)
         if memories is None:
             shape = a.shape[1:]
@@ -381,6 +401,17 @@ def _difference(x: Tensor, other: Tensor) -> Estimate:
     """The mean absolute difference of each image from another, without Monte Carlo error, (N,)."""
     value = (x - other).abs().flatten(1).mean(-1)
     return Estimate(value, torch.zeros_like(value))
+
+
+def _expect_pairs(pairs: Pairs, a: Tensor) -> None:
+    """Raises ValueError unless these are images like those of a batch, as many of each domain."""
+    known_a, known_b = pairs
+    expect_devices((), (a, *pairs))
+    if known_a.shape != known_b.shape or known_a.shape[1:] != a.shape[1:] or not len(known_a):
+        raise ValueError(
+            f"expected pairs (a, b) of images (K, {', '.join(map(str, a.shape[1:]))}) each, got "
+            f"{tuple(known_a.shape)} and {tuple(known_b.shape)}"
+        )
 
 
 def _expect_domains(

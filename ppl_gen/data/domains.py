@@ -6,7 +6,7 @@ __all__ = ["Domains", "Unpaired", "UnpairedBatches"]
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +44,36 @@ class Domains:
             "(load(..., image_size=...), --image-size)"
         )
 
+    @classmethod
+    def unpaired(cls, a: Dataset, b: Dataset) -> Domains:
+        """Two data sets whose rows are pairs, as domains that share no training datum.
+
+        The first half of a's training data is kept, and the second half of b's. Test data stay
+        pairs, so that translations of them can be held against what they should be.
+
+        Args:
+            a: One domain, in memory.
+            b: The other, in the same order.
+
+        Raises:
+            ValueError: If either is streamed, they differ in length, or their shapes differ.
+
+        Example:
+            >>> from ppl_gen import data
+            >>> pair = Domains.unpaired(data.load("digits"), data.load("digits:inverted"))
+            >>> len(pair.train.a), len(pair.train.b), len(pair.test.a)
+            (750, 750, 297)
+        """
+        one, two = a.train, b.train
+        if not isinstance(one, Split) or not isinstance(two, Split) or len(one) != len(two):
+            raise ValueError(
+                f"expected two data sets of one length, in memory, got {len(one)} and {len(two)} "
+                "training data; load both with stream=False"
+            )
+        middle = len(one) // 2
+        first = replace(a, train=_rows(one, slice(None, middle)))
+        return cls(first, replace(b, train=_rows(two, slice(middle, None))))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one datum of either."""
@@ -62,6 +92,14 @@ class Domains:
     def to(self, device: torch.device | str) -> Domains:
         """The same data on another device."""
         return Domains(self.a.to(device), self.b.to(device))
+
+
+def _rows(split: Split, which: slice) -> Split:
+    """Some rows of a split, presented as all of them are."""
+    labels = split.y
+    if labels is not None:
+        labels = labels[which]
+    return replace(split, x=split.x[which], y=labels, before=None)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,10 @@ def load(
 
     Names: `digits` (scikit-learn's, no download); `mnist`, `fashion_mnist`, `kmnist`, `emnist`,
     `usps`, `svhn`, `cifar10`, `celeba` (torchvision's); `breast_cancer` (scikit-learn's table,
-    standardised); `line`, `circle`, `swiss-roll`, `curve` (toy manifolds), `ring` (eight Gaussians,
-    their number being the label), drawn from fixed seeds.
+    standardised); `photographs` (patches in colour of the two photographs that come with
+    scikit-learn, 16 pixels a side if `image_size` is left out, their photograph being the label);
+    `line`, `circle`, `swiss-roll`, `curve` (toy manifolds), `ring` (eight Gaussians, their number
+    being the label), drawn from fixed seeds.
 
     A folder holds images, or one folder of images per class; `train` and `test` folders of that
     kind are taken as they are. An .npz file holds x_train and x_test, with y_train and y_test if
@@ -86,7 +88,7 @@ def load(
         binarize: None, "threshold", "static", "dynamic" or "dequantize"; see `Split`. It comes
             after all that the suffixes and the size change.
         image_size: Side to which images are brought, from their central square; those of a folder
-            and CelebA's when they are read, others at last.
+            and CelebA's when they are read, others at last. That of the patches of `photographs`.
         stream: Whether images in files, and rows of .npy files, are read anew in every epoch; None
             does so where they would take over 2 GiB.
         level: Of lines of text, what has a number: "characters" or "words".

@@ -1,4 +1,4 @@
-"""Data sets that have a name: scikit-learn's digits, torchvision's, and toys."""
+"""Data sets that have a name: scikit-learn's, torchvision's, and toys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,18 @@ TORCHVISION: dict[str, tuple[str, Callable[[bool], dict[str, Any]], int]] = {
     "svhn": ("SVHN", lambda train: {"split": "train" if train else "test"}, 10),
     "cifar10": ("CIFAR10", lambda train: {"train": train}, 10),
 }
-NAMES = ("digits", "breast_cancer", *TORCHVISION, "celeba", *MANIFOLDS, "ring")
+NAMES = (
+    "digits",
+    "breast_cancer",
+    "photographs",
+    *TORCHVISION,
+    "celeba",
+    *MANIFOLDS,
+    "ring",
+)
+
+_PATCH = 16  # pixels a side
+_TO_TRAIN = 0.8  # of the width of a photograph, from the left
 
 
 def read_named(
@@ -43,7 +54,8 @@ def read_named(
         name: One of `NAMES`.
         root: The folder of torchvision's files.
         download: Whether torchvision may fetch what is missing.
-        image_size: The side of CelebA's images; 64 if None. Others keep theirs.
+        image_size: The side of CelebA's images, 64 if None, or of the patches of photographs, 16 if
+            None. Others keep theirs.
         stream: Whether CelebA's images are read anew in every epoch; None decides by their size.
 
     Raises:
@@ -53,6 +65,8 @@ def read_named(
         return _digits()
     if name == "breast_cancer":
         return _breast_cancer()
+    if name == "photographs":
+        return _photographs(image_size or _PATCH)
     if name == "ring":
         train, test = (Split(*ring(n, seed=seed)) for n, seed in ((2000, 0), (1000, 1)))
         return Dataset.of(name, train, test, 8)
@@ -95,6 +109,41 @@ def _breast_cancer() -> Dataset:
     )
     names = tuple(str(name) for name in bunch.target_names)
     return replace(made, class_names=names, classes=len(names))
+
+
+def _photographs(side: int) -> Dataset:
+    """Patches in colour of scikit-learn's two photographs, the right fifth of each to test.
+
+    Patches do not overlap, and training patches are not among those they are tested on; neighbours
+    across the border are alike all the same.
+    """
+    from sklearn.datasets import load_sample_images
+
+    trained: list[Tensor] = []
+    tested: list[Tensor] = []
+    for photograph in load_sample_images().images:
+        image = torch.tensor(photograph).permute(2, 0, 1) / 255
+        border = int(_TO_TRAIN * image.shape[2])
+        if side > min(image.shape[1], image.shape[2] - border):
+            raise ValueError(
+                f"expected patches of at most {image.shape[2] - border} pixels a side, got {side}"
+            )
+        trained.append(_patches(image[:, :, :border], side))
+        tested.append(_patches(image[:, :, border:], side))
+    made = Dataset.of("photographs", _by_photograph(trained), _by_photograph(tested), 2)
+    return replace(made, class_names=("temple", "flower"))
+
+
+def _patches(image: Tensor, side: int) -> Tensor:
+    """All squares of an image (C, H, W) that lie side by side, (N, C, side, side)."""
+    cut = image.unfold(1, side, side).unfold(2, side, side)
+    return cut.flatten(1, 2).transpose(0, 1).contiguous()
+
+
+def _by_photograph(patches: list[Tensor]) -> Split:
+    """All patches, the number of their photograph being the label."""
+    labels = [torch.full((len(each),), number) for number, each in enumerate(patches)]
+    return Split(torch.cat(patches), torch.cat(labels))
 
 
 def _torchvision(name: str, root: Path, download: bool) -> Dataset:

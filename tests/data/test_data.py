@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from ppl_gen import data
@@ -469,3 +470,20 @@ class TestDivided:
         for of_held, of_streamed in ((kept, kept_stream.fixed()), (held_out, of_stream)):
             assert of_held.x.equal(of_streamed.x)
             assert of_held.y.equal(of_streamed.y)
+
+
+def test_photographs_are_patches_in_colour_whose_test_part_is_the_right_of_each() -> None:
+    found = data.load("photographs")
+    assert found.shape == (3, 16, 16)
+    assert found.class_names == ("temple", "flower")
+    assert torch.bincount(found.train.y).tolist() == [26 * 32] * 2
+    assert torch.bincount(found.test.y).tolist() == [26 * 8] * 2
+    whole = load_sample_images().images[0]
+    torch.testing.assert_close(
+        found.train.x[33], torch.as_tensor(whole[16:32, 16:32]).permute(2, 0, 1) / 255
+    )
+    small = data.load("photographs:inverted", image_size=8)
+    assert small.shape == (3, 8, 8)
+    assert len(small.train) == 2 * 53 * 64
+    with pytest.raises(ValueError, match="patches of at most 128 pixels a side, got 200"):
+        data.load("photographs", image_size=200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -313,3 +314,15 @@ class TestNames:
     def test_unknown_names(self, name: str, said: str) -> None:
         with pytest.raises(ValueError, match=said):
             data.load(name)
+
+
+def test_unpaired_domains_share_no_training_datum_and_keep_their_test_pairs() -> None:
+    a, b = data.load("digits"), data.load("digits:inverted")
+    pair = data.Domains.unpaired(a, b)
+    assert torch.equal(pair.train.a.x, a.train.x[:750])
+    assert torch.equal(pair.train.b.x, b.train.x[750:])
+    assert torch.equal(pair.train.b.y, b.train.y[750:])
+    assert torch.equal(pair.test.a.x, 1 - pair.test.b.x)
+    shorter = replace(b, train=data.Split(b.train.x[:100]))
+    with pytest.raises(ValueError, match="got 1500 and 100"):
+        data.Domains.unpaired(a, shorter)

@@ -27,6 +27,7 @@ from ppl_gen.inference import (
     CycleErrors,
     Draws,
     Estimate,
+    GameFit,
     Gaps,
     GradedPosterior,
     GuideChoice,
@@ -34,7 +35,9 @@ from ppl_gen.inference import (
     Imputation,
     KHatBelow,
     PrecisionRecall,
+    ProgramFit,
     RateDistortionCurve,
+    Record,
     Result,
     Sandwich,
     Share,
@@ -297,6 +300,10 @@ def samples() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # A row for each kind of result: how it is made, and how many rows `to_pandas` has.
+def epochs(metrics: dict[str, float]) -> list[Record]:
+    return [Record(epoch, metrics, 100, 0.1) for epoch in range(1, 31)]
+
+
 RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "Estimate": (lambda: estimated(0.9), N),
     "Share": (lambda: Share.of(torch.arange(9) < 2), 1),
@@ -314,6 +321,11 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "ClassifierTest": (lambda: classifier_test(*samples(), permutations=50, seed=0), 50),
     "PrecisionRecall": (lambda: precision_recall(*samples(), splits=2, seed=0), 4),
     "GuideFit": (lambda: GuideFit(guide=None, objective=torch.linspace(-9.0, 0.0, N)), N),
+    "ProgramFit": (lambda: ProgramFit(epochs({"elbo": -20.0})), 30),
+    "GameFit": (
+        lambda: GameFit(None, epochs({"critic": 1.3, "generator": 0.7, "spread": 0.9}), 0.0),
+        30,
+    ),
     "Imputation": (imputation, N),
     "Corrected": (corrected, N),
     "GuideChoice": (chosen, N),
