@@ -50,6 +50,7 @@ from ppl_gen.sharing import sharing
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # What `svi_step` calls its objective.
@@ -310,11 +311,17 @@ class ProgramFit(Result):
             rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
 
-    def plot(self) -> Figure:
-        """The objective against the epoch, see `ppl_gen.plots.training_curve`."""
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
+        """The objective against the epoch, see `ppl_gen.plots.training_curve`.
+
+        Args:
+            title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
+        """
         from ppl_gen.plots import training_curve
 
-        return training_curve(self.records, self.metric, f"{_NAMES[self.metric]}, nats per datum")
+        label = f"{_NAMES[self.metric]}, nats per datum"
+        return training_curve(self.records, self.metric, label, title, ax=ax)
 
 
 def expect_average(elbo: ELBO, model: Any) -> None:

@@ -25,6 +25,7 @@ from ppl_gen.inference.result import Result
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Adam without momentum, which a game does not bear (Mescheder, Geiger and Nowozin 2018).
@@ -292,12 +293,13 @@ class GameFit(Result):
             rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
         return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
 
-    def plot(self, title: str = "") -> Figure:
+    def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """The losses of both sides against the epoch, see `ppl_gen.plots.games.losses`.
 
         Args:
             title: Stands above.
+            ax: Axes that the picture takes the place of; it is a figure of its own if left out.
         """
         from ppl_gen.plots.games import losses
 
-        return losses(self.records, ("critic", "generator"), title)
+        return losses(self.records, ("critic", "generator"), title, ax=ax)

@@ -232,6 +232,7 @@ def training_curve(
     records: Sequence[Any],
     metric: str = "elbo",
     label: str = "ELBO, nats per datum",
+    title: str = "",
     ax: Axes | None = None,
 ) -> Figure:
     """A metric against the epoch.
@@ -242,6 +243,7 @@ def training_curve(
         records: Anything with `.epoch` and `.metrics`, as `fit` returns.
         metric: The key in `.metrics`.
         label: Stands beside the axis.
+        title: Stands above.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
     """
     figure, axes = one_axes(5, 3, ax=ax)
@@ -252,5 +254,6 @@ def training_curve(
     zoom(axes, torch.tensor(values, dtype=torch.float64))
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
+    axes.set_title(title)
     axes.grid(alpha=0.3)
     return figure
