@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Format", "read_sealed", "write_sealed"]
+__all__ = ["Format", "expect_whole", "open_seal", "read_sealed", "seal", "write_sealed"]
 
 import hashlib
 import io
+import os
 import re
 import struct
 import warnings
@@ -93,13 +94,37 @@ def write_sealed(path: Path, form: Format, state: Mapping[str, Any]) -> None:
     # By way of memory: an interrupt inside torch.save's own file writer ends the process.
     held = io.BytesIO()
     torch.save({"format": form.name, **state}, held)
-    begun = f"{form.name}, blake2b ".encode()
+    begun = _begin(form)
     # The last two bytes of an archive without a comment say how long the comment is.
     held.seek(-2, io.SEEK_END)
     held.write(struct.pack("<H", len(begun) + 2 * _DIGEST) + begun)
     checksum = hashlib.blake2b(held.getbuffer(), digest_size=_DIGEST).hexdigest()
     held.write(checksum.encode())
     write_atomically(path, lambda file: file.write(held.getbuffer()))
+
+
+def open_seal(form: Format) -> bytes:
+    """The comment of a zip archive that is to be sealed, without its checksum as yet.
+
+    Args:
+        form: What kind of file it is.
+    """
+    return _begin(form) + b"0" * (2 * _DIGEST)
+
+
+def seal(path: Path) -> None:
+    """Writes the checksum of every byte before it to the end of an archive with an open seal.
+
+    Args:
+        path: Of the archive, whose comment is `open_seal`.
+    """
+    with open(path, "r+b") as file:
+        end = file.seek(0, io.SEEK_END) - 2 * _DIGEST
+        checksum = _checksum(file, end)
+        file.seek(end)
+        file.write(checksum.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_sealed(path: Path, form: Format) -> tuple[int, dict[str, Any]]:
@@ -118,7 +143,7 @@ def read_sealed(path: Path, form: Format) -> tuple[int, dict[str, Any]]:
     """
     try:
         with open(path, "rb") as file:
-            sealed = _expect_whole(file, path, form)
+            sealed = expect_whole(file, path, form)
             held = _loaded(file, path, form, sealed is not None)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -135,31 +160,50 @@ def read_sealed(path: Path, form: Format) -> tuple[int, dict[str, Any]]:
     return version, held
 
 
-def _expect_whole(file: IO[bytes], path: Path, form: Format) -> str | None:
-    """What the end of a file says of its format, if its checksum is right; None if it has none."""
+def expect_whole(file: IO[bytes], path: Path, form: Format) -> str | None:
+    """What the end of a file says of its format, if its checksum is right; None if it has none.
+
+    Args:
+        file: The file, opened.
+        path: Its path, for messages.
+        form: What kind of file is expected.
+
+    Raises:
+        ValueError: If it is damaged, of another kind, of a newer version, or too old.
+    """
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - _LONGEST))
-    seal = _SEAL.search(file.read())
-    if seal is None:
+    found = _SEAL.search(file.read())
+    if found is None:
         return None
+    checksum = _checksum(file, end - 2 * _DIGEST)
+    written = found[2].decode()
+    if checksum != written:
+        raise ValueError(
+            f"{path} is damaged: expected the checksum {written}, which was written with it, got "
+            f"{checksum}; {form.remedy}"
+        )
+    name = found[1].decode()
+    form.version_of(name, path)
+    return name
+
+
+def _begin(form: Format) -> bytes:
+    """What a seal says before its checksum."""
+    return f"{form.name}, blake2b ".encode()
+
+
+def _checksum(file: IO[bytes], count: int) -> str:
+    """A checksum of the first bytes of a file."""
     checksum = hashlib.blake2b(digest_size=_DIGEST)
     file.seek(0)
-    left = end - 2 * _DIGEST
-    while left > 0:
-        piece = file.read(min(left, _MIB))
+    while count > 0:
+        piece = file.read(min(count, _MIB))
         if not piece:
             break
         checksum.update(piece)
-        left -= len(piece)
-    written = seal[2].decode()
-    if checksum.hexdigest() != written:
-        raise ValueError(
-            f"{path} is damaged: expected the checksum {written}, which was written with it, got "
-            f"{checksum.hexdigest()}; {form.remedy}"
-        )
-    name = seal[1].decode()
-    form.version_of(name, path)
-    return name
+        count -= len(piece)
+    return checksum.hexdigest()
 
 
 def _loaded(file: IO[bytes], path: Path, form: Format, is_whole: bool) -> Any:

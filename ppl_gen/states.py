@@ -6,9 +6,10 @@ that is too small.
 
 from __future__ import annotations
 
-__all__ = ["expect_module_state", "expect_optimizer_state"]
+__all__ = ["checksum_of", "expect_module_state", "expect_optimizer_state"]
 
 import math
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,19 @@ _BY_ELEMENT = (
 _NUMBERS = ("step", "eta", "mu", "mu_product")
 _OF_ADAM = {"step", "exp_avg", "exp_avg_sq"}
 _OF_AMSGRAD = _OF_ADAM | {"max_exp_avg_sq"}
+
+
+def checksum_of(state: Mapping[str, Tensor]) -> str:
+    """A checksum of all numbers of a state, which tells those of two fits apart.
+
+    Args:
+        state: What `state_dict` of a module gives.
+    """
+    checksum = 0
+    for tensor in state.values():
+        numbers = tensor.detach().cpu().contiguous().numpy()
+        checksum = zlib.crc32(numbers.tobytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def expect_module_state(module: nn.Module, held: Any, *, finite: bool = False) -> None:

@@ -29,7 +29,7 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -184,14 +184,16 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def write_picture(path: Path, figure: Figure) -> None:
+def write_picture(path: Path, figure: Figure, words: Mapping[str, str] | None = None) -> None:
     """Writes a figure as PNG, whole or not at all.
 
     Args:
         path: Of the file.
         figure: What is drawn.
+        words: What the file says besides, by keyword; nothing if left out.
     """
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    said = dict(words or {})
+    write_atomically(path, lambda file: figure.savefig(file, format="png", metadata=said))
 
 
 def plain(value: Any) -> Any:

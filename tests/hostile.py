@@ -614,6 +614,34 @@ OPTIONS = (
     ("compare vae-run --sampler gibbs", "gibbs"),
     ("compare vae-run --out data.npz", "data.npz"),
     ("compare vae-run eight-schools", "eight-schools"),
+    ("report", "RUN"),
+    ("report vae-run", "--out"),
+    ("report nowhere --out new.html", "nowhere"),
+    ("report photos --out new.html", "photos"),
+    ("report data.npz --out new.html", "data.npz"),
+    ("report vae-run photos --out new.html", "photos"),
+    ("report vae-run vae-run --out new.html", "expected different runs"),
+    ("report vae-run --out new", ".html"),
+    ("report vae-run --out new.pdf", "new.html"),
+    ("report vae-run --out photos", ".html"),
+    ("report vae-run --out data.npz/new.html", "data.npz is a file"),
+    ("report vae-run --particles 5 --out new.html", "--particles"),
+    ("pack", "RUN"),
+    ("pack vae-run", "FILE"),
+    ("pack nowhere new.zip", "nowhere"),
+    ("pack photos new.zip", "photos"),
+    ("pack vae-run photos", "photos"),
+    ("pack vae-run data.npz", "data.npz exists"),
+    ("pack vae-run data.npz/new.zip", "data.npz is a file"),
+    ("unpack nowhere.zip --out new", "nowhere.zip"),
+    ("unpack data.npz --out new", "ppl-gen pack"),
+    ("unpack my_model.py --out new", "ppl-gen pack"),
+    ("unpack photos --out new", "photos"),
+    ("unpack data.npz", "--out"),
+    ("unpack data.npz --out vae-run", "--overwrite"),
+    ("unpack data.npz --out vae-run --overwrite", "ppl-gen pack"),
+    ("unpack data.npz --out photos --overwrite", "not the folder of a run"),
+    ("unpack vae-run/checkpoint.pt --out new", "ppl-gen pack"),
 )
 
 
@@ -627,6 +655,8 @@ WRITERS = (
     "sample vae-run --overwrite --out there.png",
     "translate cycle-gan-run photos --from a --to there",
     "compress vae-run digits there",
+    "report vae-run --out there.html",
+    "pack vae-run there",
     "evaluate vae-run gan-run --out there",
     "compare eight-schools --out there",
 )
@@ -1229,6 +1259,38 @@ def spoilt_results() -> Iterator[Case]:
         )
 
 
+def reported() -> Iterator[Case]:
+    """Results and weights damaged, for commands that show or pack what a folder holds."""
+    lines = ("report vae-run --out new.html", "pack vae-run new.zip")
+    for k, (name, spoil) in enumerate(EVALUATIONS.items()):
+        yield Case(
+            name=f"evaluation {name}: {lines[k % 2]}",
+            words=words_of(lines[k % 2]),
+            says="evaluation.json",
+            spoil=spoil,
+        )
+    for line in lines:
+        for name, spoil in (
+            ("cut", partial(cut, CHECKPOINT, 999)),
+            ("flipped", partial(flip, CHECKPOINT, 0.5)),
+            ("looks", partial(put, "vae-run/explore.json", '{"walk": 3}')),
+            ("comparison", partial(loop, "vae-run/compare")),
+        ):
+            yield Case(name=f"{name}: {line}", words=words_of(line), spoil=spoil)
+    yield Case(
+        name="card a link",
+        words=words_of(lines[1]),
+        says="README.md is a link",
+        spoil=linked("README.md"),
+    )
+    yield Case(
+        name="picture none",
+        words=words_of(lines[0]),
+        spoil=partial(put, "vae-run/samples.png", "no picture"),
+        is_fine=True,
+    )
+
+
 # Folders of runs.
 
 
@@ -1319,6 +1381,7 @@ def _all() -> Iterator[Case]:
     yield from spoilt_configs()
     yield from spoilt_checkpoints()
     yield from spoilt_results()
+    yield from reported()
     yield from folders()
 
 

@@ -49,6 +49,8 @@ APP_ROOMS = (
     "run",
     "exploration",
     "evaluation",
+    "report",
+    "packing",
     "sweeps",
     "commands",
     "cli",

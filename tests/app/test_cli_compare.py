@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
-from ppl_gen.app.commands.compare import PRODUCTS, TOYS
+from ppl_gen.app.commands.compare import TOYS
+from ppl_gen.app.run.comparison import PRODUCTS
 
 FAST = ["--draws", "150", "--warmup", "150", "--steps", "600", "--engine", "fx"]
 

@@ -20,12 +20,15 @@ from ppl_gen.app.cli import (
     evaluate,
     explore,
     fit,
+    pack,
     parts,
     posterior,
     reconstruct,
+    report,
     sample,
     sweep,
     translate,
+    unpack,
 )
 from ppl_gen.app.signals import Terminated, heed, stopped
 
@@ -79,7 +82,12 @@ EXAMPLES = """Deep generative models as probabilistic programs, judged in nats.
 * `ppl-gen compress runs/mnist mnist digits.bits` puts the test digits into as few bits as the
   bound says; `ppl-gen decompress runs/mnist digits.bits digits.npy` gives them back
 
+* `ppl-gen pack runs/mnist mnist.zip` makes one file of a run, `ppl-gen unpack mnist.zip --out
+  runs/again` a run of it
+
 * `ppl-gen explore runs/mnist --manifold --neighbours 3 --interpolate 0 7` looks at its codes
+
+* `ppl-gen report runs/mnist runs/gan --out report.html` writes all that was found into one page
 
 * `ppl-gen translate runs/cycle-gan-digits-mnist-8x8 --from a photos/ --to translated/` writes an
   image for each
@@ -99,12 +107,15 @@ _COMMANDS = (
     sample.sample,
     reconstruct.reconstruct,
     explore.explore,
+    report.report,
     translate.translate,
     compare.compare,
     posterior.posterior,
     sweep.sweep,
     compress.compress,
     decompress.decompress,
+    pack.pack,
+    unpack.unpack,
     parts.parts,
 )
 for command in _COMMANDS:

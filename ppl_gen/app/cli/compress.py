@@ -38,8 +38,9 @@ def compress(
     """
     with one_line_errors():
         from ppl_gen.app.commands import compress as compress_command
+        from ppl_gen.app.run.folder import expect_free
 
-        compress_command.expect_free(file, overwrite)
+        expect_free(file, overwrite)
         fitted = opened(run_folder, "cpu", trust)
         compress_command.compress(
             fitted,

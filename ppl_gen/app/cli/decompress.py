@@ -28,7 +28,8 @@ def decompress(
     """Give back what `compress` has written, every value as it was."""
     with one_line_errors():
         from ppl_gen.app.commands import compress as compress_command
+        from ppl_gen.app.run.folder import expect_free
 
-        compress_command.expect_free(out, overwrite, ending=".npy")
+        expect_free(out, overwrite, ending=".npy")
         fitted = opened(run_folder, "cpu", trust, alone=True)
         compress_command.decompress(fitted, file, out, console=console)

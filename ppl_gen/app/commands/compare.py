@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,7 @@ from torch import Tensor
 from ppl_gen import plots
 from ppl_gen.app.evaluation.asked import flags
 from ppl_gen.app.launched import Told, agree
+from ppl_gen.app.run import comparison
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.terminal import widened
@@ -41,7 +43,7 @@ from ppl_gen.names import resolve
 from ppl_gen.plots.style import literal
 from ppl_gen.program import simulate
 from ppl_gen.ranks import ALONE, ProcessLost, Ranks
-from ppl_gen.writing import write_atomically, write_folder, write_picture
+from ppl_gen.writing import write_atomically, write_folder, write_json, write_picture
 
 if TYPE_CHECKING:
     import pandas
@@ -51,8 +53,6 @@ GUIDES: dict[str, type] = {
     "mean-field": AutoDiagonalNormal,
     "full-covariance": AutoMultivariateNormal,
 }
-PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
-PRODUCTS = (*PICTURES, "comparison.csv", "posterior.nc")
 SHOWN = 24  # rows of the printed table
 _WIDTH = 110  # columns of the printed table, even where the terminal has fewer
 _OF_TOYS = ("guide", "steps")
@@ -179,6 +179,7 @@ class _Problem:
         data: The observed data and their context; empty for a posterior without data.
         chains: How many chains a sampler other than nuts runs.
         is_pointwise: Whether log likelihoods are written for each datum.
+        fitted: The run that it is; None of a toy.
     """
 
     name: str
@@ -187,6 +188,7 @@ class _Problem:
     data: tuple[Tensor, ...]
     chains: int
     is_pointwise: bool = True
+    fitted: Fitted | None = None
 
 
 def run(
@@ -244,7 +246,7 @@ def _run(
     )
     is_run = asked.what not in TOYS and (Path(asked.what) / "config.json").exists()
     if is_run:
-        folder = Path(asked.what) / "compare"
+        folder = Path(asked.what) / comparison.FOLDER
     else:
         resolve("posterior or run", asked.what, TOYS)
         folder = Path("runs") / f"compare-{asked.what}"
@@ -252,7 +254,7 @@ def _run(
     resolve("guide", asked.guide, GUIDES)
     if asked.out is not None:
         folder = asked.out
-    expect_vacant(folder, asked.overwrite, PRODUCTS)
+    expect_vacant(folder, asked.overwrite, comparison.PRODUCTS)
     problem = _problem_of_run(asked, open_run) if is_run else _problem_of_toy(asked, console, ranks)
     chains = asked.chains
     if chains is None:
@@ -272,8 +274,8 @@ def _run(
     )
     _print(problem.name, found, console)
     with write_folder(folder) as new:
-        _write(problem, found, new, asked.seed)
-    console.print(f"written to {folder}: {', '.join(PRODUCTS)}", soft_wrap=True)
+        _write(problem, found, new, asked)
+    console.print(f"written to {folder}: {', '.join(comparison.PRODUCTS)}", soft_wrap=True)
     return found
 
 
@@ -310,6 +312,7 @@ def _problem_of_run(asked: CompareOptions, open_run: Callable[[Path], Fitted]) -
         guide=fitted.program.guide,
         data=(test.x, *fitted.context(test)),
         chains=_CHAINS_OF_RUN,
+        fitted=fitted,
     )
 
 
@@ -343,9 +346,10 @@ def _problem_of_toy(asked: CompareOptions, console: Console, ranks: Ranks) -> _P
     )
 
 
-def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> None:
+def _write(problem: _Problem, found: Comparison, folder: Path, asked: CompareOptions) -> None:
     table = found.table().to_csv(index_label="coordinate")
-    write_atomically(folder / "comparison.csv", lambda file: file.write(table.encode()))
+    write_atomically(folder / comparison.TABLE, lambda file: file.write(table.encode()))
+    write_json(folder / comparison.FILE, _entry(problem, found, asked))
     _draw_pictures(found, folder, literal(problem.name))
     is_observed = bool(problem.data)
     model = None
@@ -360,9 +364,35 @@ def _write(problem: _Problem, found: Comparison, folder: Path, seed: int) -> Non
         guide=guide,
         log_likelihood=is_observed and problem.is_pointwise,
         posterior_predictive=is_observed,
-        seed=seed,
+        seed=asked.seed,
     )
     save_netcdf(tree, folder / "posterior.nc")
+
+
+def _entry(problem: _Problem, found: Comparison, asked: CompareOptions) -> dict[str, Any]:
+    """What the comparison comes to, and of which weights it is, for a file."""
+    draws = found.draws
+    verdict = found.verdict
+    entry: dict[str, Any] = {
+        "tags": list(verdict.tags),
+        "verdict": [in_options(sentence) for sentence in verdict],
+        "passes": verdict.passes,
+        "coordinates": len(found.marginals.names),
+        "r_hat_largest": max(float(r_hat.max()) for r_hat in draws.r_hat.values()),
+        "ess_smallest": float(draws.min_ess),
+        "options": {
+            "sampler": asked.sampler,
+            "chains": draws.chains,
+            "draws": draws.draws,
+            "warmup": asked.warmup,
+            "limit": asked.limit,
+            "seed": asked.seed,
+        },
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    if problem.fitted is not None:
+        entry |= {"epoch": problem.fitted.epoch, "weights": problem.fitted.weights}
+    return entry
 
 
 def _draw_pictures(found: Comparison, folder: Path, title: str) -> None:
@@ -376,7 +406,7 @@ def _draw_pictures(found: Comparison, folder: Path, title: str) -> None:
         plots.posterior.forest(guide, drawn, names, exact, support=found.support, title=title),
         plots.posterior.traces(drawn, names, title=title),
     )
-    for name, figure in zip(PICTURES, figures, strict=True):
+    for name, figure in zip(comparison.PICTURES, figures, strict=True):
         write_picture(folder / name, figure)
 
 

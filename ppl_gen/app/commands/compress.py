@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["compress", "decompress", "expect_free"]
+__all__ = ["compress", "decompress"]
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,27 +172,6 @@ def _held(file: Path) -> Compressed:
         return Compressed.from_bytes(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def expect_free(place: Path, overwrite: bool, ending: str = "") -> None:
-    """Raises ValueError if a file cannot be written at a place.
-
-    Args:
-        place: Where it is to be.
-        overwrite: Whether a file that is there may be written over.
-        ending: That its name has to have, such as ".npy"; any if empty.
-    """
-    if ending and place.suffix.lower() != ending:
-        raise ValueError(
-            f"expected a {ending} file to write to, got {place}; say {place.stem or 'x'}{ending}"
-        )
-    if place.is_dir():
-        raise ValueError(f"expected a file to write to, got the folder {place}; name a file in it")
-    for above in place.parents:
-        if above.exists() and not above.is_dir():
-            raise ValueError(f"{above} is a file, and no folder to write {place.name} to")
-    if os.path.lexists(place) and not overwrite:
-        raise ValueError(f"{place} exists; say --overwrite, or another place")
 
 
 def _expect_program(fitted: Fitted) -> None:

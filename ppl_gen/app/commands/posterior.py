@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ppl_gen.app.commands.compress import expect_free
 from ppl_gen.app.parts.own import check_form, load_object
+from ppl_gen.app.run.folder import expect_free
 from ppl_gen.app.terminal import widened
 from ppl_gen.app.wording import in_options
 from ppl_gen.data.formats.arrays import named_arrays

@@ -196,6 +196,7 @@ def bound_by_bdmc(subject: Subject, judged: Judged) -> None:
         "upper": numbers(sandwich.upper.mean()),
         "gap": numbers(gap),
         "data": count,
+        "verdict": " ".join(sandwich.verdict),
     }
     judged.record("bdmc", found, options=_ANNEALING, pictures={"sandwich.png": figure})
 

@@ -43,10 +43,13 @@ def compare_moments(subject: Subject, judged: Judged) -> None:
     entry = moments_entry(found)
     judged.table(_moments_table(found))
     judged.say(f"{entry['verdict']} {_said_of_samples(subject)}")
+    options = ["features"]
+    if "permutations" in subject.asked.given:
+        options.append("permutations")
     judged.record(
         "moments",
         {**entry, "compared_in": samples.chosen.words, "data": len(samples.data)},
-        options=["features"],
+        options=options,
         pictures={"moments.png": plots.samples.moments(found, title=literal(subject.fitted.name))},
     )
 
@@ -91,6 +94,7 @@ def moments_entry(found: Moments) -> dict[str, Any]:
         "permutations": len(found.null),
         "worst": found.worst._asdict(),
         "matched": found.matched,
+        "kinds": found.table().to_dict("index"),
         "verdict": " ".join(found.verdict),
     }
 

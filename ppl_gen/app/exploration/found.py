@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE", "Found", "Notes"]
+__all__ = ["FILE", "Found", "Notes", "read"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -53,20 +53,7 @@ class Notes:
     def __init__(self, fitted: Fitted) -> None:
         self._fitted = fitted
         self._path = fitted.run.folder / FILE
-        text = documents.read(self._path)
-        self._held: dict[str, Any] = {}
-        if text is None:
-            return
-        try:
-            self._held = documents.parse(text)
-            is_one = isinstance(self._held, dict)
-            if not is_one or not all(map(_is_entry, self._held.values())):
-                raise ValueError("an entry has no epoch")
-        except ValueError as error:
-            raise ValueError(
-                f"{self._path} is damaged, or not what `ppl-gen explore` writes ({error}); move it "
-                "away, so that nothing in it is lost"
-            ) from error
+        self._held = read(fitted.run.folder)
 
     def add(self, look: str, found: Found, console: Console) -> None:
         """Writes the pictures and numbers of a look, and prints them.
@@ -117,6 +104,31 @@ class Notes:
         if earlier is None or earlier["epoch"] == self._fitted.epoch:
             return ""
         return f", of epoch {earlier['epoch']}"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What each look at a run has found, by its name; empty where there was none.
+
+    Args:
+        folder: Of the run.
+
+    Raises:
+        ValueError: If explore.json cannot be read, or is damaged.
+    """
+    path = folder / FILE
+    text = documents.read(path)
+    if text is None:
+        return {}
+    try:
+        held = documents.parse(text)
+        if not isinstance(held, dict) or not all(map(_is_entry, held.values())):
+            raise ValueError("an entry has no epoch")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged, or not what `ppl-gen explore` writes ({error}); move it away, so "
+            "that nothing in it is lost"
+        ) from error
+    return held
 
 
 def _is_entry(entry: Any) -> bool:

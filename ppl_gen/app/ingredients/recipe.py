@@ -165,6 +165,14 @@ class Recipe:
         """Whether a program has all that is computed once, if there is any such thing."""
         return self.complete is None or bool(getattr(program, _IS_COMPLETE))
 
+    def is_finished_state(self, state: Mapping[str, Any]) -> bool:
+        """Whether the weights of a program have all that is computed once.
+
+        Args:
+            state: What its `state_dict` gives.
+        """
+        return self.complete is None or bool(state.get(_IS_COMPLETE))
+
     def reopen(self, program: Any) -> None:
         """Says of a program that its weights are to move, so that it is to be finished anew."""
         if self.complete is not None:

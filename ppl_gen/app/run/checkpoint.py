@@ -19,7 +19,7 @@ from ppl_gen.app.ingredients.data import Data, former_fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.reading import expect_file
 from ppl_gen.sealed import Format, read_sealed, write_sealed
-from ppl_gen.states import expect_module_state, expect_optimizer_state
+from ppl_gen.states import checksum_of, expect_module_state, expect_optimizer_state
 
 FILE = "checkpoint.pt"
 FORMAT = Format(
@@ -102,17 +102,12 @@ class Checkpoint:
             "data: whether they have changed is not known"
         )
 
-    def restore(self, program: Any) -> None:
-        """Loads the weights that are sampled and judged.
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weights that are sampled and judged.
 
         These are a moving average's where there is one, and those of the best epoch where a rule
         has found one.
-
-        Args:
-            program: The program that the run's configuration builds.
-
-        Raises:
-            ValueError: If the checkpoint is of another program.
         """
         averaged = {}
         for name, weights in self.companions.items():
@@ -121,6 +116,23 @@ class Checkpoint:
         state = averaged or self.program
         if self.stopping is not None:
             state = self.stopping["weights"] or state
+        return state
+
+    @property
+    def weights(self) -> str:
+        """A checksum of these weights: that of the program which they are restored into."""
+        return checksum_of(self.state)
+
+    def restore(self, program: Any) -> None:
+        """Loads the weights that are sampled and judged, `state`.
+
+        Args:
+            program: The program that the run's configuration builds.
+
+        Raises:
+            ValueError: If the checkpoint is of another program.
+        """
+        state = self.state
         with self._errors_of_another_program():
             expect_module_state(program, state, finite=True)
             program.load_state_dict(state)

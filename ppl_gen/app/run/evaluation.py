@@ -6,7 +6,7 @@ other weights than the present ones is marked, in its entry and in the names of 
 
 from __future__ import annotations
 
-__all__ = ["FILE", "Entry", "Evaluation"]
+__all__ = ["FILE", "Entry", "Evaluation", "is_of"]
 
 import json
 from dataclasses import dataclass
@@ -101,7 +101,7 @@ class Evaluation:
             earlier = [*[replaced], *replaced.pop("earlier", [])]
         kept = []
         for old in earlier:
-            if _is_of(old, entry["epoch"], entry["weights"]):
+            if is_of(old, entry["epoch"], entry["weights"]):
                 if old.get("options") == entry["options"]:
                     continue
                 old.pop("pictures", None)  # which those of the new entry are written over
@@ -122,11 +122,11 @@ class Evaluation:
         """
         before = json.dumps(self.entries)
         for entry in self.entries.values():
-            entry["current"] = _is_of(entry, epoch, weights)
+            entry["current"] = is_of(entry, epoch, weights)
             if not entry["current"]:
                 self._rename_pictures(entry)
             for old in entry.get("earlier", []):
-                old["current"] = _is_of(old, epoch, weights)
+                old["current"] = is_of(old, epoch, weights)
         return json.dumps(self.entries) != before
 
     def write(self) -> None:
@@ -174,8 +174,14 @@ def _expect_entry(name: str, entry: Any, has_earlier: bool = True) -> None:
         _expect_entry(name, old, has_earlier=False)
 
 
-def _is_of(entry: Entry, epoch: int, weights: str | None) -> bool:
-    """Whether an entry is of these weights; files of former versions know the epoch alone."""
+def is_of(entry: Entry, epoch: int, weights: str | None) -> bool:
+    """Whether an entry is of these weights; files of former versions know the epoch alone.
+
+    Args:
+        entry: What was found.
+        epoch: The number of epochs that the weights have been fitted for.
+        weights: A checksum of them; None compares the epochs alone.
+    """
     known = entry.get("weights")
     is_same = known is None or weights is None or known == weights
     return entry.get("epoch") == epoch and is_same

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ppl_gen.app.run.folder import expect_vacant
 from ppl_gen.app.run.opened import Fitted
+from ppl_gen.app.run.origin import origin
 from ppl_gen.app.run.pictures import Drawn, figure_of_samples
 from ppl_gen.app.run.texts import LINES, write_lines
 from ppl_gen.data.formats.arrays import ARRAYS
@@ -77,7 +78,7 @@ def export(fitted: Fitted, drawn: Drawn, out: Path) -> None:
     if out.suffix.lower() == _PICTURE:
         figure = figure_of_samples(fitted, drawn)
         stamp(figure, f"epoch {fitted.epoch}")
-        write_picture(out, figure)
+        write_picture(out, figure, origin(fitted.epoch, fitted.weights))
         return
     if out.suffix.lower() == LINES:
         write_lines(out, fitted.data.vocabulary.decode(drawn.x))

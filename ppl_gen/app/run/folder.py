@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["CONFIG", "Run", "drop_start", "expect_new_run", "expect_vacant", "finish_start"]
+__all__ = [
+    "CONFIG",
+    "PRODUCTS",
+    "Run",
+    "drop_start",
+    "expect_free",
+    "expect_new_run",
+    "expect_vacant",
+    "finish_start",
+    "replace_run",
+]
 
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +30,7 @@ from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data, check_classes
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.recipes import configuration, recipe_of
-from ppl_gen.app.run import checkpoint, documents, evaluation, kept, lock, metrics
+from ppl_gen.app.run import checkpoint, comparison, documents, evaluation, kept, lock, metrics
 from ppl_gen.app.run.evaluation import Evaluation
 from ppl_gen.app.run.lock import locked
 from ppl_gen.inference import Record
@@ -100,18 +110,13 @@ class Run:
             config: What it is asked for.
             begin: Writes the first checkpoint of the run that it is given.
         """
-        new = folder / _NEW
-        drop_start(folder)
-        new.mkdir(parents=True)
-        try:
+
+        def fill(new: Path) -> None:
             run = cls(new, config)
             run.save_config()
             begin(run)
-            with uninterrupted():
-                os.rename(new, folder / _WHOLE)
-                finish_start(folder)
-        finally:
-            drop_start(folder)
+
+        replace_run(folder, fill)
         return cls(folder, config)
 
     @classmethod
@@ -241,6 +246,28 @@ class Run:
         return metrics.forget(self.folder, epoch)
 
 
+def replace_run(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Puts a new run into a folder that is locked, in the place of an old one that may be there.
+
+    It is made in a folder inside, and takes the place of the old one when all of it is there: until
+    then the old one stays as it is.
+
+    Args:
+        folder: Where the run is to be, by `expect_new_run`.
+        fill: Writes the files of the run into the folder that it is given.
+    """
+    new = folder / _NEW
+    drop_start(folder)
+    new.mkdir(parents=True)
+    try:
+        fill(new)
+        with uninterrupted():
+            os.rename(new, folder / _WHOLE)
+            finish_start(folder)
+    finally:
+        drop_start(folder)
+
+
 def drop_start(folder: Path) -> bool:
     """Deletes what is left of a run that was begun and did not come to its first checkpoint.
 
@@ -270,6 +297,22 @@ def finish_start(folder: Path) -> None:
     whole = folder / _WHOLE
     if not _is_folder(whole):
         return
+    if (whole / checkpoint.FILE).exists():
+        _delete_products(folder)
+    # The checkpoint is the first to move: once it is gone, what lies in the folder is new.
+    others = sorted(path.name for path in whole.iterdir())
+    for name in (checkpoint.FILE, *others):
+        if (whole / name).is_dir():
+            shutil.rmtree(folder / name, ignore_errors=True)
+        if name != CONFIG and (whole / name).exists():
+            os.replace(whole / name, folder / name)
+    if (whole / CONFIG).exists():
+        os.replace(whole / CONFIG, folder / CONFIG)
+    shutil.rmtree(whole)
+
+
+def _delete_products(folder: Path) -> None:
+    """Deletes all that commands have written into the folder of a run, but for its checkpoint."""
     for product in PRODUCTS:
         path = folder / product
         if product != checkpoint.FILE:
@@ -278,10 +321,10 @@ def finish_start(folder: Path) -> None:
             of_older_weights.unlink()
     for weights in folder.glob(kept.PATTERN):
         weights.unlink()
-    for name in (checkpoint.FILE, CONFIG):
-        if (whole / name).exists():
-            os.replace(whole / name, folder / name)
-    shutil.rmtree(whole)
+    for product in comparison.PRODUCTS:
+        (folder / comparison.FOLDER / product).unlink(missing_ok=True)
+    with suppress(OSError):  # which has other files as well, or is not there
+        (folder / comparison.FOLDER).rmdir()
 
 
 def _is_folder(path: Path) -> bool:
@@ -289,12 +332,15 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def expect_new_run(folder: Path, overwrite: bool) -> None:
+def expect_new_run(
+    folder: Path, overwrite: bool, remedy: str = "go on with --resume, begin anew with --overwrite"
+) -> None:
     """Raises ValueError if a new run may not be put into a folder.
 
     Args:
         folder: Where the run is to be: a new or empty folder, or that of another run.
         overwrite: Whether another run may be deleted.
+        remedy: What helps where there is another run, for the message.
     """
     expect_vacant(folder, True, ())
     if not folder.exists() or all(_is_left(path.name) for path in folder.iterdir()):
@@ -306,10 +352,7 @@ def expect_new_run(folder: Path, overwrite: bool) -> None:
             f"{folder} exists and is not the folder of a run; say another place with --out"
         ) from error
     if not overwrite:
-        raise ValueError(
-            f"the run {folder} exists; go on with --resume, begin anew with --overwrite, or say "
-            "another --out"
-        )
+        raise ValueError(f"the run {folder} exists; {remedy}, or say another --out")
 
 
 def _is_left(name: str) -> bool:
@@ -340,6 +383,27 @@ def expect_vacant(
         what = f"has results ({', '.join(there)})"
     if there:
         raise ValueError(f"{folder} {what}; say --overwrite, or another place with {option}")
+
+
+def expect_free(place: Path, overwrite: bool, ending: str = "") -> None:
+    """Raises ValueError if a file cannot be written at a place.
+
+    Args:
+        place: Where it is to be.
+        overwrite: Whether a file that is there may be written over.
+        ending: That its name has to have, such as ".npy"; any if empty.
+    """
+    if ending and place.suffix.lower() != ending:
+        raise ValueError(
+            f"expected a {ending} file to write to, got {place}; say {place.stem or 'x'}{ending}"
+        )
+    if place.is_dir():
+        raise ValueError(f"expected a file to write to, got the folder {place}; name a file in it")
+    for above in place.parents:
+        if above.exists() and not above.is_dir():
+            raise ValueError(f"{above} is a file, and no folder to write {place.name} to")
+    if os.path.lexists(place) and not overwrite:
+        raise ValueError(f"{place} exists; say --overwrite, or another place")
 
 
 def _configuration(text: bytes, path: Path) -> Config:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Fitted", "load"]
 
 import warnings
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -26,12 +25,14 @@ from ppl_gen.app.run import checkpoint
 from ppl_gen.app.run.checkpoint import Checkpoint
 from ppl_gen.app.run.device import find_device
 from ppl_gen.app.run.folder import Run
+from ppl_gen.app.run.origin import origin
 from ppl_gen.contexts import forked
 from ppl_gen.data import Dataset, Split
 from ppl_gen.likelihoods import Dirac
 from ppl_gen.plots.style import stamp
 from ppl_gen.program import Observed
 from ppl_gen.saving import Loaded, load_weights
+from ppl_gen.states import checksum_of
 from ppl_gen.writing import write_picture
 
 
@@ -151,11 +152,7 @@ class Fitted:
     @property
     def weights(self) -> str:
         """A checksum of the weights, which tells those of two fits apart."""
-        checksum = 0
-        for tensor in self.program.state_dict().values():
-            numbers = tensor.detach().cpu().contiguous().numpy()
-            checksum = zlib.crc32(numbers.tobytes(), checksum)
-        return f"{checksum:08x}"
+        return checksum_of(self.program.state_dict())
 
     @property
     def explicit(self) -> bool:
@@ -195,6 +192,8 @@ class Fitted:
     def write_picture(self, name: str, figure: Figure) -> Path:
         """Writes a picture into the folder of the run, with the epoch in its corner.
 
+        The file says inside of which epoch and weights it is.
+
         Args:
             name: Of the file, a PNG.
             figure: What is drawn.
@@ -204,7 +203,7 @@ class Fitted:
         """
         stamp(figure, f"epoch {self.epoch}")
         path = self.run.folder / name
-        write_picture(path, figure)
+        write_picture(path, figure, origin(self.epoch, self.weights))
         return path
 
     def expect_guide(self, what: str) -> None:

@@ -9,6 +9,7 @@ __all__ = [
     "draw_data",
     "draw_samples",
     "figure_of_samples",
+    "figure_of_training",
     "name_of_samples",
     "reconstructions",
     "reconstructions_of",
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 from ppl_gen import plots
 from ppl_gen.app.config import Config
 from ppl_gen.app.run import texts
+from ppl_gen.app.run.folder import Run
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.run.other_data import like_the_run
 from ppl_gen.app.run.progress import ERRORS, NAMES, PLAYED, ascended
@@ -344,7 +346,26 @@ def training(fitted: Fitted) -> list[Path]:
     Returns:
         The path of the picture; an empty list where metrics.jsonl has nothing to draw.
     """
-    records = fitted.run.records()
+    best = None
+    if fitted.config.values.get("patience") is not None:
+        best = fitted.epoch
+    figure = figure_of_training(fitted.run, best)
+    if figure is None:
+        return []
+    return [fitted.write_picture("training.png", figure)]
+
+
+def figure_of_training(run: Run, best: int | None = None) -> Figure | None:
+    """The bound that was ascended, an error, or the losses of both players, epoch by epoch.
+
+    Args:
+        run: The run, whose metrics.jsonl is drawn; nothing else of it is read.
+        best: The epoch whose weights were kept, which a line marks; None for no line.
+
+    Returns:
+        The picture; None where there is nothing to draw.
+    """
+    records = run.records()
     names: set[str] = set()
     for record in records:
         names.update(record.metrics)
@@ -352,10 +373,7 @@ def training(fitted: Fitted) -> list[Path]:
     held_out = sorted(names & _HELD_OUT)
     if held_out:
         measured = [record for record in records if held_out[0] in record.metrics]
-        best = None
-        if fitted.config.patience is not None:
-            best = fitted.epoch
-        return [fitted.write_picture("training.png", plots.bound.terms(measured, best))]
+        return plots.bound.terms(measured, best)
     errors = [name for name in ERRORS if name in names]
     if bound is not None:
         curves = [bound]
@@ -365,14 +383,12 @@ def training(fitted: Fitted) -> list[Path]:
         curves = [name for name in PLAYED if name in names and name != "spread"]
     drawn = [record for record in records if _has_numbers(record, curves)]
     if not drawn or not curves:
-        return []
+        return None
     if bound is not None:
-        figure = plots.training_curve(drawn, bound, f"{NAMES[bound]}, nats per datum")
-    elif errors:
-        figure = plots.training_curve(drawn, errors[0], f"{ERRORS[errors[0]]} per datum")
-    else:
-        figure = plots.games.losses(drawn, curves, fitted.config.model)
-    return [fitted.write_picture("training.png", figure)]
+        return plots.training_curve(drawn, bound, f"{NAMES[bound]}, nats per datum")
+    if errors:
+        return plots.training_curve(drawn, errors[0], f"{ERRORS[errors[0]]} per datum")
+    return plots.games.losses(drawn, curves, run.config.model)
 
 
 def _has_numbers(record: Record, names: Sequence[str]) -> bool:

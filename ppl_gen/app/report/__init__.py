@@ -1,0 +1,1 @@
+"""A report of runs: what their folders hold, as one page."""
