@@ -44,6 +44,11 @@ class Autoencoder(nn.Module):
     Args:
         encoder: Maps data (*batch, *shape) to codes (*batch, d).
         decoder: Maps codes (*batch, d) to data.
+
+    Example:
+        >>> program = Autoencoder(nn.Linear(4, 2), nn.Linear(2, 4))
+        >>> program(torch.zeros(5, 4)).shape
+        torch.Size([5, 4])
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
@@ -78,6 +83,11 @@ def autoencoder(
 
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
+
+    Example:
+        >>> program = models.autoencoder((1, 8, 8), code_dim=3, hidden=[16])
+        >>> program.encoder(torch.zeros(5, 1, 8, 8)).shape, program(torch.zeros(5, 1, 8, 8)).shape
+        (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
     """
     size = math.prod(shape)
     layers = [nn.Flatten(-len(shape)), *mlp([size, *hidden, code_dim], activation)]
@@ -101,6 +111,11 @@ def conv_autoencoder(
     Raises:
         ValueError: If the shape is not that of such an image, or the weights do not fit into
             memory.
+
+    Example:
+        >>> program = conv_autoencoder((3, 16, 16), code_dim=4, hidden=16)
+        >>> program.encoder(torch.zeros(5, 3, 16, 16)).shape
+        torch.Size([5, 4])
     """
     expect_at_least(1, code_dim=code_dim)
     expect_weights((hidden, code_dim))
@@ -122,6 +137,13 @@ def pca(x: Tensor, code_dim: int) -> Autoencoder:
 
     Raises:
         ValueError: If d is out of range.
+
+    Example:
+        >>> x = data.load("digits").train.x
+        >>> program = pca(x, code_dim=10)
+        >>> left = (program(x) - x).square().sum() / (x - x.mean(0)).square().sum()
+        >>> round(left.item(), 2)  # of the variance, by ten components
+        0.26
 
     Reference:
         Baldi and Hornik (1989), Neural networks and principal component analysis.
@@ -202,6 +224,12 @@ def classifier(encoder: nn.Module, code_dim: int, classes: int) -> nn.Sequential
 
     Raises:
         ValueError: If a size is below 1.
+
+    Example:
+        >>> learned = models.autoencoder((4,), code_dim=3, hidden=[8])
+        >>> net = classifier(learned.encoder, code_dim=3, classes=10)
+        >>> net(torch.zeros(5, 4)).shape
+        torch.Size([5, 10])
     """
     expect_at_least(1, code_dim=code_dim, classes=classes)
     return nn.Sequential(encoder, nn.Linear(code_dim, classes))
@@ -218,6 +246,11 @@ def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:
 
     Raises:
         ValueError: If there are none.
+
+    Example:
+        >>> layers = autoencoder_layers((4,), (3, 2))  # 4 – 3 – 2, to be fitted one by one
+        >>> stacked(layers).encoder(torch.zeros(5, 4)).shape
+        torch.Size([5, 2])
 
     Reference:
         Bengio, Lamblin, Popovici and Larochelle (2007), Greedy layer-wise training of deep
@@ -247,6 +280,16 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
 
     Raises:
         ValueError: If nothing is left to be explained by noise, since x is reconstructed exactly.
+
+    Example:
+        >>> from ppl_gen.inference import log_evidence
+        >>> from ppl_gen.priors.fitted import full_gaussian
+        >>> x = data.load("digits").train.x
+        >>> plain = pca(x, code_dim=10)
+        >>> program = with_prior(plain, full_gaussian(plain.encoder(x)), x)
+        >>> bound = log_evidence(program, program.guide, x[:5], particles=100)
+        >>> bound.value.shape
+        torch.Size([5])
     """
     with torch.no_grad():
         codes, variance = _codes_and_error(autoencoder, x)

@@ -24,6 +24,11 @@ class CGAN(nn.Module):
         prior: `prior(y)` is p(z | y); one that ignores y makes z and y independent.
         decoder: Maps z (*batch, D) and y (N, ...) to x.
 
+    Example:
+        >>> program = cgan((2,), latent_dim=3, classes=10, hidden=[8])
+        >>> program.model(None, torch.arange(5), n=5).shape
+        torch.Size([5, 2])
+
     Reference:
         Mirza and Osindero (2014), Conditional generative adversarial nets; for y an image or a
         text, Isola et al. (2017) and Reed et al. (2016).
@@ -76,6 +81,11 @@ def cgan(
     Raises:
         ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without
             `attributes`.
+
+    Example:
+        >>> program = models.cgan((1, 8, 8), latent_dim=3, classes=10, hidden=[16])
+        >>> program.model(None, torch.arange(10), n=10).shape
+        torch.Size([10, 1, 8, 8])
     """
     width = context_width(classes, attributes, embed, needed=True)
     if prior is None:

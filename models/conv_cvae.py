@@ -64,6 +64,12 @@ def conv_cvae(
         ValueError: If the shape is not that of such an image, the weights do not fit into memory,
             not exactly one of `classes` and `attributes` is given, `embed` without `attributes`, or
             `guide` is no family.
+
+    Example:
+        >>> from ppl_gen.program import reconstruct
+        >>> program = models.conv_cvae((1, 16, 16), latent_dim=3, classes=10, hidden=16)
+        >>> reconstruct(program, torch.zeros(5, 1, 16, 16), torch.arange(5)).shape
+        torch.Size([5, 1, 16, 16])
     """
     width = context_width(classes, attributes, embed, needed=True)
     if likelihood is None:

@@ -32,6 +32,12 @@ class CVAE(nn.Module):
         likelihood: `likelihood(decoder(z, y))` is p(x | z, y).
         encoder: `encoder(x, y)` is q(z | x, y).
 
+    Example:
+        >>> from ppl_gen.program import simulate
+        >>> program = cvae((4,), latent_dim=2, classes=10, hidden=[8])
+        >>> simulate(program, 5, torch.full((5,), 7)).shape  # five sevens
+        torch.Size([5, 4])
+
     Reference:
         Sohn, Lee and Yan (2015), Learning structured output representation using deep conditional
         generative models.
@@ -101,6 +107,12 @@ def cvae(
     Raises:
         ValueError: If not exactly one of `classes` and `attributes` is given, `embed` without
             `attributes`, or `guide` is no family.
+
+    Example:
+        >>> from ppl_gen.inference import elbo
+        >>> program = models.cvae((4,), latent_dim=2, classes=10, hidden=[8])
+        >>> elbo(program, program.guide, torch.zeros(5, 4), torch.arange(5)).value.shape
+        torch.Size([5])
     """
     width = context_width(classes, attributes, embed, needed=True)
     if likelihood is None:

@@ -32,6 +32,12 @@ class CycleGAN(nn.Module):
         to_b: Maps a (*batch, C, H, W) to b.
         to_a: Maps b (*batch, C, H, W) to a.
 
+    Example:
+        >>> a = torch.rand(20, 1, 8, 8)
+        >>> program = cycle_gan(a, 1 - a, width=4, blocks=1)
+        >>> program.to_a(program.to_b(a)).shape
+        torch.Size([20, 1, 8, 8])
+
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
         networks.
@@ -74,6 +80,13 @@ def cycle_gan(
     Raises:
         ValueError: If the images of the two differ in shape, or have sides from 64 pixels on that
             are not divisible by 4.
+
+    Example:
+        >>> a = torch.rand(20, 3, 16, 16)
+        >>> b = torch.rand(30, 3, 16, 16)  # without pairs
+        >>> program = models.cycle_gan(a, b, width=4, blocks=1)
+        >>> program.to_b(a).shape
+        torch.Size([20, 3, 16, 16])
     """
     if a.shape[1:] != b.shape[1:] or a.dim() != 4:
         raise ValueError(
@@ -108,6 +121,10 @@ def translator(
 
     Raises:
         ValueError: If the shape is not that of an image, or its sides cannot be halved.
+
+    Example:
+        >>> translator((3, 16, 16), width=4, blocks=1)(torch.rand(5, 3, 16, 16)).shape
+        torch.Size([5, 3, 16, 16])
 
     Reference:
         Johnson, Alahi and Fei-Fei (2016), Perceptual losses for real-time style transfer and

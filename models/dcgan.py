@@ -34,6 +34,11 @@ def dcgan(
     Raises:
         ValueError: If the shape is not that of such an image.
 
+    Example:
+        >>> program = models.dcgan((1, 16, 16), latent_dim=8, width=8)
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 1, 16, 16])
+
     Reference:
         Radford, Metz and Chintala (2016), Unsupervised representation learning with deep
         convolutional generative adversarial networks, figure 1 and section 3.
@@ -56,6 +61,10 @@ def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.S
 
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
+
+    Example:
+        >>> dcgan_decoder(8, (3, 16, 16), width=8)(torch.zeros(5, 8)).shape
+        torch.Size([5, 3, 16, 16])
     """
     expect_at_least(1, inputs=inputs, width=width)
     sides, _ = pyramid(shape, smallest=4, least=2)

@@ -60,6 +60,14 @@ class DRAW(nn.Module):
     Raises:
         ValueError: If there is no step.
 
+    Example:
+        >>> from ppl_gen.program import simulate_sites
+        >>> program = draw((1, 8, 8), latent_dim=4, steps=3, hidden=16)
+        >>> sites = simulate_sites(program, 2)
+        >>> latents = [sites[f"z{t}"]["value"] for t in (1, 2, 3)]
+        >>> program.canvases(*latents).shape  # each picture after each of its steps
+        torch.Size([3, 2, 1, 8, 8])
+
     Reference:
         Gregor et al. (2015), DRAW: a recurrent neural network for image generation.
     """
@@ -288,6 +296,12 @@ def draw(
         ValueError: If there is no step, a size is below 1, the weights do not fit into memory, or
             `guide` is no family; with attention, if the data are no images, or smaller than a
             window.
+
+    Example:
+        >>> from ppl_gen.inference import elbo
+        >>> program = models.draw((1, 8, 8), 4, steps=3, hidden=16, attention=(3, 3))
+        >>> elbo(program, program.guide, torch.zeros(5, 1, 8, 8), particles=2).value.shape
+        torch.Size([5])
     """
     expect_at_least(1, steps=steps, latent_dim=latent_dim, **{"hidden units": hidden})
     read, write = _windows(attention)

@@ -30,6 +30,11 @@ class GAN(nn.Module):
         prior: `prior()` is p(z); over vectors, or over anything that the decoder takes.
         decoder: Maps z (*batch, D) to x; the field's generator.
 
+    Example:
+        >>> program = gan((2,), latent_dim=3, hidden=[8])
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 2])
+
     Reference:
         Goodfellow et al. (2014), Generative adversarial nets; Mohamed and Lakshminarayanan (2016),
         Learning in implicit generative models.
@@ -68,6 +73,11 @@ def gan(
         hidden: The widths from latent to data.
         activation: Makes the module between two layers.
         prior: StandardNormal(latent_dim) if left out.
+
+    Example:
+        >>> program = models.gan((1, 8, 8), latent_dim=3, hidden=[16])
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 1, 8, 8])
     """
     if prior is None:
         prior = StandardNormal(latent_dim)

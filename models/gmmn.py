@@ -33,6 +33,11 @@ def gmmn(
         activation: Makes the module between two layers.
         prior: Uniform(latent_dim) if left out.
 
+    Example:
+        >>> program = models.gmmn((2,), latent_dim=3, hidden=[16])
+        >>> type(program.prior).__name__, program.model(None, n=5).shape
+        ('Uniform', torch.Size([5, 2]))
+
     Reference:
         Li, Swersky and Zemel (2015), Generative moment matching networks, section 3.
     """

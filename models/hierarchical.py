@@ -46,6 +46,12 @@ class HierarchicalVAE(nn.Module):
     Raises:
         ValueError: If there are no layers.
 
+    Example:
+        >>> from ppl_gen.program import simulate_sites
+        >>> program = hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8])
+        >>> {name: site["value"].shape for name, site in simulate_sites(program, 5).items()}
+        {'z2': torch.Size([5, 2]), 'z1': torch.Size([5, 3]), 'x': torch.Size([5, 4])}
+
     Reference:
         Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation and approximate inference
         in deep generative models; Burda, Grosse and Salakhutdinov (2016), Importance weighted
@@ -124,6 +130,12 @@ def hierarchical_vae(
     Raises:
         ValueError: If there are fewer than two layers, a size is below 1, the weights do not fit
             into memory, or `guide` is no family.
+
+    Example:
+        >>> from ppl_gen.inference import elbo
+        >>> program = hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8], top_down=True)
+        >>> elbo(program, program.guide, torch.zeros(5, 4)).value.shape
+        torch.Size([5])
     """
     dims = _dims(latent_dims)
     if likelihood is None:
@@ -163,6 +175,12 @@ def with_layer_above(
 
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
+
+    Example:
+        >>> below = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> program = with_layer_above(below, latent_dim=2)
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 4])
     """
     down = mlp([latent_dim, *reversed(hidden), 2 * latent_dim], nn.Tanh)
     up = mlp([latent_dim, *hidden, 2 * latent_dim], nn.Tanh)

@@ -31,6 +31,12 @@ class InfoGAN(nn.Module):
         heads: By the same names, the conditionals q(cₖ | features(x)).
         features: From x (N, *shape) to vectors that all heads see.
 
+    Example:
+        >>> from ppl_gen.program import simulate_sites
+        >>> program = infogan((2,), latent_dim=3, categories=4, continuous=1, hidden=[8])
+        >>> {name: site["value"].shape[-1] for name, site in simulate_sites(program, 5).items()}
+        {'z': 3, 'c': 4, 'u': 1, 'x': 2}
+
     Reference:
         Chen et al. (2016), InfoGAN: interpretable representation learning by information maximizing
         generative adversarial nets.
@@ -106,6 +112,11 @@ def infogan(
         hidden: The widths from latent to data; the heads' features have them in reverse.
         activation: Makes the module between two layers.
         prior: StandardNormal(latent_dim) if left out.
+
+    Example:
+        >>> program = models.infogan((2,), latent_dim=3, categories=4, hidden=[8])
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 2])
     """
     expect_at_least(1, latent_dim=latent_dim)
     expect_weights((hidden[0], categories), (hidden[0], 2 * continuous))

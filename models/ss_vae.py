@@ -42,6 +42,12 @@ class SemiSupervisedVAE(nn.Module):
         classifier: `classifier(x)` is q(y | x), a Categorical.
         encoder: `encoder(x, y)` is q(z | x, y).
 
+    Example:
+        >>> from ppl_gen.inference import label_probabilities
+        >>> program = ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
+        >>> label_probabilities(program, torch.zeros(5, 4)).shape
+        torch.Size([5, 3])
+
     Reference:
         Kingma, Rezende, Mohamed and Welling (2014), Semi-supervised learning with deep generative
         models, eq. 2 and 4. Its eq. 9 is the objective `Enumerated(labels=α)` of
@@ -143,6 +149,15 @@ def ss_vae(
     Raises:
         ValueError: If a size is below 1, there are fewer than 2 classes, the weights do not fit
             into memory, or `guide` is no family.
+
+    Example:
+        >>> from ppl_gen.inference import svi_step
+        >>> from ppl_gen.inference.fitting.objectives import Enumerated
+        >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
+        >>> optimizer = torch.optim.Adam(program.parameters(), 1e-3)
+        >>> step = svi_step(program, optimizer, Enumerated(labels=0.1), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4), torch.tensor([0, 1, 2, -1, -1])))  # −1: no label
+        ['gradient_norm', 'objective']
     """
     if labels is None:
         labels = Labels(classes)

@@ -31,6 +31,11 @@ class TextVAE(nn.Module):
         likelihood: `likelihood(decoder(z))` is p(x | z); `ppl_gen.likelihoods.Lines` is one.
         encoder: `encoder(x)` is q(z | x).
 
+    Example:
+        >>> program = text_vae(vocabulary=5, length=7, latent_dim=2, hidden=8, embedding=4)
+        >>> program.model(None, n=3).shape  # three lines of up to seven tokens
+        torch.Size([3, 7])
+
     Reference:
         Bowman et al. (2016), Generating sentences from a continuous space.
     """
@@ -68,6 +73,11 @@ class LanguageModel(nn.Module):
     Args:
         likelihood: `likelihood(s)` is p(x) at a vector s that is learned.
         hidden: The size of s.
+
+    Example:
+        >>> program = language_model(vocabulary=5, length=7, hidden=8, embedding=4)
+        >>> program.model(None, n=3).shape
+        torch.Size([3, 7])
     """
 
     def __init__(self, likelihood: Conditional, hidden: int) -> None:
@@ -118,6 +128,13 @@ def text_vae(
     Raises:
         ValueError: If there are fewer than two tokens, a size is below 1, the weights do not fit
             into memory, or the probability is not from 0 to below 1.
+
+    Example:
+        >>> from ppl_gen.inference import elbo
+        >>> program = models.text_vae(vocabulary=5, length=7, latent_dim=2, hidden=8, embedding=4)
+        >>> lines = torch.tensor([[1, 2, 0, 0, 0, 0, 0]])
+        >>> elbo(program, program.guide, lines, particles=10).value.shape
+        torch.Size([1])
     """
     expect_at_least(1, latent_dim=latent_dim, **{"hidden units": hidden})
     if likelihood is None:
@@ -157,6 +174,13 @@ def language_model(
     Raises:
         ValueError: If there are fewer than two tokens, a size is below 1, the weights do not fit
             into memory, or the probability is not from 0 to below 1.
+
+    Example:
+        >>> from ppl_gen.inference import log_evidence
+        >>> program = language_model(vocabulary=5, length=7, hidden=8, embedding=4)
+        >>> lines = torch.tensor([[1, 2, 0, 0, 0, 0, 0]])
+        >>> log_evidence(program, program.guide, lines).value.shape  # without latents, it is exact
+        torch.Size([1])
     """
     net = Lines(vocabulary, length, hidden=hidden, embedding=embedding, word_dropout=word_dropout)
     return LanguageModel(net, hidden)

@@ -31,6 +31,13 @@ class VAE(nn.Module):
         likelihood: `likelihood(decoder(z))` is p(x | z).
         encoder: `encoder(x)` is q(z | x).
 
+    Example:
+        >>> decoder = nn.Linear(2, 4)
+        >>> encoder = guides.DiagonalGaussian(nn.Linear(4, 2 * 2))
+        >>> program = VAE(priors.StandardNormal(2), decoder, likelihoods.Bernoulli(), encoder)
+        >>> program.model(None, n=5).shape
+        torch.Size([5, 4])
+
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes.
     """
@@ -87,6 +94,13 @@ def vae(
     Raises:
         ValueError: If a size is below 1, the weights do not fit into memory, or `guide` is no
             family.
+
+    Example:
+        >>> from ppl_gen.program import simulate
+        >>> program = models.vae((1, 8, 8), latent_dim=10)
+        >>> simulate(program, 5).shape
+        torch.Size([5, 1, 8, 8])
+        >>> program = models.vae((4,), 2, likelihood=likelihoods.Poisson(), guide=guides.low_rank)
     """
     likelihood = Bernoulli() if likelihood is None else likelihood
 

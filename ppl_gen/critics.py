@@ -27,6 +27,11 @@ class Critic(nn.Module):
         features: From x (N, *shape) to vectors (N, F). After training they serve other ends, such
             as a linear classifier on top.
         head: From vectors (N, F), and the context if there is one, to (N, 1).
+
+    Example:
+        >>> critic = Critic(features=nn.Linear(2, 16), head=nn.Linear(16, 1))
+        >>> critic(torch.zeros(5, 2)).shape
+        torch.Size([5])
     """
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
@@ -61,6 +66,11 @@ def mlp_critic(
 
     Raises:
         ValueError: If both classes and attributes are given, or an embedding without its size A.
+
+    Example:
+        >>> critic = mlp_critic((2,), hidden=[16])
+        >>> critic(torch.zeros(5, 2)).shape
+        torch.Size([5])
     """
     context = context_width(classes, attributes, embed)
     flatten = nn.Flatten(-len(shape))
@@ -102,6 +112,11 @@ def conv_critic(
         ValueError: If the shape is not that of such an image; if both classes and attributes are
             given, or an embedding without its size A.
 
+    Example:
+        >>> critic = conv_critic((1, 8, 8), classes=10, width=8)
+        >>> critic(torch.zeros(5, 1, 8, 8), torch.arange(5)).shape
+        torch.Size([5])
+
     Reference:
         Radford, Metz and Chintala (2016), section 3.
     """
@@ -141,6 +156,10 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
         layers: The number of halvings; 3 make patches of 70 pixels a side, 1 of 16, for images of 8
             to 16.
 
+    Example:
+        >>> patch_critic(3, width=8)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 4])
+
     Reference:
         Isola et al. (2017), Image-to-image translation with conditional adversarial networks,
         section 3.2.2.
@@ -170,6 +189,11 @@ def spectral(net: Net) -> Net:
 
     Args:
         net: Any network; it is changed in place.
+
+    Example:
+        >>> critic = spectral(nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1)))
+        >>> [name for name, _ in critic[0].named_parameters()]
+        ['bias', 'parametrizations.weight.original']
 
     Reference:
         Miyato et al. (2018), Spectral normalization for generative adversarial networks.

@@ -84,6 +84,20 @@ def register(module: nn.Module) -> None:
 
     Raises:
         ValueError: If a parameter is not contiguous, since Pyro would train a copy of it.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.log_scale = nn.Parameter(torch.zeros(()))
+        ...     def model(self, x):
+        ...         register(self)  # lets pyro.infer.SVI train log_scale
+        ...         with pyro.plate("data", len(x)):
+        ...             pyro.sample("x", dist.Normal(0.0, self.log_scale.exp()), obs=x)
+        >>> with pyro.poutine.trace(param_only=True) as seen:
+        ...     Scale().model(torch.ones(3))
+        >>> [name.split("$$$")[-1] for name in seen.trace.param_nodes]
+        ['log_scale@0']
     """
     if not listens_for_parameters():
         return
@@ -147,6 +161,10 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
     Raises:
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
             out of range.
+
+    Example:
+        >>> simulate(models.vae((1, 8, 8), latent_dim=2), 5).shape
+        torch.Size([5, 1, 8, 8])
     """
     _check_lengths(program, n, context)
     with _drawing_from(program, context):
@@ -166,6 +184,11 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
     Raises:
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
             out of range; if there are no latents, no site "x", or other observed sites.
+
+    Example:
+        >>> sites = simulate_sites(models.vae((4,), latent_dim=2), 5)
+        >>> {name: site["value"].shape for name, site in sites.items()}
+        {'z': torch.Size([5, 2]), 'x': torch.Size([5, 4])}
     """
     _check_lengths(program, n, context)
     with _drawing_from(program, context):
@@ -230,6 +253,12 @@ def reconstruct(
     Raises:
         ValueError: If x or a context is no tensor, empty, not finite or of another length, or the
             program cannot be run on them or has data of another shape.
+
+    Example:
+        >>> vae = models.vae((1, 8, 8), latent_dim=2)
+        >>> digits = data.load("digits").test.x[:5]
+        >>> reconstruct(vae, digits).shape
+        torch.Size([5, 1, 8, 8])
     """
     guide = guide_of(program, guide)
     expect_data(program, (x, *context))
@@ -269,6 +298,12 @@ class LogDensity(NamedTuple):
     Attributes:
         prior: log p(z), of shape (*particles, N).
         likelihood: log p(x | z), of shape (*particles, N).
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> density = log_density(vae.model, {"z": torch.zeros(5, 2)}, torch.zeros(5, 4))
+        >>> density.prior[0], density.joint.shape  # log N(0; 0, I) = −log 2π
+        (tensor(-1.8379), torch.Size([5]))
     """
 
     prior: Tensor
@@ -289,6 +324,12 @@ class Proposal(NamedTuple):
     Attributes:
         latents: By the names of their sites, z of shape (particles, N, *event).
         log_prob: log q(z | x) in nats, of shape (particles, N).
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> proposal = propose(vae.guide, 7, 1, torch.zeros(5, 4))  # 7 particles, one plate
+        >>> proposal.latents["z"].shape, proposal.log_prob.shape
+        (torch.Size([7, 5, 2]), torch.Size([7, 5]))
     """
 
     latents: dict[str, Tensor]
@@ -321,6 +362,12 @@ def log_density(
     Raises:
         ValueError: If a latent site has no value, a value has no site, data have another shape than
             the program's, or a site lies outside the plate of the data.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> density = log_density(vae.model, {"z": torch.zeros(7, 5, 2)}, torch.zeros(5, 4))
+        >>> density.joint.shape  # of 7 particles for each of 5 data
+        torch.Size([7, 5])
     """
     at_latents = poutine.condition(model, data=dict(latents))
     with SomeValue():
@@ -399,6 +446,12 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
             one).
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> z, log_q = propose(vae.guide, 7, 1, torch.zeros(5, 4))
+        >>> z["z"].shape, log_q.shape
+        (torch.Size([7, 5, 2]), torch.Size([7, 5]))
     """
     with pyro.plate("_particles", particles, dim=-1 - nesting):
         trace = poutine.trace(guide).get_trace(x, *context)
@@ -446,6 +499,13 @@ class Observed(nn.Module):
     Args:
         program: Any program with a site "x".
         likelihood: Any conditional of the mean.
+
+    Example:
+        >>> gan = models.gan((2,), latent_dim=2, hidden=[8])
+        >>> smoothed = Observed(gan, likelihoods.Gaussian(0.1))  # a density, where the GAN has none
+        >>> density = log_density(smoothed.model, {"z": torch.zeros(5, 2)}, torch.zeros(5, 2))
+        >>> density.likelihood.shape
+        torch.Size([5])
     """
 
     def __init__(self, program: Program, likelihood: Conditional) -> None:

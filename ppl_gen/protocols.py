@@ -16,6 +16,12 @@ class Conditional(Protocol):
 
     A prior `prior(*context)`, a likelihood `likelihood(decoder(z, *context))` and an encoder
     `encoder(x, *context)` are all of this kind, be they a function, a lambda or an `nn.Module`.
+
+    Example:
+        >>> def heavy(loc):  # a likelihood
+        ...     return dist.StudentT(4.0, loc, 0.1)
+        >>> models.vae((4,), latent_dim=2, likelihood=heavy).likelihood is heavy
+        True
     """
 
     def __call__(self, *context: Tensor) -> Distribution: ...
@@ -25,6 +31,12 @@ class Guide(Protocol):
     """q(z | x, context): a Pyro program that samples every latent site of the model.
 
     `guide(x, *context)` samples them inside the plate "data".
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> trace = pyro.poutine.trace(vae.guide).get_trace(torch.zeros(5, 4))
+        >>> trace.nodes["z"]["value"].shape
+        torch.Size([5, 2])
     """
 
     def __call__(self, x: Tensor, *context: Tensor) -> Any: ...
@@ -36,6 +48,13 @@ class Program(Protocol):
     `model(x, *context)` scores x of shape (N, *shape); `model(None, *context, n=N)` draws it.
     Inside the plate "data" it samples the latents ("z") and the data ("x"). An explicit program
     also has a `guide(x, *context)`.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> vae.model(None, n=5).shape  # drawn
+        torch.Size([5, 4])
+        >>> vae.model(torch.zeros(3, 4)).shape  # scored
+        torch.Size([3, 4])
     """
 
     @property
@@ -43,6 +62,14 @@ class Program(Protocol):
 
 
 class Step(Protocol):
-    """One update on one batch. Returns metrics averaged over the batch, as detached scalars."""
+    """One update on one batch. Returns metrics averaged over the batch, as detached scalars.
+
+    Example:
+        >>> from ppl_gen.inference import svi_step
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3))
+        >>> sorted(step(torch.zeros(5, 4)))
+        ['elbo', 'gradient_norm']
+    """
 
     def __call__(self, *batch: Tensor) -> Mapping[str, Tensor]: ...

@@ -61,11 +61,10 @@ def save(path: str | PathLike[str], program: nn.Module, **parts: Any) -> None:
         ValueError: If the program is no module, or something is neither of these.
 
     Example:
-        >>> import tempfile, ppl_gen
-        >>> from ppl_gen.models import vae
-        >>> path = Path(tempfile.mkdtemp()) / "vae.pt"
-        >>> ppl_gen.save(path, vae((2,), 1), epoch=20)
-        >>> ppl_gen.load(path, vae((2,), 1)).notes
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/vae.pt"
+        >>> save(path, models.vae((2,), latent_dim=1), epoch=20)
+        >>> load(path, models.vae((2,), latent_dim=1)).notes
         {'epoch': 20}
     """
     if not isinstance(program, nn.Module):

@@ -34,7 +34,14 @@ Sites = dict[str, Any]
 
 
 def stochastic_sites(trace: poutine.Trace) -> Sites:
-    """The sample statements of a trace by name, without the subsampling of its plates."""
+    """The sample statements of a trace by name, without the subsampling of its plates.
+
+    Example:
+        >>> schools = toy.EightSchools()
+        >>> trace = pyro.poutine.trace(schools.model).get_trace(*schools.data)
+        >>> list(stochastic_sites(trace))
+        ['mu', 'tau', 'eta', 'theta', 'y']
+    """
     return {
         name: site
         for name, site in trace.nodes.items()
@@ -48,7 +55,15 @@ def latent_sites(trace: poutine.Trace) -> Sites:
 
 
 def is_auxiliary(site: Mapping[str, Any]) -> bool:
-    """Whether a guide samples this site for its own use, as automatic guides do."""
+    """Whether a guide samples this site for its own use, as automatic guides do.
+
+    Example:
+        >>> from pyro.infer.autoguide import AutoDiagonalNormal
+        >>> guide = AutoDiagonalNormal(toy.EightSchools().model)
+        >>> trace = pyro.poutine.trace(guide).get_trace(*toy.EightSchools().data)
+        >>> [name for name, site in stochastic_sites(trace).items() if is_auxiliary(site)]
+        ['_AutoDiagonalNormal_latent']
+    """
     return bool(site["infer"].get("is_auxiliary"))
 
 
@@ -78,6 +93,14 @@ def data_plate(sites: Sites) -> str:
     Returns:
         The name; "data" as well where no plate or several hold all sites. The functions that look
         for that plate then say so.
+
+    Example:
+        >>> def model(x):
+        ...     with pyro.plate("people", len(x)):
+        ...         pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+        >>> trace = pyro.poutine.trace(model).get_trace(torch.zeros(5))
+        >>> data_plate(stochastic_sites(trace))
+        'people'
     """
     shared: set[str] | None = None
     for site in sites.values():
@@ -102,6 +125,12 @@ def data_axis(site: Mapping[str, Any], plate: str = "data") -> int:
 
     Raises:
         ValueError: If the site lies outside that plate.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> trace = pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4))
+        >>> data_axis(trace.nodes["z"])  # of (5, 2)
+        -2
     """
     return data_frame(site, plate).dim - len(site["fn"].event_shape)
 
@@ -139,6 +168,11 @@ def plate_nesting(trace: poutine.Trace, *, least: int = 1) -> int:
         trace: A trace of a model or guide.
         least: The answer where there are no plates: 1 for programs, whose data always take an axis;
             0 for any other Pyro model, as `max_plate_nesting` counts them.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> plate_nesting(pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4)))
+        1
     """
     nesting = least
     for site in stochastic_sites(trace).values():
@@ -180,6 +214,12 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int, plate: str = "data
 
     Raises:
         ValueError: If the site lies outside that plate.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> trace = pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4))
+        >>> log_prob_per_datum(trace.nodes["x"], nesting=1).shape
+        torch.Size([5])
     """
     return summed_per_datum(site["fn"].log_prob(site["value"]), site, nesting, plate)
 

@@ -240,6 +240,15 @@ def check_program(
             the likelihood has no density, if a context has another length, if the likelihood has
             none anywhere, or if the latent sites of model and guide differ.
         AssertionError: Names the law that is broken, with what was expected and found.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> check_program(vae, torch.rand(5, 4).round())  # silent where every law holds
+        >>> try:
+        ...     check_program(vae, torch.rand(5, 3))
+        ... except ValueError as error:
+        ...     print(error)
+        expected data of shape (N, 4), got (5, 3); reshape them
     """
     case = _Case.checked(program, guide_of(program, guide), x, *context)
     for name, law in LAWS.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import importlib
 import pkgutil
 import re
@@ -267,12 +266,6 @@ def test_every_public_name_exists_and_is_documented(name: str) -> None:
         thing = getattr(module, public)
         if callable(thing) and getattr(thing, "__module__", "").startswith("ppl_gen"):
             assert thing.__doc__, f"{name}.{public}"
-
-
-def test_the_examples_in_docstrings_hold() -> None:
-    results = [doctest.testmod(importlib.import_module(name)) for name in modules()]
-    assert sum(r.attempted for r in results) >= 10
-    assert sum(r.failed for r in results) == 0
 
 
 def test_every_folder_has_its_place() -> None:

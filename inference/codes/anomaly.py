@@ -29,6 +29,11 @@ def reconstruction_error(
     Raises:
         ValueError: If there is no guide, the latents are not one vector, or the program cannot be
             run on the data.
+
+    Example:
+        >>> x = torch.rand(100, 4)
+        >>> reconstruction_error(models.pca(x, code_dim=2), x).shape
+        torch.Size([100])
     """
     codes = encode(program, x, *context, guide=guide)
     decoded = decode(program, codes.mean, *context)
@@ -64,6 +69,11 @@ def improbability(
     Raises:
         ValueError: If there is no guide or no density, particles is below 1, or program, guide and
             data do not fit together.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> improbability(ppca, torch.tensor([[0.0, 0.0, 0.0], [5.0, -5.0, 5.0]]), seed=0).value
+        tensor([ 3.4500, 37.8250], dtype=torch.float64)
     """
     if not hasattr(program, "model"):
         raise ValueError(
@@ -84,6 +94,11 @@ def code_distance(codes: Tensor, usual: Tensor, k: int = 5) -> Tensor:
 
     Raises:
         ValueError: If k is below 1 or above M, or the dimensions differ.
+
+    Example:
+        >>> usual = torch.zeros(10, 2)
+        >>> code_distance(torch.tensor([[3.0, 4.0]]), usual, k=5)
+        tensor([5.], dtype=torch.float64)
 
     Reference:
         Angiulli and Pizzuti (2002), Fast outlier detection in high dimensional spaces.

@@ -34,6 +34,12 @@ class Directions(Result):
         plain_first: The same without regard to the other attribute, (D,).
         plain_second: Likewise, (D,).
         counts: How many codes have little or much of the first (rows) and second attribute, (2, 2).
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).repeat(5, 1)
+        >>> found = attribute_directions(codes, codes[:, 0], codes[:, 1])
+        >>> found.first.value, found.second.value
+        (tensor([1., 0.], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
     """
 
     first: Estimate
@@ -176,6 +182,12 @@ def attribute_directions(codes: Tensor, first: Tensor, second: Tensor) -> Direct
     Raises:
         ValueError: If there is not a number for each code, or one of the four kinds has fewer than
             two codes.
+
+    Example:
+        >>> codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).repeat(5, 1)
+        >>> found = attribute_directions(codes, first=codes[:, 0], second=codes[:, 1])
+        >>> found.first.value
+        tensor([1., 0.], dtype=torch.float64)
 
     Reference:
         White (2016), Sampling generative networks, sections 3.2 and 3.3.

@@ -46,6 +46,11 @@ class Codes(NamedTuple):
         sd: √Var[z | x], (N, D); None of an autoencoder, whose codes have no width.
         tril: The Cholesky factor of Cov[z | x], (N, D, D), where entries depend on each other; None
             where they do not.
+
+    Example:
+        >>> codes = encode(models.vae((4,), latent_dim=2), torch.zeros(5, 4))
+        >>> codes.mean.shape, codes.sd.shape, codes.tril
+        (torch.Size([5, 2]), torch.Size([5, 2]), None)
     """
 
     mean: Tensor
@@ -88,6 +93,11 @@ def encode(program: Any, x: Tensor, *context: Tensor, guide: Guide | None = None
     Raises:
         ValueError: If there is no guide, the latents are not one vector of real numbers, or the
             program cannot be run on the data.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> encode(ppca, torch.tensor([[4.0, 4.0, 4.0]])).mean
+        tensor([[3.]])
     """
     if guide is None and is_autoencoder(program):
         return Codes(_encoded(program, x))
@@ -118,6 +128,10 @@ def decode(program: Any, z: Tensor, *context: Tensor) -> Tensor:
     Raises:
         ValueError: If the latents are not one vector, z has another dimension, or a context another
             length.
+
+    Example:
+        >>> decode(models.vae((4,), latent_dim=2), torch.zeros(5, 2)).shape
+        torch.Size([5, 4])
     """
     expect_codes(z)
     for c in context:
@@ -204,6 +218,11 @@ def aggregate_draws(
     Raises:
         ValueError: If draws is below 1, the latents are not one vector, or the program cannot be
             run on the data.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2)
+        >>> aggregate_draws(vae, torch.rand(50, 4).round(), draws=100, seed=0).shape
+        torch.Size([100, 2])
 
     Reference:
         Makhzani, Shlens, Jaitly, Goodfellow and Frey (2015), Adversarial autoencoders, eq. 1.

@@ -32,6 +32,12 @@ class Detection(Result):
         scores: By the name of the score, of all data, the larger the odder, (N,).
         novel: Whether each datum is novel, (N,).
         areas: By name, the area with its standard error (DeLong's).
+
+    Example:
+        >>> novel = torch.tensor([False, False, True, True])
+        >>> found = detection({"error": torch.tensor([1.0, 2.0, 1.5, 3.0])}, novel)
+        >>> found.areas["error"].value
+        tensor(0.7500, dtype=torch.float64)
     """
 
     scores: dict[str, Tensor]
@@ -129,6 +135,13 @@ def detection(scores: Mapping[str, Tensor], novel: Tensor) -> Detection:
     Raises:
         ValueError: If there are no scores, one is not of shape (N,) or not finite, or there are
             fewer than two data of either kind.
+
+    Example:
+        >>> good, poor = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([4.0, 1.0, 3.0, 2.0])
+        >>> novel = torch.tensor([False, False, True, True])
+        >>> found = detection({"good": good, "poor": poor}, novel)
+        >>> {name: area.value.item() for name, area in found.areas.items()}
+        {'good': 1.0, 'poor': 0.5}
 
     Reference:
         DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or more correlated

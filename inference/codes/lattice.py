@@ -45,6 +45,12 @@ def ticks(
     Raises:
         ValueError: If the prior has no quantiles, steps is below 2, the ends are not between 0 and
             1 in this order, or both `within` and `codes` are given.
+
+    Example:
+        >>> ticks(models.vae((1, 8, 8), latent_dim=2), steps=3).round(decimals=2)
+        tensor([[-1.6400, -1.6400],
+                [ 0.0000,  0.0000],
+                [ 1.6400,  1.6400]])
     """
     expect_at_least(2, steps=steps)
     expect_positive(within=within)
@@ -104,6 +110,13 @@ def lattice(
     Raises:
         ValueError: If the latents are not two and no axes are given, or the prior has no quantiles.
 
+    Example:
+        >>> lattice(models.vae((1, 8, 8), latent_dim=2), side=3).round(decimals=2)[:4]
+        tensor([[-1.6400,  1.6400],
+                [ 0.0000,  1.6400],
+                [ 1.6400,  1.6400],
+                [-1.6400,  0.0000]])
+
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, appendix A.
     """
@@ -137,6 +150,11 @@ def traversal(z: Tensor, along: Tensor, coordinates: Sequence[int] | None = None
     Raises:
         ValueError: If z is not one code of as many dimensions as the ticks, or a coordinate is out
             of range.
+
+    Example:
+        >>> z = torch.zeros(2)
+        >>> traversal(z, torch.tensor([[-1.0, -1.0], [1.0, 1.0]])).tolist()
+        [[[-1.0, 0.0], [1.0, 0.0]], [[0.0, -1.0], [0.0, 1.0]]]
     """
     expect_codes(along)
     if z.shape != along.shape[1:]:
@@ -185,6 +203,10 @@ def random_walk(
     Raises:
         ValueError: If size is not above 0 and at most 1, steps is below 1, start is no code of as
             many dimensions, or the prior has no mean.
+
+    Example:
+        >>> random_walk(models.vae((1, 8, 8), latent_dim=2), steps=5, seed=0).shape
+        torch.Size([5, 2])
     """
     expect_at_least(1, steps=steps)
     expect_positive(size=size)

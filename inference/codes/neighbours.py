@@ -48,6 +48,12 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 10) -> Neighbours:
     Raises:
         ValueError: If k is below 1 or above the number of points, shapes differ, or values are not
             finite.
+
+    Example:
+        >>> gallery = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
+        >>> found = nearest(torch.zeros(1, 2), gallery, k=2)
+        >>> found.places.tolist(), found.distances.tolist()
+        ([[0, 1]], [[0.0, 5.0]])
     """
     expect_at_least(1, k=k)
     x, y = as_vectors(queries, gallery, least=1)
@@ -74,6 +80,14 @@ class Retrieval(Result):
         labels: Of the queries, (Q,).
         k: How many neighbours are looked at.
         by_chance: P@k of neighbours drawn at random.
+
+    Example:
+        >>> digits = data.load("digits")
+        >>> x, y = digits.train.x, digits.train.y
+        >>> codes = encode(models.pca(x, code_dim=10), x).mean
+        >>> found = retrieval((x[:50], codes[:50], y[:50]), (x[50:], codes[50:], y[50:]), k=5)
+        >>> found.by_code.shape, found.by_code.mean().item() > 0.9
+        (torch.Size([50]), True)
     """
 
     by_code: Tensor
@@ -160,6 +174,14 @@ def retrieval(
     Raises:
         ValueError: If there is not a code and a label for each datum, a label is missing (−1), or
             there are fewer than k data.
+
+    Example:
+        >>> digits = data.load("digits")
+        >>> x, y = digits.train.x, digits.train.y
+        >>> codes = encode(models.pca(x, code_dim=10), x).mean
+        >>> found = retrieval((x[:50], codes[:50], y[:50]), (x[50:], codes[50:], y[50:]), k=5)
+        >>> round(found.by_code.mean().item(), 1), round(found.by_chance, 1)
+        (1.0, 0.1)
     """
     asked = Labelled(*queries)
     held = Labelled(*gallery)

@@ -112,6 +112,14 @@ def compare(
             that cannot be summed out, or sites that come and go, or, where `local`, a latent lies
             outside the plate "data".
 
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> guide = pyro.infer.autoguide.AutoNormal(line.model)  # as it begins, not fitted
+        >>> few = {"draws": 20, "warmup": 20, "chains": 4, "guide_draws": 50, "engine": "fx"}
+        >>> found = compare(line.model, guide, *line.data, **few, seed=0)
+        >>> sorted(found.evidence)
+        ['elbo', 'importance', 'upper']
+
     Reference:
         Yao, Vehtari, Simpson and Gelman (2018), Yes, but did it work? Evaluating variational
         inference.

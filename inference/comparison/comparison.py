@@ -58,6 +58,14 @@ class Comparison(Result):
         unavailable: What could not be computed, and why.
         particles: The number of the guide's draws that were weighed.
         findings: The findings of the verdict, those on MCMC first.
+
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> guide = pyro.infer.autoguide.AutoNormal(line.model)  # as it begins, not fitted
+        >>> few = {"draws": 20, "warmup": 20, "chains": 4, "guide_draws": 50, "engine": "fx"}
+        >>> found = compare(line.model, guide, *line.data, **few, seed=0)
+        >>> "under-dispersed" in found.tags, found.draws.chains
+        (True, 4)
     """
 
     draws: Draws

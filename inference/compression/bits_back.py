@@ -78,6 +78,13 @@ def compress(
         ValueError: If the program has no such latent, prior, guide or likelihood, data have other
             values, or program, guide and data do not fit together.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> x = torch.rand(20, 4).round()
+        >>> compressed = compress(vae, x)
+        >>> bool((decompress(vae, compressed) == x).all())
+        True
+
     Reference:
         Townsend, Bird and Barber (2019), Practical lossless compression with latent variables using
         bits back coding; Hinton and van Camp (1993), Keeping the neural networks simple by
@@ -138,6 +145,12 @@ def decompress(
         ValueError: If the bytes are no compressed data, are cut short or damaged, or the program
             has other weights, or its networks put out other numbers than where they were
             compressed.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> x = torch.rand(20, 4).round()
+        >>> bool((decompress(vae, compress(vae, x).to_bytes()) == x).all())
+        True
     """
     expect_program(program)
     guide = guide_of(program, guide)

@@ -58,6 +58,13 @@ class Compressed(Result):
         weights: A checksum of the program's weights.
         arithmetic: A checksum of what its networks put out.
         note: What else whoever decompresses is to know.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> x = torch.rand(20, 4).round()
+        >>> file = compress(vae, x).to_bytes()
+        >>> Compressed.from_bytes(file).count
+        20
     """
 
     words: np.ndarray

@@ -54,6 +54,13 @@ class RateDistortionCurve(Result):
         distortion: D̂, the squared error of each datum summed over its dimensions, (K, N).
         dimensions: D, the number of values of a datum.
         chains: How many chains there were for each datum.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
+        >>> found = rate_distortion_curve(vae, torch.rand(2, 4), betas=[0.1, 1.0], **few, seed=0)
+        >>> found.betas, found.rate.value.shape
+        (tensor([0.1000, 1.0000], dtype=torch.float64), torch.Size([2, 2]))
     """
 
     betas: Tensor
@@ -209,6 +216,13 @@ def rate_distortion_curve(
         ValueError: Before work starts, if β are not positive and rising, a count is too small, data
             are not finite, the program has no site "x" or no latents, a latent is shared by all
             data, or program and data do not fit together.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
+        >>> found = rate_distortion_curve(vae, torch.rand(2, 4), betas=[0.1, 10.0], **few, seed=0)
+        >>> found.distortion.value.shape
+        torch.Size([2, 2])
 
     Reference:
         Huang, Cao and Grosse (2020), Evaluating lossy compression rates of deep generative models.

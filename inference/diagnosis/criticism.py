@@ -79,6 +79,12 @@ class Criticism(Result):
         data: N, how many data there were.
         draws: How many draws there were for each.
         permutations: How many permutations the p-values are of.
+
+    Example:
+        >>> digits = data.load("digits")
+        >>> found = criticise(models.gaussian(digits.train.x), digits.test.x, seed=0)
+        >>> found.data, len(found.named) > 0  # a Gaussian does not draw digits
+        (297, True)
     """
 
     differences: tuple[Difference, ...]
@@ -238,6 +244,14 @@ def criticise(
             than x, labels are not of the program's context and no function, or are no classes,
             there are fewer or more names than features, nothing varies, or permutations are too few
             for the level.
+
+    Example:
+        >>> right = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> wrong = toy.PPCA(torch.ones(3, 1), torch.tensor([0.0, 0.0, 2.0]), 1.0)
+        >>> x = right.model(None, n=100)
+        >>> found = [criticise(program, x, permutations=99, seed=0) for program in (right, wrong)]
+        >>> [len(differences.named) for differences in found]
+        [0, 1]
 
     Reference:
         Westfall and Young (1993), Resampling-based multiple testing, algorithm 2.8; Lloyd and

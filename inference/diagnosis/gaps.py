@@ -91,6 +91,14 @@ def gaps(
             on each other or have no parameters for each datum, or program, guide and data do not
             fit together (see `ppl_gen.inference.checks.check`).
 
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(2, 3)
+        >>> evidence = log_evidence(ppca, ppca.guide, x, seed=0)
+        >>> found = gaps(ppca, ppca.guide, x, evidence=evidence, steps=5, seed=0, engine="fx")
+        >>> print(found.verdict)
+        no gap to speak of: ELBO and evidence are -0.000 ± 0.000 nats apart
+
     Reference:
         Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders.
     """
@@ -165,6 +173,14 @@ class Gaps(Result):
         elbo: ELBO of the guide.
         refitted: ELBO of the best of its family, datum by datum.
         richer: ELBO of the best of a richer family; None where there was none.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(2, 3)
+        >>> evidence = log_evidence(ppca, ppca.guide, x, seed=0)
+        >>> found = gaps(ppca, ppca.guide, x, evidence=evidence, steps=5, seed=0, engine="fx")
+        >>> abs(found.inference.mean().value.item()) < 1e-4  # its guide is the posterior
+        True
     """
 
     evidence: Estimate

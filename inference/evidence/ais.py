@@ -106,6 +106,13 @@ def ais(
             1, a latent is shared by all data, the guide has auxiliary sites or point masses, or it
             leaves a part of the posterior out, or program, guide and data do not fit together.
 
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(1, 3)
+        >>> found = ais(ppca, x, temperatures=20, leapfrogs=2, seed=0, engine="eager")
+        >>> round(found.value.item(), 1), round(ppca.exact_log_evidence(x).item(), 1)
+        (-3.5, -3.4)
+
     Reference:
         Neal (2001), Annealed importance sampling; Wu, Burda, Salakhutdinov and Grosse (2017), On
         the quantitative analysis of decoder-based generative models.

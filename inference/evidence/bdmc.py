@@ -37,6 +37,13 @@ class Sandwich(Result):
             error is that of the chains and of the chance of these latents, the latter from how gaps
             spread over data; NaN for a single datum.
         x: The data, (N, *shape).
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
+        >>> found = bdmc(ppca, 5, **few, seed=0)
+        >>> found.lower.value.shape, 0 <= found.mean_gap.value.item() < 1
+        (torch.Size([5]), True)
     """
 
     lower: Estimate
@@ -176,6 +183,13 @@ def bdmc(
         ValueError: If n or a count is below 1, n is not the length of the context, the program
             observes anything but x, the schedule does not rise from 0 to 1, a latent is shared by
             all data, the guide has auxiliary sites, or program and guide do not fit together.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
+        >>> found = bdmc(ppca, 5, **few, seed=0)
+        >>> bool(found.lower.mean().value < found.upper.mean().value)
+        True
 
     Reference:
         Grosse, Ghahramani and Adams (2015), Sandwiching the marginal likelihood using bidirectional

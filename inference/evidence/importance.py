@@ -75,6 +75,14 @@ def log_evidence(
             program, guide and data do not fit together, or the guide has to see all data at once
             and they come in batches.
 
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+        >>> log_evidence(ppca, ppca.guide, x, particles=100, seed=0).value
+        tensor([-3.4500, -5.9500], dtype=torch.float64)
+        >>> ppca.exact_log_evidence(x)
+        tensor([-3.4500, -5.9500])
+
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 8.
     """
@@ -125,6 +133,13 @@ def elbo(
         ValueError: If particles or chunk are below 1, there is no guide or one of point masses,
             program, guide and data do not fit together, or the guide has to see all data at once
             and they come in batches.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(1, 3)
+        >>> found = elbo(ppca, ppca.guide, x, seed=0)
+        >>> found.value, ppca.exact_log_evidence(x)  # the guide is exact, and so the bound
+        (tensor([-3.4500], dtype=torch.float64), tensor([-3.4500]))
 
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 2.

@@ -55,6 +55,13 @@ def classification_step(
         ValueError: If a number is out of range; on the first batch, if there are no labels, or the
             classifier does not fit the data; on any, if a label is none of the K.
         NotFinite: Before any update with a loss or gradient that is not finite.
+
+    Example:
+        >>> net = nn.Linear(4, 3)
+        >>> optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        >>> step = classification_step(net, optimizer, engine="eager")
+        >>> sorted(step(torch.randn(20, 4), torch.arange(20) % 3))
+        ['cross_entropy', 'gradient_norm']
     """
     expect_at_least(0, first_step=first_step, steps=steps)
     expect_precision(precision)

@@ -73,6 +73,12 @@ def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distr
 
     Raises:
         ValueError: If q is no distribution with parameters of its own, as that of a flow is not.
+
+    Example:
+        >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
+        >>> parameters, make = same_family(q)
+        >>> {name: value.shape for name, value in parameters.items()}
+        {'loc': torch.Size([5, 2]), 'scale': torch.Size([5, 2])}
     """
     base = unwrapped(q)
     if hasattr(base, "by_datum"):
@@ -115,6 +121,12 @@ def full_covariance(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., D
 
     Raises:
         ValueError: If q has no moments or is no distribution of vectors.
+
+    Example:
+        >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
+        >>> parameters, make = full_covariance(q)
+        >>> make(**parameters).covariance_matrix.shape
+        torch.Size([5, 2, 2])
     """
     if len(q.event_shape) > 1:
         raise ValueError(
@@ -439,6 +451,15 @@ class GuideFit(Result):
         objective: The objective at each step, (steps,), in nats per datum for a program and in nats
             for all data for a plain Pyro model; each an estimate by one draw, or a few.
         seconds: Wall time of the fit, tracing and compilation included; NaN if nobody looked.
+
+    Example:
+        >>> from pyro.infer.autoguide import AutoDiagonalNormal
+        >>> schools = toy.EightSchools()
+        >>> fitted = fit_guide(
+        ...     schools.model, AutoDiagonalNormal, *schools.data, steps=20, engine="eager", seed=0
+        ... )
+        >>> fitted.objective.shape, fitted.guide.median()["mu"].shape
+        (torch.Size([20]), torch.Size([]))
     """
 
     guide: Any

@@ -27,6 +27,15 @@ class NotFinite(FloatingPointError):
     """A loss or gradient is NaN or infinite.
 
     Raised before the update, so that the parameters are still good.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), lr=1e30), engine="eager")
+        >>> try:
+        ...     fit(step, [(torch.ones(5, 4),)], epochs=5, progress=False)
+        ... except NotFinite as error:
+        ...     print("lower the learning rate")
+        lower the learning rate
     """
 
 
@@ -41,6 +50,13 @@ class Record:
         data: The number of data seen in it.
         seconds: How long its steps took, in seconds.
         stopped: Why a rule ended the fit with this epoch; empty where none did.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3), engine="eager")
+        >>> record = next(iterate(step, [(torch.zeros(5, 4),)], epochs=1))
+        >>> record.epoch, record.data, sorted(record.metrics)
+        (1, 5, ['elbo', 'gradient_norm'])
     """
 
     epoch: int
@@ -71,6 +87,20 @@ class Rule(Protocol):
 
     Attributes:
         best: The best epoch so far; None before there is one.
+
+    Example:
+        >>> class AfterThree:
+        ...     best = None
+        ...     def __call__(self, record):
+        ...         self.best = record.epoch
+        ...         return record.epoch == 3
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3), engine="eager")
+        >>> x = torch.zeros(5, 4)
+        >>> rules = {"stop": AfterThree(), "validation": Validation(vae, (x,))}
+        >>> records = fit(step, [(x,)], epochs=10, progress=False, **rules)
+        >>> len(records)
+        3
     """
 
     best: int | None
@@ -233,6 +263,13 @@ def fit(
     Raises:
         ValueError: If epochs is below 1, the batches can only be walked through once or are none,
             a scheduler needs a metric, or there is a rule that needs validation without it.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-2), engine="eager")
+        >>> records = fit(step, [(torch.zeros(5, 4),)], epochs=20, progress=False)
+        >>> len(records), records[0].metrics["elbo"] < records[-1].metrics["elbo"]
+        (20, True)
     """
     records = iterate(
         step,

@@ -74,6 +74,13 @@ def moment_step(
         RuntimeWarning: On the first batch, if its data lie where the last layer of the program
             never draws.
 
+    Example:
+        >>> program = models.gmmn((2,), latent_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(program.parameters(), 1e-3)
+        >>> step = moment_step(program, optimizer, engine="eager")
+        >>> sorted(step(torch.randn(20, 2)))
+        ['discrepancy', 'gradient_norm']
+
     Reference:
         Li, Swersky and Zemel (2015), Generative moment matching networks, section 3; Dziugaite, Roy
         and Ghahramani (2015), Training generative neural networks via maximum mean discrepancy

@@ -63,6 +63,13 @@ class AnalyticELBO(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
+        >>> step = svi_step(vae, optimizer, AnalyticELBO(), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4)))
+        ['elbo', 'gradient_norm']
+
     Reference:
         Kingma and Welling (2014), Auto-encoding variational Bayes, eq. 7.
     """
@@ -141,6 +148,13 @@ class DReG(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
+        >>> step = svi_step(vae, optimizer, DReG(num_particles=5), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4)))
+        ['gradient_norm', 'iwae']
+
     Reference:
         Tucker, Lawson, Gu and Maddison (2019), Doubly reparameterized gradient estimators for Monte
         Carlo objectives.
@@ -191,6 +205,13 @@ class StickingTheLanding(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
+        >>> step = svi_step(vae, optimizer, StickingTheLanding(), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4)))
+        ['elbo', 'gradient_norm']
+
     Reference:
         Roeder, Wu and Duvenaud (2017), Sticking the landing.
     """
@@ -218,6 +239,13 @@ class FreeBits(PerDatum):
     Raises:
         ValueError: If λ is negative or K below 1; at the first call, if a site lies outside the
             plate "data", has no reparameterised draws, or is in one of model and guide only.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
+        >>> step = svi_step(vae, optimizer, FreeBits(0.5), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4)))
+        ['gradient_norm', 'objective']
 
     Reference:
         Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling (2016), Improved variational
@@ -269,6 +297,14 @@ class Enumerated(PerDatum):
         ValueError: If α is negative or the number of draws below 1; at the first call, if a site
             lies outside the plate "data" or is in one of model and guide only, or if a latent has
             neither reparameterised draws nor values that can be listed.
+
+    Example:
+        >>> from ppl_gen.inference import svi_step
+        >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
+        >>> optimizer = torch.optim.Adam(program.parameters(), 1e-3)
+        >>> step = svi_step(program, optimizer, Enumerated(labels=0.1), engine="eager")
+        >>> sorted(step(torch.zeros(5, 4), torch.tensor([0, 1, 2, -1, -1])))  # −1: no label
+        ['gradient_norm', 'objective']
 
     Reference:
         Kingma, Rezende, Mohamed and Welling (2014), Semi-supervised learning with deep generative

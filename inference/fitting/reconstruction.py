@@ -37,6 +37,10 @@ def squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
     Args:
         reconstruction: x̂, of shape (N, *shape).
         x: Of the same shape.
+
+    Example:
+        >>> squared_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([5.])
     """
     return (reconstruction - x).square().flatten(1).sum(1)
 
@@ -87,6 +91,13 @@ def reconstruction_step(
             or penalty do not fit the data.
         NotFinite: Before any update with a loss or gradient that is not finite.
         ProcessLost: If another of several processes has ended.
+
+    Example:
+        >>> net = models.autoencoder((4,), code_dim=2, hidden=[8])
+        >>> optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        >>> step = reconstruction_step(net, optimizer, engine="eager")
+        >>> sorted(step(torch.rand(20, 4)))
+        ['error', 'gradient_norm']
 
     Reference:
         Vincent et al. (2008), Extracting and composing robust features with denoising autoencoders;
@@ -143,6 +154,14 @@ def greedy_step(
     Raises:
         ValueError: If there are no layers, there is another number of optimisers, or a number is
             out of range; on the first batch, if layers do not fit the data or each other.
+
+    Example:
+        >>> layers = models.autoencoder_layers((4,), (3, 2))
+        >>> trained = [*layers, models.stacked(layers)]  # each, then all together
+        >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in trained]
+        >>> step = greedy_step(layers, optimizers, steps=10, engine="eager")  # ten for each
+        >>> sorted(step(torch.rand(20, 4)))
+        ['error', 'gradient_norm']
 
     Reference:
         Bengio, Lamblin, Popovici and Larochelle (2007), Greedy layer-wise training of deep

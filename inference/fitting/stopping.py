@@ -211,6 +211,15 @@ class Converged:
         ValueError: If the guide has no quantiles or no parameters, the optimiser has none of its
             parameters, or a number is out of range.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> guide = pyro.infer.autoguide.AutoNormal(lambda: pyro.sample("z", dist.Normal(0.0, 1.0)))
+        >>> guide()["z"].shape
+        torch.Size([])
+        >>> optimizer = torch.optim.Adam(guide.parameters(), 0.1)
+        >>> Converged(guide, optimizer, tolerance=0.05).is_over
+        False
+
     Reference:
         Welandawe, Andersen, Vehtari and Huggins (2022), Robust, automated, and accurate black-box
         variational inference (FASO and RAABBVI), whose last rule, of predicted costs and gains, is

@@ -123,6 +123,13 @@ def svi_step(
             parameter and the step.
         ProcessLost: If another of several processes has ended.
 
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3), engine="eager")
+        >>> metrics = step(torch.zeros(5, 4))
+        >>> sorted(metrics), metrics["elbo"].shape
+        (['elbo', 'gradient_norm'], torch.Size([]))
+
     Reference:
         Kingma and Welling (2014), eq. 3; for β, Higgins et al. (2017), beta-VAE, eq. 4.
     """

@@ -126,6 +126,14 @@ def adversarial_step(
             spread of the draws vanishes; on the first batch, if its data lie where the last layer
             of the program never draws.
 
+    Example:
+        >>> from ppl_gen.critics import mlp_critic
+        >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
+        >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in (gan, critic)]
+        >>> step = adversarial_step(gan, critic, *optimizers, engine="eager")
+        >>> sorted(step(torch.randn(20, 2)))
+        ['critic', 'generator', 'spread']
+
     Reference:
         Goodfellow et al. (2014), algorithm 1; Mescheder, Geiger and Nowozin (2018) for r1.
     """
@@ -239,6 +247,15 @@ def bidirectional_step(
         RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
             spread of the draws vanishes; on the first batch, if its data lie where the last layer
             of the program never draws.
+
+    Example:
+        >>> from ppl_gen.critics import mlp_critic
+        >>> program = models.ali((2,), latent_dim=1, hidden=[8])
+        >>> critic = mlp_critic((2,), attributes=1, hidden=[8])  # of pairs (x, z)
+        >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in (program, critic)]
+        >>> step = bidirectional_step(program, critic, *optimizers, engine="eager")
+        >>> sorted(step(torch.randn(20, 2)))
+        ['critic', 'generator', 'spread']
 
     Reference:
         Dumoulin et al. (2017), Adversarially learned inference, eq. 2 and algorithm 1; Donahue,
@@ -434,6 +451,16 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
 
     Raises:
         ValueError: If the decay is out of range.
+
+    Example:
+        >>> from ppl_gen.critics import mlp_critic
+        >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
+        >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in (gan, critic)]
+        >>> average = moving_average(gan)
+        >>> step = adversarial_step(gan, critic, *optimizers, average=average, engine="eager")
+        >>> metrics = step(torch.randn(20, 2))
+        >>> average.module.model(None, n=5).shape
+        torch.Size([5, 2])
 
     Reference:
         Yazıcı et al. (2019), The unusual effectiveness of averaging in GAN training.

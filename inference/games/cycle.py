@@ -198,6 +198,16 @@ def cycle_step(
             data for 1000 steps, or the spread of the translations vanishes; on the first batch, if
             a domain lies where the last layer of the translator into it never ends.
 
+    Example:
+        >>> from ppl_gen.critics import patch_critic
+        >>> a = torch.rand(4, 1, 8, 8)
+        >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
+        >>> critics = (patch_critic(1, width=4, layers=1), patch_critic(1, width=4, layers=1))
+        >>> adam = [torch.optim.Adam(net.parameters(), 1e-3) for net in (program, *critics)]
+        >>> step = cycle_step(program, critics, adam[0], (adam[1], adam[2]), engine="eager")
+        >>> sorted(step(a, 1 - a))
+        ['critic', 'cycle', 'generator', 'identity', 'spread']
+
     Reference:
         Zhu et al. (2017), Unpaired image-to-image translation using cycle-consistent adversarial
         networks, section 3 and 5.
@@ -322,6 +332,13 @@ class CycleErrors(Result):
         b: |F(G(b)) − b| of each image of b, (M,).
         mean_a: |ā − a|, what an answer that ignores its input loses, ā being the mean image, (N,).
         mean_b: |b̄ − b|, (M,).
+
+    Example:
+        >>> a = torch.rand(20, 1, 8, 8)
+        >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
+        >>> found = cycle_errors(program, a, 1 - a)
+        >>> found.a.value.shape, found.ratio > 0
+        (torch.Size([20]), True)
     """
 
     a: Estimate
@@ -383,6 +400,12 @@ def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:
         program: A CycleGAN, or anything with translators `to_a` and `to_b`; run in evaluation mode.
         a: (N, C, H, W) images of domain a, best held-out ones.
         b: (M, C, H, W) images of domain b.
+
+    Example:
+        >>> a = torch.rand(20, 1, 8, 8)
+        >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
+        >>> cycle_errors(program, a, 1 - a).a.value.shape
+        torch.Size([20])
     """
     with evaluating(program):
         return CycleErrors(

@@ -36,6 +36,11 @@ class AdversarialLoss(NamedTuple):
             value.
         middle: The score m about which data and draws change places: s(x) takes the place of s(x̃)
             as 2m − s(x).
+
+    Example:
+        >>> loss = AdversarialLoss(lambda s, t: t.mean() - s.mean(), lambda t: -t.mean())
+        >>> loss.critic(torch.tensor([2.0]), torch.tensor([0.5]))  # of scores of data and of draws
+        tensor(-1.5000)
     """
 
     critic: Callable[[Tensor, Tensor], Tensor]

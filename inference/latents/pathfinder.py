@@ -43,6 +43,13 @@ class Pathfinder:
     Raises:
         ValueError: If a number is below 1.
 
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> few = {"draws": 20, "warmup": 20, "chains": 4, "engine": "fx"}
+        >>> draws = hmc(line.model, *line.data, init=Pathfinder(), **few, seed=0)
+        >>> draws.chains
+        4
+
     Reference:
         Zhang, Carpenter, Gelman and Vehtari (2022), Pathfinder: parallel quasi-Newton variational
         inference, algorithms 1 to 4; Owen and Zhou (2000), Safe and effective importance sampling,

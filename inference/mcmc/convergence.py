@@ -28,7 +28,17 @@ _LISTED = 5
 
 
 class ConvergenceWarning(UserWarning):
-    """R̂, divergences or chains that never moved say that draws are no sample of the posterior."""
+    """R̂, divergences or chains that never moved say that draws are no sample of the posterior.
+
+    Example:
+        >>> import warnings
+        >>> flip = toy.SignFlip(torch.tensor([2.0, -2.0, 2.1]))
+        >>> with warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always")
+        ...     draws = nuts(flip.model, *flip.data, draws=20, warmup=20, chains=2, seed=1)
+        >>> [warning.category.__name__ for warning in seen]
+        ['ConvergenceWarning']
+    """
 
 
 class _Fault(NamedTuple):

@@ -106,6 +106,14 @@ class Draws(Result):
         remarks: What went wrong or deserves a look, in words: chains that never moved, an
             interrupted run.
 
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> draws = hmc(line.model, *line.data, draws=50, warmup=50, chains=8, engine="fx", seed=0)
+        >>> draws.samples["coefficients"].shape, draws.mean["coefficients"].shape
+        (torch.Size([8, 50, 2]), torch.Size([2]))
+        >>> draws.summary().shape
+        (2, 9)
+
     Reference:
         Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and
         localization: an improved R̂.

@@ -125,6 +125,13 @@ def hmc(
             given all its data; if init gives no starts inside the posterior.
         KeyboardInterrupt: If it comes before the first draw.
 
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> draws = hmc(line.model, *line.data, draws=50, warmup=50, chains=8, engine="fx", seed=0)
+        >>> error = draws.mean["coefficients"] - line.reference()["coefficients"].mean
+        >>> bool((error.abs() < 0.03).all())
+        True
+
     Reference:
         Neal (2011), MCMC using Hamiltonian dynamics; Hoffman, Radul and Sountsov (2021), An
         adaptive-MCMC scheme for setting trajectory lengths in HMC; Seyboldt, Carlson and Carpenter

@@ -82,6 +82,12 @@ def nuts(
             starts inside the posterior.
         KeyboardInterrupt: If there was no draw yet.
 
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> draws = nuts(line.model, *line.data, draws=20, warmup=20, chains=1, seed=0)
+        >>> draws.samples["coefficients"].shape
+        torch.Size([1, 20, 2])
+
     Reference:
         Hoffman and Gelman (2014), The no-U-turn sampler; Betancourt (2017), A conceptual
         introduction to HMC, appendix A.

@@ -97,6 +97,13 @@ def correct(
             latents, discrete ones that the guide draws, or latents shared by all data, or if
             program, guide and data do not fit together (see `ppl_gen.inference.checks.check`).
 
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.tensor([[4.0, 4.0, 4.0]])
+        >>> found = correct(ppca, x, particles=500, draws=100, min_ess=100, seed=0)
+        >>> bool((found.mean["z"] - 3).abs() < 4 * found.error["z"]), found.how.tolist()
+        (True, ['guide'])
+
     Reference:
         Vehtari, Simpson, Gelman, Yao and Gabry (2024), Pareto smoothed importance sampling; Hoffman
         (2017), Learning deep latent Gaussian models with Markov chain Monte Carlo.

@@ -55,6 +55,12 @@ class Corrected(Result):
         particles: K, how many latents of the guide were weighed for each datum.
         gradients: How many gradients of one datum's density HMC took in all, warm-up included.
         left_out: By site, the guide's distribution, where that leaves out a part of the posterior.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> found = correct(ppca, torch.zeros(2, 3), particles=500, draws=100, min_ess=100, seed=0)
+        >>> found.how.tolist(), found.mean["z"].shape
+        (['guide', 'guide'], torch.Size([2, 1]))
     """
 
     draws: dict[str, Tensor]

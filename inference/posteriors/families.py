@@ -38,6 +38,12 @@ class LowRankByDatum:
     Raises:
         ValueError: If the rank is below 1; when it is called, if q is no distribution of vectors or
             its moments are not known.
+
+    Example:
+        >>> q = dist.Normal(torch.zeros(5, 3), 1.0).to_event(1)
+        >>> parameters, make = LowRankByDatum(rank=1)(q)
+        >>> make(**parameters).covariance_matrix.shape
+        torch.Size([5, 3, 3])
     """
 
     rank: int = 5
@@ -79,6 +85,12 @@ class GaussianMixtureByDatum:
     Raises:
         ValueError: If it is below 1; when it is called, if q is no distribution of vectors or its
             moments are not known.
+
+    Example:
+        >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
+        >>> parameters, make = GaussianMixtureByDatum(components=3)(q)
+        >>> make(**parameters).sample().shape
+        torch.Size([5, 2])
     """
 
     components: int = 4

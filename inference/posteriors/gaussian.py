@@ -35,6 +35,14 @@ class GaussianGuide:
         potential: U(q) of the posterior.
         mean: m, float64.
         factor: L, float64.
+
+    Example:
+        >>> schools = toy.EightSchools()
+        >>> step = match_step(schools.model)
+        >>> metrics = step(*schools.data)
+        >>> guide = step.guide
+        >>> guide.mean.shape, guide.sample(5)["theta"].shape
+        (torch.Size([10]), torch.Size([5, 8]))
     """
 
     def __init__(self, potential: Potential, mean: Tensor, factor: Tensor) -> None:

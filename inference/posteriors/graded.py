@@ -107,6 +107,12 @@ class GradedPosterior(Result):
             Pareto-smoothed weights) or "hmc".
         stages: What was done, in order, with seconds and gradients.
         guide: The Gaussian that was fitted first; None where none could be.
+
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> found = posterior(line.model, *line.data, seed=0)
+        >>> found.grade, found.mean["coefficients"].shape
+        ('good', torch.Size([2]))
     """
 
     draws: Draws

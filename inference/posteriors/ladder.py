@@ -115,6 +115,11 @@ class ByDatum:
 
     Raises:
         ValueError: If steps is below 1 or rate is not above 0.
+
+    Example:
+        >>> rung = ByDatum("full covariance", full_covariance, steps=50)
+        >>> rung.steps
+        50
     """
 
     name: str
@@ -167,6 +172,13 @@ class Amortised:
 
     Raises:
         ValueError: If epochs is below 1 or rate is not above 0.
+
+    Example:
+        >>> x = torch.rand(200, 4).round()
+        >>> encoder = guides.diagonal(lambda outputs: nn.Linear(4, outputs), 2)
+        >>> rung = Amortised("another network", encoder, data.Split(x).batches(100), epochs=2)
+        >>> rung.name, rung.epochs
+        ('another network', 2)
     """
 
     name: str
@@ -270,6 +282,12 @@ class KHatBelow:
 
     Raises:
         ValueError: If it is not.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(2, 3)
+        >>> choose_guide(ppca, x, until=KHatBelow(0.5), particles=100, seed=0).reached
+        True
     """
 
     share: float = 0.1
@@ -303,6 +321,12 @@ class GapBelow:
 
     Raises:
         ValueError: If it is not above 0.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(2, 3)
+        >>> choose_guide(ppca, x, until=GapBelow(0.1), particles=100, seed=0).reached
+        True
     """
 
     nats: float = 0.1
@@ -369,6 +393,12 @@ def choose_guide(
     Raises:
         ValueError: If the ladder is empty, a rung or the rule is none, a number is out of range,
             the evidence is of other data, or program, guide and data do not fit together.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> choice = choose_guide(ppca, torch.zeros(2, 3), particles=100, seed=0)
+        >>> [rung.name for rung in choice.rungs]  # its own guide is exact: no need to climb
+        ['as it is']
 
     Reference:
         Cremer, Li and Duvenaud (2018), Inference suboptimality in variational autoencoders; Yao,
@@ -460,6 +490,12 @@ class GuideChoice(Result):
         reached: Whether it is good enough for the rule.
         until: The rule.
         particles: K, by which each was measured.
+
+    Example:
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> choice = choose_guide(ppca, torch.zeros(2, 3), particles=100, seed=0)
+        >>> choice.rungs[choice.chosen].name, choice.reached  # its own guide is exact
+        ('as it is', True)
     """
 
     rungs: tuple[Climbed, ...]

@@ -78,6 +78,12 @@ def to_arviz(
     Raises:
         ValueError: If a group that was asked for cannot be made; names the group, the reason and
             the remedy. If coords name no dimension or are of another length.
+
+    Example:
+        >>> line = toy.LinearRegression.simulated(50, 2)
+        >>> draws = hmc(line.model, *line.data, draws=20, warmup=20, chains=4, engine="fx", seed=0)
+        >>> to_arviz(draws).posterior["coefficients"].shape
+        (4, 20, 2)
     """
     if guide is not None and model is None:
         raise _impossible(

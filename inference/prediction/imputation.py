@@ -48,6 +48,15 @@ class Imputation(Result):
         k_hat: Pareto shape of each datum's importance weights, (N,); None for draws of MCMC.
         particles: How many latents there were for each datum.
         complaints: What speaks against the draws of MCMC, where these were given.
+
+    Example:
+        >>> x = data.load("digits").test.x[:5].round()
+        >>> is_missing = torch.zeros_like(x).bool()
+        >>> is_missing[..., :4] = True  # the left half
+        >>> vae = models.vae((1, 8, 8), 4, likelihood=likelihoods.Masked(likelihoods.Bernoulli()))
+        >>> found = impute(vae, x, is_missing, particles=50, draws=20, seed=0)
+        >>> found.draws.shape, found.interval(0.9)[0].shape
+        (torch.Size([20, 5, 1, 8, 8]), torch.Size([5, 1, 8, 8]))
     """
 
     mean: Tensor
@@ -206,6 +215,15 @@ def impute(
     Raises:
         ValueError: If nothing is missing, the mask is not of the shape of x, the likelihood takes
             no missing entries, or program, guide and data do not fit together.
+
+    Example:
+        >>> x = data.load("digits").test.x[:5].round()
+        >>> is_missing = torch.zeros_like(x).bool()
+        >>> is_missing[..., :4] = True  # the left half
+        >>> vae = models.vae((1, 8, 8), 4, likelihood=likelihoods.Masked(likelihoods.Bernoulli()))
+        >>> found = impute(vae, x, is_missing, particles=50, draws=20, seed=0)
+        >>> bool((found.mean == x)[~is_missing].all()), found.mean.shape
+        (True, torch.Size([5, 1, 8, 8]))
 
     Reference:
         Mattei and Frellsen (2019), MIWAE: deep generative modelling and imputation of incomplete

@@ -42,6 +42,11 @@ def label_probabilities(
     Raises:
         ValueError: If the guide samples no labels at a site "y", or program and data do not fit
             each other.
+
+    Example:
+        >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
+        >>> label_probabilities(program, torch.randn(5, 4)).sum(-1)
+        tensor([1.0000, 1.0000, 1.0000, 1.0000, 1.0000])
     """
     expect_at_least(1, chunk=chunk, draws=draws)
     guide = guide_of(program, guide)
@@ -94,6 +99,12 @@ def accuracy(
     Raises:
         ValueError: If no label is known, the guide samples none at a site "y", or program and data
             do not fit each other.
+
+    Example:
+        >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
+        >>> share = accuracy(program, torch.randn(30, 4), torch.arange(30) % 3)
+        >>> share.count, 0 <= share.value.item() <= 1
+        (30, True)
     """
     if y.shape != x.shape[:1]:
         raise ValueError(f"expected a label for each of {len(x)} data, got {tuple(y.shape)}")

@@ -34,6 +34,13 @@ def one_pass(
     Raises:
         ValueError: If the mask is no Boolean tensor of that shape, there is no guide, or the
             program cannot be run on the data.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> x = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+        >>> filled = one_pass(vae, x, torch.tensor([[False, False, True, True]]))
+        >>> filled[:, :2]  # what is known stays
+        tensor([[1., 0.]])
     """
     expect_tensor("data", x)
     expect_tensor("mask", mask)

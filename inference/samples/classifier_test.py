@@ -31,6 +31,11 @@ class ClassifierTest(Result):
         p_value: The chance of such a difference in scores, or a larger one, if both samples were of
             one distribution.
         null: That difference after each permutation of the held-out labels, (permutations,).
+
+    Example:
+        >>> found = classifier_test(torch.randn(200, 2), torch.randn(200, 2) + 2, seed=0)
+        >>> found.accuracy.value.item() > 0.8, found.p_value < 0.01
+        (True, True)
     """
 
     accuracy: Share
@@ -92,6 +97,11 @@ def classifier_test(
     Raises:
         ValueError: If there are fewer than 10 points or 19 permutations, shapes differ, values are
             not finite, or the classifier has no `predict_proba`.
+
+    Example:
+        >>> x, y = torch.randn(200, 2), torch.randn(200, 2)
+        >>> [classifier_test(x, other, seed=0).p_value < 0.01 for other in (y, y + 2)]
+        [False, True]
 
     Reference:
         Lopez-Paz and Oquab (2017), Revisiting classifier two-sample tests, section 3; Cheng and

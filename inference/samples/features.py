@@ -95,6 +95,13 @@ class Classifier(nn.Module):
         deviation: σ, (D,).
         held_out: Its accuracy on these data: how far its features are to be trusted, which below
             0.8 is little. None if there are none.
+
+    Example:
+        >>> digits = data.load("digits").train
+        >>> x, y = digits.x[:200], digits.y[:200]
+        >>> net = classifier_features(x, y, width=8, epochs=1, seed=0)
+        >>> net(x[:5]).shape, net.predict(x[:5]).shape
+        (torch.Size([5, 4]), torch.Size([5]))
     """
 
     held_out: Share | None
@@ -198,6 +205,13 @@ def classifier_features(
     Raises:
         ValueError: If x and y differ in length, labels are out of range or of fewer than two
             classes, there are fewer than 20 labelled data, or values are not finite.
+
+    Example:
+        >>> digits = data.load("digits").train
+        >>> x, y = digits.x[:200], digits.y[:200]
+        >>> features = classifier_features(x, y, width=8, epochs=1, seed=0)
+        >>> features(x[:5]).shape  # for mmd, moments or frechet_distance
+        torch.Size([5, 4])
     """
     expect_rate(rate, usual=2e-3)
     expect_at_least(1, width=width, epochs=epochs, batch=batch)
@@ -251,6 +265,11 @@ def inception_features() -> Features:
     Raises:
         ImportError: If torch-fidelity is not installed.
         ValueError: When called with anything but colour images.
+
+    Example:
+        >>> features = inception_features()  # doctest: +SKIP
+        >>> features(torch.rand(10, 3, 32, 32)).shape  # doctest: +SKIP
+        torch.Size([10, 2048])
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

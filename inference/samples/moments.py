@@ -106,6 +106,11 @@ def moments(
             features are constant, some have zero variance in both samples at different values, or
             batches are others in another pass.
 
+    Example:
+        >>> found = moments(torch.randn(500, 2) + 1, torch.randn(500, 2), seed=0)
+        >>> found.matched  # the means differ
+        False
+
     Reference:
         Chung and Romano (2013), Exact and asymptotically robust permutation tests, for statistics
         in units of their errors; Westfall and Young (1993), Resampling-based multiple testing,
@@ -311,6 +316,11 @@ class Moments(Result):
         frozen: How many features are constant in "sample", or in "data", alone.
         null: The largest |z| of all moments after each permutation, (permutations,); empty if there
             were none.
+
+    Example:
+        >>> found = moments(torch.randn(500, 2), torch.randn(500, 2) * 2, seed=0)
+        >>> found.matched, found.shape
+        (False, (2,))
     """
 
     mean: Moment

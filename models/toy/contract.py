@@ -16,6 +16,11 @@ class Moments(NamedTuple):
     Attributes:
         mean: The means, of the site's shape.
         sd: The standard deviations, of the site's shape.
+
+    Example:
+        >>> moments = Funnel(dim=3).reference()["v"]
+        >>> moments.mean, moments.sd
+        (tensor(0.), tensor(3.))
     """
 
     mean: Tensor
@@ -30,6 +35,11 @@ class Posterior(Protocol):
 
     Attributes:
         teaches: What is to be learned from this posterior, in a sentence.
+
+    Example:
+        >>> schools: Posterior = EightSchools()
+        >>> schools.model(*schools.data).shape, schools.reference()["mu"].mean
+        (torch.Size([8]), tensor(4.4105))
     """
 
     teaches: ClassVar[str]

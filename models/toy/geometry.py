@@ -25,6 +25,11 @@ class Banana(nn.Module):
     Raises:
         ValueError: If s is not positive or b is not finite.
 
+    Example:
+        >>> banana = Banana(scale=2.0, curvature=0.25)
+        >>> banana.reference()["x2"].sd  # √(1 + 2 b² s⁴)
+        tensor(1.7321)
+
     Reference:
         Haario, Saksman and Tamminen (1999), Adaptive proposal distribution for random walk
         Metropolis algorithm.
@@ -80,6 +85,11 @@ class Funnel(nn.Module):
 
     Raises:
         ValueError: If dim is below 2.
+
+    Example:
+        >>> funnel = Funnel(dim=10)
+        >>> funnel.reference()["v"].sd
+        tensor(3.)
 
     Reference:
         Neal (2003), Slice sampling, section 8.

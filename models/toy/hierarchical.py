@@ -33,6 +33,11 @@ class EightSchools(nn.Module):
     Args:
         centred: Whether θ is sampled itself; if not, θ = μ + τ η with "eta" η ~ N(0, I) sampled.
 
+    Example:
+        >>> schools = EightSchools()
+        >>> schools.reference()["mu"].mean, schools.reference()["tau"].sd
+        (tensor(4.4105), tensor(3.1983))
+
     Reference:
         Rubin (1981), Estimation in parallel randomized experiments; Gelman et al., Bayesian Data
         Analysis, section 5.5.

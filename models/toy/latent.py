@@ -125,6 +125,12 @@ class GaussianMixture(nn.Module):
 
     Raises:
         ValueError: If the shapes do not fit or a weight or scale is not positive.
+
+    Example:
+        >>> program = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[-2.0], [2.0]]), 1.0)
+        >>> program.exact_posterior(torch.tensor([[0.0], [1.0]])).probs
+        tensor([[0.5000, 0.5000],
+                [0.0180, 0.9820]])
     """
 
     teaches: ClassVar[str] = (
@@ -190,6 +196,12 @@ class Curve(nn.Module):
     Raises:
         ValueError: If σ is not positive or there are fewer than three points. The exact answers
             raise it if every other node gives another evidence, by more than 10⁻³ nats.
+
+    Example:
+        >>> parabola = Curve(lambda z: torch.cat([z, z.square()], -1), scale=0.1)
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, 0.0]])  # on the curve, and far from it
+        >>> parabola.exact_log_evidence(x).round(decimals=1)
+        tensor([ -0.8000, -14.7000])
     """
 
     teaches: ClassVar[str] = (

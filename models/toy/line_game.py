@@ -31,6 +31,11 @@ def line(direction: Tensor) -> GAN:
 
     Raises:
         ValueError: If v is not of shape (2,), or not finite.
+
+    Example:
+        >>> x = line(torch.tensor([1.0, 2.0])).model(None, n=5).detach()
+        >>> (x[:, 1] / x[:, 0]).round(decimals=4)
+        tensor([2., 2., 2., 2., 2.])
     """
     _check_direction("direction", direction)
     decoder = nn.Linear(1, 2, bias=False).to(direction)
@@ -49,6 +54,11 @@ class LineCritic(nn.Module):
 
     Raises:
         ValueError: If w is not of shape (2,), or not finite.
+
+    Example:
+        >>> critic = LineCritic(torch.tensor([1.0, 0.0]))
+        >>> critic(torch.tensor([[2.0, 3.0], [-2.0, 3.0]])).tolist()  # it sees no signs
+        [2.0, 2.0]
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -134,6 +144,11 @@ def line_game(
     Raises:
         ValueError: If a direction is not of shape (2,), finite and other than zero, or there are no
             turns.
+
+    Example:
+        >>> turns = line_game(turns=5)
+        >>> len(turns), turns[-1].generator.norm()
+        (6, tensor(1.0000, dtype=torch.float64))
     """
     v = _direction("generator", generator, (0.2, 0.98))
     w = _direction("critic", critic, (0.71, -0.71))

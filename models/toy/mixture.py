@@ -54,6 +54,11 @@ class OrderedMixture(_NoisyData):
     Raises:
         ValueError: If the shapes do not fit, a datum is not finite, or a weight or scale is not
             positive.
+
+    Example:
+        >>> mixture = OrderedMixture(torch.tensor([-2.1, -1.9, 1.9, 2.1]))
+        >>> mixture.reference()["locs"].mean.round(decimals=1)
+        tensor([-1.5000,  1.6000])
     """
 
     teaches: ClassVar[str] = (
@@ -119,6 +124,11 @@ class SignFlip(_NoisyData):
 
     Raises:
         ValueError: If x is not of shape (N,) or not finite, or σ is not positive.
+
+    Example:
+        >>> flip = SignFlip(torch.tensor([2.0, -2.0, 2.1]))
+        >>> round(flip.reference()["theta"].sd.item(), 1)  # modes near −2 and 2, and their mean 0
+        2.0
     """
 
     teaches: ClassVar[str] = (
@@ -184,6 +194,11 @@ class HiddenMarkov(_NoisyData):
     Raises:
         ValueError: If the shapes do not fit, a datum is not finite, or a probability or scale is
             not positive.
+
+    Example:
+        >>> chain = HiddenMarkov.simulated(6)
+        >>> chain.reference()["locs"].mean.round(decimals=1)  # with the states summed out
+        tensor([0.1000, 1.8000])
     """
 
     teaches: ClassVar[str] = (

@@ -53,6 +53,11 @@ def slant(x: Tensor) -> Tensor:
 
     Raises:
         ValueError: If x is not of that shape.
+
+    Example:
+        >>> diagonal = torch.eye(9).flip(-1)[None, None]  # from lower left to upper right
+        >>> slant(diagonal)
+        tensor([1.])
     """
     ink = _ink(x)
     rows, columns = (torch.arange(n, dtype=ink.dtype, device=ink.device) for n in ink.shape[1:])
@@ -77,6 +82,12 @@ def edges(x: Tensor) -> Tensor:
 
     Raises:
         ValueError: If x is not of that shape.
+
+    Example:
+        >>> square = torch.zeros(1, 1, 8, 8)
+        >>> square[..., 2:6, 2:6] = 1.0
+        >>> edges(square)[0, 0, 4]  # bright on both sides of the left and the right side
+        tensor([0., 1., 1., 0., 0., 1., 1., 0.])
     """
     ink = F.pad(_ink(x)[:, None], (1, 1, 1, 1), mode="replicate")
     across = ink.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4

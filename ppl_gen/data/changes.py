@@ -49,6 +49,11 @@ def inverted(dataset: Dataset) -> Dataset:
 
     Raises:
         ValueError: If the data are not images, or are binarised.
+
+    Example:
+        >>> digits = load("digits")
+        >>> inverted(digits).train.x.mean() + digits.train.x.mean()
+        tensor(1.)
     """
     return _changed(dataset, "inverted", _invert, _invert)
 
@@ -61,6 +66,12 @@ def rotated(dataset: Dataset) -> Dataset:
 
     Raises:
         ValueError: If the data are not images, or are binarised.
+
+    Example:
+        >>> digits = load("digits")
+        >>> turned = rotated(digits)
+        >>> bool((turned.train.x[0] == digits.train.x[0].rot90(dims=(-2, -1))).all())
+        True
     """
     return _changed(dataset, "rotated", _rotate, _rotate)
 
@@ -75,6 +86,11 @@ def coloured(dataset: Dataset, seed: int = 0) -> Dataset:
 
     Raises:
         ValueError: If the data are not grey images, or are binarised.
+
+    Example:
+        >>> digits = coloured(load("digits"), seed=0)
+        >>> digits.shape, digits.train.x[0].amax().item()
+        ((3, 8, 8), 1.0)
     """
     _check_grey(dataset)
     # Two generators for a seed: seeds next to each other share no colours.
@@ -92,6 +108,10 @@ def in_colour(dataset: Dataset) -> Dataset:
 
     Raises:
         ValueError: If the data are neither, or are binarised.
+
+    Example:
+        >>> in_colour(load("digits")).shape
+        (3, 8, 8)
     """
     if dataset.shape[:1] == (3,):
         return dataset
@@ -113,6 +133,10 @@ def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
     Raises:
         ValueError: If a side is below 1, the crop is above the image's side, or the data are not
             images or are binarised.
+
+    Example:
+        >>> central(load("digits"), crop=4).shape, central(load("digits"), crop=8, size=16).shape
+        ((1, 4, 4), (1, 16, 16))
     """
     if size is None:
         size = crop
@@ -157,7 +181,12 @@ SUFFIXES: dict[str, Callable[[Dataset], Dataset]] = {
 
 
 def parse(name_or_path: str | Path) -> tuple[str, list[str]]:
-    """The name or path itself, which may hold colons if it exists, and the suffixes after it."""
+    """The name or path itself, which may hold colons if it exists, and the suffixes after it.
+
+    Example:
+        >>> parse("digits:rotated:coloured")
+        ('digits', ['rotated', 'coloured'])
+    """
     whole = str(name_or_path)
     if Path(whole).exists():
         return whole, []
@@ -222,6 +251,10 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
 
     Raises:
         ValueError: If a suffix, which is named, or the size does not fit the data.
+
+    Example:
+        >>> prepared(load("digits"), ["rotated", "coloured"], image_size=16).shape
+        (3, 16, 16)
     """
     for suffix in suffixes:
         try:

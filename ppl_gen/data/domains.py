@@ -24,6 +24,13 @@ class Domains:
 
     Raises:
         ValueError: If the shapes of their data differ.
+
+    Example:
+        >>> digits = load("digits")
+        >>> both = Domains(digits, inverted(digits))
+        >>> x_a, x_b = next(iter(both.train.batches(50)))
+        >>> x_a.shape == x_b.shape, len(both.train)
+        (True, 1500)
     """
 
     a: Dataset
@@ -104,7 +111,14 @@ def _rows(split: Split, which: slice) -> Split:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """The training or the test data of two domains; as long as the longer of them."""
+    """The training or the test data of two domains; as long as the longer of them.
+
+    Example:
+        >>> digits = load("digits")
+        >>> both = Unpaired(digits.train, digits.test)
+        >>> len(both)  # the longer of the two
+        1500
+    """
 
     a: Split | StreamedSplit
     b: Split | StreamedSplit
@@ -138,6 +152,12 @@ class UnpairedBatches:
 
     Raises:
         ValueError: If size is below 1 or above the number of data in either domain.
+
+    Example:
+        >>> digits = load("digits")
+        >>> batches = Unpaired(digits.train, digits.test).batches(100)
+        >>> len(batches), [x.shape for x in next(iter(batches))]
+        (15, [torch.Size([100, 1, 8, 8]), torch.Size([100, 1, 8, 8])])
     """
 
     def __init__(self, split: Unpaired, size: int, shuffle: bool) -> None:

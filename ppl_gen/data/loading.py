@@ -186,6 +186,11 @@ def load_domains(
     Raises:
         ValueError: If a folder or a domain is missing, cannot be read, or the shapes of both
             differ.
+
+    Example:
+        >>> both = load_domains("digits", "digits:inverted")
+        >>> both.shape, len(both.train)
+        ((1, 8, 8), 1500)
     """
     if other is None:
         path, suffixes = parse(name_or_path)

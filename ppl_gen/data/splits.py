@@ -45,6 +45,12 @@ class Split:
     Raises:
         ValueError: If binarize is unknown, x or y is no tensor of real numbers, or x is outside
             [0, 1] and to be binarised.
+
+    Example:
+        >>> grey = Split(torch.tensor([[0.2], [0.9]]), y=torch.tensor([0, 1]), binarize="threshold")
+        >>> grey.x, grey.y, len(grey)
+        (tensor([[0.],
+                [1.]]), tensor([0, 1]), 2)
     """
 
     x: Tensor
@@ -194,6 +200,13 @@ class StreamedSplit:
     Raises:
         ValueError: If binarize is unknown, or "static", which takes data in memory; or if the
             extremes are outside of [0, 1] and data are to be binarised.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> source = TensorDataset(torch.rand(60, 4), torch.arange(60))
+        >>> streamed = StreamedSplit(source, workers=0)
+        >>> [part.shape for part in next(iter(streamed.batches(20)))]
+        [torch.Size([20, 4]), torch.Size([20])]
     """
 
     source: Any
@@ -301,6 +314,11 @@ class Batches:
 
     Raises:
         ValueError: If size is below 1 or above the number of data.
+
+    Example:
+        >>> batches = data.load("digits").train.batches(100)
+        >>> len(batches), [part.shape for part in next(iter(batches))]
+        (15, [torch.Size([100, 1, 8, 8]), torch.Size([100])])
     """
 
     def __init__(self, split: Split | StreamedSplit, size: int, shuffle: bool) -> None:
@@ -399,6 +417,12 @@ class Dataset:
         columns: Of a table, the names of its columns, and the way back to their own units; else
             None.
         attribute_names: A name for each attribute, where the data have such.
+
+    Example:
+        >>> x = torch.rand(60, 4)
+        >>> mine = Dataset.of("mine", Split(x[:50]), Split(x[50:]))
+        >>> mine.shape, len(mine.test)
+        ((4,), 10)
     """
 
     train: Split | StreamedSplit

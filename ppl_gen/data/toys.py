@@ -63,6 +63,12 @@ def manifold(name: str, n: int, seed: int, noise: float = 0.05) -> Tensor:
 class Coverage(NamedTuple):
     """What a sample covers: the number of modes, the share of the sample near any of them, and each
     mode's share (K,).
+
+    Example:
+        >>> x, _ = ring(1000, modes=8, seed=0)
+        >>> coverage = modes_covered(x)
+        >>> coverage.modes, round(coverage.share, 2), coverage.shares.shape
+        (8, 0.99, torch.Size([8]))
     """
 
     modes: int
@@ -87,6 +93,11 @@ def ring(
 
     Raises:
         ValueError: If n or K is below 1, or r or σ is not positive.
+
+    Example:
+        >>> x, mode = ring(1000, modes=8, radius=2.0, scale=0.1, seed=0)
+        >>> x.shape, round(x.norm(dim=-1).mean().item(), 2), mode.unique().tolist()
+        (torch.Size([1000, 2]), 2.0, [0, 1, 2, 3, 4, 5, 6, 7])
 
     Reference:
         Metz et al. (2017), Unrolled generative adversarial networks, section 3.1.

@@ -29,6 +29,11 @@ class DiscretizedMixture(TorchDistribution):
         components: K.
         levels: The number of grid values.
 
+    Example:
+        >>> images = DiscretizedMixture(torch.zeros(5, 1, 2, 2, 3 * 2), components=2, levels=16)
+        >>> images.event_shape, images.log_prob(images.sample()).shape
+        (torch.Size([1, 2, 2]), torch.Size([5]))
+
     Reference:
         Salimans, Karpathy, Chen and Kingma (2017), PixelCNN++, eq. 1 to 3.
     """

@@ -53,6 +53,13 @@ class Columns(TorchDistribution):
         order: Where each column is found among those of all parts, (D,); None if they stand in the
             order of the parts.
         names: What the columns are called.
+
+    Example:
+        >>> parts = [dist.Normal(torch.zeros(1), 1.0), dist.Poisson(torch.full((1,), 3.0))]
+        >>> places = [torch.tensor([0]), torch.tensor([1])]
+        >>> person = Columns(parts, places, None, ["height", "children"])
+        >>> person.mean, person.log_prob(torch.tensor([0.0, 2.0])).shape
+        (tensor([0., 3.]), torch.Size([2]))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

@@ -20,6 +20,11 @@ class Poisson(TorchDistribution):
 
     Args:
         log_rate: η, of shape (*batch,).
+
+    Example:
+        >>> counts = Poisson(torch.tensor(3.0).log())
+        >>> counts.mean, counts.log_prob(torch.tensor(2.0)).exp()
+        (tensor(3.), tensor(0.2240))
     """
 
     arg_constraints = {"log_rate": constraints.real}
@@ -56,6 +61,11 @@ class NegativeBinomial(TorchDistribution):
     Args:
         log_mean: η, of shape (*batch,).
         log_dispersion: ρ, one number or of shape (*batch,).
+
+    Example:
+        >>> counts = NegativeBinomial(torch.tensor(4.0).log(), torch.tensor(2.0).log())
+        >>> counts.mean, counts.variance  # μ and μ + μ²/r
+        (tensor(4.), tensor(12.))
     """
 
     arg_constraints = {"log_mean": constraints.real, "log_dispersion": constraints.real}
@@ -98,6 +108,11 @@ class ZeroInflated(TorchDistribution):
     Args:
         base: f, a distribution of single counts, of shape (*batch,).
         logits: η, of shape (*batch,).
+
+    Example:
+        >>> counts = ZeroInflated(dist.Poisson(torch.tensor(2.0)), logits=torch.tensor(0.0))
+        >>> counts.mean, counts.log_prob(torch.tensor(0.0)).exp()
+        (tensor(1.), tensor(0.5677))
     """
 
     arg_constraints = {"logits": constraints.real}

@@ -59,6 +59,11 @@ class Grid(TorchDistribution):
     Args:
         logits: η, of shape (*batch, K).
         validate_args: Whether to check the logits; Pyro's setting if None.
+
+    Example:
+        >>> pixel = Grid(torch.tensor([0.0, 0.0, 0.0]))
+        >>> pixel.enumerate_support(), pixel.mean
+        (tensor([0.0000, 0.5000, 1.0000]), tensor(0.5000))
     """
 
     arg_constraints = {"logits": constraints.real_vector}
@@ -107,7 +112,13 @@ class Grid(TorchDistribution):
 
 
 class Classes(dist.Categorical):
-    """P(x = k) = softmax(η)ₖ; its draws have the dtype of η, as networks and tables take them."""
+    """P(x = k) = softmax(η)ₖ; its draws have the dtype of η, as networks and tables take them.
+
+    Example:
+        >>> labels = Classes(logits=torch.zeros(4))
+        >>> labels.sample((3,)).dtype, labels.log_prob(torch.tensor(2.0)).exp()
+        (torch.float32, tensor(0.2500))
+    """
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         return super().sample(sample_shape).to(self.logits.dtype)
@@ -121,6 +132,13 @@ class DiscretizedLogistic(TorchDistribution):
         scale: s, positive, of shape (*batch,) or broadcast to it.
         levels: K.
         validate_args: Whether to check the parameters; Pyro's setting if None.
+
+    Example:
+        >>> pixel = DiscretizedLogistic(torch.tensor(0.3), torch.tensor(0.1), levels=4)
+        >>> pixel.enumerate_support()
+        tensor([0.0000, 0.3333, 0.6667, 1.0000])
+        >>> pixel.log_prob(pixel.enumerate_support()).exp().sum().round(decimals=4)
+        tensor(1.)
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}

@@ -28,6 +28,12 @@ class Mixture(TorchDistribution):
         components: pₖ, of batch shape (K, *batch).
         chosen: From indices k, of shape (*sample, *batch), to the pₖ of that batch shape.
         batch_shape: As `.expand` gives it; *batch if None.
+
+    Example:
+        >>> rates = torch.tensor([1.0, 5.0])
+        >>> counts = Mixture(torch.zeros(2), dist.Poisson(rates), lambda k: dist.Poisson(rates[k]))
+        >>> counts.mean, counts.variance  # more than Poisson's, which is the mean
+        (tensor(3.), tensor(7.))
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -109,6 +115,12 @@ class GaussianMixture(Mixture):
         log_scale: η, of the same shape.
         logits: log π but for a constant, (K, *batch).
         batch_shape: As `.expand` gives it; *batch if None.
+
+    Example:
+        >>> loc = torch.tensor([[-1.0], [5.0]])  # two components in one dimension
+        >>> z = GaussianMixture(loc, torch.zeros(2, 1), logits=torch.tensor([0.75, 0.25]).log())
+        >>> z.mean, z.rsample((5,)).shape
+        (tensor([0.5000]), torch.Size([5, 1]))
 
     Reference:
         Figurnov, Mohamed and Mnih (2018), Implicit reparameterization gradients, section 3.3.

@@ -18,6 +18,12 @@ class Normal(dist.Normal):
     Args:
         loc: μ, of shape (*batch,).
         scale: s, positive, of the same shape.
+
+    Example:
+        >>> Normal(0.0, 2.0).log_prob(torch.tensor(1.0))
+        tensor(-1.7371)
+        >>> dist.Normal(0.0, 2.0).log_prob(torch.tensor(1.0))
+        tensor(-1.7371)
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -31,6 +37,11 @@ class LogScaleNormal(dist.Normal):
     Args:
         loc: μ, of shape (*batch,).
         log_scale: η, of the same shape.
+
+    Example:
+        >>> z = LogScaleNormal(torch.tensor(0.0), log_scale=torch.tensor(-1.0))
+        >>> z.scale, z.log_prob(torch.tensor(0.0))
+        (tensor(0.3679), tensor(0.0811))
     """
 
     def __init__(self, loc: Tensor, log_scale: Tensor) -> None:

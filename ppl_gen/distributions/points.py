@@ -16,6 +16,13 @@ class NoDensity(NotImplementedError, ValueError):
     """A density was asked of a distribution that has draws only.
 
     torch raises NotImplementedError for this; it is a ValueError too, as all bad input is here.
+
+    Example:
+        >>> try:
+        ...     StoredPoints(torch.zeros(3, 2)).log_prob(torch.zeros(2))
+        ... except NoDensity as error:
+        ...     print(error)
+        stored points have draws and no density: ...
     """
 
 
@@ -27,6 +34,13 @@ class StoredPoints(TorchDistribution):
         jitter: ε, in the units of x, a number or a tensor (); None leaves the points as they are,
             without a density.
         batch_shape: The shape of independent draws, as `.expand` gives it.
+
+    Example:
+        >>> points = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+        >>> StoredPoints(points).mean
+        tensor([1., 2.])
+        >>> StoredPoints(points, jitter=0.1).log_prob(torch.zeros(2)).round(decimals=3)
+        tensor(2.0740)
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}

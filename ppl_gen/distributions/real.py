@@ -21,6 +21,11 @@ class StudentT(TorchDistribution):
         loc: μ, of shape (*batch,).
         scale: s, positive, one number or of shape (*batch,).
         df: ν, positive, one number or of shape (*batch,).
+
+    Example:
+        >>> x = StudentT(torch.tensor(0.0), torch.tensor(1.0), df=torch.tensor(4.0))
+        >>> x.variance, x.log_prob(torch.tensor([0.0, 10.0]))
+        (tensor(2.), tensor([-0.9808, -9.1261]))
     """
 
     arg_constraints = {
@@ -71,6 +76,10 @@ class LogNormal(TorchDistribution):
     Args:
         loc: μ, the mean of log x, of shape (*batch,).
         scale: s, the standard deviation of log x, positive, one number or of shape (*batch,).
+
+    Example:
+        >>> LogNormal(torch.tensor(0.0), torch.tensor(1.0)).mean  # exp(1/2)
+        tensor(1.6487)
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}

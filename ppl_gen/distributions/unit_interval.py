@@ -31,6 +31,10 @@ class ContinuousBernoulli(TorchDistribution):
         logits: ℓ, of shape (*batch,).
         validate_args: Whether to check the logits; Pyro's setting if None.
 
+    Example:
+        >>> ContinuousBernoulli(torch.tensor([-2.0, 0.0, 2.0])).mean
+        tensor([0.3435, 0.5000, 0.6565])
+
     Reference:
         Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
         variational autoencoders.
@@ -138,6 +142,11 @@ class Beta(TorchDistribution):
     Args:
         logits: η, of shape (*batch,).
         log_precision: log φ, of the same shape.
+
+    Example:
+        >>> x = Beta(torch.tensor(0.0), log_precision=torch.tensor(10.0).log())  # Beta(5, 5)
+        >>> round(x.mean.item(), 4), round(x.variance.item(), 4)
+        (0.5, 0.0227)
     """
 
     arg_constraints = {"logits": constraints.real, "log_precision": constraints.real}

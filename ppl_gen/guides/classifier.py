@@ -15,6 +15,11 @@ class Classifier(nn.Module):
 
     Args:
         net: Maps x to (*batch, K), one logit for each label.
+
+    Example:
+        >>> q = Classifier(nn.Linear(4, 10))
+        >>> q(torch.zeros(5, 4)).probs.shape
+        torch.Size([5, 10])
     """
 
     def __init__(self, net: nn.Module) -> None:

@@ -20,6 +20,12 @@ class BoundedGaussian(nn.Module):
     Args:
         net: Maps the context to (*batch, 2D), the D means followed by the D log standard deviations
             of u.
+
+    Example:
+        >>> q = BoundedGaussian(nn.Linear(4, 2 * 3))
+        >>> z = q(torch.zeros(5, 4)).rsample()
+        >>> z.shape, bool((z.abs() <= 1).all())
+        (torch.Size([5, 3]), True)
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -38,6 +44,11 @@ def bounded(net: Networks, dim: int) -> BoundedGaussian:
     Args:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the number of coordinates of z.
+
+    Example:
+        >>> program = models.vae((4,), latent_dim=2, prior=priors.Uniform(2), guide=bounded)
+        >>> program.encoder(torch.zeros(5, 4)).rsample().abs().max() <= 1
+        tensor(True)
     """
     return BoundedGaussian(net(2 * dim))
 

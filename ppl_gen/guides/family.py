@@ -13,7 +13,14 @@ from ppl_gen.protocols import Conditional, Distribution
 
 
 class Networks(Protocol):
-    """`net(outputs)` makes a network of (x, *context) with so many outputs, (*batch, outputs)."""
+    """`net(outputs)` makes a network of (x, *context) with so many outputs, (*batch, outputs).
+
+    Example:
+        >>> def net(outputs):
+        ...     return nn.Linear(4, outputs)
+        >>> low_rank(net, dim=3, rank=1).net
+        Linear(in_features=4, out_features=9, bias=True)
+    """
 
     def __call__(self, outputs: int, /) -> nn.Module: ...
 
@@ -40,6 +47,14 @@ class NetworkGuide(nn.Module):
 
     Args:
         net: Maps the context to (*batch, outputs).
+
+    Example:
+        >>> class Laplace(NetworkGuide):
+        ...     def distribution(self, outputs):
+        ...         loc, log_scale = outputs.chunk(2, -1)
+        ...         return dist.Laplace(loc, log_scale.exp()).to_event(1)
+        >>> Laplace(nn.Linear(4, 2 * 3))(torch.zeros(5, 4)).shape()
+        torch.Size([5, 3])
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -80,6 +95,11 @@ def guide_of_family(family: Family, net: Networks, dim: int) -> nn.Module:
     Raises:
         ValueError: If the family is a network or guide that is made already, cannot be called, or
             makes nothing that can be called.
+
+    Example:
+        >>> q = guide_of_family(diagonal, lambda outputs: nn.Linear(4, outputs), 3)
+        >>> type(q).__name__
+        'DiagonalGaussian'
     """
     if isinstance(family, nn.Module) or not callable(family):
         raise ValueError(

@@ -35,6 +35,11 @@ class FlowGuide(NetworkGuide):
         ValueError: If the flow does not give distributions of vectors from a context of C numbers;
             when it is called, if the network has another number of outputs than 2D + C.
 
+    Example:
+        >>> q = flow(lambda outputs: nn.Linear(4, outputs), dim=3, context=8, hidden=(16,))
+        >>> type(q).__name__, q(torch.zeros(5, 4)).rsample().shape
+        ('FlowGuide', torch.Size([5, 3]))
+
     Reference:
         Rezende and Mohamed (2015), Variational inference with normalizing flows.
     """
@@ -80,6 +85,11 @@ def flow(
 
     Raises:
         ValueError: If a size is below 1, or `make` gives a flow of another dimension than D.
+
+    Example:
+        >>> program = models.vae((4,), latent_dim=2, guide=flow)
+        >>> program.encoder(torch.zeros(5, 4)).rsample((7,)).shape
+        torch.Size([7, 5, 2])
     """
     expect_at_least(1, context=context, **{"a latent dimension": dim})
     if make is None:

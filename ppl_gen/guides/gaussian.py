@@ -33,6 +33,11 @@ class DiagonalGaussian(NetworkGuide):
 
     Raises:
         ValueError: When it is called, if the network has an odd number of outputs.
+
+    Example:
+        >>> q = DiagonalGaussian(nn.Linear(4, 2 * 3))
+        >>> q(torch.zeros(5, 4)).shape()
+        torch.Size([5, 3])
     """
 
     def distribution(self, outputs: Tensor) -> Distribution:
@@ -54,6 +59,11 @@ class SharedScaleGaussian(nn.Module):
     Args:
         net: Maps the context to codes (*batch, D).
         log_scale: η, of shape (D,), a parameter.
+
+    Example:
+        >>> q = SharedScaleGaussian(nn.Linear(4, 3), log_scale=torch.tensor([0.0, -1.0, -2.0]))
+        >>> q(torch.zeros(5, 4)).stddev[0].detach()
+        tensor([1.0000, 0.3679, 0.1353])
     """
 
     def __init__(self, net: nn.Module, log_scale: Tensor) -> None:
@@ -71,6 +81,11 @@ def diagonal(net: Networks, dim: int) -> DiagonalGaussian:
     Args:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the latent dimension.
+
+    Example:
+        >>> q = diagonal(lambda outputs: nn.Linear(4, outputs), dim=3)
+        >>> q.net.out_features
+        6
     """
     return DiagonalGaussian(net(2 * dim))
 
@@ -88,6 +103,11 @@ class FullCovarianceGaussian(NetworkGuide):
 
     Raises:
         ValueError: When it is called, if the network has another number of outputs.
+
+    Example:
+        >>> q = FullCovarianceGaussian(nn.Linear(4, 3 * (3 + 3) // 2))
+        >>> q(torch.zeros(5, 4)).covariance_matrix.shape
+        torch.Size([5, 3, 3])
 
     Reference:
         Kingma and Welling (2019), An introduction to variational autoencoders, section 2.5.1.
@@ -117,6 +137,11 @@ def full_covariance(net: Networks, dim: int) -> FullCovarianceGaussian:
     Args:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the latent dimension.
+
+    Example:
+        >>> q = full_covariance(lambda outputs: nn.Linear(4, outputs), dim=3)
+        >>> q.net.out_features  # 3 means, and 6 numbers of a triangular matrix
+        9
     """
     expect_at_least(1, **{"a latent dimension": dim})
     return FullCovarianceGaussian(net(dim * (dim + 3) // 2))
@@ -136,6 +161,11 @@ class LowRankGaussian(NetworkGuide):
     Raises:
         ValueError: If the rank is below 1; when it is called, if the network has another number of
             outputs or the rank is above D.
+
+    Example:
+        >>> q = LowRankGaussian(nn.Linear(4, (1 + 2) * 3), rank=1)
+        >>> q(torch.zeros(5, 4)).covariance_matrix.shape
+        torch.Size([5, 3, 3])
 
     Reference:
         Ong, Nott and Smith (2018), Gaussian variational approximation with a factor covariance
@@ -176,6 +206,12 @@ def low_rank(net: Networks, dim: int, rank: int = 2) -> LowRankGaussian:
 
     Raises:
         ValueError: If the rank is below 1 or above D.
+
+    Example:
+        >>> from functools import partial
+        >>> program = models.vae((4,), latent_dim=3, guide=partial(low_rank, rank=1))
+        >>> type(program.encoder).__name__
+        'LowRankGaussian'
     """
     expect_at_least(1, rank=rank, **{"a latent dimension": dim})
     _expect_rank(rank, dim)

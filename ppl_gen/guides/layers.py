@@ -23,6 +23,14 @@ class BottomUp(nn.Module):
     Args:
         encoders: L modules; the first takes x to q(z1 | x), the next z1 to q(z2 | z1), and so on.
 
+    Example:
+        >>> program = models.hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8])
+        >>> type(program.encoder).__name__
+        'BottomUp'
+        >>> with pyro.plate("data", 5):
+        ...     program.encoder(torch.zeros(5, 4), program.layers).shape  # z2, the last
+        torch.Size([5, 2])
+
     Reference:
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders, eq. 5.
     """
@@ -57,6 +65,14 @@ class TopDown(nn.Module):
         features: L networks; the first takes x to d₁, the next d₁ to d₂, and so on.
         encoders: L modules, from dₗ to a distribution of zₗ; those below the top with a mean and a
             variance.
+
+    Example:
+        >>> program = models.hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8], top_down=True)
+        >>> type(program.encoder).__name__
+        'TopDown'
+        >>> with pyro.plate("data", 5):
+        ...     program.encoder(torch.zeros(5, 4), program.layers).shape  # z1, the last
+        torch.Size([5, 3])
 
     Reference:
         Sønderby, Raiko, Maaløe, Sønderby and Winther (2016), Ladder variational autoencoders, eq.

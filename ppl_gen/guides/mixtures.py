@@ -27,6 +27,11 @@ class GaussianMixtureGuide(NetworkGuide):
     Raises:
         ValueError: If there are no components; when it is called, if the network has another
             number of outputs.
+
+    Example:
+        >>> q = GaussianMixtureGuide(nn.Linear(4, 2 * (2 * 3 + 1)), components=2)
+        >>> q(torch.zeros(5, 4)).rsample().shape
+        torch.Size([5, 3])
     """
 
     def __init__(self, net: nn.Module, components: int = 3) -> None:
@@ -62,6 +67,11 @@ def mixture(net: Networks, dim: int, components: int = 3) -> GaussianMixtureGuid
 
     Raises:
         ValueError: If there are no components.
+
+    Example:
+        >>> q = mixture(lambda outputs: nn.Linear(4, outputs), dim=3, components=2)
+        >>> q.net.out_features
+        14
     """
     expect_at_least(1, components=components, **{"a latent dimension": dim})
     return GaussianMixtureGuide(net(components * (2 * dim + 1)), components)

@@ -21,6 +21,14 @@ def from_prior(program: Program) -> Guide:
 
     Args:
         program: Any program; one whose model takes no `n` is run on the data.
+
+    Example:
+        >>> from ppl_gen.inference import log_evidence
+        >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
+        >>> x = torch.zeros(1, 3)
+        >>> found = log_evidence(ppca, from_prior(ppca), x, particles=10_000, seed=0)
+        >>> round(found.value.item(), 1), round(ppca.exact_log_evidence(x).item(), 1)
+        (-3.4, -3.4)
     """
 
     def guide(x: Tensor, *context: Tensor) -> Any:

@@ -16,6 +16,11 @@ class Bernoulli(nn.Module):
     """p(x | η) = σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in {0, 1}, with logits η of shape (*batch, *shape).
 
     Grey pixels are outside its support: on them the expression is not a density.
+
+    Example:
+        >>> pixels = Bernoulli()(torch.zeros(5, 1, 8, 8))  # what a decoder returns
+        >>> pixels.batch_shape, pixels.mean.unique()
+        (torch.Size([5, 1, 8, 8]), tensor([0.5000]))
     """
 
     def forward(self, logits: Tensor) -> Distribution:
@@ -26,6 +31,11 @@ class ContinuousBernoulli(nn.Module):
     """p(x | η) = C(η) σ(η)ˣ (1 − σ(η))¹⁻ˣ for x in [0, 1], with logits η (*batch, *shape).
 
     C is the constant that makes it a density, also where σ(η) is 0 or 1 in floating point.
+
+    Example:
+        >>> grey = ContinuousBernoulli()(torch.tensor([0.0, 2.0]))
+        >>> grey.mean, grey.log_prob(torch.tensor([0.9, 0.9])).exp()
+        (tensor([0.5000, 0.6565]), tensor([1.0000, 1.8938]))
 
     Reference:
         Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli: fixing a pervasive error in
@@ -43,6 +53,11 @@ class Beta(nn.Module):
     (*batch, *shape, 2). The ends 0 and 1 are outside its support: there it has a density of 0 or a
     pole. Data that have them are moved inside, by (x (N − 1) + ½)/N, or are the matter of
     `ContinuousBernoulli`.
+
+    Example:
+        >>> shares = Beta()(torch.zeros(5, 3, 2))  # a logit and a log precision for each value
+        >>> shares.batch_shape, shares.mean.unique()
+        (torch.Size([5, 3]), tensor([0.5000]))
     """
 
     parameters_per_value = 2

@@ -19,6 +19,11 @@ class Categorical(nn.Module):
 
     Args:
         levels: K, the number of grid values.
+
+    Example:
+        >>> levels = Categorical(4)
+        >>> levels.parameters_per_value, levels(torch.zeros(2, 4)).mean
+        (4, tensor([0.5000, 0.5000]))
     """
 
     def __init__(self, levels: int) -> None:
@@ -37,6 +42,10 @@ class Label(nn.Module):
 
     Args:
         classes: K, the number of classes.
+
+    Example:
+        >>> Label(3)(torch.zeros(5, 3)).log_prob(torch.tensor([0.0, 1, 2, 0, 1])).exp()
+        tensor([0.3333, 0.3333, 0.3333, 0.3333, 0.3333])
     """
 
     def __init__(self, classes: int) -> None:

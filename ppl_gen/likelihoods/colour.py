@@ -31,6 +31,13 @@ class DiscretizedMixture(nn.Module):
         ValueError: If there are neither one nor three channels, or a count is too small; when it is
             called, if decoder outputs have another shape.
 
+    Example:
+        >>> likelihood = DiscretizedMixture(channels=3, components=5)
+        >>> likelihood.parameters_per_value
+        20
+        >>> likelihood(torch.zeros(2, 3, 4, 4, 20)).event_shape
+        torch.Size([3, 4, 4])
+
     Reference:
         Salimans, Karpathy, Chen and Kingma (2017), PixelCNN++, eq. 1 to 3.
     """

@@ -22,7 +22,12 @@ from ppl_gen.supports import is_discrete
 
 
 class Poisson(nn.Module):
-    """P(x | η) = e^(xη − e^η) / x!, with the log rate η of shape (*batch, *shape)."""
+    """P(x | η) = e^(xη − e^η) / x!, with the log rate η of shape (*batch, *shape).
+
+    Example:
+        >>> Poisson()(torch.tensor([0.0, 1.0])).mean  # exp η
+        tensor([1.0000, 2.7183])
+    """
 
     def forward(self, log_rate: Tensor) -> Distribution:
         return distributions.Poisson(log_rate)
@@ -43,6 +48,11 @@ class NegativeBinomial(nn.Module):
 
     Raises:
         ValueError: If a dispersion is not positive, or is both given and decoded.
+
+    Example:
+        >>> counts = NegativeBinomial(dispersion=2.0)(torch.tensor([4.0]).log())
+        >>> counts.mean, counts.variance
+        (tensor([4.]), tensor([12.]))
 
     Reference:
         Lopez, Regier, Cole, Jordan and Yosef (2018), Deep generative modeling for single-cell
@@ -92,6 +102,11 @@ class ZeroInflated(nn.Module):
     Raises:
         ValueError: If f takes numbers per datum; when it is called, if its values are not single
             counts with 0 among them: a density has no mass at 0 that could be shared.
+
+    Example:
+        >>> likelihood = ZeroInflated(Poisson())
+        >>> likelihood.parameters_per_value, likelihood(torch.zeros(5, 3, 2)).mean.unique()
+        (2, tensor([0.5000]))
 
     Reference:
         Lambert (1992), Zero-inflated Poisson regression, with an application to defects in

@@ -14,6 +14,10 @@ class Dirac(nn.Module):
     """p(x | μ) = δ(x − μ): the likelihood of an implicit model.
 
     It has draws and no density; `Observed` gives the model another likelihood, which has.
+
+    Example:
+        >>> Dirac()(torch.ones(3)).sample()
+        tensor([1., 1., 1.])
     """
 
     def forward(self, loc: Tensor) -> Distribution:

@@ -16,6 +16,10 @@ def parameters_per_value(likelihood: Conditional) -> int:
 
     Args:
         likelihood: Any conditional; one that needs more has an attribute `parameters_per_value`.
+
+    Example:
+        >>> parameters_per_value(Bernoulli()), parameters_per_value(HeteroscedasticGaussian())
+        (1, 2)
     """
     return getattr(likelihood, "parameters_per_value", 1)
 
@@ -28,6 +32,10 @@ def parameters_per_datum(likelihood: Conditional) -> int:
 
     Args:
         likelihood: Any conditional; one that needs some has an attribute `parameters_per_datum`.
+
+    Example:
+        >>> parameters_per_datum(Bernoulli()), parameters_per_datum(IsotropicGaussian())
+        (0, 1)
     """
     return getattr(likelihood, "parameters_per_datum", 0)
 
@@ -38,6 +46,10 @@ def takes_missing(likelihood: Any) -> bool:
     Args:
         likelihood: Any conditional; one that scores such data has a true attribute
             `takes_missing`.
+
+    Example:
+        >>> takes_missing(Bernoulli()), takes_missing(Masked(Bernoulli()))
+        (False, True)
     """
     return bool(getattr(likelihood, "takes_missing", False))
 

@@ -29,6 +29,13 @@ class Window(nn.Module):
     Raises:
         ValueError: If the shape is not that of an image, or the window is larger than the image.
 
+    Example:
+        >>> window = Window(side=3, hidden=16, shape=(1, 8, 8))
+        >>> window.read(torch.zeros(5, 1, 8, 8), torch.zeros(5, 16)).shape
+        torch.Size([5, 1, 3, 3])
+        >>> window.write(torch.zeros(5, 1, 3, 3), torch.zeros(5, 16)).shape
+        torch.Size([5, 1, 8, 8])
+
     Reference:
         Gregor et al. (2015), DRAW: a recurrent neural network for image generation, eq. 19 to 29;
         the sums over pixels are normalised as a softmax, which holds outside of the image as well.

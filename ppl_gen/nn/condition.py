@@ -154,6 +154,10 @@ def context_width(
     Raises:
         ValueError: If both classes and attributes are given, either is no count, an embedding has
             no size, or nothing is given where it is needed.
+
+    Example:
+        >>> context_width(classes=10), context_width(attributes=40), context_width()
+        (10, 40, None)
     """
     expect_at_least(1, classes=classes, attributes=attributes)
     both = classes is not None and attributes is not None

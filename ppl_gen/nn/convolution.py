@@ -31,6 +31,10 @@ def conv_features(
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
             not fit into memory.
+
+    Example:
+        >>> conv_features((3, 32, 32), 16)(torch.zeros(7, 5, 3, 32, 32)).shape
+        torch.Size([7, 5, 16])
     """
     sides, channels = pyramid(shape)
     size = channels[-1] * math.prod(sides[-1])
@@ -67,6 +71,10 @@ def conv_decoder(
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
             not fit into memory.
+
+    Example:
+        >>> conv_decoder(2, (3, 32, 32), hidden=16, parameters=2)(torch.zeros(5, 2)).shape
+        torch.Size([5, 3, 32, 32, 2])
     """
     expect_at_least(1, inputs=inputs, hidden=hidden, parameters=parameters)
     expect_at_least(0, per_datum=per_datum)
@@ -136,6 +144,10 @@ def pyramid(
 
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
+
+    Example:
+        >>> pyramid((1, 28, 28))
+        ([(28, 28), (14, 14), (7, 7)], [1, 32, 64])
     """
     if len(shape) != 3 or not all(8 <= side <= 64 for side in shape[1:]) or shape[0] < 1:
         raise ValueError(

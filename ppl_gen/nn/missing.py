@@ -56,6 +56,15 @@ def network_of_data(
         make: From the shape of what a network takes, (C, ...), to the network.
         shape: The shape of one datum.
         missing: Whether entries may be NaN; then `make` is given (2C, ...) (see `ZeroFilled`).
+
+    Example:
+        >>> def linear(shape):
+        ...     return nn.Linear(shape[0], 5)
+        >>> network_of_data(linear, (3,), missing=False)
+        Linear(in_features=3, out_features=5, bias=True)
+        >>> net = network_of_data(linear, (3,), missing=True)
+        >>> net(torch.tensor([[1.0, torch.nan, 2.0]])).shape
+        torch.Size([1, 5])
     """
     shape = tuple(shape)
     if not missing:

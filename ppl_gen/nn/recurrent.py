@@ -19,6 +19,11 @@ class LSTMState(NamedTuple):
     Attributes:
         hidden: h, its output, (*batch, H).
         cell: c, (*batch, H).
+
+    Example:
+        >>> state = LSTM(inputs=3, hidden=4).start  # before the first step, learned
+        >>> state.hidden.shape, state.cell.shape
+        (torch.Size([4]), torch.Size([4]))
     """
 
     hidden: Tensor
@@ -38,6 +43,12 @@ class LSTM(nn.Module):
 
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
+
+    Example:
+        >>> cell = LSTM(inputs=3, hidden=4)
+        >>> state = cell(torch.zeros(5, 3), cell.start)  # one step of five sequences
+        >>> state.hidden.shape, state.cell.shape
+        (torch.Size([5, 4]), torch.Size([5, 4]))
 
     Reference:
         Hochreiter and Schmidhuber (1997), Long short-term memory; Jozefowicz, Zaremba and Sutskever

@@ -59,6 +59,13 @@ def image_grid(
 
     Raises:
         ValueError: If the images are not of shape (N, C, H, W).
+
+    Example:
+        >>> digits = data.load("digits")
+        >>> figure = image_grid(digits.test.x[:20], columns=10, title="digits")
+        >>> figure.axes[0].get_title()
+        'digits'
+        >>> figure.savefig("digits.png")  # doctest: +SKIP
     """
     expect_tensor("images", images)
     if images.dim() != 4 or 0 in images.shape:
@@ -129,6 +136,14 @@ def reconstructions(
         reconstructed: (N, *shape).
         columns: The number of images in a row.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
+
+    Example:
+        >>> from ppl_gen.program import reconstruct
+        >>> digits = data.load("digits").test.x[:6]
+        >>> vae = models.vae((1, 8, 8), latent_dim=2)
+        >>> figure = reconstructions(digits, reconstruct(vae, digits))
+        >>> len(figure.axes)
+        1
     """
     if data.dim() != 4:
         return points(
@@ -157,6 +172,11 @@ def canvases(pictures: Tensor, title: str = "", ax: Axes | None = None) -> Figur
 
     Raises:
         ValueError: If the pictures are not of shape (T, N, C, H, W).
+
+    Example:
+        >>> figure = canvases(torch.rand(3, 5, 1, 8, 8), title="five steps of three pictures")
+        >>> figure.axes[0].get_title()
+        'five steps of three pictures'
     """
     expect_tensor("pictures", pictures)
     if pictures.dim() != 5 or 0 in pictures.shape:
@@ -183,6 +203,12 @@ def points(
         title: Stands above.
         names: Of the D coordinates, which stand beside the axes; none if left out.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
+
+    Example:
+        >>> x, _ = data.ring(500, seed=0)
+        >>> figure = points({"data": x, "noise": torch.randn(500, 2)})
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['data', 'noise']
     """
     shown: list[int] = []
     figure, axes = one_axes(4.5, 4, ax=ax)
@@ -219,6 +245,12 @@ def latent_manifold(
         side: The number of quantiles along each axis.
         title: Stands above.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
+
+    Example:
+        >>> vae = models.vae((1, 8, 8), latent_dim=2)
+        >>> figure = latent_manifold(lambda z: vae.likelihood(vae.decoder(z)).mean, side=5)
+        >>> len(figure.axes)
+        1
     """
     expect_memory(f"{side} × {side} images", 2 * SINGLE * side**2, "take a smaller side")
     quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
@@ -245,6 +277,14 @@ def training_curve(
         label: Stands beside the axis.
         title: Stands above.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
+
+    Example:
+        >>> from ppl_gen.inference import iterate, svi_step
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3))
+        >>> records = list(iterate(step, [(torch.ones(20, 4),)], epochs=3))
+        >>> training_curve(records).axes[0].get_ylabel()
+        'ELBO, nats per datum'
     """
     figure, axes = one_axes(5, 3, ax=ax)
     epochs = [record.epoch for record in records]

@@ -18,6 +18,11 @@ class OneHot(nn.Module):
 
     Args:
         categories: K, at least 2.
+
+    Example:
+        >>> code = OneHot(4)().sample()
+        >>> code.shape, code.sum()
+        (torch.Size([4]), tensor(1.))
     """
 
     probs: Tensor
@@ -44,6 +49,10 @@ class Labels(nn.Module):
 
     Raises:
         ValueError: If there are fewer than 2 classes.
+
+    Example:
+        >>> Labels(4)().log_prob(torch.tensor(3.0)).exp()
+        tensor(0.2500)
     """
 
     def __init__(self, classes: int, *, learned: bool = False) -> None:

@@ -23,6 +23,10 @@ class Hypersphere(nn.Module):
     Args:
         dim: D, at least 2: the sphere has one dimension less.
 
+    Example:
+        >>> Hypersphere(3)().sample((2,)).norm(dim=-1).round(decimals=3)
+        tensor([1., 1.])
+
     Reference:
         Davidson et al. (2018), Hyperspherical variational auto-encoders.
     """

@@ -35,6 +35,12 @@ class MixtureOfGaussians(nn.Module):
     Raises:
         ValueError: If a size is below 1, or s not between 0 and 1.
 
+    Example:
+        >>> prior = MixtureOfGaussians(2, components=5)
+        >>> prior().sample((3,)).shape
+        torch.Size([3, 2])
+        >>> vae = models.vae((4,), latent_dim=2, prior=prior)  # learned with the rest
+
     Reference:
         Dilokthanakul et al. (2016), Deep unsupervised clustering with Gaussian mixture variational
         autoencoders; as the baseline of VampPrior, Tomczak and Welling (2018), section 3.
@@ -71,6 +77,13 @@ class ConditionalMixture(nn.Module):
 
     Raises:
         ValueError: If K is below 1; when called, if the network has another number of outputs.
+
+    Example:
+        >>> from ppl_gen.nn import Condition
+        >>> net = Condition(nn.Linear(10, 3 * (2 * 4 + 1)), classes=10)
+        >>> prior = ConditionalMixture(net, components=3)
+        >>> prior(torch.arange(5)).event_shape  # of z in 4 dimensions, for each of five labels
+        torch.Size([4])
     """
 
     def __init__(self, net: nn.Module, components: int = 10) -> None:

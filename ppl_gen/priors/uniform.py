@@ -18,6 +18,10 @@ class Uniform(nn.Module):
 
     Args:
         dim: D, the dimension of z.
+
+    Example:
+        >>> Uniform(3)().log_prob(torch.zeros(3)).exp()
+        tensor(0.1250)
     """
 
     end: Tensor

@@ -137,6 +137,11 @@ def pseudo_inputs(
 
     Raises:
         ValueError: If x are no finite data, K is below 1, or the noise is not positive.
+
+    Example:
+        >>> digits = data.load("digits")
+        >>> pseudo_inputs(digits.train.x, 50, seed=0).shape
+        torch.Size([50, 1, 8, 8])
     """
     _check_pseudo_inputs(x, None)
     expect_at_least(1, **{"pseudo-inputs": count})

@@ -331,6 +331,13 @@ def load(
     Raises:
         ValueError: If there is no such run or file, it is damaged, its data have changed, it
             names code and is not trusted, or its weights are those of another program.
+
+    Example:
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/vae.pt"
+        >>> save(path, models.vae((2,), latent_dim=1), epoch=20)
+        >>> load(path, models.vae((2,), latent_dim=1)).notes
+        {'epoch': 20}
     """
     if Path(path).is_dir():
         if program is not None or parts:

@@ -19,6 +19,13 @@ class Columns:
         names: Of the columns, D of them.
         mean: m, the mean of each column's training rows in its own unit, (D,), in double precision.
         sd: s, their standard deviation, (D,), likewise.
+
+    Example:
+        >>> units = Columns(("cm", "kg"), torch.tensor([170.0, 70.0]), torch.tensor([10.0, 5.0]))
+        >>> units.standardised(torch.tensor([[180.0, 60.0]]))
+        tensor([[ 1., -2.]])
+        >>> units.in_units(torch.zeros(1, 2))
+        tensor([[170.,  70.]], dtype=torch.float64)
     """
 
     names: tuple[str, ...]

@@ -39,6 +39,12 @@ class Captions:
 
     Raises:
         ValueError: If a name is not such a word, or two are the same.
+
+    Example:
+        >>> digits = data.load("digits").train
+        >>> captions = Captions.fitted(digits.x)
+        >>> captions.of(digits.x[:2], digits.y[:2])
+        ['a left-leaning two', 'a thin upright eight']
     """
 
     thickness: tuple[float, float]
@@ -195,6 +201,11 @@ class TextEncoder(nn.Module):
 
     Raises:
         ValueError: If there are fewer than two words, or a size is below 1.
+
+    Example:
+        >>> encoder = TextEncoder(vocabulary_size=12, dim=5)
+        >>> encoder(torch.tensor([[1, 7, 9, 0]])).shape  # one caption of three words
+        torch.Size([1, 5])
 
     Reference:
         Cho et al. (2014), Learning phrase representations using RNN encoder-decoder.

@@ -148,6 +148,11 @@ def tokens_per_line(x: Tensor) -> Tensor:
 
     Returns:
         The numbers, (N,).
+
+    Example:
+        >>> lines = torch.tensor([[3, 1, 0, 0], [2, 2, 1, 3]])  # 0 ends a line; the second is full
+        >>> tokens_per_line(lines)
+        tensor([3, 4])
     """
     own = (x != 0).sum(-1)
     return (own + 1).clamp(max=x.shape[-1])
