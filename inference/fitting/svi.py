@@ -265,6 +265,12 @@ class ProgramFit(Result):
 
     Attributes:
         records: What each epoch did, as `fit` returns them.
+
+    Example:
+        >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
+        >>> found = fit_program(vae, [(torch.zeros(20, 4),)], epochs=3, engine="eager")
+        >>> len(found.records), found.metric
+        (3, 'elbo')
     """
 
     records: list[Record]

@@ -241,6 +241,14 @@ class GameFit(Result):
         records: What each epoch did, as `fit` returns them.
         perfect: The loss of the critics where they tell all draws from data; None where there is no
             such value.
+
+    Example:
+        >>> from ppl_gen.critics import mlp_critic
+        >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
+        >>> x, _ = data.ring(100, seed=0)
+        >>> found = fit_gan(gan, critic, data.Split(x).batches(50), epochs=2, engine="eager")
+        >>> len(found.records), found.program.model(None, n=5).shape
+        (2, torch.Size([5, 2]))
     """
 
     program: Any
