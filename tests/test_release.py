@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 TOP = Path(__file__).parents[1]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf8"))["project"]
@@ -69,3 +70,12 @@ def test_versions_are_bounded_where_private_names_are_used() -> None:
     assert "<" in pyro
     for extra in ("fidelity", "notebooks", "docs", "bench"):
         assert extra in PROJECT["optional-dependencies"]
+
+
+def test_what_is_cited_is_what_is_released() -> None:
+    cited = yaml.safe_load((TOP / "CITATION.cff").read_text(encoding="utf8"))
+    assert cited["version"] == PROJECT["version"]
+    assert cited["license"] == PROJECT["license"]
+    assert [author["name"] for author in cited["authors"]] == [
+        author["name"] for author in PROJECT["authors"]
+    ]
