@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ppl_gen.app.cli import app
 from ppl_gen.app.commands.compare import TOYS
+from ppl_gen.app.run import comparison
 from ppl_gen.app.run.comparison import PRODUCTS
 
 FAST = ["--draws", "150", "--warmup", "150", "--steps", "600", "--engine", "fx"]
@@ -84,6 +85,14 @@ def test_a_run_is_compared_datum_by_datum(tmp_path: Path) -> None:
     assert "per datum, mean of 3" in said
     assert "vae on digits, epoch 2: mean (sd)" in said
     assert (run / "compare" / "posterior.nc").is_file()
+    found = comparison.read(run)
+    assert found is not None
+    assert (found["epoch"], found["options"]["chains"]) == (2, 4)
+    assert found["findings"]
+    code, said = call("report", run, "--out", tmp_path / "report.html")
+    assert code == 0, said
+    page = (tmp_path / "report.html").read_text(encoding="utf8")
+    assert f"ppl-gen compare {run} --chains 4 --draws 60 --warmup 60 --limit 3" in page
     code, said = call("compare", run, "--limit", 3)
     assert (code, "has results" in said) == (2, True)
 

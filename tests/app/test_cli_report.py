@@ -225,11 +225,13 @@ def test_a_warning_stands_on_top_and_in_its_section(run: Path, tmp_path: Path) -
 def test_chains_that_have_not_converged_are_said(run: Path, tmp_path: Path) -> None:
     weights = json.loads((run / FILE).read_text())["elbo"]["weights"]
     (run / "compare").mkdir()
-    entry = {"verdict": ["MCMC is not to be trusted"], "passes": None, "tags": ["undecided"]}
+    entry = {"findings": [["undecided", "MCMC is not to be trusted"]], "passes": None}
     entry |= {"r_hat_largest": 1.3, "ess_smallest": 8.0, "epoch": 2, "weights": weights}
     (run / "compare" / "verdict.json").write_text(json.dumps(entry))
     page = report(tmp_path / "report.html", run)
-    assert "not-converged . R̂ of the chains is up to 1.3" in page.words
+    assert "undecided . Against MCMC: MCMC is not to be trusted." in page.words
+    assert "not-converged . R̂ of the chains is up to 1.3, above 1.01" in page.words
+    assert f"ppl-gen compare {run} --warmup 2000 --overwrite" in page.words
     (run / "compare" / "verdict.json").write_text("[]")
     code, said = call("report", run, "--out", tmp_path / "new.html")
     assert code == 2

@@ -374,8 +374,7 @@ def _entry(problem: _Problem, found: Comparison, asked: CompareOptions) -> dict[
     draws = found.draws
     verdict = found.verdict
     entry: dict[str, Any] = {
-        "tags": list(verdict.tags),
-        "verdict": [in_options(sentence) for sentence in verdict],
+        "findings": [[found.tag, in_options(found.sentence)] for found in verdict.findings],
         "passes": verdict.passes,
         "coordinates": len(found.marginals.names),
         "r_hat_largest": max(float(r_hat.max()) for r_hat in draws.r_hat.values()),

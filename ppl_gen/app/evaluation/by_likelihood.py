@@ -76,7 +76,8 @@ def score_by_weights(subject: Subject, judged: Judged) -> None:
         "k_hat_above_limit": heavy,
     }
     judged.record("log_evidence", found | common, options=["particles"])
-    judged.record("elbo", {**numbers(bound), "particles": draws} | common)
+    of_bound = {**numbers(bound), "particles": draws}
+    judged.record("elbo", of_bound | common, options=["particles"])
     judged.row(f"test log evidence{subject.condition}", mean)
     judged.row(f"test ELBO{subject.condition}", bound)
     if subject.fitted.is_text:

@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["headlines", "verdict_of", "warnings"]
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import le
 from typing import Any
 
 from ppl_gen.app.report import commands
@@ -46,6 +47,7 @@ def headlines(subject: Subject) -> list[Finding]:
         *_evidence(subject),
         *_latents(subject),
         *_draws(subject),
+        *_cycle(subject),
         *_guide(subject),
         *_nothing(subject),
     ]
@@ -88,7 +90,10 @@ def _fit(subject: Subject) -> list[Finding]:
             f"gained for a while; the weights are those of epoch {subject.epoch}; {count}."
         )
     else:
-        said = f"{subject.words}: fitted for {subject.done} epochs; {count}."
+        epochs = "1 epoch"
+        if subject.done != 1:
+            epochs = f"{subject.done} epochs"
+        said = f"{subject.words}: fitted for {epochs}; {count}."
     return [Finding("fitted", said)]
 
 
@@ -127,6 +132,19 @@ def _draws(subject: Subject) -> list[Finding]:
     return _found("moments", entry)
 
 
+def _cycle(subject: Subject) -> list[Finding]:
+    entry = subject.current("cycle")
+    if entry is None or number_of(entry, "ratio") is None:
+        return []
+    return [
+        Finding(
+            "cycle",
+            f"There and back an image loses {number_of(entry, 'ratio'):.2f} of what the mean image "
+            "would, in the worse direction.",
+        )
+    ]
+
+
 def _guide(subject: Subject) -> list[Finding]:
     said = []
     gaps = subject.current("gaps")
@@ -137,7 +155,8 @@ def _guide(subject: Subject) -> list[Finding]:
         said += _found("bounds", bounds, "On data drawn from the model ")
     found = subject.comparison
     if found is not None and found.get("passes") is True and subject.is_current(found):
-        said += _found("mcmc", found, "Against MCMC: ")
+        for _, sentence in found["findings"]:
+            said.append(Finding("mcmc", _ended(f"Against MCMC: {sentence}")))
     return said
 
 
@@ -302,20 +321,30 @@ def _told_apart(subject: Subject) -> list[Finding]:
                 tested[name] = number_of(part, "p_value") or 0.0
         if not tested:
             continue
+        if not _rejects(tested.values()):
+            continue
         name = min(tested, key=tested.__getitem__)
-        # Of several p-values the smallest is small by chance; Bonferroni's inequality bounds that.
-        if tested[name] * len(tested) <= _LEVEL:
-            words = "Draws"
-            if quantity != "two_sample":
-                words = f"Translations {quantity.replace('_', ' ')}"
-            said.append(
-                Finding(
-                    "told-apart",
-                    f"{words} are told from test data: p = {tested[name]:.2g} by the {name}, the "
-                    f"smallest of {len(tested)} tests.",
-                )
+        words = "Draws"
+        if quantity != "two_sample":
+            words = f"Translations {quantity.replace('_', ' ')}"
+        said.append(
+            Finding(
+                "told-apart",
+                f"{words} are told from test data: p = {tested[name]:.2g} by the {name}, the "
+                f"smallest of {len(tested)} tests.",
             )
+        )
     return said
+
+
+def _rejects(p_values: Iterable[float]) -> bool:
+    """Whether p-values together are smaller than chance makes them, by the test of Simes.
+
+    It holds for statistics that are large together, as distances of the same samples are.
+    """
+    ordered = sorted(p_values)
+    limits = [_LEVEL * rank / len(ordered) for rank in range(1, len(ordered) + 1)]
+    return any(map(le, ordered, limits))
 
 
 def _chains(subject: Subject) -> list[Finding]:
@@ -324,18 +353,19 @@ def _chains(subject: Subject) -> list[Finding]:
     if found is None or not subject.is_current({"epoch": subject.epoch, **found}):
         return []
     said = []
+    for tag, sentence in found["findings"]:
+        if found.get("passes") is not True:
+            said.append(Finding(tag, _ended(f"Against MCMC: {sentence}")))
     r_hat = number_of(found, "r_hat_largest")
     if r_hat is not None and r_hat > _LARGEST_R_HAT:
-        again = commands.comparing(subject.folder, {**found.get("options", {}), "warmup": 2000})
+        longer = commands.comparing(subject.folder, {**found.get("options", {}), "warmup": 2000})
         said.append(
             Finding(
                 "not-converged",
-                f"R̂ of the chains is up to {r_hat:.4g}, above {_LARGEST_R_HAT}: they have not "
-                f"converged; warm up longer: `{again} --overwrite`.",
+                f"R̂ of the chains is up to {r_hat:.4g}, above {_LARGEST_R_HAT}: warm up longer, "
+                f"`{longer} --overwrite`.",
             )
         )
-    if found.get("passes") is False:
-        said += _found("guide", found, "Against MCMC: ")
     return said
 
 
@@ -360,7 +390,12 @@ def _found(tag: str, entry: Mapping[str, Any], begin: str = "") -> list[Finding]
         sentences = verdict
     said = []
     for sentence in sentences:
-        words = f"{begin}{sentence or 'see the numbers'}".strip()
-        said.append(Finding(tag, f"{words[:1].upper()}{words[1:].rstrip('.')}."))
+        said.append(Finding(tag, _ended(f"{begin}{sentence or 'see the numbers'}")))
         begin = ""
     return said
+
+
+def _ended(sentence: str) -> str:
+    """A sentence with a capital letter and a full stop."""
+    words = sentence.strip()
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."

@@ -25,14 +25,16 @@ def tag(name: str, /, *inside: str, **attributes: str | int | None) -> Html:
         name: Of the element: "p".
         *inside: What stands in it, one after another: `Html` as it is, other text escaped, control
             characters spelled out.
-        **attributes: Its attributes, escaped; `class_` is class, `aria_label` is aria-label, and
+        **attributes: Its attributes, likewise; `class_` is class, `aria_label` is aria-label, and
             those that are None are left out.
     """
     said = ""
     for attribute, value in attributes.items():
         if value is not None:
             word = attribute.rstrip("_").replace("_", "-")
-            said += f' {word}="{escape(spelled_out(str(value)))}"'
+            if not isinstance(value, Html):
+                value = escape(spelled_out(str(value)))
+            said += f' {word}="{value}"'
     if name in _EMPTY:
         return Html(f"<{name}{said}>")
     return Html(f"<{name}{said}>{joined(inside)}</{name}>")

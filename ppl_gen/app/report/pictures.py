@@ -247,7 +247,7 @@ def _png(path: Path, words: str) -> Any:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return tag("p", f"{path.name} cannot be shown ({error})", class_="bad-text"), None
     said = base64.b64encode(content).decode()
-    source = f"data:image/png;base64,{said}"
+    source = Html(f"data:image/png;base64,{said}")
     image = tag("img", src=source, alt=words, width=width, height=height)
     return _framed(image, width / height, words), of
 

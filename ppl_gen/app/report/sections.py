@@ -6,9 +6,9 @@ __all__ = ["SECTIONS", "Section"]
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from ppl_gen.app.recipes import recipe_of
 from ppl_gen.app.report import commands, numbers, pictures
 from ppl_gen.app.report.findings import headlines, verdict_of, warnings
 from ppl_gen.app.report.markup import Html, cells, joined, tag, worded
@@ -182,28 +182,26 @@ def _configuration(subjects: Sequence[Subject]) -> Html:
     options: dict[str, None] = {}
     for subject in subjects:
         options.update(dict.fromkeys(subject.run.config.values))
-    rows = []
     differing = []
+    alike = []
+    usual = []
     for option in options:
         values = [_value(subject, option) for subject in subjects]
-        is_usual = values == [_usual(subject, option) for subject in subjects]
-        if len(set(values)) > 1:
-            differing.append([option, *values])
-        elif not is_usual:
-            rows.append([option, *values])
+        row = _Row([option, *values])
+        if all(map(partial(_is_usual, option), subjects)):
+            usual.append(row)
+        elif len(set(values)) > 1:
+            differing.append(row)
+        else:
+            alike.append(row)
     header = ["option", *[subject.name for subject in subjects]]
     if differing:
-        said.append(_table("Options that differ", header, list(map(_Row, differing))))
-    said.append(_table("Options that are not the usual ones", header, list(map(_Row, rows))))
-    usual = []
-    named = {row[0] for row in [*rows, *differing]}
-    for option in options:
-        if option not in named:
-            usual.append([option, *[_value(subject, option) for subject in subjects]])
+        said.append(_table("Options that differ", header, differing))
+    if alike:
+        said.append(_table("Options that are not the usual ones", header, alike))
     if usual:
         summary = tag("summary", f"{len(usual)} options more, as they are usually")
-        table = _table("Usual options", header, list(map(_Row, usual)))
-        said.append(tag("details", summary, table))
+        said.append(tag("details", summary, _table("Usual options", header, usual)))
     return joined(said)
 
 
@@ -213,11 +211,15 @@ def _value(subject: Subject, option: str) -> str:
     return _spelled_value(subject.run.config.values[option])
 
 
-def _usual(subject: Subject, option: str) -> str:
-    for known in recipe_of(subject.run.config).options:
-        if known.name == option:
-            return _spelled_value(known.default)
-    return _NONE
+def _is_usual(option: str, subject: Subject) -> bool:
+    """Whether a run has not this option, or its usual value."""
+    config = subject.run.config
+    if option not in config:
+        return True
+    recipe = subject.recipe
+    usual = {known.name: known.default for known in recipe.options}
+    usual |= {"lr": recipe.learning_rate, "schedule": recipe.schedule}
+    return bool(config.values[option] == usual[option])
 
 
 def _spelled_value(value: object) -> str:
@@ -265,13 +267,13 @@ def _not_held_out(subject: Subject) -> list[Html]:
     is_asked = "validation" in subject.run.config
     if not is_asked or subject.run.config.validation is not None:
         return []
-    words = "reconstruction and KL, the two terms of the bound,"
+    words = "reconstruction and KL, the two terms of the bound, are"
     if subject.recipe.autoencodes:
-        words = "the error"
+        words = "the error is"
     return [
         tag(
             "p",
-            f"No data were held out: {words} are measured on training and held-out data by ",
+            f"No data were held out: {words} measured on training and held-out data by ",
             tag("code", f"{commands.fitting(subject.run)} --validation 0.1 --overwrite"),
             class_="soft",
         )
@@ -343,8 +345,9 @@ def _evidence(subjects: Sequence[Subject]) -> Html:
             1,
             tag(
                 "p",
-                "± is the Monte Carlo standard error: how far the same command with another seed "
-                "would move the number.",
+                "± is the standard error: of nats, how far the same command with another seed "
+                "would move the number; of squared errors and shares, how far other test data "
+                "would.",
                 class_="soft",
             ),
         )
@@ -441,8 +444,8 @@ def _mcmc_of(subject: Subject) -> Iterator[Html]:
     if found is None:
         yield from _figures([], commands.comparing(subject.folder))
         return
-    for sentence in found["verdict"]:
-        yield tag("p", worded(str(sentence)))
+    for _, sentence in found["findings"]:
+        yield tag("p", worded(sentence))
     entry = {"epoch": subject.epoch, **found}
     command = commands.comparing(subject.folder, found.get("options"))
     rows = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppl_gen.app.run import documents
+from ppl_gen.app.run.documents import is_count
 
 FOLDER = "compare"
 FILE = "verdict.json"
@@ -15,8 +16,9 @@ TABLE = "comparison.csv"
 PICTURES = ("contours.png", "quantiles.png", "forest.png", "traces.png")
 PRODUCTS = (*PICTURES, TABLE, FILE, "posterior.nc")
 
-# What was found: tags, verdict, passes, coordinates, r_hat_largest, ess_smallest, options,
-# time, and of a run epoch and weights, as an entry of evaluation.json has them.
+# What was found: findings (pairs of a tag and a sentence), passes, coordinates, r_hat_largest,
+# ess_smallest, options, time, and of a run epoch and weights, as an entry of evaluation.json has
+# them.
 Entry = dict[str, Any]
 
 
@@ -35,9 +37,15 @@ def read(folder: Path) -> Entry | None:
         return None
     try:
         held = documents.parse(text)
-        if not isinstance(held, dict) or not isinstance(held.get("verdict"), list):
-            raise ValueError("no verdict")
-    except ValueError as error:
+        if not isinstance(held, dict) or not isinstance(held.get("findings"), list):
+            raise ValueError("no findings")
+        for finding in held["findings"]:
+            tag, sentence = finding
+            if not isinstance(tag, str) or not isinstance(sentence, str):
+                raise ValueError(f"a finding {finding!r}")
+        if not isinstance(held.get("options", {}), dict) or not is_count(held.get("epoch", 0)):
+            raise ValueError("no options, or no epoch")
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged, or not what `ppl-gen compare` writes ({error}); compare anew with "
             "--overwrite"
