@@ -102,6 +102,8 @@ from ppl_gen.inference.samples.features import (
 from ppl_gen.inference.samples.moments import Moments, moments
 from ppl_gen.inference.samples.permutation import TwoSample, two_sample_test
 from ppl_gen.inference.samples.precision_recall import PrecisionRecall, precision_recall
+from ppl_gen.inference.simulators.match import match_mmd, match_moments
+from ppl_gen.inference.simulators.matched import Matched
 
 __all__ = [
     "IWAE",
@@ -140,6 +142,7 @@ __all__ = [
     "Imputation",
     "KHatBelow",
     "LowRankByDatum",
+    "Matched",
     "Moments",
     "NotFinite",
     "Overlap",
@@ -206,6 +209,8 @@ __all__ = [
     "lattice",
     "log_evidence",
     "losses",
+    "match_mmd",
+    "match_moments",
     "match_step",
     "mmd",
     "moment_step",

@@ -99,6 +99,23 @@ def _amortise(seed: int | None) -> Any:
     return found.calibration, found.information
 
 
+def _match(function: Call) -> Call:
+    """A call of a matching of the mean of a normal distribution."""
+
+    def call(seed: int | None) -> Any:
+        x = torch.linspace(-2.0, 2.0, 20)
+        found = function(
+            lambda theta: dist.Normal(theta[:, 0], 1.0),
+            x,
+            start=torch.zeros(1),
+            draws=2,
+            seed=seed,
+        )
+        return found.estimate
+
+    return call
+
+
 def _choose_guide(seed: int | None, **options: Any) -> Any:
     program, x = _vae()
     rung = inference.ByDatum("full", inference.full_covariance, steps=2)
@@ -275,6 +292,8 @@ SEEDED: dict[str, Call] = {
     "inference.diagnosis.gaps.gaps": _gaps,
     "inference.diagnosis.sbc.sbc": lambda seed: inference.sbc(_vae()[0], 20, draws=9, seed=seed),
     "inference.evidence.ais.ais": _ais,
+    "inference.simulators.match.match_mmd": _match(inference.match_mmd),
+    "inference.simulators.match.match_moments": _match(inference.match_moments),
     "inference.posteriors.correct.correct": _correct,
     "inference.posteriors.ladder.choose_guide": _choose_guide,
     "inference.posteriors.simulators.amortise": _amortise,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 
 from ppl_gen import critics, data, inference, likelihoods, models, plots, priors
@@ -42,6 +43,31 @@ class Sound:
 
 def sound(function: Call, *given: Any, **named: Any) -> Sound:
     return Sound(function=function, given=given, named=named)
+
+
+def _choose_guide(program: Any, x: torch.Tensor, *, seed: int | None = 0, **named: Any) -> Any:
+    """A ladder of one rung."""
+    rung = inference.ByDatum("full", inference.full_covariance, steps=2)
+    return inference.choose_guide(program, x, ladder=[rung], seed=seed, **named)
+
+
+def _normal(theta: torch.Tensor) -> Any:
+    """A simulator with a mean."""
+    return dist.Normal(theta[..., 0], 1.0)
+
+
+def _amortise(**named: Any) -> Any:
+    """A posterior of a normal distribution's mean."""
+    prior = dist.Normal(0.0, 1.0).expand([1]).to_event(1)
+    return inference.amortise(torch.zeros_like, prior, hidden=(4,), seed=0, **named)
+
+
+def _match_moments(x: torch.Tensor, *, seed: int | None = 0, **named: Any) -> Any:
+    return inference.match_moments(_normal, x, start=torch.zeros(1), seed=seed, **named)
+
+
+def _match_mmd(x: torch.Tensor, *, seed: int | None = 0, **named: Any) -> Any:
+    return inference.match_mmd(_normal, x, start=torch.zeros(1), seed=seed, **named)
 
 
 def _sgd() -> torch.optim.Optimizer:
@@ -104,6 +130,19 @@ EVALUATORS = {
     "aggregate_draws": sound(inference.aggregate_draws, PROGRAM, X, draws=3),
 }
 OTHERS = {
+    "amortise": sound(
+        _amortise,
+        simulations=100,
+        epochs=1,
+        patience=1,
+        rate=1e-3,
+        batch=50,
+        calibrations=20,
+        draws=9,
+    ),
+    "choose_guide": sound(_choose_guide, PROGRAM, X, particles=100, engine="eager"),
+    "match_mmd": sound(_match_mmd, TWO[0][:, 0], landmarks=5, draws=2),
+    "match_moments": sound(_match_moments, TWO[0][:, 0], draws=2),
     "correct": sound(
         inference.correct,
         PROGRAM,

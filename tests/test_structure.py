@@ -37,6 +37,7 @@ ROOMS = (
     "diagnosis",
     "comparison",
     "posteriors",
+    "simulators",
     "compression",
     "codes",
 )

@@ -78,10 +78,11 @@ class Layout:
                         "left of the plates inside it (dim=-2 of two)"
                     )
                 if axes[:1] != (plate,) or shape[0] != rows:
+                    jointly = "sample it jointly, by posterior(...) or with local=False"
                     raise ValueError(
                         f"expected every latent inside the plate {plate!r}, on its first axis, got "
                         f"the site {name!r} outside it, of shape {tuple(shape)}; "
-                        f"{remedy or 'sample it jointly, with local=False'}"
+                        f"{remedy or jointly}"
                     )
                 shape = shape[1:]
             stop = start + math.prod(shape)

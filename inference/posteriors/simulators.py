@@ -54,7 +54,7 @@ class SimulatorProgram(nn.Module):
         self, prior: Distribution, simulator: Callable[[Tensor], Any], encoder: nn.Module
     ) -> None:
         super().__init__()
-        self.prior = prior
+        self._prior = prior
         self.simulator = simulator
         self.encoder = encoder
 
@@ -71,7 +71,7 @@ class SimulatorProgram(nn.Module):
         if x is not None:
             n = x.shape[0]
         with pyro.plate("data", n):
-            theta = pyro.sample("theta", self.prior)
+            theta = pyro.sample("theta", self._prior)
             drawn = self.simulator(theta)
             if isinstance(drawn, Distribution):
                 return pyro.sample("x", per_datum(drawn, theta.dim() - 1), obs=x)
@@ -79,7 +79,7 @@ class SimulatorProgram(nn.Module):
                 raise ValueError(
                     "expected a simulator with a density, one that returns a distribution of "
                     f"pyro.distributions, got one that returns {type(drawn).__name__}: its data "
-                    "cannot be scored; `amortise(...).calibration` judges it without"
+                    "cannot be scored; `amortise(...).calibration` judges its posterior without"
                 )
             point = dist.Delta(drawn, event_dim=drawn.dim() - theta.dim() + 1)
             return pyro.sample("x", point)
@@ -242,7 +242,7 @@ def _simulated(
             f"{shape}; draw as many data as there are rows of theta"
         )
     if not bool(torch.isfinite(x).all()):
-        bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+        bad = int((~torch.isfinite(x)).reshape(n, -1).any(1).sum())
         raise ValueError(
             f"expected finite data from the simulator, got NaN or infinite values in {bad} of {n} "
             "rows; clip or transform them, since leaving them out would change the posterior"
@@ -290,7 +290,7 @@ class _Encoder(nn.Module):
     def _summarised(self, x: Tensor) -> Tensor:
         if self.summary is not None:
             x = self.summary(x)
-        return x.flatten(1).to(self.centre.dtype)
+        return x.reshape(len(x), -1).to(self.centre.dtype)
 
     def unconstrained(self, theta: Tensor) -> Tensor:
         """θ (n, D) on the whole line, standardised."""

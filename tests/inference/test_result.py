@@ -34,6 +34,7 @@ from ppl_gen.inference import (
     GuideFit,
     Imputation,
     KHatBelow,
+    Matched,
     PrecisionRecall,
     ProgramFit,
     RateDistortionCurve,
@@ -121,6 +122,27 @@ def amortised() -> Amortisation:
         simulations=100,
         held_out=torch.zeros(3),
         seconds=1.0,
+    )
+
+
+def matched() -> Matched:
+    one = Estimate(torch.zeros(2), torch.ones(2))
+    return Matched(
+        estimate=one,
+        covariance=torch.eye(2),
+        line=one,
+        gap=estimated(),
+        statistic=400.0,
+        degrees=298.0,
+        p_value=1e-4,
+        derivatives="pathwise",
+        data=N,
+        draws=20,
+        runs=9,
+        has_converged=True,
+        is_identified=True,
+        seconds=1.0,
+        transform=torch.exp,
     )
 
 
@@ -330,6 +352,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], int]] = {
     "Corrected": (corrected, N),
     "GuideChoice": (chosen, N),
     "Amortisation": (amortised, N),
+    "Matched": (matched, N),
     "Compressed": (compressed, 1),
     "RateDistortionCurve": (curve, 3 * N),
     "Criticism": (criticism, N),

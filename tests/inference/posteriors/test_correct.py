@@ -10,7 +10,7 @@ import pytest
 import torch
 from posteriors import ppca, rough
 from programs import digits
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_gen import models
 from ppl_gen.inference import Corrected, correct, sbc
@@ -161,3 +161,23 @@ class TestInput:
         assert "support" in found.verdict.tags
         off = (found.mean["z"] - x / 2) / found.error["z"]
         assert float(off.abs().max()) < 4.5
+
+
+class Shared(nn.Module):
+    """Data of one unknown mean, each with a latent of its own."""
+
+    def model(self, x: Tensor | None = None, *, n: int = 1) -> Tensor:
+        mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", n if x is None else x.shape[0]):
+            z = pyro.sample("z", dist.Normal(mean, 1.0))
+            return pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.sample("mean", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.Normal(x / 2, 1.0))
+
+
+def test_a_latent_of_all_data_is_for_posterior() -> None:
+    with pytest.raises(ValueError, match=r"got the site 'mean' outside it, .* by posterior"):
+        correct(Shared(), torch.zeros(4))

@@ -87,6 +87,17 @@ class TestExactPosteriors:
         assert sbc(of_gaussian().program, 100, draws=19, seed=0).p_value > 1e-4
 
 
+@pytest.mark.parametrize("judge", [correct, sbc])
+def test_what_has_no_density_is_not_scored(judge: Any) -> None:
+    small = {"simulations": 100, "epochs": 1, "calibrations": 20, "draws": 9, "hidden": (4,)}
+    program = amortise(poisson, GAMMA, seed=0, **small).program
+    asked = torch.ones(3, COUNT)
+    if judge is sbc:
+        asked = 20
+    with pytest.raises(ValueError, match="a simulator with a density"):
+        judge(program, asked)
+
+
 class TestInput:
     @pytest.mark.parametrize(
         ("prior", "said"),
