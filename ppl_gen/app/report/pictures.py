@@ -30,6 +30,7 @@ _BLACK = "#000000"
 # What is to be seen, by the name of a file without its ending; {} is model and data.
 _SEEN = {
     "samples": "samples drawn from {}",
+    "path": "a test line, what lies between its latent and that of another, and that",
     "canvas": "samples of {} after each step, a row for each, from the first step to the last",
     "reconstructions": "test data, and below each row the reconstructions by {}",
     "translations": "test images of {}, their translations, and these translated back",
@@ -126,11 +127,11 @@ def reconstructed(subject: Subject) -> list[Picture]:
     Args:
         subject: The run.
     """
-    names = ["reconstructions.png", "reconstructions.txt", "path.txt"]
+    names = ["reconstructions.png", "reconstructions.txt"]
     names += sorted(path.name for path in subject.folder.glob("reconstructions-*.png"))
     command = commands.reconstructing(subject.folder)
     return of_fit(subject, names, command) + of_fit(
-        subject, ["translations.png"], commands.fitting(subject.run)
+        subject, ["translations.png", "path.txt"], commands.fitting(subject.run)
     )
 
 

@@ -381,7 +381,10 @@ def _moments(subjects: Sequence[Subject]) -> Html:
         found = numbers.distances(subject)
         kinds += of_moments
         rows += [_distance(each) for each in found]
-        if not of_moments and not found:
+        if "level" in subject.run.config:  # of lines of text: characters or words
+            words = f"{subject.name}: lines of text have no moments; its evidence judges it."
+            said.append(tag("p", words, class_="soft"))
+        elif not of_moments and not found:
             command = commands.evaluating(subject.folder, "moments") + " --two-sample"
             if subject.recipe.translates:
                 command = commands.evaluating(subject.folder)

@@ -62,6 +62,8 @@ details { margin: .6rem 0; }
 summary { cursor: pointer; color: var(--link); }
 footer { margin-top: 2.5rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 @media (max-width: 40rem) {
-  td:first-child, th:first-child { white-space: normal; min-width: 7rem; } }
+  td:first-child, th:first-child { white-space: normal; min-width: 7rem;
+    overflow-wrap: normal; }
+  tr.group th { overflow-wrap: anywhere; } }
 @media print { pre { max-height: none; } nav { display: none; } }
 """
