@@ -325,7 +325,8 @@ class Batches:
         expect_number(size=size)
         if not 1 <= size <= len(split):
             raise ValueError(
-                f"expected a batch size from 1 to the number of data, {len(split)}, got {size}"
+                f"expected a batch size from 1 to the number of data, {len(split)}, got {size}; "
+                "take a smaller one (.batches(...), --batch-size)"
             )
         self.split = split
         self.size = size
