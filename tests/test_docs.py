@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -16,6 +17,7 @@ from ppl_gen.app.cli import app
 TOP = Path(__file__).parents[1]
 README = TOP / "README.md"
 PAGES = sorted((TOP / "docs").rglob("*.md"))
+NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
 TEXTS = [README, TOP / "CONTRIBUTING.md", *PAGES]
 
 # Loops and chains are shortened; everything else is taken to the letter.
@@ -90,6 +92,33 @@ def test_every_link_of_a_page_resolves(page: Path) -> None:
         notebook = source.with_suffix(".ipynb")
         exists = place.exists() or source.exists() or notebook.exists()
         assert exists, f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_a_notebook_of_the_course_says_what_one_learns_and_leads_on(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    assert "You will learn" in texts[0]
+    assert len(re.findall(r"^\d\. ", texts[0], re.MULTILINE)) in (3, 4, 5)
+    assert "## What to try" in texts[-1]
+    links = re.findall(r"\]\(([\w./-]+)\)", "\n".join(texts))
+    assert "../docs/notebooks/index.md" in links
+    assert [link for link in links if not (notebook.parent / link).exists()] == []
+    beside = {NOTEBOOKS.index(notebook) - 1, NOTEBOOKS.index(notebook) + 1}
+    for number in beside & set(range(len(NOTEBOOKS))):
+        assert NOTEBOOKS[number].name in links
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
+def test_a_notebook_is_kept_with_what_it_puts_out(notebook: Path) -> None:
+    text = notebook.read_text(encoding="utf8")
+    assert len(text.encode()) < 1_000_000
+    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    for cell in code:
+        assert cell["execution_count"] is not None
+        for output in cell["outputs"]:
+            output.get("data", {}).pop("image/png", None)
+    assert re.search(r"/(work|home|root|tmp|Users)/", json.dumps(code)) is None
 
 
 def test_every_file_that_readme_speaks_of_exists() -> None:
