@@ -74,7 +74,7 @@ class TestMoments:
         assert (found.derivatives, found.degrees) == ("pathwise", 0)
         assert found.verdict.tags == ("nothing-left",)
 
-    @pytest.mark.long
+    @pytest.mark.slow
     def test_hansen_s_test_has_its_degrees_and_its_level(self) -> None:
         """A third moment is left over, which is χ² with one degree of freedom."""
 
@@ -92,6 +92,7 @@ class TestMoments:
         share = float((torch.tensor(values) < 0.5).double().mean())
         assert abs(share - 0.5) < 4 * 0.5 / SEEDS**0.5
 
+    @pytest.mark.long
     def test_data_of_another_kind_are_refused(self) -> None:
         x = dist.Exponential(1.0).sample(torch.Size([400]))
 
@@ -103,6 +104,7 @@ class TestMoments:
             assert found.verdict.tags == ("misfit",)
             assert not found.verdict.passes
 
+    @pytest.mark.long
     def test_a_gradient_that_is_missing_is_noticed(self) -> None:
         x = data(mixed, torch.tensor([4.0, 0.3]), 1000, 0)
         support = [constraints.real, constraints.unit_interval]
@@ -153,7 +155,7 @@ class TestMMD:
             match_mmd(normal, torch.randn(9), start=NORMAL, kernel=NegativeDistance())
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("match", MATCHES)
 @pytest.mark.parametrize(
     ("simulator", "theta", "supports"), [(normal, NORMAL, LINE), (counts, COUNTS, POSITIVE)]
