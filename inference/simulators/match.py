@@ -76,6 +76,13 @@ def match_moments(
             are of another shape or not finite, or the features are too few, too many for the data,
             or depend linearly on each other.
 
+    Example:
+        >>> def simulator(theta):
+        ...     return dist.Normal(theta, 1.0).to_event(1)
+        >>> found = match_moments(simulator, torch.randn(200, 1) + 2, start=torch.zeros(1), seed=0)
+        >>> bool((found.estimate.value - 2).abs() < 4 * found.estimate.standard_error)
+        True
+
     Reference:
         Hansen (1982), Large sample properties of generalized method of moments estimators; McFadden
         (1989), A method of simulated moments; Duffie and Singleton (1993), Simulated moments
@@ -152,6 +159,14 @@ def match_mmd(
     Raises:
         ValueError: If a number is out of range, the start is none, the simulator fails or its data
             are of another shape or not finite, or the kernel is not positive definite.
+
+    Example:
+        >>> def simulator(theta):
+        ...     return dist.Normal(theta, 1.0).to_event(1)
+        >>> x = torch.cat([torch.randn(190, 1) + 2, torch.full((10, 1), 50.0)])  # with outliers
+        >>> found = match_mmd(simulator, x, start=x.median()[None], seed=0)
+        >>> bool((found.estimate.value - 2).abs() < 0.4)
+        True
 
     Reference:
         Briol, Barp, Duncan and Girolami (2019), Statistical inference for generative models with

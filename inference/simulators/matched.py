@@ -45,6 +45,14 @@ class Matched(Result):
         is_identified: Whether the features tell the parameters apart; errors are NaN if not.
         seconds: Wall time.
         transform: The map from the whole line to the supports.
+
+    Example:
+        >>> def simulator(theta):
+        ...     return dist.Normal(theta, 1.0).to_event(1)
+        >>> found = match_moments(simulator, torch.randn(200, 1) + 2, start=torch.zeros(1), seed=0)
+        >>> low, high = found.interval(0.999)
+        >>> bool(low < 2 < high), found.has_converged, found.covariance.shape
+        (True, True, torch.Size([1, 1]))
     """
 
     estimate: Estimate
