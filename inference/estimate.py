@@ -49,7 +49,7 @@ class Estimate(Result):
         sampling_error: After `.mean()`, the spread over data, sd / √N: what more test data would
             shrink.
 
-    Example:
+    Examples:
         >>> print(Estimate(torch.tensor([-1.0, -3.0]), torch.tensor([0.03, 0.04])).mean())
         -2.000 ± 0.025
         >>> old = Estimate(torch.tensor([-1.0, -3.0]), torch.tensor([0.03, 0.04]))
@@ -105,7 +105,7 @@ class Estimate(Result):
         Raises:
             ValueError: If level is not between 0 and 1.
 
-        Example:
+        Examples:
             >>> Estimate(torch.tensor(1.0), torch.tensor(0.5)).interval()
             (tensor(0.0200), tensor(1.9800))
         """
@@ -398,7 +398,7 @@ class Share(Estimate):
     Attributes:
         count: N, the number of points that were counted.
 
-    Example:
+    Examples:
         >>> low, high = Share(torch.tensor(1.0), torch.tensor(0.0), count=100).interval()
         >>> print(f"{low:.3f} to {high:.3f}")
         0.963 to 1.000

@@ -30,7 +30,7 @@ class Verdict(Sequence[str]):
         findings: The findings, the most important first.
         passes: Whether nothing speaks against what was judged; None where nothing was tested.
 
-    Example:
+    Examples:
         >>> verdict = Verdict((Finding("biased", "the guide's mean is 2 sd off"),), passes=False)
         >>> print(verdict)
         the guide's mean is 2 sd off

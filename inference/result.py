@@ -24,7 +24,7 @@ class Result(ABC):
     A subclass gives `verdict`, `table` and `to_pandas`, and `headline` if it has numbers that
     belong beside the verdict. A dataclass says `repr=False`, so as not to show its tensors.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> found = sbc(ppca, 50, seed=0)
         >>> isinstance(found, Result), found.table().shape, found.to_pandas().shape

@@ -30,7 +30,7 @@ class ALI(nn.Module):
         decoder: Maps z (*batch, D) to x; the field's generator.
         encoder: `encoder(x)` is q(z | x), whose draws have a gradient.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import encode
         >>> program = models.ali((2,), latent_dim=3, hidden=[8])
         >>> encode(program, torch.zeros(5, 2)).mean.shape  # q(z | x), though p(x | z) is a point
@@ -90,7 +90,7 @@ def ali(
         ValueError: If a size is below 1, the weights do not fit into memory, or `guide` is no
             family.
 
-    Example:
+    Examples:
         >>> program = models.ali((1, 8, 8), latent_dim=3, hidden=[16])
         >>> program.model(None, n=5).shape
         torch.Size([5, 1, 8, 8])

@@ -45,7 +45,7 @@ class Autoencoder(nn.Module):
         encoder: Maps data (*batch, *shape) to codes (*batch, d).
         decoder: Maps codes (*batch, d) to data.
 
-    Example:
+    Examples:
         >>> program = Autoencoder(nn.Linear(4, 2), nn.Linear(2, 4))
         >>> program(torch.zeros(5, 4)).shape
         torch.Size([5, 4])
@@ -84,7 +84,7 @@ def autoencoder(
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
 
-    Example:
+    Examples:
         >>> program = models.autoencoder((1, 8, 8), code_dim=3, hidden=[16])
         >>> program.encoder(torch.zeros(5, 1, 8, 8)).shape, program(torch.zeros(5, 1, 8, 8)).shape
         (torch.Size([5, 3]), torch.Size([5, 1, 8, 8]))
@@ -112,7 +112,7 @@ def conv_autoencoder(
         ValueError: If the shape is not that of such an image, or the weights do not fit into
             memory.
 
-    Example:
+    Examples:
         >>> program = conv_autoencoder((3, 16, 16), code_dim=4, hidden=16)
         >>> program.encoder(torch.zeros(5, 3, 16, 16)).shape
         torch.Size([5, 4])
@@ -138,7 +138,7 @@ def pca(x: Tensor, code_dim: int) -> Autoencoder:
     Raises:
         ValueError: If d is out of range.
 
-    Example:
+    Examples:
         >>> x = data.load("digits").train.x
         >>> program = pca(x, code_dim=10)
         >>> left = (program(x) - x).square().sum() / (x - x.mean(0)).square().sum()
@@ -196,7 +196,7 @@ def autoencoder_layers(
         ValueError: If there are no widths, a size is below 1, or the weights do not fit into
             memory.
 
-    Example:
+    Examples:
         >>> layers = autoencoder_layers((1, 8, 8), (32, 10))
         >>> stacked(layers).encoder(torch.zeros(5, 1, 8, 8)).shape
         torch.Size([5, 10])
@@ -225,7 +225,7 @@ def classifier(encoder: nn.Module, code_dim: int, classes: int) -> nn.Sequential
     Raises:
         ValueError: If a size is below 1.
 
-    Example:
+    Examples:
         >>> learned = models.autoencoder((4,), code_dim=3, hidden=[8])
         >>> net = classifier(learned.encoder, code_dim=3, classes=10)
         >>> net(torch.zeros(5, 4)).shape
@@ -247,7 +247,7 @@ def stacked(autoencoders: Sequence[Autoencoder]) -> Autoencoder:
     Raises:
         ValueError: If there are none.
 
-    Example:
+    Examples:
         >>> layers = autoencoder_layers((4,), (3, 2))  # 4 – 3 – 2, to be fitted one by one
         >>> stacked(layers).encoder(torch.zeros(5, 4)).shape
         torch.Size([5, 2])
@@ -281,7 +281,7 @@ def with_prior(autoencoder: Autoencoder, prior: Conditional, x: Tensor) -> VAE:
     Raises:
         ValueError: If nothing is left to be explained by noise, since x is reconstructed exactly.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import log_evidence
         >>> from ppl_gen.priors.fitted import full_gaussian
         >>> x = data.load("digits").train.x

@@ -24,7 +24,7 @@ class CGAN(nn.Module):
         prior: `prior(y)` is p(z | y); one that ignores y makes z and y independent.
         decoder: Maps z (*batch, D) and y (N, ...) to x.
 
-    Example:
+    Examples:
         >>> program = cgan((2,), latent_dim=3, classes=10, hidden=[8])
         >>> program.model(None, torch.arange(5), n=5).shape
         torch.Size([5, 2])
@@ -82,7 +82,7 @@ def cgan(
         ValueError: If not exactly one of `classes` and `attributes` is given, or `embed` without
             `attributes`.
 
-    Example:
+    Examples:
         >>> program = models.cgan((1, 8, 8), latent_dim=3, classes=10, hidden=[16])
         >>> program.model(None, torch.arange(10), n=10).shape
         torch.Size([10, 1, 8, 8])

@@ -43,7 +43,7 @@ class CovarianceMixture(nn.Module):
         scale_trils: L, lower triangular, of shape (K, D, D).
         shape: The shape of one datum, of D values; (D,) if left out.
 
-    Example:
+    Examples:
         >>> x, _ = data.ring(500, modes=3, seed=0)
         >>> program = gaussian_mixture(x, components=3)
         >>> round(program.exact_log_evidence(x).mean().item(), 1)  # nats per datum
@@ -112,7 +112,7 @@ class FactorAnalysis(nn.Module):
         scales: ψ, of shape (D,), positive: a noise of its own for each value.
         shape: The shape of one datum, of D values; (D,) if left out.
 
-    Example:
+    Examples:
         >>> scales = torch.tensor([1.0, 2.0])
         >>> program = FactorAnalysis(torch.ones(2, 1), torch.zeros(2), scales)
         >>> program.exact_posterior(torch.tensor([[3.0, 0.0], [0.0, 3.0]])).mean
@@ -180,7 +180,7 @@ def gaussian(x: Tensor, *, ridge: float = _RIDGE) -> CovarianceMixture:
     Raises:
         ValueError: If there are fewer than two data, or the ridge is not positive.
 
-    Example:
+    Examples:
         >>> x = torch.randn(2000, 2) @ torch.tensor([[1.0, 0.5], [0.0, 1.0]])
         >>> program = gaussian(x)
         >>> round(program.exact_log_evidence(x).mean().item(), 1)  # −1 − log 2π
@@ -211,7 +211,7 @@ def gaussian_mixture(
     Raises:
         ValueError: If there are fewer data than components, or the ridge is not positive.
 
-    Example:
+    Examples:
         >>> x, _ = data.ring(500, modes=3, seed=0)
         >>> program = gaussian_mixture(x, components=3)
         >>> program.weights.sort().values.round(decimals=2)
@@ -245,7 +245,7 @@ def factor_analysis(x: Tensor, latent_dim: int, *, ridge: float = _RIDGE) -> Fac
         ValueError: If q is out of range, there are fewer than two data, or the ridge is not
             positive.
 
-    Example:
+    Examples:
         >>> x = torch.randn(1000, 1) @ torch.tensor([[2.0, 1.0, 0.0]]) + torch.randn(1000, 3)
         >>> program = factor_analysis(x, latent_dim=1)
         >>> program.weight.abs().round(decimals=0)[:, 0]
@@ -277,7 +277,7 @@ def ppca(x: Tensor, latent_dim: int) -> FactorAnalysis:
     Raises:
         ValueError: If q is out of range.
 
-    Example:
+    Examples:
         >>> x = data.load("digits").train.x
         >>> program = ppca(x, latent_dim=10)
         >>> round(program.exact_log_evidence(x).mean().item())  # nats per image

@@ -42,7 +42,7 @@ def conv_cgan(
         ValueError: If the shape is not that of such an image, the weights do not fit into memory,
             not exactly one of `classes` and `attributes` is given, or `embed` without `attributes`.
 
-    Example:
+    Examples:
         >>> program = models.conv_cgan((1, 16, 16), latent_dim=3, classes=10, width=8)
         >>> program.model(None, torch.arange(10), n=10).shape
         torch.Size([10, 1, 16, 16])

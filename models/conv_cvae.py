@@ -65,7 +65,7 @@ def conv_cvae(
             not exactly one of `classes` and `attributes` is given, `embed` without `attributes`, or
             `guide` is no family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import reconstruct
         >>> program = models.conv_cvae((1, 16, 16), latent_dim=3, classes=10, hidden=16)
         >>> reconstruct(program, torch.zeros(5, 1, 16, 16), torch.arange(5)).shape

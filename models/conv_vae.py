@@ -48,7 +48,7 @@ def conv_vae(
         ValueError: If the shape is not that of such an image, the weights do not fit into memory,
             or `guide` is no family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import reconstruct
         >>> program = models.conv_vae((3, 32, 32), 8, hidden=16, likelihood=likelihoods.Gaussian())
         >>> reconstruct(program, torch.rand(2, 3, 32, 32)).shape

@@ -32,7 +32,7 @@ class CVAE(nn.Module):
         likelihood: `likelihood(decoder(z, y))` is p(x | z, y).
         encoder: `encoder(x, y)` is q(z | x, y).
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import simulate
         >>> program = cvae((4,), latent_dim=2, classes=10, hidden=[8])
         >>> simulate(program, 5, torch.full((5,), 7)).shape  # five sevens
@@ -108,7 +108,7 @@ def cvae(
         ValueError: If not exactly one of `classes` and `attributes` is given, `embed` without
             `attributes`, or `guide` is no family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import elbo
         >>> program = models.cvae((4,), latent_dim=2, classes=10, hidden=[8])
         >>> elbo(program, program.guide, torch.zeros(5, 4), torch.arange(5)).value.shape

@@ -32,7 +32,7 @@ class CycleGAN(nn.Module):
         to_b: Maps a (*batch, C, H, W) to b.
         to_a: Maps b (*batch, C, H, W) to a.
 
-    Example:
+    Examples:
         >>> a = torch.rand(20, 1, 8, 8)
         >>> program = cycle_gan(a, 1 - a, width=4, blocks=1)
         >>> program.to_a(program.to_b(a)).shape
@@ -81,7 +81,7 @@ def cycle_gan(
         ValueError: If the images of the two differ in shape, or have sides from 64 pixels on that
             are not divisible by 4.
 
-    Example:
+    Examples:
         >>> a = torch.rand(20, 3, 16, 16)
         >>> b = torch.rand(30, 3, 16, 16)  # without pairs
         >>> program = models.cycle_gan(a, b, width=4, blocks=1)
@@ -122,7 +122,7 @@ def translator(
     Raises:
         ValueError: If the shape is not that of an image, or its sides cannot be halved.
 
-    Example:
+    Examples:
         >>> translator((3, 16, 16), width=4, blocks=1)(torch.rand(5, 3, 16, 16)).shape
         torch.Size([5, 3, 16, 16])
 

@@ -34,7 +34,7 @@ def dcgan(
     Raises:
         ValueError: If the shape is not that of such an image.
 
-    Example:
+    Examples:
         >>> program = models.dcgan((1, 16, 16), latent_dim=8, width=8)
         >>> program.model(None, n=5).shape
         torch.Size([5, 1, 16, 16])
@@ -62,7 +62,7 @@ def dcgan_decoder(inputs: int, shape: Sequence[int], *, width: int = 64) -> nn.S
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
 
-    Example:
+    Examples:
         >>> dcgan_decoder(8, (3, 16, 16), width=8)(torch.zeros(5, 8)).shape
         torch.Size([5, 3, 16, 16])
     """

@@ -60,7 +60,7 @@ class DRAW(nn.Module):
     Raises:
         ValueError: If there is no step.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import simulate_sites
         >>> program = draw((1, 8, 8), latent_dim=4, steps=3, hidden=16)
         >>> sites = simulate_sites(program, 2)
@@ -297,7 +297,7 @@ def draw(
             `guide` is no family; with attention, if the data are no images, or smaller than a
             window.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import elbo
         >>> program = models.draw((1, 8, 8), 4, steps=3, hidden=16, attention=(3, 3))
         >>> elbo(program, program.guide, torch.zeros(5, 1, 8, 8), particles=2).value.shape

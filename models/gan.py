@@ -30,7 +30,7 @@ class GAN(nn.Module):
         prior: `prior()` is p(z); over vectors, or over anything that the decoder takes.
         decoder: Maps z (*batch, D) to x; the field's generator.
 
-    Example:
+    Examples:
         >>> program = gan((2,), latent_dim=3, hidden=[8])
         >>> program.model(None, n=5).shape
         torch.Size([5, 2])
@@ -74,7 +74,7 @@ def gan(
         activation: Makes the module between two layers.
         prior: StandardNormal(latent_dim) if left out.
 
-    Example:
+    Examples:
         >>> program = models.gan((1, 8, 8), latent_dim=3, hidden=[16])
         >>> program.model(None, n=5).shape
         torch.Size([5, 1, 8, 8])

@@ -33,7 +33,7 @@ def gmmn(
         activation: Makes the module between two layers.
         prior: Uniform(latent_dim) if left out.
 
-    Example:
+    Examples:
         >>> program = models.gmmn((2,), latent_dim=3, hidden=[16])
         >>> type(program.prior).__name__, program.model(None, n=5).shape
         ('Uniform', torch.Size([5, 2]))

@@ -46,7 +46,7 @@ class HierarchicalVAE(nn.Module):
     Raises:
         ValueError: If there are no layers.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import simulate_sites
         >>> program = hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8])
         >>> {name: site["value"].shape for name, site in simulate_sites(program, 5).items()}
@@ -131,7 +131,7 @@ def hierarchical_vae(
         ValueError: If there are fewer than two layers, a size is below 1, the weights do not fit
             into memory, or `guide` is no family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import elbo
         >>> program = hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8], top_down=True)
         >>> elbo(program, program.guide, torch.zeros(5, 4)).value.shape
@@ -176,7 +176,7 @@ def with_layer_above(
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
 
-    Example:
+    Examples:
         >>> below = models.vae((4,), latent_dim=2, hidden=[8])
         >>> program = with_layer_above(below, latent_dim=2)
         >>> program.model(None, n=5).shape

@@ -31,7 +31,7 @@ class InfoGAN(nn.Module):
         heads: By the same names, the conditionals q(cₖ | features(x)).
         features: From x (N, *shape) to vectors that all heads see.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import simulate_sites
         >>> program = infogan((2,), latent_dim=3, categories=4, continuous=1, hidden=[8])
         >>> {name: site["value"].shape[-1] for name, site in simulate_sites(program, 5).items()}
@@ -113,7 +113,7 @@ def infogan(
         activation: Makes the module between two layers.
         prior: StandardNormal(latent_dim) if left out.
 
-    Example:
+    Examples:
         >>> program = models.infogan((2,), latent_dim=3, categories=4, hidden=[8])
         >>> program.model(None, n=5).shape
         torch.Size([5, 2])

@@ -42,7 +42,7 @@ class SemiSupervisedVAE(nn.Module):
         classifier: `classifier(x)` is q(y | x), a Categorical.
         encoder: `encoder(x, y)` is q(z | x, y).
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import label_probabilities
         >>> program = ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
         >>> label_probabilities(program, torch.zeros(5, 4)).shape
@@ -150,7 +150,7 @@ def ss_vae(
         ValueError: If a size is below 1, there are fewer than 2 classes, the weights do not fit
             into memory, or `guide` is no family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import svi_step
         >>> from ppl_gen.inference.fitting.objectives import Enumerated
         >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])

@@ -28,7 +28,7 @@ class StackedVAE(nn.Module):
             left out.
         above: M2, of data of the shape of z1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ppl_gen.likelihoods import HeteroscedasticGaussian
         >>> from ppl_gen.models import ss_vae, vae

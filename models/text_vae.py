@@ -31,7 +31,7 @@ class TextVAE(nn.Module):
         likelihood: `likelihood(decoder(z))` is p(x | z); `ppl_gen.likelihoods.Lines` is one.
         encoder: `encoder(x)` is q(z | x).
 
-    Example:
+    Examples:
         >>> program = text_vae(vocabulary=5, length=7, latent_dim=2, hidden=8, embedding=4)
         >>> program.model(None, n=3).shape  # three lines of up to seven tokens
         torch.Size([3, 7])
@@ -74,7 +74,7 @@ class LanguageModel(nn.Module):
         likelihood: `likelihood(s)` is p(x) at a vector s that is learned.
         hidden: The size of s.
 
-    Example:
+    Examples:
         >>> program = language_model(vocabulary=5, length=7, hidden=8, embedding=4)
         >>> program.model(None, n=3).shape
         torch.Size([3, 7])
@@ -129,7 +129,7 @@ def text_vae(
         ValueError: If there are fewer than two tokens, a size is below 1, the weights do not fit
             into memory, or the probability is not from 0 to below 1.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import elbo
         >>> program = models.text_vae(vocabulary=5, length=7, latent_dim=2, hidden=8, embedding=4)
         >>> lines = torch.tensor([[1, 2, 0, 0, 0, 0, 0]])
@@ -175,7 +175,7 @@ def language_model(
         ValueError: If there are fewer than two tokens, a size is below 1, the weights do not fit
             into memory, or the probability is not from 0 to below 1.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import log_evidence
         >>> program = language_model(vocabulary=5, length=7, hidden=8, embedding=4)
         >>> lines = torch.tensor([[1, 2, 0, 0, 0, 0, 0]])

@@ -31,7 +31,7 @@ class VAE(nn.Module):
         likelihood: `likelihood(decoder(z))` is p(x | z).
         encoder: `encoder(x)` is q(z | x).
 
-    Example:
+    Examples:
         >>> decoder = nn.Linear(2, 4)
         >>> encoder = guides.DiagonalGaussian(nn.Linear(4, 2 * 2))
         >>> program = VAE(priors.StandardNormal(2), decoder, likelihoods.Bernoulli(), encoder)
@@ -95,7 +95,7 @@ def vae(
         ValueError: If a size is below 1, the weights do not fit into memory, or `guide` is no
             family.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import simulate
         >>> program = models.vae((1, 8, 8), latent_dim=10)
         >>> simulate(program, 5).shape

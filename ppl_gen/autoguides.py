@@ -50,7 +50,7 @@ def automatic(
     Raises:
         ValueError: If the family makes no AutoGuide.
 
-    Example:
+    Examples:
         >>> from pyro.infer.autoguide import AutoDiagonalNormal
         >>> def model():
         ...     return pyro.sample("z", pyro.distributions.Normal(0.0, 1.0))

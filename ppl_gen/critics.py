@@ -28,7 +28,7 @@ class Critic(nn.Module):
             as a linear classifier on top.
         head: From vectors (N, F), and the context if there is one, to (N, 1).
 
-    Example:
+    Examples:
         >>> critic = Critic(features=nn.Linear(2, 16), head=nn.Linear(16, 1))
         >>> critic(torch.zeros(5, 2)).shape
         torch.Size([5])
@@ -67,7 +67,7 @@ def mlp_critic(
     Raises:
         ValueError: If both classes and attributes are given, or an embedding without its size A.
 
-    Example:
+    Examples:
         >>> critic = mlp_critic((2,), hidden=[16])
         >>> critic(torch.zeros(5, 2)).shape
         torch.Size([5])
@@ -112,7 +112,7 @@ def conv_critic(
         ValueError: If the shape is not that of such an image; if both classes and attributes are
             given, or an embedding without its size A.
 
-    Example:
+    Examples:
         >>> critic = conv_critic((1, 8, 8), classes=10, width=8)
         >>> critic(torch.zeros(5, 1, 8, 8), torch.arange(5)).shape
         torch.Size([5])
@@ -156,7 +156,7 @@ def patch_critic(channels: int, *, width: int = 64, layers: int = 3) -> nn.Seque
         layers: The number of halvings; 3 make patches of 70 pixels a side, 1 of 16, for images of 8
             to 16.
 
-    Example:
+    Examples:
         >>> patch_critic(3, width=8)(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 4])
 
@@ -190,7 +190,7 @@ def spectral(net: Net) -> Net:
     Args:
         net: Any network; it is changed in place.
 
-    Example:
+    Examples:
         >>> critic = spectral(nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1)))
         >>> [name for name, _ in critic[0].named_parameters()]
         ['bias', 'parametrizations.weight.original']

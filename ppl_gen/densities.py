@@ -191,7 +191,7 @@ def check_likelihood(likelihood: Conditional, parameters: Tensor, *, seed: int =
         ValueError: If the values are not single numbers in an interval or a list.
         AssertionError: Names the law that is broken, what it is off by, and at which parameters.
 
-    Example:
+    Examples:
         >>> import pyro.distributions as dist
         >>> check_likelihood(lambda loc: dist.StudentT(4.0, loc, 0.1), torch.tensor([-9.0, 0, 9]))
     """

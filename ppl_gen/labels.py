@@ -77,7 +77,7 @@ def few_labels(y: Tensor, count: int, *, seed: int = 0) -> Tensor:
         ValueError: If no label is known, or `count` is below the number of classes or above that of
             the labels known.
 
-    Example:
+    Examples:
         >>> few_labels(torch.tensor([0, 1, 0, 1, -1, 0]), 2).sort().values
         tensor([-1, -1, -1, -1,  0,  1])
     """

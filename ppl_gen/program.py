@@ -85,7 +85,7 @@ def register(module: nn.Module) -> None:
     Raises:
         ValueError: If a parameter is not contiguous, since Pyro would train a copy of it.
 
-    Example:
+    Examples:
         >>> class Scale(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()
@@ -127,7 +127,7 @@ def per_datum(distribution: Distribution, batch_dims: int) -> Distribution:
     Raises:
         ValueError: If the distribution is not Pyro's, or has fewer batch axes than `batch_dims`.
 
-    Example:
+    Examples:
         >>> pixels = dist.Bernoulli(logits=torch.zeros(5, 1, 8, 8))
         >>> per_datum(pixels, 1).batch_shape, per_datum(pixels, 1).event_shape
         (torch.Size([5]), torch.Size([1, 8, 8]))
@@ -162,7 +162,7 @@ def simulate(program: Program, n: int, *context: Tensor) -> Tensor:
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
             out of range.
 
-    Example:
+    Examples:
         >>> simulate(models.vae((1, 8, 8), latent_dim=2), 5).shape
         torch.Size([5, 1, 8, 8])
     """
@@ -185,7 +185,7 @@ def simulate_sites(program: Program, n: int, *context: Tensor) -> dict[str, Any]
         ValueError: If n is below 1 or not the length of the context, or if a label or parameter is
             out of range; if there are no latents, no site "x", or other observed sites.
 
-    Example:
+    Examples:
         >>> sites = simulate_sites(models.vae((4,), latent_dim=2), 5)
         >>> {name: site["value"].shape for name, site in sites.items()}
         {'z': torch.Size([5, 2]), 'x': torch.Size([5, 4])}
@@ -254,7 +254,7 @@ def reconstruct(
         ValueError: If x or a context is no tensor, empty, not finite or of another length, or the
             program cannot be run on them or has data of another shape.
 
-    Example:
+    Examples:
         >>> vae = models.vae((1, 8, 8), latent_dim=2)
         >>> digits = data.load("digits").test.x[:5]
         >>> reconstruct(vae, digits).shape
@@ -299,7 +299,7 @@ class LogDensity(NamedTuple):
         prior: log p(z), of shape (*particles, N).
         likelihood: log p(x | z), of shape (*particles, N).
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> density = log_density(vae.model, {"z": torch.zeros(5, 2)}, torch.zeros(5, 4))
         >>> density.prior[0], density.joint.shape  # log N(0; 0, I) = −log 2π
@@ -325,7 +325,7 @@ class Proposal(NamedTuple):
         latents: By the names of their sites, z of shape (particles, N, *event).
         log_prob: log q(z | x) in nats, of shape (particles, N).
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> proposal = propose(vae.guide, 7, 1, torch.zeros(5, 4))  # 7 particles, one plate
         >>> proposal.latents["z"].shape, proposal.log_prob.shape
@@ -363,7 +363,7 @@ def log_density(
         ValueError: If a latent site has no value, a value has no site, data have another shape than
             the program's, or a site lies outside the plate of the data.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> density = log_density(vae.model, {"z": torch.zeros(7, 5, 2)}, torch.zeros(5, 4))
         >>> density.joint.shape  # of 7 particles for each of 5 data
@@ -447,7 +447,7 @@ def propose(guide: Guide, particles: int, nesting: int, x: Tensor, *context: Ten
         x: Data of shape (N, *shape).
         *context: What the program is conditioned on, each of length N.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> z, log_q = propose(vae.guide, 7, 1, torch.zeros(5, 4))
         >>> z["z"].shape, log_q.shape
@@ -500,7 +500,7 @@ class Observed(nn.Module):
         program: Any program with a site "x".
         likelihood: Any conditional of the mean.
 
-    Example:
+    Examples:
         >>> gan = models.gan((2,), latent_dim=2, hidden=[8])
         >>> smoothed = Observed(gan, likelihoods.Gaussian(0.1))  # a density, where the GAN has none
         >>> density = log_density(smoothed.model, {"z": torch.zeros(5, 2)}, torch.zeros(5, 2))

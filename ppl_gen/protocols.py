@@ -17,7 +17,7 @@ class Conditional(Protocol):
     A prior `prior(*context)`, a likelihood `likelihood(decoder(z, *context))` and an encoder
     `encoder(x, *context)` are all of this kind, be they a function, a lambda or an `nn.Module`.
 
-    Example:
+    Examples:
         >>> def heavy(loc):  # a likelihood
         ...     return dist.StudentT(4.0, loc, 0.1)
         >>> models.vae((4,), latent_dim=2, likelihood=heavy).likelihood is heavy
@@ -32,7 +32,7 @@ class Guide(Protocol):
 
     `guide(x, *context)` samples them inside the plate "data".
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> trace = pyro.poutine.trace(vae.guide).get_trace(torch.zeros(5, 4))
         >>> trace.nodes["z"]["value"].shape
@@ -49,7 +49,7 @@ class Program(Protocol):
     Inside the plate "data" it samples the latents ("z") and the data ("x"). An explicit program
     also has a `guide(x, *context)`.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> vae.model(None, n=5).shape  # drawn
         torch.Size([5, 4])
@@ -64,7 +64,7 @@ class Program(Protocol):
 class Step(Protocol):
     """One update on one batch. Returns metrics averaged over the batch, as detached scalars.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import svi_step
         >>> vae = models.vae((4,), latent_dim=2)
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3))

@@ -57,7 +57,7 @@ class Ranks:
         Args:
             n: The number of rows.
 
-        Example:
+        Examples:
             >>> [Ranks(r, 3).share(8) for r in range(3)]
             [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
         """
@@ -242,7 +242,7 @@ def joined(device: torch.device | str = "cpu") -> Iterator[Ranks]:
         ValueError: If this torch has no backend for the device.
         ProcessLost: If another process ends before all have joined.
 
-    Example:
+    Examples:
         >>> with joined() as ranks:
         ...     ranks.count
         1

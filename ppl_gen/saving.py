@@ -60,7 +60,7 @@ def save(path: str | PathLike[str], program: nn.Module, **parts: Any) -> None:
     Raises:
         ValueError: If the program is no module, or something is neither of these.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = f"{tempfile.mkdtemp()}/vae.pt"
         >>> save(path, models.vae((2,), latent_dim=1), epoch=20)

@@ -36,7 +36,7 @@ Sites = dict[str, Any]
 def stochastic_sites(trace: poutine.Trace) -> Sites:
     """The sample statements of a trace by name, without the subsampling of its plates.
 
-    Example:
+    Examples:
         >>> schools = toy.EightSchools()
         >>> trace = pyro.poutine.trace(schools.model).get_trace(*schools.data)
         >>> list(stochastic_sites(trace))
@@ -57,7 +57,7 @@ def latent_sites(trace: poutine.Trace) -> Sites:
 def is_auxiliary(site: Mapping[str, Any]) -> bool:
     """Whether a guide samples this site for its own use, as automatic guides do.
 
-    Example:
+    Examples:
         >>> from pyro.infer.autoguide import AutoDiagonalNormal
         >>> guide = AutoDiagonalNormal(toy.EightSchools().model)
         >>> trace = pyro.poutine.trace(guide).get_trace(*toy.EightSchools().data)
@@ -94,7 +94,7 @@ def data_plate(sites: Sites) -> str:
         The name; "data" as well where no plate or several hold all sites. The functions that look
         for that plate then say so.
 
-    Example:
+    Examples:
         >>> def model(x):
         ...     with pyro.plate("people", len(x)):
         ...         pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
@@ -126,7 +126,7 @@ def data_axis(site: Mapping[str, Any], plate: str = "data") -> int:
     Raises:
         ValueError: If the site lies outside that plate.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> trace = pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4))
         >>> data_axis(trace.nodes["z"])  # of (5, 2)
@@ -169,7 +169,7 @@ def plate_nesting(trace: poutine.Trace, *, least: int = 1) -> int:
         least: The answer where there are no plates: 1 for programs, whose data always take an axis;
             0 for any other Pyro model, as `max_plate_nesting` counts them.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> plate_nesting(pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4)))
         1
@@ -215,7 +215,7 @@ def log_prob_per_datum(site: Mapping[str, Any], nesting: int, plate: str = "data
     Raises:
         ValueError: If the site lies outside that plate.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> trace = pyro.poutine.trace(vae.model).get_trace(torch.zeros(5, 4))
         >>> log_prob_per_datum(trace.nodes["x"], nesting=1).shape

@@ -241,7 +241,7 @@ def check_program(
             none anywhere, or if the latent sites of model and guide differ.
         AssertionError: Names the law that is broken, with what was expected and found.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> check_program(vae, torch.rand(5, 4).round())  # silent where every law holds
         >>> try:

@@ -30,7 +30,7 @@ def reconstruction_error(
         ValueError: If there is no guide, the latents are not one vector, or the program cannot be
             run on the data.
 
-    Example:
+    Examples:
         >>> x = torch.rand(100, 4)
         >>> reconstruction_error(models.pca(x, code_dim=2), x).shape
         torch.Size([100])
@@ -70,7 +70,7 @@ def improbability(
         ValueError: If there is no guide or no density, particles is below 1, or program, guide and
             data do not fit together.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> improbability(ppca, torch.tensor([[0.0, 0.0, 0.0], [5.0, -5.0, 5.0]]), seed=0).value
         tensor([ 3.4500, 37.8250], dtype=torch.float64)
@@ -95,7 +95,7 @@ def code_distance(codes: Tensor, usual: Tensor, k: int = 5) -> Tensor:
     Raises:
         ValueError: If k is below 1 or above M, or the dimensions differ.
 
-    Example:
+    Examples:
         >>> usual = torch.zeros(10, 2)
         >>> code_distance(torch.tensor([[3.0, 4.0]]), usual, k=5)
         tensor([5.], dtype=torch.float64)

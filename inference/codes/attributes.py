@@ -35,7 +35,7 @@ class Directions(Result):
         plain_second: Likewise, (D,).
         counts: How many codes have little or much of the first (rows) and second attribute, (2, 2).
 
-    Example:
+    Examples:
         >>> codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).repeat(5, 1)
         >>> found = attribute_directions(codes, codes[:, 0], codes[:, 1])
         >>> found.first.value, found.second.value
@@ -183,7 +183,7 @@ def attribute_directions(codes: Tensor, first: Tensor, second: Tensor) -> Direct
         ValueError: If there is not a number for each code, or one of the four kinds has fewer than
             two codes.
 
-    Example:
+    Examples:
         >>> codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).repeat(5, 1)
         >>> found = attribute_directions(codes, first=codes[:, 0], second=codes[:, 1])
         >>> found.first.value

@@ -47,7 +47,7 @@ class Codes(NamedTuple):
         tril: The Cholesky factor of Cov[z | x], (N, D, D), where entries depend on each other; None
             where they do not.
 
-    Example:
+    Examples:
         >>> codes = encode(models.vae((4,), latent_dim=2), torch.zeros(5, 4))
         >>> codes.mean.shape, codes.sd.shape, codes.tril
         (torch.Size([5, 2]), torch.Size([5, 2]), None)
@@ -94,7 +94,7 @@ def encode(program: Any, x: Tensor, *context: Tensor, guide: Guide | None = None
         ValueError: If there is no guide, the latents are not one vector of real numbers, or the
             program cannot be run on the data.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> encode(ppca, torch.tensor([[4.0, 4.0, 4.0]])).mean
         tensor([[3.]])
@@ -129,7 +129,7 @@ def decode(program: Any, z: Tensor, *context: Tensor) -> Tensor:
         ValueError: If the latents are not one vector, z has another dimension, or a context another
             length.
 
-    Example:
+    Examples:
         >>> decode(models.vae((4,), latent_dim=2), torch.zeros(5, 2)).shape
         torch.Size([5, 4])
     """
@@ -219,7 +219,7 @@ def aggregate_draws(
         ValueError: If draws is below 1, the latents are not one vector, or the program cannot be
             run on the data.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2)
         >>> aggregate_draws(vae, torch.rand(50, 4).round(), draws=100, seed=0).shape
         torch.Size([100, 2])

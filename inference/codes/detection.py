@@ -33,7 +33,7 @@ class Detection(Result):
         novel: Whether each datum is novel, (N,).
         areas: By name, the area with its standard error (DeLong's).
 
-    Example:
+    Examples:
         >>> novel = torch.tensor([False, False, True, True])
         >>> found = detection({"error": torch.tensor([1.0, 2.0, 1.5, 3.0])}, novel)
         >>> found.areas["error"].value
@@ -136,7 +136,7 @@ def detection(scores: Mapping[str, Tensor], novel: Tensor) -> Detection:
         ValueError: If there are no scores, one is not of shape (N,) or not finite, or there are
             fewer than two data of either kind.
 
-    Example:
+    Examples:
         >>> good, poor = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([4.0, 1.0, 3.0, 2.0])
         >>> novel = torch.tensor([False, False, True, True])
         >>> found = detection({"good": good, "poor": poor}, novel)

@@ -46,7 +46,7 @@ def ticks(
         ValueError: If the prior has no quantiles, steps is below 2, the ends are not between 0 and
             1 in this order, or both `within` and `codes` are given.
 
-    Example:
+    Examples:
         >>> ticks(models.vae((1, 8, 8), latent_dim=2), steps=3).round(decimals=2)
         tensor([[-1.6400, -1.6400],
                 [ 0.0000,  0.0000],
@@ -110,7 +110,7 @@ def lattice(
     Raises:
         ValueError: If the latents are not two and no axes are given, or the prior has no quantiles.
 
-    Example:
+    Examples:
         >>> lattice(models.vae((1, 8, 8), latent_dim=2), side=3).round(decimals=2)[:4]
         tensor([[-1.6400,  1.6400],
                 [ 0.0000,  1.6400],
@@ -151,7 +151,7 @@ def traversal(z: Tensor, along: Tensor, coordinates: Sequence[int] | None = None
         ValueError: If z is not one code of as many dimensions as the ticks, or a coordinate is out
             of range.
 
-    Example:
+    Examples:
         >>> z = torch.zeros(2)
         >>> traversal(z, torch.tensor([[-1.0, -1.0], [1.0, 1.0]])).tolist()
         [[[-1.0, 0.0], [1.0, 0.0]], [[0.0, -1.0], [0.0, 1.0]]]
@@ -204,7 +204,7 @@ def random_walk(
         ValueError: If size is not above 0 and at most 1, steps is below 1, start is no code of as
             many dimensions, or the prior has no mean.
 
-    Example:
+    Examples:
         >>> random_walk(models.vae((1, 8, 8), latent_dim=2), steps=5, seed=0).shape
         torch.Size([5, 2])
     """

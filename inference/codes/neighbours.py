@@ -49,7 +49,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int = 10) -> Neighbours:
         ValueError: If k is below 1 or above the number of points, shapes differ, or values are not
             finite.
 
-    Example:
+    Examples:
         >>> gallery = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])
         >>> found = nearest(torch.zeros(1, 2), gallery, k=2)
         >>> found.places.tolist(), found.distances.tolist()
@@ -81,7 +81,7 @@ class Retrieval(Result):
         k: How many neighbours are looked at.
         by_chance: P@k of neighbours drawn at random.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits")
         >>> x, y = digits.train.x, digits.train.y
         >>> codes = encode(models.pca(x, code_dim=10), x).mean
@@ -175,7 +175,7 @@ def retrieval(
         ValueError: If there is not a code and a label for each datum, a label is missing (−1), or
             there are fewer than k data.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits")
         >>> x, y = digits.train.x, digits.train.y
         >>> codes = encode(models.pca(x, code_dim=10), x).mean

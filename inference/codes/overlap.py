@@ -36,7 +36,7 @@ def affinity(codes: Codes) -> Tensor:
     Raises:
         ValueError: If the codes have no width, as those of an autoencoder.
 
-    Example:
+    Examples:
         >>> affinity(Codes(mean=torch.tensor([[0.0], [2.0]]), sd=torch.ones(2, 1)))
         tensor([[1.0000, 0.6065],
                 [0.6065, 1.0000]], dtype=torch.float64)
@@ -76,7 +76,7 @@ class Overlap(Result):
         errors: ‖x − E[x | z]‖² at z = E[z | x], (N,).
         labels: Of the data, Long (N,); None where there are none.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 0.5)
         >>> found = overlap(ppca, torch.randn(5, 3))
         >>> found.affinities.shape, found.errors.shape
@@ -189,7 +189,7 @@ def overlap(
         ValueError: If there are fewer than four data, the codes have no width, or the program
             cannot be run on the data.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 0.5)
         >>> x = torch.tensor([[0.0], [0.0], [1.0], [3.0]]).expand(4, 3)
         >>> overlap(ppca, x).affinities[0].round(decimals=2)  # of the first with each

@@ -112,7 +112,7 @@ def compare(
             that cannot be summed out, or sites that come and go, or, where `local`, a latent lies
             outside the plate "data".
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> guide = pyro.infer.autoguide.AutoNormal(line.model)  # as it begins, not fitted
         >>> few = {"draws": 20, "warmup": 20, "chains": 4, "guide_draws": 50, "engine": "fx"}

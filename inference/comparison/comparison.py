@@ -59,7 +59,7 @@ class Comparison(Result):
         particles: The number of the guide's draws that were weighed.
         findings: The findings of the verdict, those on MCMC first.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> guide = pyro.infer.autoguide.AutoNormal(line.model)  # as it begins, not fitted
         >>> few = {"draws": 20, "warmup": 20, "chains": 4, "guide_draws": 50, "engine": "fx"}

@@ -78,7 +78,7 @@ def compress(
         ValueError: If the program has no such latent, prior, guide or likelihood, data have other
             values, or program, guide and data do not fit together.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> x = torch.rand(20, 4).round()
         >>> compressed = compress(vae, x)
@@ -146,7 +146,7 @@ def decompress(
             has other weights, or its networks put out other numbers than where they were
             compressed.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> x = torch.rand(20, 4).round()
         >>> bool((decompress(vae, compress(vae, x).to_bytes()) == x).all())

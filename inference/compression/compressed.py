@@ -59,7 +59,7 @@ class Compressed(Result):
         arithmetic: A checksum of what its networks put out.
         note: What else whoever decompresses is to know.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> x = torch.rand(20, 4).round()
         >>> file = compress(vae, x).to_bytes()

@@ -55,7 +55,7 @@ class RateDistortionCurve(Result):
         dimensions: D, the number of values of a datum.
         chains: How many chains there were for each datum.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
         >>> found = rate_distortion_curve(vae, torch.rand(2, 4), betas=[0.1, 1.0], **few, seed=0)
@@ -217,7 +217,7 @@ def rate_distortion_curve(
             are not finite, the program has no site "x" or no latents, a latent is shared by all
             data, or program and data do not fit together.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
         >>> found = rate_distortion_curve(vae, torch.rand(2, 4), betas=[0.1, 10.0], **few, seed=0)

@@ -72,7 +72,7 @@ def rate_distortion(
         ValueError: If there are fewer than two particles, no guide, or program, guide and data do
             not fit together.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> found = rate_distortion(vae, vae.guide, torch.rand(5, 4).round(), seed=0)
         >>> found.rate.value.shape, found.distortion.value.shape
@@ -120,7 +120,7 @@ def quantised_codes(autoencoder: Any, train: Tensor, x: Tensor, *, step: float) 
         ValueError: If the step is not positive, or so small that an entry has more than 2¹⁶ values,
             or something is no tensor or no autoencoder.
 
-    Example:
+    Examples:
         >>> x = torch.rand(200, 4)
         >>> found = quantised_codes(models.pca(x, code_dim=2), x[:100], x[100:], step=0.5)
         >>> found.distortion.value.shape

@@ -77,7 +77,7 @@ def collapse(
             negative, a latent is discrete, the guide has auxiliary sites or point masses, or
             program, guide and data do not fit together (see `ppl_gen.inference.checks.check`).
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.zeros(2), 0.5)
         >>> found = collapse(ppca, ppca.guide, ppca.model(None, n=100), seed=0)
         >>> found.kl.round(decimals=1)  # nats of each latent: the second holds nothing
@@ -194,7 +194,7 @@ class Collapse(Result):
             that is less and bounds it: its mean is above I_q in expectation.
         layers: The latent sites, in the order in which the model draws them.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.zeros(2), 0.5)
         >>> found = collapse(ppca, ppca.guide, ppca.model(None, n=100), seed=0)
         >>> found.names, found.active  # the second latent moves nothing

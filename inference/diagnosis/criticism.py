@@ -80,7 +80,7 @@ class Criticism(Result):
         draws: How many draws there were for each.
         permutations: How many permutations the p-values are of.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits")
         >>> found = criticise(models.gaussian(digits.train.x), digits.test.x, seed=0)
         >>> found.data, len(found.named) > 0  # a Gaussian does not draw digits
@@ -245,7 +245,7 @@ def criticise(
             there are fewer or more names than features, nothing varies, or permutations are too few
             for the level.
 
-    Example:
+    Examples:
         >>> right = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> wrong = toy.PPCA(torch.ones(3, 1), torch.tensor([0.0, 0.0, 2.0]), 1.0)
         >>> x = right.model(None, n=100)

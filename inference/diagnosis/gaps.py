@@ -91,7 +91,7 @@ def gaps(
             on each other or have no parameters for each datum, or program, guide and data do not
             fit together (see `ppl_gen.inference.checks.check`).
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(2, 3)
         >>> evidence = log_evidence(ppca, ppca.guide, x, seed=0)
@@ -174,7 +174,7 @@ class Gaps(Result):
         refitted: ELBO of the best of its family, datum by datum.
         richer: ELBO of the best of a richer family; None where there was none.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(2, 3)
         >>> evidence = log_evidence(ppca, ppca.guide, x, seed=0)

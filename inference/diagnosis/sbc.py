@@ -87,7 +87,7 @@ def sbc(
             missing or NaN, or program, guide and data do not fit together (see
             `ppl_gen.inference.checks.check`).
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> calibration = sbc(ppca, 100, seed=0)
         >>> print(calibration)
@@ -155,7 +155,7 @@ class Calibration(Result):
         draws: L, the number of draws that each truth was ranked among.
         remarks: What limits the test, in words: a sampler's draws that are far from independent.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> calibration = sbc(ppca, 100, seed=0)  # its guide is the exact posterior
         >>> calibration.p_value > 0.05, calibration.ranks["z"].shape

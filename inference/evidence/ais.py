@@ -106,7 +106,7 @@ def ais(
             1, a latent is shared by all data, the guide has auxiliary sites or point masses, or it
             leaves a part of the posterior out, or program, guide and data do not fit together.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(1, 3)
         >>> found = ais(ppca, x, temperatures=20, leapfrogs=2, seed=0, engine="eager")

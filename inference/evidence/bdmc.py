@@ -38,7 +38,7 @@ class Sandwich(Result):
             spread over data; NaN for a single datum.
         x: The data, (N, *shape).
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
         >>> found = bdmc(ppca, 5, **few, seed=0)
@@ -184,7 +184,7 @@ def bdmc(
             observes anything but x, the schedule does not rise from 0 to 1, a latent is shared by
             all data, the guide has auxiliary sites, or program and guide do not fit together.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> few = {"chains": 4, "temperatures": 10, "leapfrogs": 2, "engine": "eager"}
         >>> found = bdmc(ppca, 5, **few, seed=0)

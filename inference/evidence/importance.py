@@ -75,7 +75,7 @@ def log_evidence(
             program, guide and data do not fit together, or the guide has to see all data at once
             and they come in batches.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
         >>> log_evidence(ppca, ppca.guide, x, particles=100, seed=0).value
@@ -134,7 +134,7 @@ def elbo(
             program, guide and data do not fit together, or the guide has to see all data at once
             and they come in batches.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(1, 3)
         >>> found = elbo(ppca, ppca.guide, x, seed=0)

@@ -56,7 +56,7 @@ def classification_step(
             classifier does not fit the data; on any, if a label is none of the K.
         NotFinite: Before any update with a loss or gradient that is not finite.
 
-    Example:
+    Examples:
         >>> net = nn.Linear(4, 3)
         >>> optimizer = torch.optim.Adam(net.parameters(), 1e-3)
         >>> step = classification_step(net, optimizer, engine="eager")

@@ -74,7 +74,7 @@ def same_family(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., Distr
     Raises:
         ValueError: If q is no distribution with parameters of its own, as that of a flow is not.
 
-    Example:
+    Examples:
         >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
         >>> parameters, make = same_family(q)
         >>> {name: value.shape for name, value in parameters.items()}
@@ -122,7 +122,7 @@ def full_covariance(q: Distribution) -> tuple[dict[str, Tensor], Callable[..., D
     Raises:
         ValueError: If q has no moments or is no distribution of vectors.
 
-    Example:
+    Examples:
         >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
         >>> parameters, make = full_covariance(q)
         >>> make(**parameters).covariance_matrix.shape
@@ -378,7 +378,7 @@ def fit_guide(
         ValueError: If steps is below 1 or rate not above 0, if the family makes no guide, or if
             program, guide and data do not fit together.
 
-    Example:
+    Examples:
         >>> from pyro.infer.autoguide import AutoDiagonalNormal
         >>> def model(x):
         ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -452,7 +452,7 @@ class GuideFit(Result):
             for all data for a plain Pyro model; each an estimate by one draw, or a few.
         seconds: Wall time of the fit, tracing and compilation included; NaN if nobody looked.
 
-    Example:
+    Examples:
         >>> from pyro.infer.autoguide import AutoDiagonalNormal
         >>> schools = toy.EightSchools()
         >>> fitted = fit_guide(

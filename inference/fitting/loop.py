@@ -28,7 +28,7 @@ class NotFinite(FloatingPointError):
 
     Raised before the update, so that the parameters are still good.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), lr=1e30), engine="eager")
         >>> try:
@@ -51,7 +51,7 @@ class Record:
         seconds: How long its steps took, in seconds.
         stopped: Why a rule ended the fit with this epoch; empty where none did.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3), engine="eager")
         >>> record = next(iterate(step, [(torch.zeros(5, 4),)], epochs=1))
@@ -88,7 +88,7 @@ class Rule(Protocol):
     Attributes:
         best: The best epoch so far; None before there is one.
 
-    Example:
+    Examples:
         >>> class AfterThree:
         ...     best = None
         ...     def __call__(self, record):
@@ -141,7 +141,7 @@ def iterate(
         ValueError: At once, if epochs is below 1, the batches can only be walked through once, or a
             scheduler needs a metric; in the first epoch, if there are no batches.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import svi_step
         >>> from ppl_gen.models import vae
         >>> program = vae((2,), 1)
@@ -264,7 +264,7 @@ def fit(
         ValueError: If epochs is below 1, the batches can only be walked through once or are none,
             a scheduler needs a metric, or there is a rule that needs validation without it.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-2), engine="eager")
         >>> records = fit(step, [(torch.zeros(5, 4),)], epochs=20, progress=False)

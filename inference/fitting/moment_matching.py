@@ -74,7 +74,7 @@ def moment_step(
         RuntimeWarning: On the first batch, if its data lie where the last layer of the program
             never draws.
 
-    Example:
+    Examples:
         >>> program = models.gmmn((2,), latent_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(program.parameters(), 1e-3)
         >>> step = moment_step(program, optimizer, engine="eager")

@@ -63,7 +63,7 @@ class AnalyticELBO(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
         >>> step = svi_step(vae, optimizer, AnalyticELBO(), engine="eager")
@@ -113,7 +113,7 @@ class IWAE(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import svi_step
         >>> from ppl_gen.models import vae
         >>> program = vae((2,), 1)
@@ -148,7 +148,7 @@ class DReG(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
         >>> step = svi_step(vae, optimizer, DReG(num_particles=5), engine="eager")
@@ -205,7 +205,7 @@ class StickingTheLanding(PerDatum):
         ValueError: If K is below 1; at the first call, if a site lies outside the plate "data", has
             no reparameterised draws, or is in one of model and guide only.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
         >>> step = svi_step(vae, optimizer, StickingTheLanding(), engine="eager")
@@ -240,7 +240,7 @@ class FreeBits(PerDatum):
         ValueError: If λ is negative or K below 1; at the first call, if a site lies outside the
             plate "data", has no reparameterised draws, or is in one of model and guide only.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(vae.parameters(), 1e-3)
         >>> step = svi_step(vae, optimizer, FreeBits(0.5), engine="eager")
@@ -298,7 +298,7 @@ class Enumerated(PerDatum):
             lies outside the plate "data" or is in one of model and guide only, or if a latent has
             neither reparameterised draws nor values that can be listed.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import svi_step
         >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
         >>> optimizer = torch.optim.Adam(program.parameters(), 1e-3)
@@ -378,7 +378,7 @@ def annealed(
     Raises:
         ValueError: If steps or cycles is below 1, a β is negative, or rise is not in (0, 1].
 
-    Example:
+    Examples:
         >>> schedule = annealed(4)
         >>> [schedule(t) for t in range(6)]
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]

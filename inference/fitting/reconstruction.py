@@ -38,7 +38,7 @@ def squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
         reconstruction: x̂, of shape (N, *shape).
         x: Of the same shape.
 
-    Example:
+    Examples:
         >>> squared_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0]]))
         tensor([5.])
     """
@@ -92,7 +92,7 @@ def reconstruction_step(
         NotFinite: Before any update with a loss or gradient that is not finite.
         ProcessLost: If another of several processes has ended.
 
-    Example:
+    Examples:
         >>> net = models.autoencoder((4,), code_dim=2, hidden=[8])
         >>> optimizer = torch.optim.Adam(net.parameters(), 1e-3)
         >>> step = reconstruction_step(net, optimizer, engine="eager")
@@ -155,7 +155,7 @@ def greedy_step(
         ValueError: If there are no layers, there is another number of optimisers, or a number is
             out of range; on the first batch, if layers do not fit the data or each other.
 
-    Example:
+    Examples:
         >>> layers = models.autoencoder_layers((4,), (3, 2))
         >>> trained = [*layers, models.stacked(layers)]  # each, then all together
         >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in trained]
@@ -235,7 +235,7 @@ class ReconstructionValidation:
     Raises:
         ValueError: If there are no data.
 
-    Example:
+    Examples:
         >>> from ppl_gen.models import autoencoder
         >>> sorted(ReconstructionValidation(autoencoder((2,), 1), torch.ones(4, 2))())
         ['validation_squared_distance', 'validation_squared_distance_error']

@@ -70,7 +70,7 @@ class Patience:
         ValueError: If epochs is below 1 or gain below 0; when it is called, if a record has no such
             metric, or is of an epoch that is not after the last one seen.
 
-    Example:
+    Examples:
         >>> patience = Patience(2)
         >>> bounds = [-30.0, -28.0, -28.5, -29.0]
         >>> records = [Record(i, {"validation_elbo": b}, 1, 1.0) for i, b in enumerate(bounds, 1)]
@@ -211,7 +211,7 @@ class Converged:
         ValueError: If the guide has no quantiles or no parameters, the optimiser has none of its
             parameters, or a number is out of range.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> guide = pyro.infer.autoguide.AutoNormal(lambda: pyro.sample("z", dist.Normal(0.0, 1.0)))
         >>> guide()["z"].shape

@@ -123,7 +123,7 @@ def svi_step(
             parameter and the step.
         ProcessLost: If another of several processes has ended.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3), engine="eager")
         >>> metrics = step(torch.zeros(5, 4))
@@ -216,7 +216,7 @@ def fit_program(
             parameters, or program, guide and data do not fit together.
         NotFinite: If a loss or gradient is not finite, before any update with it.
 
-    Example:
+    Examples:
         >>> from ppl_gen.models import vae
         >>> _ = torch.manual_seed(0)
         >>> program = vae((2,), 1, hidden=(8,))
@@ -266,7 +266,7 @@ class ProgramFit(Result):
     Attributes:
         records: What each epoch did, as `fit` returns them.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> found = fit_program(vae, [(torch.zeros(20, 4),)], epochs=3, engine="eager")
         >>> len(found.records), found.metric

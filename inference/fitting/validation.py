@@ -57,7 +57,7 @@ class Validation:
         ValueError: If particles is below 1, there is no guide, program, guide and data do not fit
             each other, or the guide has to see all data at once and they come in batches.
 
-    Example:
+    Examples:
         >>> from ppl_gen.models import vae
         >>> metrics = Validation(vae((2,), 1), (torch.ones(4, 2),))()
         >>> sorted(name for name in metrics if not name.endswith("_error"))

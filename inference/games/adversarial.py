@@ -126,7 +126,7 @@ def adversarial_step(
             spread of the draws vanishes; on the first batch, if its data lie where the last layer
             of the program never draws.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import mlp_critic
         >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
         >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in (gan, critic)]
@@ -248,7 +248,7 @@ def bidirectional_step(
             spread of the draws vanishes; on the first batch, if its data lie where the last layer
             of the program never draws.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import mlp_critic
         >>> program = models.ali((2,), latent_dim=1, hidden=[8])
         >>> critic = mlp_critic((2,), attributes=1, hidden=[8])  # of pairs (x, z)
@@ -452,7 +452,7 @@ def moving_average(program: nn.Module, decay: float = 0.999) -> Average:
     Raises:
         ValueError: If the decay is out of range.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import mlp_critic
         >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
         >>> optimizers = [torch.optim.Adam(net.parameters(), 1e-3) for net in (gan, critic)]

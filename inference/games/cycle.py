@@ -198,7 +198,7 @@ def cycle_step(
             data for 1000 steps, or the spread of the translations vanishes; on the first batch, if
             a domain lies where the last layer of the translator into it never ends.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import patch_critic
         >>> a = torch.rand(4, 1, 8, 8)
         >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
@@ -333,7 +333,7 @@ class CycleErrors(Result):
         mean_a: |ā − a|, what an answer that ignores its input loses, ā being the mean image, (N,).
         mean_b: |b̄ − b|, (M,).
 
-    Example:
+    Examples:
         >>> a = torch.rand(20, 1, 8, 8)
         >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
         >>> found = cycle_errors(program, a, 1 - a)
@@ -401,7 +401,7 @@ def cycle_errors(program: Translators, a: Tensor, b: Tensor) -> CycleErrors:
         a: (N, C, H, W) images of domain a, best held-out ones.
         b: (M, C, H, W) images of domain b.
 
-    Example:
+    Examples:
         >>> a = torch.rand(20, 1, 8, 8)
         >>> program = models.cycle_gan(a, 1 - a, width=4, blocks=1)
         >>> cycle_errors(program, a, 1 - a).a.value.shape

@@ -85,7 +85,7 @@ def fit_gan(
         RuntimeWarning: Once each, if the critic tells all draws from data for 1000 steps, or the
             spread of the draws vanishes.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import mlp_critic
         >>> from ppl_gen.data import Split, ring
         >>> from ppl_gen.models import gan
@@ -183,7 +183,7 @@ def fit_cycle(
         RuntimeWarning: Once each, for either direction, if the critic tells all translations from
             data for 1000 steps, or the spread of the translations vanishes.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import conv_critic
         >>> from ppl_gen.models import cycle_gan
         >>> _ = torch.manual_seed(0)
@@ -242,7 +242,7 @@ class GameFit(Result):
         perfect: The loss of the critics where they tell all draws from data; None where there is no
             such value.
 
-    Example:
+    Examples:
         >>> from ppl_gen.critics import mlp_critic
         >>> gan, critic = models.gan((2,), latent_dim=2, hidden=[8]), mlp_critic((2,), hidden=[8])
         >>> x, _ = data.ring(100, seed=0)

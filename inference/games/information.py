@@ -38,7 +38,7 @@ def information_loss(
         nats. It raises ValueError if the posterior samples what the program does not, or a code has
         no weight.
 
-    Example:
+    Examples:
         >>> program = models.infogan((2,), latent_dim=3, categories=4, hidden=[8])
         >>> auxiliary = information_loss(program.posterior, weight=1.0)
         >>> callable(auxiliary)  # goes into adversarial_step(..., auxiliary=auxiliary)
@@ -86,7 +86,7 @@ def code_information(
     Raises:
         ValueError: If n is below 2, or the posterior samples what the program does not.
 
-    Example:
+    Examples:
         >>> program = models.infogan((2,), latent_dim=3, categories=4, hidden=[8])
         >>> found = code_information(program, program.posterior, 100, seed=0)
         >>> round(found["c"].value.item(), 1)  # nothing before it is fitted

@@ -37,7 +37,7 @@ class AdversarialLoss(NamedTuple):
         middle: The score m about which data and draws change places: s(x) takes the place of s(x̃)
             as 2m − s(x).
 
-    Example:
+    Examples:
         >>> loss = AdversarialLoss(lambda s, t: t.mean() - s.mean(), lambda t: -t.mean())
         >>> loss.critic(torch.tensor([2.0]), torch.tensor([0.5]))  # of scores of data and of draws
         tensor(-1.5000)

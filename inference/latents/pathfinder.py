@@ -43,7 +43,7 @@ class Pathfinder:
     Raises:
         ValueError: If a number is below 1.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> few = {"draws": 20, "warmup": 20, "chains": 4, "engine": "fx"}
         >>> draws = hmc(line.model, *line.data, init=Pathfinder(), **few, seed=0)

@@ -30,7 +30,7 @@ _LISTED = 5
 class ConvergenceWarning(UserWarning):
     """R̂, divergences or chains that never moved say that draws are no sample of the posterior.
 
-    Example:
+    Examples:
         >>> import warnings
         >>> flip = toy.SignFlip(torch.tensor([2.0, -2.0, 2.1]))
         >>> with warnings.catch_warnings(record=True) as seen:

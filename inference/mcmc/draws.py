@@ -106,7 +106,7 @@ class Draws(Result):
         remarks: What went wrong or deserves a look, in words: chains that never moved, an
             interrupted run.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> draws = hmc(line.model, *line.data, draws=50, warmup=50, chains=8, engine="fx", seed=0)
         >>> draws.samples["coefficients"].shape, draws.mean["coefficients"].shape

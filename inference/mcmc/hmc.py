@@ -125,7 +125,7 @@ def hmc(
             given all its data; if init gives no starts inside the posterior.
         KeyboardInterrupt: If it comes before the first draw.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> draws = hmc(line.model, *line.data, draws=50, warmup=50, chains=8, engine="fx", seed=0)
         >>> error = draws.mean["coefficients"] - line.reference()["coefficients"].mean

@@ -82,7 +82,7 @@ def nuts(
             starts inside the posterior.
         KeyboardInterrupt: If there was no draw yet.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> draws = nuts(line.model, *line.data, draws=20, warmup=20, chains=1, seed=0)
         >>> draws.samples["coefficients"].shape

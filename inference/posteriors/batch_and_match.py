@@ -70,7 +70,7 @@ def match_step(
             if it is given other data.
         NotFinite: If no draws of finite density and score are found; the Gaussian so far stays.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import match_step
         >>> from ppl_gen.models import toy
         >>> schools = toy.EightSchools()

@@ -97,7 +97,7 @@ def correct(
             latents, discrete ones that the guide draws, or latents shared by all data, or if
             program, guide and data do not fit together (see `ppl_gen.inference.checks.check`).
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.tensor([[4.0, 4.0, 4.0]])
         >>> found = correct(ppca, x, particles=500, draws=100, min_ess=100, seed=0)

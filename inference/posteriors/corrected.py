@@ -56,7 +56,7 @@ class Corrected(Result):
         gradients: How many gradients of one datum's density HMC took in all, warm-up included.
         left_out: By site, the guide's distribution, where that leaves out a part of the posterior.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> found = correct(ppca, torch.zeros(2, 3), particles=500, draws=100, min_ess=100, seed=0)
         >>> found.how.tolist(), found.mean["z"].shape

@@ -39,7 +39,7 @@ class LowRankByDatum:
         ValueError: If the rank is below 1; when it is called, if q is no distribution of vectors or
             its moments are not known.
 
-    Example:
+    Examples:
         >>> q = dist.Normal(torch.zeros(5, 3), 1.0).to_event(1)
         >>> parameters, make = LowRankByDatum(rank=1)(q)
         >>> make(**parameters).covariance_matrix.shape
@@ -86,7 +86,7 @@ class GaussianMixtureByDatum:
         ValueError: If it is below 1; when it is called, if q is no distribution of vectors or its
             moments are not known.
 
-    Example:
+    Examples:
         >>> q = dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)
         >>> parameters, make = GaussianMixtureByDatum(components=3)(q)
         >>> make(**parameters).sample().shape

@@ -36,7 +36,7 @@ class GaussianGuide:
         mean: m, float64.
         factor: L, float64.
 
-    Example:
+    Examples:
         >>> schools = toy.EightSchools()
         >>> step = match_step(schools.model)
         >>> metrics = step(*schools.data)

@@ -108,7 +108,7 @@ class GradedPosterior(Result):
         stages: What was done, in order, with seconds and gradients.
         guide: The Gaussian that was fitted first; None where none could be.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> found = posterior(line.model, *line.data, seed=0)
         >>> found.grade, found.mean["coefficients"].shape

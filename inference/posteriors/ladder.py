@@ -116,7 +116,7 @@ class ByDatum:
     Raises:
         ValueError: If steps is below 1 or rate is not above 0.
 
-    Example:
+    Examples:
         >>> rung = ByDatum("full covariance", full_covariance, steps=50)
         >>> rung.steps
         50
@@ -173,7 +173,7 @@ class Amortised:
     Raises:
         ValueError: If epochs is below 1 or rate is not above 0.
 
-    Example:
+    Examples:
         >>> x = torch.rand(200, 4).round()
         >>> encoder = guides.diagonal(lambda outputs: nn.Linear(4, outputs), 2)
         >>> rung = Amortised("another network", encoder, data.Split(x).batches(100), epochs=2)
@@ -283,7 +283,7 @@ class KHatBelow:
     Raises:
         ValueError: If it is not.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(2, 3)
         >>> choose_guide(ppca, x, until=KHatBelow(0.5), particles=100, seed=0).reached
@@ -322,7 +322,7 @@ class GapBelow:
     Raises:
         ValueError: If it is not above 0.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(2, 3)
         >>> choose_guide(ppca, x, until=GapBelow(0.1), particles=100, seed=0).reached
@@ -394,7 +394,7 @@ def choose_guide(
         ValueError: If the ladder is empty, a rung or the rule is none, a number is out of range,
             the evidence is of other data, or program, guide and data do not fit together.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> choice = choose_guide(ppca, torch.zeros(2, 3), particles=100, seed=0)
         >>> [rung.name for rung in choice.rungs]  # its own guide is exact: no need to climb
@@ -491,7 +491,7 @@ class GuideChoice(Result):
         until: The rule.
         particles: K, by which each was measured.
 
-    Example:
+    Examples:
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> choice = choose_guide(ppca, torch.zeros(2, 3), particles=100, seed=0)
         >>> choice.rungs[choice.chosen].name, choice.reached  # its own guide is exact

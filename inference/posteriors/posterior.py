@@ -97,7 +97,7 @@ def posterior(
             that come and go; after Pathfinder, if the density has no maximum, as under an improper
             prior.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import posterior
         >>> from ppl_gen.models import toy
         >>> line = toy.LinearRegression.simulated(50, 2)

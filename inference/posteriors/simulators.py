@@ -144,7 +144,7 @@ def amortise(
             map to the whole line, or the simulator fails, gives no row for each θ or values that
             are not finite.
 
-    Example:
+    Examples:
         >>> def simulator(theta):
         ...     return theta + 0.5 * torch.randn_like(theta)
         >>> prior = dist.Normal(torch.zeros(1), 1.0).to_event(1)
@@ -360,7 +360,7 @@ class Amortisation(Result):
         held_out: The average log q of the standardised parameters, by epoch.
         seconds: Wall time of simulation, training and calibration.
 
-    Example:
+    Examples:
         >>> def simulator(theta):
         ...     return theta + 0.5 * torch.randn_like(theta)
         >>> prior = dist.Normal(torch.zeros(1), 1.0).to_event(1)

@@ -79,7 +79,7 @@ def to_arviz(
         ValueError: If a group that was asked for cannot be made; names the group, the reason and
             the remedy. If coords name no dimension or are of another length.
 
-    Example:
+    Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)
         >>> draws = hmc(line.model, *line.data, draws=20, warmup=20, chains=4, engine="fx", seed=0)
         >>> to_arviz(draws).posterior["coefficients"].shape

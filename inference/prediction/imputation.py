@@ -49,7 +49,7 @@ class Imputation(Result):
         particles: How many latents there were for each datum.
         complaints: What speaks against the draws of MCMC, where these were given.
 
-    Example:
+    Examples:
         >>> x = data.load("digits").test.x[:5].round()
         >>> is_missing = torch.zeros_like(x).bool()
         >>> is_missing[..., :4] = True  # the left half
@@ -216,7 +216,7 @@ def impute(
         ValueError: If nothing is missing, the mask is not of the shape of x, the likelihood takes
             no missing entries, or program, guide and data do not fit together.
 
-    Example:
+    Examples:
         >>> x = data.load("digits").test.x[:5].round()
         >>> is_missing = torch.zeros_like(x).bool()
         >>> is_missing[..., :4] = True  # the left half

@@ -43,7 +43,7 @@ def label_probabilities(
         ValueError: If the guide samples no labels at a site "y", or program and data do not fit
             each other.
 
-    Example:
+    Examples:
         >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
         >>> label_probabilities(program, torch.randn(5, 4)).sum(-1)
         tensor([1.0000, 1.0000, 1.0000, 1.0000, 1.0000])
@@ -100,7 +100,7 @@ def accuracy(
         ValueError: If no label is known, the guide samples none at a site "y", or program and data
             do not fit each other.
 
-    Example:
+    Examples:
         >>> program = models.ss_vae((4,), latent_dim=2, classes=3, hidden=[8])
         >>> share = accuracy(program, torch.randn(30, 4), torch.arange(30) % 3)
         >>> share.count, 0 <= share.value.item() <= 1

@@ -35,7 +35,7 @@ def one_pass(
         ValueError: If the mask is no Boolean tensor of that shape, there is no guide, or the
             program cannot be run on the data.
 
-    Example:
+    Examples:
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> x = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
         >>> filled = one_pass(vae, x, torch.tensor([[False, False, True, True]]))

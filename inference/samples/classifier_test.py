@@ -32,7 +32,7 @@ class ClassifierTest(Result):
             one distribution.
         null: That difference after each permutation of the held-out labels, (permutations,).
 
-    Example:
+    Examples:
         >>> found = classifier_test(torch.randn(200, 2), torch.randn(200, 2) + 2, seed=0)
         >>> found.accuracy.value.item() > 0.8, found.p_value < 0.01
         (True, True)
@@ -98,7 +98,7 @@ def classifier_test(
         ValueError: If there are fewer than 10 points or 19 permutations, shapes differ, values are
             not finite, or the classifier has no `predict_proba`.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(200, 2), torch.randn(200, 2)
         >>> [classifier_test(x, other, seed=0).p_value < 0.01 for other in (y, y + 2)]
         [False, True]

@@ -61,7 +61,7 @@ def mmd(
         ValueError: If there are fewer than 4 points, shapes differ, values are not finite, or all
             points coincide.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(500, 2), torch.randn(500, 2) + 1
         >>> print(f"{mmd(x, y):.2f}")
         0.12 ± 0.01
@@ -104,7 +104,7 @@ def polynomial_mmd(
         ValueError: If there are fewer than 4 points, shapes differ, values are not finite, subsets
             is below 2, or a subset of fewer than 4 points or larger than a sample.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(500, 2), torch.randn(500, 2)
         >>> bool(polynomial_mmd(x, y, seed=0).value < polynomial_mmd(x, y + 1, seed=0).value)
         True
@@ -151,7 +151,7 @@ def energy_distance(x: Tensor, y: Tensor, features: Features | None = None) -> E
     Raises:
         ValueError: If there are fewer than 4 points, shapes differ, or values are not finite.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(500, 2), torch.randn(500, 2) + 1
         >>> print(f"{energy_distance(x, y):.1f}")
         0.8 ± 0.1
@@ -194,7 +194,7 @@ def frechet_distance(
     Raises:
         ValueError: If there are fewer than 4 points, shapes differ, or values are not finite.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(1000, 2), torch.randn(1000, 2) + torch.tensor([3.0, 4.0])
         >>> print(f"{frechet_distance(x, y):.1f}")  # |μ − μ′|² = 25
         24.4 ± 0.4
@@ -249,7 +249,7 @@ def sliced_wasserstein(
         ValueError: If there are fewer than 4 points or 2 projections, shapes differ, or values are
             not finite.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(500, 2), torch.randn(500, 2) + 2
         >>> round(sliced_wasserstein(x, y, seed=0).value.item())  # E (θᵀ(μ − μ′))² = 8/2
         4

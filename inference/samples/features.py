@@ -45,7 +45,7 @@ class PCA:
         ValueError: If components is not between 1 and the smaller of N and D, or the data are
             constant.
 
-    Example:
+    Examples:
         >>> PCA(torch.randn(100, 1, 8, 8), 5)(torch.randn(7, 1, 8, 8)).shape
         torch.Size([7, 5])
     """
@@ -96,7 +96,7 @@ class Classifier(nn.Module):
         held_out: Its accuracy on these data: how far its features are to be trusted, which below
             0.8 is little. None if there are none.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits").train
         >>> x, y = digits.x[:200], digits.y[:200]
         >>> net = classifier_features(x, y, width=8, epochs=1, seed=0)
@@ -206,7 +206,7 @@ def classifier_features(
         ValueError: If x and y differ in length, labels are out of range or of fewer than two
             classes, there are fewer than 20 labelled data, or values are not finite.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits").train
         >>> x, y = digits.x[:200], digits.y[:200]
         >>> features = classifier_features(x, y, width=8, epochs=1, seed=0)
@@ -266,7 +266,7 @@ def inception_features() -> Features:
         ImportError: If torch-fidelity is not installed.
         ValueError: When called with anything but colour images.
 
-    Example:
+    Examples:
         >>> features = inception_features()  # doctest: +SKIP
         >>> features(torch.rand(10, 3, 32, 32)).shape  # doctest: +SKIP
         torch.Size([10, 2048])

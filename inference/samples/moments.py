@@ -106,7 +106,7 @@ def moments(
             features are constant, some have zero variance in both samples at different values, or
             batches are others in another pass.
 
-    Example:
+    Examples:
         >>> found = moments(torch.randn(500, 2) + 1, torch.randn(500, 2), seed=0)
         >>> found.matched  # the means differ
         False
@@ -317,7 +317,7 @@ class Moments(Result):
         null: The largest |z| of all moments after each permutation, (permutations,); empty if there
             were none.
 
-    Example:
+    Examples:
         >>> found = moments(torch.randn(500, 2), torch.randn(500, 2) * 2, seed=0)
         >>> found.matched, found.shape
         (False, (2,))

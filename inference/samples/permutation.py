@@ -65,7 +65,7 @@ class TwoSample(Result):
             a larger one, if both samples were of one distribution.
         null: The statistic after each permutation, (permutations,).
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(50, 2), torch.randn(50, 2) + 1
         >>> found = two_sample_test(x, y, permutations=99, seed=0)
         >>> found.p_value, found.null.shape
@@ -167,7 +167,7 @@ def two_sample_test(
         ValueError: If there are fewer than 4 points or 19 permutations, shapes differ, values are
             not finite, or the statistic is not a number.
 
-    Example:
+    Examples:
         >>> x, y = torch.randn(50, 2), torch.randn(50, 2) + 1
         >>> two_sample_test(x, y, permutations=99, seed=0).p_value  # the smallest that 99 can give
         0.01

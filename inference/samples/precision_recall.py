@@ -44,7 +44,7 @@ class PrecisionRecall(Result):
             moved by outliers.
         coverage_if_equal: What the coverage is expected to be where the distributions are equal.
 
-    Example:
+    Examples:
         >>> x, _ = data.ring(400, modes=8, seed=0)
         >>> half = x[x[:, 0] > 0.5]  # three of eight modes
         >>> found = precision_recall(half, x[:200], seed=0)
@@ -142,7 +142,7 @@ def precision_recall(
         ValueError: If k or splits is below 1, there are fewer than 2k + 2 points, shapes differ, or
             values are not finite.
 
-    Example:
+    Examples:
         >>> x, _ = data.ring(400, modes=8, seed=0)
         >>> half = x[x[:, 0] > 0.5]  # three of eight modes
         >>> found = precision_recall(half, x[:200], seed=0)

@@ -76,7 +76,7 @@ def match_moments(
             are of another shape or not finite, or the features are too few, too many for the data,
             or depend linearly on each other.
 
-    Example:
+    Examples:
         >>> def simulator(theta):
         ...     return dist.Normal(theta, 1.0).to_event(1)
         >>> found = match_moments(simulator, torch.randn(200, 1) + 2, start=torch.zeros(1), seed=0)
@@ -160,7 +160,7 @@ def match_mmd(
         ValueError: If a number is out of range, the start is none, the simulator fails or its data
             are of another shape or not finite, or the kernel is not positive definite.
 
-    Example:
+    Examples:
         >>> def simulator(theta):
         ...     return dist.Normal(theta, 1.0).to_event(1)
         >>> x = torch.cat([torch.randn(190, 1) + 2, torch.full((10, 1), 50.0)])  # with outliers

@@ -46,7 +46,7 @@ class Matched(Result):
         seconds: Wall time.
         transform: The map from the whole line to the supports.
 
-    Example:
+    Examples:
         >>> def simulator(theta):
         ...     return dist.Normal(theta, 1.0).to_event(1)
         >>> found = match_moments(simulator, torch.randn(200, 1) + 2, start=torch.zeros(1), seed=0)

@@ -17,7 +17,7 @@ class Moments(NamedTuple):
         mean: The means, of the site's shape.
         sd: The standard deviations, of the site's shape.
 
-    Example:
+    Examples:
         >>> moments = Funnel(dim=3).reference()["v"]
         >>> moments.mean, moments.sd
         (tensor(0.), tensor(3.))
@@ -36,7 +36,7 @@ class Posterior(Protocol):
     Attributes:
         teaches: What is to be learned from this posterior, in a sentence.
 
-    Example:
+    Examples:
         >>> schools: Posterior = EightSchools()
         >>> schools.model(*schools.data).shape, schools.reference()["mu"].mean
         (torch.Size([8]), tensor(4.4105))

@@ -25,7 +25,7 @@ class Banana(nn.Module):
     Raises:
         ValueError: If s is not positive or b is not finite.
 
-    Example:
+    Examples:
         >>> banana = Banana(scale=2.0, curvature=0.25)
         >>> banana.reference()["x2"].sd  # √(1 + 2 b² s⁴)
         tensor(1.7321)
@@ -86,7 +86,7 @@ class Funnel(nn.Module):
     Raises:
         ValueError: If dim is below 2.
 
-    Example:
+    Examples:
         >>> funnel = Funnel(dim=10)
         >>> funnel.reference()["v"].sd
         tensor(3.)

@@ -33,7 +33,7 @@ class EightSchools(nn.Module):
     Args:
         centred: Whether θ is sampled itself; if not, θ = μ + τ η with "eta" η ~ N(0, I) sampled.
 
-    Example:
+    Examples:
         >>> schools = EightSchools()
         >>> schools.reference()["mu"].mean, schools.reference()["tau"].sd
         (tensor(4.4105), tensor(3.1983))

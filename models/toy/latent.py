@@ -35,7 +35,7 @@ class PPCA(nn.Module):
     Raises:
         ValueError: If the shapes do not fit or σ is not positive.
 
-    Example:
+    Examples:
         >>> program = PPCA(torch.ones(2, 1), torch.zeros(2), scale=1.0)
         >>> program.exact_log_evidence(torch.zeros(1, 2))
         tensor([-2.3872])
@@ -126,7 +126,7 @@ class GaussianMixture(nn.Module):
     Raises:
         ValueError: If the shapes do not fit or a weight or scale is not positive.
 
-    Example:
+    Examples:
         >>> program = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[-2.0], [2.0]]), 1.0)
         >>> program.exact_posterior(torch.tensor([[0.0], [1.0]])).probs
         tensor([[0.5000, 0.5000],
@@ -197,7 +197,7 @@ class Curve(nn.Module):
         ValueError: If σ is not positive or there are fewer than three points. The exact answers
             raise it if every other node gives another evidence, by more than 10⁻³ nats.
 
-    Example:
+    Examples:
         >>> parabola = Curve(lambda z: torch.cat([z, z.square()], -1), scale=0.1)
         >>> x = torch.tensor([[1.0, 1.0], [1.0, 0.0]])  # on the curve, and far from it
         >>> parabola.exact_log_evidence(x).round(decimals=1)

@@ -32,7 +32,7 @@ def line(direction: Tensor) -> GAN:
     Raises:
         ValueError: If v is not of shape (2,), or not finite.
 
-    Example:
+    Examples:
         >>> x = line(torch.tensor([1.0, 2.0])).model(None, n=5).detach()
         >>> (x[:, 1] / x[:, 0]).round(decimals=4)
         tensor([2., 2., 2., 2., 2.])
@@ -55,7 +55,7 @@ class LineCritic(nn.Module):
     Raises:
         ValueError: If w is not of shape (2,), or not finite.
 
-    Example:
+    Examples:
         >>> critic = LineCritic(torch.tensor([1.0, 0.0]))
         >>> critic(torch.tensor([[2.0, 3.0], [-2.0, 3.0]])).tolist()  # it sees no signs
         [2.0, 2.0]
@@ -145,7 +145,7 @@ def line_game(
         ValueError: If a direction is not of shape (2,), finite and other than zero, or there are no
             turns.
 
-    Example:
+    Examples:
         >>> turns = line_game(turns=5)
         >>> len(turns), turns[-1].generator.norm()
         (6, tensor(1.0000, dtype=torch.float64))

@@ -55,7 +55,7 @@ class OrderedMixture(_NoisyData):
         ValueError: If the shapes do not fit, a datum is not finite, or a weight or scale is not
             positive.
 
-    Example:
+    Examples:
         >>> mixture = OrderedMixture(torch.tensor([-2.1, -1.9, 1.9, 2.1]))
         >>> mixture.reference()["locs"].mean.round(decimals=1)
         tensor([-1.5000,  1.6000])
@@ -125,7 +125,7 @@ class SignFlip(_NoisyData):
     Raises:
         ValueError: If x is not of shape (N,) or not finite, or σ is not positive.
 
-    Example:
+    Examples:
         >>> flip = SignFlip(torch.tensor([2.0, -2.0, 2.1]))
         >>> round(flip.reference()["theta"].sd.item(), 1)  # modes near −2 and 2, and their mean 0
         2.0
@@ -195,7 +195,7 @@ class HiddenMarkov(_NoisyData):
         ValueError: If the shapes do not fit, a datum is not finite, or a probability or scale is
             not positive.
 
-    Example:
+    Examples:
         >>> chain = HiddenMarkov.simulated(6)
         >>> chain.reference()["locs"].mean.round(decimals=1)  # with the states summed out
         tensor([0.1000, 1.8000])

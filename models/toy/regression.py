@@ -63,7 +63,7 @@ class LinearRegression(_Regression):
         ValueError: If the shapes do not fit, a value is not finite, or a scale is not positive; if
             σ is unknown and N is below 2, since it then has no standard deviation.
 
-    Example:
+    Examples:
         >>> regression = LinearRegression(torch.ones(4, 1), torch.tensor([1.0, 2.0, 3.0, 4.0]))
         >>> regression.reference()["coefficients"]  # Σy/(N + 1), 1/√(N + 1)
         Moments(mean=tensor([2.]), sd=tensor([0.4472]))
@@ -212,7 +212,7 @@ class LogisticRegression(_Regression):
         ValueError: If the shapes do not fit, a value is not finite, s is not positive, or a
             response is not 0 or 1.
 
-    Example:
+    Examples:
         >>> regression = LogisticRegression(torch.ones(3, 1), torch.tensor([1.0, 1.0, 0.0]))
         >>> regression.reference()["coefficients"].mean.round(decimals=3)
         tensor([0.6920])

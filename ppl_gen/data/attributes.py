@@ -25,7 +25,7 @@ def thickness(x: Tensor) -> Tensor:
     Raises:
         ValueError: If x is not of that shape.
 
-    Example:
+    Examples:
         >>> bar = torch.zeros(1, 1, 28, 28)
         >>> bar[..., 4:24, 10:13] = 1  # 20 × 3: its two ends make it less than 3
         >>> thickness(bar)
@@ -54,7 +54,7 @@ def slant(x: Tensor) -> Tensor:
     Raises:
         ValueError: If x is not of that shape.
 
-    Example:
+    Examples:
         >>> diagonal = torch.eye(9).flip(-1)[None, None]  # from lower left to upper right
         >>> slant(diagonal)
         tensor([1.])
@@ -83,7 +83,7 @@ def edges(x: Tensor) -> Tensor:
     Raises:
         ValueError: If x is not of that shape.
 
-    Example:
+    Examples:
         >>> square = torch.zeros(1, 1, 8, 8)
         >>> square[..., 2:6, 2:6] = 1.0
         >>> edges(square)[0, 0, 4]  # bright on both sides of the left and the right side

@@ -50,7 +50,7 @@ def inverted(dataset: Dataset) -> Dataset:
     Raises:
         ValueError: If the data are not images, or are binarised.
 
-    Example:
+    Examples:
         >>> digits = load("digits")
         >>> inverted(digits).train.x.mean() + digits.train.x.mean()
         tensor(1.)
@@ -67,7 +67,7 @@ def rotated(dataset: Dataset) -> Dataset:
     Raises:
         ValueError: If the data are not images, or are binarised.
 
-    Example:
+    Examples:
         >>> digits = load("digits")
         >>> turned = rotated(digits)
         >>> bool((turned.train.x[0] == digits.train.x[0].rot90(dims=(-2, -1))).all())
@@ -87,7 +87,7 @@ def coloured(dataset: Dataset, seed: int = 0) -> Dataset:
     Raises:
         ValueError: If the data are not grey images, or are binarised.
 
-    Example:
+    Examples:
         >>> digits = coloured(load("digits"), seed=0)
         >>> digits.shape, digits.train.x[0].amax().item()
         ((3, 8, 8), 1.0)
@@ -109,7 +109,7 @@ def in_colour(dataset: Dataset) -> Dataset:
     Raises:
         ValueError: If the data are neither, or are binarised.
 
-    Example:
+    Examples:
         >>> in_colour(load("digits")).shape
         (3, 8, 8)
     """
@@ -134,7 +134,7 @@ def central(dataset: Dataset, crop: int, size: int | None = None) -> Dataset:
         ValueError: If a side is below 1, the crop is above the image's side, or the data are not
             images or are binarised.
 
-    Example:
+    Examples:
         >>> central(load("digits"), crop=4).shape, central(load("digits"), crop=8, size=16).shape
         ((1, 4, 4), (1, 16, 16))
     """
@@ -183,7 +183,7 @@ SUFFIXES: dict[str, Callable[[Dataset], Dataset]] = {
 def parse(name_or_path: str | Path) -> tuple[str, list[str]]:
     """The name or path itself, which may hold colons if it exists, and the suffixes after it.
 
-    Example:
+    Examples:
         >>> parse("digits:rotated:coloured")
         ('digits', ['rotated', 'coloured'])
     """
@@ -252,7 +252,7 @@ def prepared(dataset: Dataset, suffixes: Sequence[str], image_size: int | None =
     Raises:
         ValueError: If a suffix, which is named, or the size does not fit the data.
 
-    Example:
+    Examples:
         >>> prepared(load("digits"), ["rotated", "coloured"], image_size=16).shape
         (3, 16, 16)
     """

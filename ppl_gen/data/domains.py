@@ -25,7 +25,7 @@ class Domains:
     Raises:
         ValueError: If the shapes of their data differ.
 
-    Example:
+    Examples:
         >>> digits = load("digits")
         >>> both = Domains(digits, inverted(digits))
         >>> x_a, x_b = next(iter(both.train.batches(50)))
@@ -65,7 +65,7 @@ class Domains:
         Raises:
             ValueError: If either is streamed, they differ in length, or their shapes differ.
 
-        Example:
+        Examples:
             >>> from ppl_gen import data
             >>> pair = Domains.unpaired(data.load("digits"), data.load("digits:inverted"))
             >>> len(pair.train.a), len(pair.train.b), len(pair.test.a)
@@ -113,7 +113,7 @@ def _rows(split: Split, which: slice) -> Split:
 class Unpaired:
     """The training or the test data of two domains; as long as the longer of them.
 
-    Example:
+    Examples:
         >>> digits = load("digits")
         >>> both = Unpaired(digits.train, digits.test)
         >>> len(both)  # the longer of the two
@@ -153,7 +153,7 @@ class UnpairedBatches:
     Raises:
         ValueError: If size is below 1 or above the number of data in either domain.
 
-    Example:
+    Examples:
         >>> digits = load("digits")
         >>> batches = Unpaired(digits.train, digits.test).batches(100)
         >>> len(batches), [x.shape for x in next(iter(batches))]

@@ -112,7 +112,7 @@ def load(
             of different sizes or not finite (but for what is missing), or a suffix or size does not
             fit them.
 
-    Example:
+    Examples:
         >>> digits = load("digits", binarize="dynamic")
         >>> len(digits.train), len(digits.test), digits.shape, digits.classes
         (1500, 297, (1, 8, 8), 10)
@@ -187,7 +187,7 @@ def load_domains(
         ValueError: If a folder or a domain is missing, cannot be read, or the shapes of both
             differ.
 
-    Example:
+    Examples:
         >>> both = load_domains("digits", "digits:inverted")
         >>> both.shape, len(both.train)
         ((1, 8, 8), 1500)

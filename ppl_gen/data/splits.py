@@ -46,7 +46,7 @@ class Split:
         ValueError: If binarize is unknown, x or y is no tensor of real numbers, or x is outside
             [0, 1] and to be binarised.
 
-    Example:
+    Examples:
         >>> grey = Split(torch.tensor([[0.2], [0.9]]), y=torch.tensor([0, 1]), binarize="threshold")
         >>> grey.x, grey.y, len(grey)
         (tensor([[0.],
@@ -129,7 +129,7 @@ class Split:
         Raises:
             ValueError: If held_out is not above 0, no whole number from 1 on, or leaves no data.
 
-        Example:
+        Examples:
             >>> kept, held_out = Split(torch.arange(10.0)).divided(0.2)
             >>> len(kept), len(held_out)
             (8, 2)
@@ -201,7 +201,7 @@ class StreamedSplit:
         ValueError: If binarize is unknown, or "static", which takes data in memory; or if the
             extremes are outside of [0, 1] and data are to be binarised.
 
-    Example:
+    Examples:
         >>> from torch.utils.data import TensorDataset
         >>> source = TensorDataset(torch.rand(60, 4), torch.arange(60))
         >>> streamed = StreamedSplit(source, workers=0)
@@ -315,7 +315,7 @@ class Batches:
     Raises:
         ValueError: If size is below 1 or above the number of data.
 
-    Example:
+    Examples:
         >>> batches = data.load("digits").train.batches(100)
         >>> len(batches), [part.shape for part in next(iter(batches))]
         (15, [torch.Size([100, 1, 8, 8]), torch.Size([100])])
@@ -419,7 +419,7 @@ class Dataset:
             None.
         attribute_names: A name for each attribute, where the data have such.
 
-    Example:
+    Examples:
         >>> x = torch.rand(60, 4)
         >>> mine = Dataset.of("mine", Split(x[:50]), Split(x[50:]))
         >>> mine.shape, len(mine.test)

@@ -64,7 +64,7 @@ class Coverage(NamedTuple):
     """What a sample covers: the number of modes, the share of the sample near any of them, and each
     mode's share (K,).
 
-    Example:
+    Examples:
         >>> x, _ = ring(1000, modes=8, seed=0)
         >>> coverage = modes_covered(x)
         >>> coverage.modes, round(coverage.share, 2), coverage.shares.shape
@@ -94,7 +94,7 @@ def ring(
     Raises:
         ValueError: If n or K is below 1, or r or σ is not positive.
 
-    Example:
+    Examples:
         >>> x, mode = ring(1000, modes=8, radius=2.0, scale=0.1, seed=0)
         >>> x.shape, round(x.norm(dim=-1).mean().item(), 2), mode.unique().tolist()
         (torch.Size([1000, 2]), 2.0, [0, 1, 2, 3, 4, 5, 6, 7])
@@ -136,7 +136,7 @@ def modes_covered(
     Raises:
         ValueError: If x is not of shape (N, 2), or a number is out of range.
 
-    Example:
+    Examples:
         >>> modes_covered(torch.tensor([[2.0, 0.0], [2.1, 0.0], [0.0, 2.0], [0.0, 0.0]]))[:2]
         (2, 0.75)
     """

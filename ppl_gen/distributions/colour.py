@@ -29,7 +29,7 @@ class DiscretizedMixture(TorchDistribution):
         components: K.
         levels: The number of grid values.
 
-    Example:
+    Examples:
         >>> images = DiscretizedMixture(torch.zeros(5, 1, 2, 2, 3 * 2), components=2, levels=16)
         >>> images.event_shape, images.log_prob(images.sample()).shape
         (torch.Size([1, 2, 2]), torch.Size([5]))

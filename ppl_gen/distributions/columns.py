@@ -54,7 +54,7 @@ class Columns(TorchDistribution):
             order of the parts.
         names: What the columns are called.
 
-    Example:
+    Examples:
         >>> parts = [dist.Normal(torch.zeros(1), 1.0), dist.Poisson(torch.full((1,), 3.0))]
         >>> places = [torch.tensor([0]), torch.tensor([1])]
         >>> person = Columns(parts, places, None, ["height", "children"])

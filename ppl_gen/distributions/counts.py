@@ -21,7 +21,7 @@ class Poisson(TorchDistribution):
     Args:
         log_rate: η, of shape (*batch,).
 
-    Example:
+    Examples:
         >>> counts = Poisson(torch.tensor(3.0).log())
         >>> counts.mean, counts.log_prob(torch.tensor(2.0)).exp()
         (tensor(3.), tensor(0.2240))
@@ -62,7 +62,7 @@ class NegativeBinomial(TorchDistribution):
         log_mean: η, of shape (*batch,).
         log_dispersion: ρ, one number or of shape (*batch,).
 
-    Example:
+    Examples:
         >>> counts = NegativeBinomial(torch.tensor(4.0).log(), torch.tensor(2.0).log())
         >>> counts.mean, counts.variance  # μ and μ + μ²/r
         (tensor(4.), tensor(12.))
@@ -109,7 +109,7 @@ class ZeroInflated(TorchDistribution):
         base: f, a distribution of single counts, of shape (*batch,).
         logits: η, of shape (*batch,).
 
-    Example:
+    Examples:
         >>> counts = ZeroInflated(dist.Poisson(torch.tensor(2.0)), logits=torch.tensor(0.0))
         >>> counts.mean, counts.log_prob(torch.tensor(0.0)).exp()
         (tensor(1.), tensor(0.5677))

@@ -60,7 +60,7 @@ class Grid(TorchDistribution):
         logits: η, of shape (*batch, K).
         validate_args: Whether to check the logits; Pyro's setting if None.
 
-    Example:
+    Examples:
         >>> pixel = Grid(torch.tensor([0.0, 0.0, 0.0]))
         >>> pixel.enumerate_support(), pixel.mean
         (tensor([0.0000, 0.5000, 1.0000]), tensor(0.5000))
@@ -114,7 +114,7 @@ class Grid(TorchDistribution):
 class Classes(dist.Categorical):
     """P(x = k) = softmax(η)ₖ; its draws have the dtype of η, as networks and tables take them.
 
-    Example:
+    Examples:
         >>> labels = Classes(logits=torch.zeros(4))
         >>> labels.sample((3,)).dtype, labels.log_prob(torch.tensor(2.0)).exp()
         (torch.float32, tensor(0.2500))
@@ -133,7 +133,7 @@ class DiscretizedLogistic(TorchDistribution):
         levels: K.
         validate_args: Whether to check the parameters; Pyro's setting if None.
 
-    Example:
+    Examples:
         >>> pixel = DiscretizedLogistic(torch.tensor(0.3), torch.tensor(0.1), levels=4)
         >>> pixel.enumerate_support()
         tensor([0.0000, 0.3333, 0.6667, 1.0000])

@@ -28,7 +28,7 @@ class MarginalHorseshoe(TorchDistribution):
     Args:
         scale: τ, positive, (*batch,).
 
-    Example:
+    Examples:
         >>> z = MarginalHorseshoe(torch.tensor(1.0))
         >>> z.log_prob(torch.tensor([0.01, 1.0, 10.0]))  # a pole at 0, and heavy tails
         tensor([ 0.1692, -2.1439, -5.9951])

@@ -23,7 +23,7 @@ class Masked(TorchDistribution):
     Args:
         base: A distribution of independent single values, of event shape ().
 
-    Example:
+    Examples:
         >>> x = Masked(dist.Normal(torch.zeros(2), 1.0))
         >>> x.log_prob(torch.tensor([0.0, torch.nan]))
         tensor([-0.9189,  0.0000])

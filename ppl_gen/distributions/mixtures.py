@@ -29,7 +29,7 @@ class Mixture(TorchDistribution):
         chosen: From indices k, of shape (*sample, *batch), to the pₖ of that batch shape.
         batch_shape: As `.expand` gives it; *batch if None.
 
-    Example:
+    Examples:
         >>> rates = torch.tensor([1.0, 5.0])
         >>> counts = Mixture(torch.zeros(2), dist.Poisson(rates), lambda k: dist.Poisson(rates[k]))
         >>> counts.mean, counts.variance  # more than Poisson's, which is the mean
@@ -116,7 +116,7 @@ class GaussianMixture(Mixture):
         logits: log π but for a constant, (K, *batch).
         batch_shape: As `.expand` gives it; *batch if None.
 
-    Example:
+    Examples:
         >>> loc = torch.tensor([[-1.0], [5.0]])  # two components in one dimension
         >>> z = GaussianMixture(loc, torch.zeros(2, 1), logits=torch.tensor([0.75, 0.25]).log())
         >>> z.mean, z.rsample((5,)).shape

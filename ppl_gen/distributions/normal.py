@@ -19,7 +19,7 @@ class Normal(dist.Normal):
         loc: μ, of shape (*batch,).
         scale: s, positive, of the same shape.
 
-    Example:
+    Examples:
         >>> Normal(0.0, 2.0).log_prob(torch.tensor(1.0))
         tensor(-1.7371)
         >>> dist.Normal(0.0, 2.0).log_prob(torch.tensor(1.0))
@@ -38,7 +38,7 @@ class LogScaleNormal(dist.Normal):
         loc: μ, of shape (*batch,).
         log_scale: η, of the same shape.
 
-    Example:
+    Examples:
         >>> z = LogScaleNormal(torch.tensor(0.0), log_scale=torch.tensor(-1.0))
         >>> z.scale, z.log_prob(torch.tensor(0.0))
         (tensor(0.3679), tensor(0.0811))

@@ -17,7 +17,7 @@ class NoDensity(NotImplementedError, ValueError):
 
     torch raises NotImplementedError for this; it is a ValueError too, as all bad input is here.
 
-    Example:
+    Examples:
         >>> try:
         ...     StoredPoints(torch.zeros(3, 2)).log_prob(torch.zeros(2))
         ... except NoDensity as error:
@@ -35,7 +35,7 @@ class StoredPoints(TorchDistribution):
             without a density.
         batch_shape: The shape of independent draws, as `.expand` gives it.
 
-    Example:
+    Examples:
         >>> points = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
         >>> StoredPoints(points).mean
         tensor([1., 2.])

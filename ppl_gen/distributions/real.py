@@ -22,7 +22,7 @@ class StudentT(TorchDistribution):
         scale: s, positive, one number or of shape (*batch,).
         df: ν, positive, one number or of shape (*batch,).
 
-    Example:
+    Examples:
         >>> x = StudentT(torch.tensor(0.0), torch.tensor(1.0), df=torch.tensor(4.0))
         >>> x.variance, x.log_prob(torch.tensor([0.0, 10.0]))
         (tensor(2.), tensor([-0.9808, -9.1261]))
@@ -77,7 +77,7 @@ class LogNormal(TorchDistribution):
         loc: μ, the mean of log x, of shape (*batch,).
         scale: s, the standard deviation of log x, positive, one number or of shape (*batch,).
 
-    Example:
+    Examples:
         >>> LogNormal(torch.tensor(0.0), torch.tensor(1.0)).mean  # exp(1/2)
         tensor(1.6487)
     """

@@ -24,7 +24,7 @@ class Reshaped(TorchDistribution):
     Raises:
         ValueError: If the sizes differ.
 
-    Example:
+    Examples:
         >>> vector = dist.Normal(torch.zeros(6), 1.0).to_event(1)
         >>> Reshaped(vector, (1, 2, 3)).sample().shape
         torch.Size([1, 2, 3])

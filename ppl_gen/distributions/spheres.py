@@ -24,7 +24,7 @@ class UniformOnSphere(TorchDistribution):
     Args:
         origin: The centre of the sphere, zeros (*batch, D): its size, type and device are used.
 
-    Example:
+    Examples:
         >>> z = UniformOnSphere(torch.zeros(3))
         >>> z.log_prob(z.sample()).exp()  # one over the area, 1/(4π)
         tensor(0.0796)
@@ -70,7 +70,7 @@ class PowerSpherical(TorchDistribution):
         direction: A vector along μ of any length but 0, (*batch, D), D of at least 2.
         concentration: κ, positive, (*batch,).
 
-    Example:
+    Examples:
         >>> z = PowerSpherical(torch.tensor([0.0, 0.0, 2.0]), concentration=torch.tensor(10.0))
         >>> z.mean, z.rsample((4,)).norm(dim=-1).round(decimals=3)
         (tensor([0.0000, 0.0000, 0.8333]), tensor([1., 1., 1., 1.]))

@@ -31,7 +31,7 @@ class ContinuousBernoulli(TorchDistribution):
         logits: ℓ, of shape (*batch,).
         validate_args: Whether to check the logits; Pyro's setting if None.
 
-    Example:
+    Examples:
         >>> ContinuousBernoulli(torch.tensor([-2.0, 0.0, 2.0])).mean
         tensor([0.3435, 0.5000, 0.6565])
 
@@ -143,7 +143,7 @@ class Beta(TorchDistribution):
         logits: η, of shape (*batch,).
         log_precision: log φ, of the same shape.
 
-    Example:
+    Examples:
         >>> x = Beta(torch.tensor(0.0), log_precision=torch.tensor(10.0).log())  # Beta(5, 5)
         >>> round(x.mean.item(), 4), round(x.variance.item(), 4)
         (0.5, 0.0227)

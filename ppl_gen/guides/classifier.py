@@ -16,7 +16,7 @@ class Classifier(nn.Module):
     Args:
         net: Maps x to (*batch, K), one logit for each label.
 
-    Example:
+    Examples:
         >>> q = Classifier(nn.Linear(4, 10))
         >>> q(torch.zeros(5, 4)).probs.shape
         torch.Size([5, 10])

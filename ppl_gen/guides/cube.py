@@ -21,7 +21,7 @@ class BoundedGaussian(nn.Module):
         net: Maps the context to (*batch, 2D), the D means followed by the D log standard deviations
             of u.
 
-    Example:
+    Examples:
         >>> q = BoundedGaussian(nn.Linear(4, 2 * 3))
         >>> z = q(torch.zeros(5, 4)).rsample()
         >>> z.shape, bool((z.abs() <= 1).all())
@@ -45,7 +45,7 @@ def bounded(net: Networks, dim: int) -> BoundedGaussian:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the number of coordinates of z.
 
-    Example:
+    Examples:
         >>> program = models.vae((4,), latent_dim=2, prior=priors.Uniform(2), guide=bounded)
         >>> program.encoder(torch.zeros(5, 4)).rsample().abs().max() <= 1
         tensor(True)

@@ -15,7 +15,7 @@ from ppl_gen.protocols import Conditional, Distribution
 class Networks(Protocol):
     """`net(outputs)` makes a network of (x, *context) with so many outputs, (*batch, outputs).
 
-    Example:
+    Examples:
         >>> def net(outputs):
         ...     return nn.Linear(4, outputs)
         >>> low_rank(net, dim=3, rank=1).net
@@ -31,7 +31,7 @@ class Family(Protocol):
     It takes from `net` a network with the number of outputs that it needs, so that a perceptron
     and a convolutional encoder serve any family. Settings are bound by `functools.partial`.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> from ppl_gen.guides import low_rank
         >>> from ppl_gen.models import conv_vae, vae
@@ -48,7 +48,7 @@ class NetworkGuide(nn.Module):
     Args:
         net: Maps the context to (*batch, outputs).
 
-    Example:
+    Examples:
         >>> class Laplace(NetworkGuide):
         ...     def distribution(self, outputs):
         ...         loc, log_scale = outputs.chunk(2, -1)
@@ -96,7 +96,7 @@ def guide_of_family(family: Family, net: Networks, dim: int) -> nn.Module:
         ValueError: If the family is a network or guide that is made already, cannot be called, or
             makes nothing that can be called.
 
-    Example:
+    Examples:
         >>> q = guide_of_family(diagonal, lambda outputs: nn.Linear(4, outputs), 3)
         >>> type(q).__name__
         'DiagonalGaussian'

@@ -35,7 +35,7 @@ class FlowGuide(NetworkGuide):
         ValueError: If the flow does not give distributions of vectors from a context of C numbers;
             when it is called, if the network has another number of outputs than 2D + C.
 
-    Example:
+    Examples:
         >>> q = flow(lambda outputs: nn.Linear(4, outputs), dim=3, context=8, hidden=(16,))
         >>> type(q).__name__, q(torch.zeros(5, 4)).rsample().shape
         ('FlowGuide', torch.Size([5, 3]))
@@ -86,7 +86,7 @@ def flow(
     Raises:
         ValueError: If a size is below 1, or `make` gives a flow of another dimension than D.
 
-    Example:
+    Examples:
         >>> program = models.vae((4,), latent_dim=2, guide=flow)
         >>> program.encoder(torch.zeros(5, 4)).rsample((7,)).shape
         torch.Size([7, 5, 2])

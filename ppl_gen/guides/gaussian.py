@@ -34,7 +34,7 @@ class DiagonalGaussian(NetworkGuide):
     Raises:
         ValueError: When it is called, if the network has an odd number of outputs.
 
-    Example:
+    Examples:
         >>> q = DiagonalGaussian(nn.Linear(4, 2 * 3))
         >>> q(torch.zeros(5, 4)).shape()
         torch.Size([5, 3])
@@ -60,7 +60,7 @@ class SharedScaleGaussian(nn.Module):
         net: Maps the context to codes (*batch, D).
         log_scale: η, of shape (D,), a parameter.
 
-    Example:
+    Examples:
         >>> q = SharedScaleGaussian(nn.Linear(4, 3), log_scale=torch.tensor([0.0, -1.0, -2.0]))
         >>> q(torch.zeros(5, 4)).stddev[0].detach()
         tensor([1.0000, 0.3679, 0.1353])
@@ -82,7 +82,7 @@ def diagonal(net: Networks, dim: int) -> DiagonalGaussian:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the latent dimension.
 
-    Example:
+    Examples:
         >>> q = diagonal(lambda outputs: nn.Linear(4, outputs), dim=3)
         >>> q.net.out_features
         6
@@ -104,7 +104,7 @@ class FullCovarianceGaussian(NetworkGuide):
     Raises:
         ValueError: When it is called, if the network has another number of outputs.
 
-    Example:
+    Examples:
         >>> q = FullCovarianceGaussian(nn.Linear(4, 3 * (3 + 3) // 2))
         >>> q(torch.zeros(5, 4)).covariance_matrix.shape
         torch.Size([5, 3, 3])
@@ -138,7 +138,7 @@ def full_covariance(net: Networks, dim: int) -> FullCovarianceGaussian:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the latent dimension.
 
-    Example:
+    Examples:
         >>> q = full_covariance(lambda outputs: nn.Linear(4, outputs), dim=3)
         >>> q.net.out_features  # 3 means, and 6 numbers of a triangular matrix
         9
@@ -162,7 +162,7 @@ class LowRankGaussian(NetworkGuide):
         ValueError: If the rank is below 1; when it is called, if the network has another number of
             outputs or the rank is above D.
 
-    Example:
+    Examples:
         >>> q = LowRankGaussian(nn.Linear(4, (1 + 2) * 3), rank=1)
         >>> q(torch.zeros(5, 4)).covariance_matrix.shape
         torch.Size([5, 3, 3])
@@ -207,7 +207,7 @@ def low_rank(net: Networks, dim: int, rank: int = 2) -> LowRankGaussian:
     Raises:
         ValueError: If the rank is below 1 or above D.
 
-    Example:
+    Examples:
         >>> from functools import partial
         >>> program = models.vae((4,), latent_dim=3, guide=partial(low_rank, rank=1))
         >>> type(program.encoder).__name__

@@ -23,7 +23,7 @@ class BottomUp(nn.Module):
     Args:
         encoders: L modules; the first takes x to q(z1 | x), the next z1 to q(z2 | z1), and so on.
 
-    Example:
+    Examples:
         >>> program = models.hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8])
         >>> type(program.encoder).__name__
         'BottomUp'
@@ -66,7 +66,7 @@ class TopDown(nn.Module):
         encoders: L modules, from dₗ to a distribution of zₗ; those below the top with a mean and a
             variance.
 
-    Example:
+    Examples:
         >>> program = models.hierarchical_vae((4,), latent_dims=[3, 2], hidden=[8], top_down=True)
         >>> type(program.encoder).__name__
         'TopDown'

@@ -28,7 +28,7 @@ class GaussianMixtureGuide(NetworkGuide):
         ValueError: If there are no components; when it is called, if the network has another
             number of outputs.
 
-    Example:
+    Examples:
         >>> q = GaussianMixtureGuide(nn.Linear(4, 2 * (2 * 3 + 1)), components=2)
         >>> q(torch.zeros(5, 4)).rsample().shape
         torch.Size([5, 3])
@@ -68,7 +68,7 @@ def mixture(net: Networks, dim: int, components: int = 3) -> GaussianMixtureGuid
     Raises:
         ValueError: If there are no components.
 
-    Example:
+    Examples:
         >>> q = mixture(lambda outputs: nn.Linear(4, outputs), dim=3, components=2)
         >>> q.net.out_features
         14

@@ -22,7 +22,7 @@ def from_prior(program: Program) -> Guide:
     Args:
         program: Any program; one whose model takes no `n` is run on the data.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import log_evidence
         >>> ppca = toy.PPCA(torch.ones(3, 1), torch.zeros(3), 1.0)
         >>> x = torch.zeros(1, 3)

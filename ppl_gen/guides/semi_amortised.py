@@ -45,7 +45,7 @@ class SemiAmortised(nn.Module):
         ValueError: If the encoder is of another family, a count is below 1, the particles are odd,
             or the rate is not above 0.
 
-    Example:
+    Examples:
         >>> from ppl_gen.models import vae
         >>> program = vae((4,), 2)
         >>> program.encoder = SemiAmortised(

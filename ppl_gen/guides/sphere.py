@@ -18,7 +18,7 @@ class OnSphere(nn.Module):
         net: Maps the context to (*batch, D + 1): a vector along the mean direction, and the log of
             the concentration per dimension.
 
-    Example:
+    Examples:
         >>> q = OnSphere(nn.Linear(4, 3 + 1))
         >>> q(torch.zeros(5, 4)).sample().norm(dim=-1).round(decimals=3)
         tensor([1., 1., 1., 1., 1.])
@@ -45,7 +45,7 @@ def on_sphere(net: Networks, dim: int) -> OnSphere:
         net: Makes a network of (x, *context) with as many outputs as it is given.
         dim: D, the number of coordinates of z.
 
-    Example:
+    Examples:
         >>> program = models.vae((4,), latent_dim=3, prior=priors.Hypersphere(3), guide=on_sphere)
         >>> program.encoder(torch.zeros(5, 4)).sample().norm(dim=-1).round(decimals=3)
         tensor([1., 1., 1., 1., 1.])

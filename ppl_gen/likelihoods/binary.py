@@ -17,7 +17,7 @@ class Bernoulli(nn.Module):
 
     Grey pixels are outside its support: on them the expression is not a density.
 
-    Example:
+    Examples:
         >>> pixels = Bernoulli()(torch.zeros(5, 1, 8, 8))  # what a decoder returns
         >>> pixels.batch_shape, pixels.mean.unique()
         (torch.Size([5, 1, 8, 8]), tensor([0.5000]))
@@ -32,7 +32,7 @@ class ContinuousBernoulli(nn.Module):
 
     C is the constant that makes it a density, also where σ(η) is 0 or 1 in floating point.
 
-    Example:
+    Examples:
         >>> grey = ContinuousBernoulli()(torch.tensor([0.0, 2.0]))
         >>> grey.mean, grey.log_prob(torch.tensor([0.9, 0.9])).exp()
         (tensor([0.5000, 0.6565]), tensor([1.0000, 1.8938]))
@@ -54,7 +54,7 @@ class Beta(nn.Module):
     pole. Data that have them are moved inside, by (x (N − 1) + ½)/N, or are the matter of
     `ContinuousBernoulli`.
 
-    Example:
+    Examples:
         >>> shares = Beta()(torch.zeros(5, 3, 2))  # a logit and a log precision for each value
         >>> shares.batch_shape, shares.mean.unique()
         (torch.Size([5, 3]), tensor([0.5000]))

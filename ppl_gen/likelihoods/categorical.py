@@ -20,7 +20,7 @@ class Categorical(nn.Module):
     Args:
         levels: K, the number of grid values.
 
-    Example:
+    Examples:
         >>> levels = Categorical(4)
         >>> levels.parameters_per_value, levels(torch.zeros(2, 4)).mean
         (4, tensor([0.5000, 0.5000]))
@@ -43,7 +43,7 @@ class Label(nn.Module):
     Args:
         classes: K, the number of classes.
 
-    Example:
+    Examples:
         >>> Label(3)(torch.zeros(5, 3)).log_prob(torch.tensor([0.0, 1, 2, 0, 1])).exp()
         tensor([0.3333, 0.3333, 0.3333, 0.3333, 0.3333])
     """

@@ -31,7 +31,7 @@ class DiscretizedMixture(nn.Module):
         ValueError: If there are neither one nor three channels, or a count is too small; when it is
             called, if decoder outputs have another shape.
 
-    Example:
+    Examples:
         >>> likelihood = DiscretizedMixture(channels=3, components=5)
         >>> likelihood.parameters_per_value
         20

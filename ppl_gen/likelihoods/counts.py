@@ -24,7 +24,7 @@ from ppl_gen.supports import is_discrete
 class Poisson(nn.Module):
     """P(x | η) = e^(xη − e^η) / x!, with the log rate η of shape (*batch, *shape).
 
-    Example:
+    Examples:
         >>> Poisson()(torch.tensor([0.0, 1.0])).mean  # exp η
         tensor([1.0000, 2.7183])
     """
@@ -49,7 +49,7 @@ class NegativeBinomial(nn.Module):
     Raises:
         ValueError: If a dispersion is not positive, or is both given and decoded.
 
-    Example:
+    Examples:
         >>> counts = NegativeBinomial(dispersion=2.0)(torch.tensor([4.0]).log())
         >>> counts.mean, counts.variance
         (tensor([4.]), tensor([12.]))
@@ -103,7 +103,7 @@ class ZeroInflated(nn.Module):
         ValueError: If f takes numbers per datum; when it is called, if its values are not single
             counts with 0 among them: a density has no mass at 0 that could be shared.
 
-    Example:
+    Examples:
         >>> likelihood = ZeroInflated(Poisson())
         >>> likelihood.parameters_per_value, likelihood(torch.zeros(5, 3, 2)).mean.unique()
         (2, tensor([0.5000]))

@@ -15,7 +15,7 @@ class Dirac(nn.Module):
 
     It has draws and no density; `Observed` gives the model another likelihood, which has.
 
-    Example:
+    Examples:
         >>> Dirac()(torch.ones(3)).sample()
         tensor([1., 1., 1.])
     """

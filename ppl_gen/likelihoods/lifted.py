@@ -75,7 +75,7 @@ def of(family: Callable[..., Distribution], **links: Link | float | Tensor) -> L
         ValueError: If `family` is no such class, a parameter is none of its, takes whole numbers
             or vectors, or no link can be found for it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import pyro.distributions as dist
         >>> from torch.nn.functional import softplus

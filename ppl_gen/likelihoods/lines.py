@@ -34,7 +34,7 @@ class Lines(nn.Module):
         ValueError: If there are fewer than two tokens, a size is below 1, the weights do not fit
             into memory, or the probability is not from 0 to below 1.
 
-    Example:
+    Examples:
         >>> likelihood = Lines(vocabulary=5, length=7, hidden=8, embedding=4)
         >>> lines = likelihood(torch.zeros(3, 8))
         >>> lines.sample().shape, lines.log_prob(torch.zeros(3, 7, dtype=torch.long)).shape
@@ -128,7 +128,7 @@ class TokenSequence(TorchDistribution):
         net: The network that reads and writes.
         context: s, of shape (*batch, hidden).
 
-    Example:
+    Examples:
         >>> line = Lines(vocabulary=5, length=7, hidden=8, embedding=4)(torch.zeros(8))
         >>> type(line).__name__, line.event_shape, line.sample((2,)).shape
         ('TokenSequence', torch.Size([7]), torch.Size([2, 7]))

@@ -72,7 +72,7 @@ class Gaussian(_LocationScale):
         scale: s in the unit of x; None has it learned, one number for all values and all data.
         initial_scale: Where a learned s starts.
 
-    Example:
+    Examples:
         >>> Gaussian(0.1)(torch.zeros(3)).scale
         tensor([0.1000, 0.1000, 0.1000])
         >>> [name for name, _ in Gaussian().named_parameters()]
@@ -89,7 +89,7 @@ class Laplace(_LocationScale):
         scale: s in the unit of x; None has it learned, one number for all values and all data.
         initial_scale: Where a learned s starts.
 
-    Example:
+    Examples:
         >>> Laplace(1.0)(torch.zeros(2)).log_prob(torch.tensor([0.0, 1.0]))
         tensor([-0.6931, -1.6931])
     """
@@ -107,7 +107,7 @@ class LogNormal(_LocationScale):
             and all data.
         initial_scale: Where a learned s starts.
 
-    Example:
+    Examples:
         >>> incomes = LogNormal(1.0)(torch.tensor([0.0, 1.0]))
         >>> incomes.mean  # exp(μ + 1/2)
         tensor([1.6487, 4.4817])
@@ -129,7 +129,7 @@ class StudentT(_LocationScale):
     Raises:
         ValueError: If a scale or the degrees of freedom are not positive.
 
-    Example:
+    Examples:
         >>> StudentT(df=4.0, scale=1.0)(torch.zeros(1)).log_prob(torch.tensor([10.0]))
         tensor([-9.1261])
         >>> likelihoods.Gaussian(1.0)(torch.zeros(1)).log_prob(torch.tensor([10.0]))
@@ -171,7 +171,7 @@ class DiscretizedLogistic(_LocationScale):
             digits.
         initial_scale: Where a learned s starts.
 
-    Example:
+    Examples:
         >>> bytes_ = DiscretizedLogistic(0.1)(torch.full((3,), 0.5))
         >>> levels = bytes_.sample() * 255
         >>> bool((levels == levels.round()).all())
@@ -205,7 +205,7 @@ class HeteroscedasticGaussian(nn.Module):
     Raises:
         ValueError: If s₀ is not positive.
 
-    Example:
+    Examples:
         >>> likelihood = HeteroscedasticGaussian()
         >>> likelihood.parameters_per_value
         2
@@ -238,7 +238,7 @@ class IsotropicGaussian(HeteroscedasticGaussian):
     Raises:
         ValueError: If s₀ is not positive.
 
-    Example:
+    Examples:
         >>> likelihood = IsotropicGaussian()
         >>> likelihood.parameters_per_value, likelihood.parameters_per_datum
         (1, 1)

@@ -32,7 +32,7 @@ class Masked(nn.Module):
     Raises:
         ValueError: When it is called, if the values of f are not independent, or f is a Dirac.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from ppl_gen.likelihoods import Bernoulli
         >>> Masked(Bernoulli())(torch.zeros(2)).log_prob(torch.tensor([1.0, torch.nan]))

@@ -17,7 +17,7 @@ def parameters_per_value(likelihood: Conditional) -> int:
     Args:
         likelihood: Any conditional; one that needs more has an attribute `parameters_per_value`.
 
-    Example:
+    Examples:
         >>> parameters_per_value(Bernoulli()), parameters_per_value(HeteroscedasticGaussian())
         (1, 2)
     """
@@ -33,7 +33,7 @@ def parameters_per_datum(likelihood: Conditional) -> int:
     Args:
         likelihood: Any conditional; one that needs some has an attribute `parameters_per_datum`.
 
-    Example:
+    Examples:
         >>> parameters_per_datum(Bernoulli()), parameters_per_datum(IsotropicGaussian())
         (0, 1)
     """
@@ -47,7 +47,7 @@ def takes_missing(likelihood: Any) -> bool:
         likelihood: Any conditional; one that scores such data has a true attribute
             `takes_missing`.
 
-    Example:
+    Examples:
         >>> takes_missing(Bernoulli()), takes_missing(Masked(Bernoulli()))
         (False, True)
     """

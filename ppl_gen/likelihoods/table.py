@@ -35,7 +35,7 @@ class Table(nn.Module):
         ValueError: If there are no columns, or one is no likelihood; when it is called, if decoder
             outputs have another shape, or a likelihood is not of single values.
 
-    Example:
+    Examples:
         >>> from ppl_gen.likelihoods import Bernoulli, Gaussian, Poisson
         >>> table = Table({"height": Gaussian(), "smokes": Bernoulli(), "children": Poisson()})
         >>> table.parameters_per_datum, table(torch.zeros(5, 3, 3)).batch_shape

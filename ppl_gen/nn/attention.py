@@ -29,7 +29,7 @@ class Window(nn.Module):
     Raises:
         ValueError: If the shape is not that of an image, or the window is larger than the image.
 
-    Example:
+    Examples:
         >>> window = Window(side=3, hidden=16, shape=(1, 8, 8))
         >>> window.read(torch.zeros(5, 1, 8, 8), torch.zeros(5, 16)).shape
         torch.Size([5, 1, 3, 3])

@@ -34,7 +34,7 @@ class Condition(nn.Module):
         ValueError: If both classes and embed are given; while validation is on, if a label is not
             in −1, …, classes − 1.
 
-    Example:
+    Examples:
         >>> net = Condition(nn.Linear(2 + 3, 1), classes=3)
         >>> net(torch.zeros(7, 4, 2), torch.tensor([0, 2, -1, 1])).shape
         torch.Size([7, 4, 1])
@@ -155,7 +155,7 @@ def context_width(
         ValueError: If both classes and attributes are given, either is no count, an embedding has
             no size, or nothing is given where it is needed.
 
-    Example:
+    Examples:
         >>> context_width(classes=10), context_width(attributes=40), context_width()
         (10, 40, None)
     """

@@ -32,7 +32,7 @@ def conv_features(
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
             not fit into memory.
 
-    Example:
+    Examples:
         >>> conv_features((3, 32, 32), 16)(torch.zeros(7, 5, 3, 32, 32)).shape
         torch.Size([7, 5, 16])
     """
@@ -72,7 +72,7 @@ def conv_decoder(
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side, or the weights do
             not fit into memory.
 
-    Example:
+    Examples:
         >>> conv_decoder(2, (3, 32, 32), hidden=16, parameters=2)(torch.zeros(5, 2)).shape
         torch.Size([5, 3, 32, 32, 2])
     """
@@ -145,7 +145,7 @@ def pyramid(
     Raises:
         ValueError: If the shape is not that of an image of 8 to 64 pixels a side.
 
-    Example:
+    Examples:
         >>> pyramid((1, 28, 28))
         ([(28, 28), (14, 14), (7, 7)], [1, 32, 64])
     """

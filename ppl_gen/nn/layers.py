@@ -30,7 +30,7 @@ def mlp(sizes: Sequence[int], activation: Activation = nn.ReLU) -> nn.Sequential
         ValueError: If there are fewer than two sizes, one is below 1, or the weights do not fit
             into memory.
 
-    Example:
+    Examples:
         >>> import torch
         >>> mlp([784, 200, 10])(torch.zeros(3, 5, 784)).shape
         torch.Size([3, 5, 10])
@@ -64,7 +64,7 @@ class Shape(nn.Module):
     Attributes:
         inputs: D, P times the number of values plus Q.
 
-    Example:
+    Examples:
         >>> import torch
         >>> Shape((1, 8, 8), 1, 1).inputs, Shape((1, 8, 8), 1, 1)(torch.zeros(5, 65)).shape
         (65, torch.Size([5, 1, 8, 8, 2]))
@@ -107,7 +107,7 @@ class Batched(nn.Module):
     Raises:
         ValueError: If axes is below 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> decoder = nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4)))
         >>> Batched(decoder, axes=1)(torch.zeros(3, 5, 2)).shape

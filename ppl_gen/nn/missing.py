@@ -26,7 +26,7 @@ class ZeroFilled(nn.Module):
             the entries, 1 where they are observed and 0 where they are missing. None leaves the
             shape as it is.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[1.0, torch.nan]])
         >>> ZeroFilled(nn.Identity())(x)
         tensor([[1., 0.]])
@@ -57,7 +57,7 @@ def network_of_data(
         shape: The shape of one datum.
         missing: Whether entries may be NaN; then `make` is given (2C, ...) (see `ZeroFilled`).
 
-    Example:
+    Examples:
         >>> def linear(shape):
         ...     return nn.Linear(shape[0], 5)
         >>> network_of_data(linear, (3,), missing=False)
@@ -91,7 +91,7 @@ def mlp_of_data(
         ValueError: If there are no widths, a size is below 1, or the weights do not fit into
             memory.
 
-    Example:
+    Examples:
         >>> net = mlp_of_data((2, 3), [4, 5], missing=True)
         >>> net(torch.full((7, 2, 3), torch.nan)).shape
         torch.Size([7, 5])

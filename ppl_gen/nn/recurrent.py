@@ -20,7 +20,7 @@ class LSTMState(NamedTuple):
         hidden: h, its output, (*batch, H).
         cell: c, (*batch, H).
 
-    Example:
+    Examples:
         >>> state = LSTM(inputs=3, hidden=4).start  # before the first step, learned
         >>> state.hidden.shape, state.cell.shape
         (torch.Size([4]), torch.Size([4]))
@@ -44,7 +44,7 @@ class LSTM(nn.Module):
     Raises:
         ValueError: If a size is below 1, or the weights do not fit into memory.
 
-    Example:
+    Examples:
         >>> cell = LSTM(inputs=3, hidden=4)
         >>> state = cell(torch.zeros(5, 3), cell.start)  # one step of five sequences
         >>> state.hidden.shape, state.cell.shape

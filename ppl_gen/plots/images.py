@@ -60,7 +60,7 @@ def image_grid(
     Raises:
         ValueError: If the images are not of shape (N, C, H, W).
 
-    Example:
+    Examples:
         >>> digits = data.load("digits")
         >>> figure = image_grid(digits.test.x[:20], columns=10, title="digits")
         >>> figure.axes[0].get_title()
@@ -137,7 +137,7 @@ def reconstructions(
         columns: The number of images in a row.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
-    Example:
+    Examples:
         >>> from ppl_gen.program import reconstruct
         >>> digits = data.load("digits").test.x[:6]
         >>> vae = models.vae((1, 8, 8), latent_dim=2)
@@ -173,7 +173,7 @@ def canvases(pictures: Tensor, title: str = "", ax: Axes | None = None) -> Figur
     Raises:
         ValueError: If the pictures are not of shape (T, N, C, H, W).
 
-    Example:
+    Examples:
         >>> figure = canvases(torch.rand(3, 5, 1, 8, 8), title="five steps of three pictures")
         >>> figure.axes[0].get_title()
         'five steps of three pictures'
@@ -204,7 +204,7 @@ def points(
         names: Of the D coordinates, which stand beside the axes; none if left out.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
-    Example:
+    Examples:
         >>> x, _ = data.ring(500, seed=0)
         >>> figure = points({"data": x, "noise": torch.randn(500, 2)})
         >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
@@ -246,7 +246,7 @@ def latent_manifold(
         title: Stands above.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
-    Example:
+    Examples:
         >>> vae = models.vae((1, 8, 8), latent_dim=2)
         >>> figure = latent_manifold(lambda z: vae.likelihood(vae.decoder(z)).mean, side=5)
         >>> len(figure.axes)
@@ -278,7 +278,7 @@ def training_curve(
         title: Stands above.
         ax: Axes that the picture takes the place of; it is a figure of its own if left out.
 
-    Example:
+    Examples:
         >>> from ppl_gen.inference import iterate, svi_step
         >>> vae = models.vae((4,), latent_dim=2, hidden=[8])
         >>> step = svi_step(vae, torch.optim.Adam(vae.parameters(), 1e-3))

@@ -19,7 +19,7 @@ class OneHot(nn.Module):
     Args:
         categories: K, at least 2.
 
-    Example:
+    Examples:
         >>> code = OneHot(4)().sample()
         >>> code.shape, code.sum()
         (torch.Size([4]), tensor(1.))
@@ -50,7 +50,7 @@ class Labels(nn.Module):
     Raises:
         ValueError: If there are fewer than 2 classes.
 
-    Example:
+    Examples:
         >>> Labels(4)().log_prob(torch.tensor(3.0)).exp()
         tensor(0.2500)
     """

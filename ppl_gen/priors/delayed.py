@@ -28,7 +28,7 @@ class Delayed(nn.Module):
     Attributes:
         has_begun: Whether the learned prior is the one that holds.
 
-    Example:
+    Examples:
         >>> from ppl_gen.priors import MixtureOfGaussians
         >>> delayed = Delayed(MixtureOfGaussians(2), 2)
         >>> type(delayed()).__name__

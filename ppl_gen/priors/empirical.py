@@ -28,7 +28,7 @@ class Empirical(nn.Module):
         ValueError: If there are no data, they are scalars or of no floating dtype, or ε is not
             positive.
 
-    Example:
+    Examples:
         >>> prior = Empirical(torch.rand(50, 1, 8, 8))()
         >>> prior.batch_shape, prior.event_shape
         (torch.Size([]), torch.Size([1, 8, 8]))

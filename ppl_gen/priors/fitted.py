@@ -222,7 +222,7 @@ def flow(
     Reference:
         Dinh, Sohl-Dickstein and Bengio (2017), Density estimation using Real NVP.
 
-    Example:
+    Examples:
         >>> flow(torch.randn(50, 2), hidden=(8,), epochs=1)().event_shape
         torch.Size([2])
     """

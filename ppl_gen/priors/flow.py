@@ -45,7 +45,7 @@ class FlowPrior(nn.Module):
         Chen et al. (2017), Variational lossy autoencoder, for a flow as prior; Papamakarios et al.
         (2021), Normalizing flows for probabilistic modeling and inference.
 
-    Example:
+    Examples:
         >>> from ppl_gen.flows import coupling_flow
         >>> FlowPrior(coupling_flow(3))().event_shape
         torch.Size([3])

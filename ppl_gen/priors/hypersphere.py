@@ -23,7 +23,7 @@ class Hypersphere(nn.Module):
     Args:
         dim: D, at least 2: the sphere has one dimension less.
 
-    Example:
+    Examples:
         >>> Hypersphere(3)().sample((2,)).norm(dim=-1).round(decimals=3)
         tensor([1., 1.])
 

@@ -35,7 +35,7 @@ class MixtureOfGaussians(nn.Module):
     Raises:
         ValueError: If a size is below 1, or s not between 0 and 1.
 
-    Example:
+    Examples:
         >>> prior = MixtureOfGaussians(2, components=5)
         >>> prior().sample((3,)).shape
         torch.Size([3, 2])
@@ -78,7 +78,7 @@ class ConditionalMixture(nn.Module):
     Raises:
         ValueError: If K is below 1; when called, if the network has another number of outputs.
 
-    Example:
+    Examples:
         >>> from ppl_gen.nn import Condition
         >>> net = Condition(nn.Linear(10, 3 * (2 * 4 + 1)), classes=10)
         >>> prior = ConditionalMixture(net, components=3)

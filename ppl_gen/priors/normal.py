@@ -20,7 +20,7 @@ class StandardNormal(nn.Module):
     Args:
         dim: D, the dimension of z.
 
-    Example:
+    Examples:
         >>> StandardNormal(3)().log_prob(torch.zeros(3))  # −3/2 log 2π
         tensor(-2.7568)
     """
@@ -48,7 +48,7 @@ class ConditionalNormal(DiagonalGaussian):
         net: Maps y to (N, 2D), the D means followed by the D log standard deviations;
             `Condition(mlp([classes, ..., 2 * D]), classes)` takes labels.
 
-    Example:
+    Examples:
         >>> prior = ConditionalNormal(nn.Linear(10, 2 * 4))
         >>> prior(torch.zeros(5, 10)).shape()  # of z in 4 dimensions, for each of five contexts
         torch.Size([5, 4])

@@ -26,7 +26,7 @@ class Horseshoe(nn.Module):
         dim: D, the dimension of z.
         scale: τ, positive; None learns it, from 1.
 
-    Example:
+    Examples:
         >>> z = Horseshoe(dim=100_000, scale=1.0)().sample()  # most entries small, a few far out
         >>> [round((z.abs() < bound).float().mean().item(), 2) for bound in (0.1, 10.0)]
         [0.17, 0.95]
@@ -64,7 +64,7 @@ class SpikeAndSlab(nn.Module):
     Raises:
         ValueError: If a number is out of range.
 
-    Example:
+    Examples:
         >>> SpikeAndSlab(2, share=0.2, spike=0.05)().variance  # π + (1 − π) s²
         tensor([0.2020, 0.2020])
 

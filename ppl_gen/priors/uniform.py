@@ -19,7 +19,7 @@ class Uniform(nn.Module):
     Args:
         dim: D, the dimension of z.
 
-    Example:
+    Examples:
         >>> Uniform(3)().log_prob(torch.zeros(3)).exp()
         tensor(0.1250)
     """

@@ -53,7 +53,7 @@ class VampPrior(nn.Module):
     Reference:
         Tomczak and Welling (2018), VAE with a VampPrior, eq. 9.
 
-    Example:
+    Examples:
         >>> from ppl_gen.models import vae
         >>> program = vae((1, 8, 8), 2)
         >>> program.prior = VampPrior(program.encoder, torch.rand(5, 1, 8, 8))
@@ -138,7 +138,7 @@ def pseudo_inputs(
     Raises:
         ValueError: If x are no finite data, K is below 1, or the noise is not positive.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits")
         >>> pseudo_inputs(digits.train.x, 50, seed=0).shape
         torch.Size([50, 1, 8, 8])

@@ -332,7 +332,7 @@ def load(
         ValueError: If there is no such run or file, it is damaged, its data have changed, it
             names code and is not trusted, or its weights are those of another program.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = f"{tempfile.mkdtemp()}/vae.pt"
         >>> save(path, models.vae((2,), latent_dim=1), epoch=20)

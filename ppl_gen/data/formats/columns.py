@@ -20,7 +20,7 @@ class Columns:
         mean: m, the mean of each column's training rows in its own unit, (D,), in double precision.
         sd: s, their standard deviation, (D,), likewise.
 
-    Example:
+    Examples:
         >>> units = Columns(("cm", "kg"), torch.tensor([170.0, 70.0]), torch.tensor([10.0, 5.0]))
         >>> units.standardised(torch.tensor([[180.0, 60.0]]))
         tensor([[ 1., -2.]])

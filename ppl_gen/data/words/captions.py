@@ -40,7 +40,7 @@ class Captions:
     Raises:
         ValueError: If a name is not such a word, or two are the same.
 
-    Example:
+    Examples:
         >>> digits = data.load("digits").train
         >>> captions = Captions.fitted(digits.x)
         >>> captions.of(digits.x[:2], digits.y[:2])
@@ -202,7 +202,7 @@ class TextEncoder(nn.Module):
     Raises:
         ValueError: If there are fewer than two words, or a size is below 1.
 
-    Example:
+    Examples:
         >>> encoder = TextEncoder(vocabulary_size=12, dim=5)
         >>> encoder(torch.tensor([[1, 7, 9, 0]])).shape  # one caption of three words
         torch.Size([1, 5])

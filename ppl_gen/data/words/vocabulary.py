@@ -36,7 +36,7 @@ class Vocabulary:
     Raises:
         ValueError: If the level is unknown, there are fewer than two tokens, or one occurs twice.
 
-    Example:
+    Examples:
         >>> letters = Vocabulary(("a", "b"))
         >>> letters.encode(["ab", "b"], 3)
         tensor([[1, 2, 0],
@@ -149,7 +149,7 @@ def tokens_per_line(x: Tensor) -> Tensor:
     Returns:
         The numbers, (N,).
 
-    Example:
+    Examples:
         >>> lines = torch.tensor([[3, 1, 0, 0], [2, 2, 1, 3]])  # 0 ends a line; the second is full
         >>> tokens_per_line(lines)
         tensor([3, 4])
