@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ SMALL = {
     "evaluate": {"--limit": "12", "--particles": "30"},
     "compare": {"--draws": "30", "--warmup": "30", "--steps": "30", "--chains": "4"},
     "sweep": {"--scale": "0.01"},
-    "posterior": {"--ess": "200", "--chains": "8", "--engine": "fx"},
 }
 # Those of options of `evaluate` that are asked for.
 SMALL_CHAINS = {"--temperatures": "10", "--chains": "4", "--subset": "4"}
@@ -179,10 +179,21 @@ def prepare(words: list[str]) -> None:
 PAGES = [TOP / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if commands_of(page)], ids=lambda page: page.name
-)
+# A sweep takes minutes where cores are busy; the commands of benchmarks are the start page's, at
+# other numbers.
+SLOW = {"benchmarks.md", "sweeps.md"}
+
+
+def pages() -> list[Any]:
+    found = []
+    for page in PAGES:
+        mark = pytest.mark.slow if page.name in SLOW else pytest.mark.long
+        if commands_of(page):
+            found.append(pytest.param(page, marks=mark, id=page.name))
+    return found
+
+
+@pytest.mark.parametrize("page", pages())
 def test_the_commands_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
