@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -166,7 +167,12 @@ def _linear() -> nn.Module:
 
 
 def _with(likelihood: nn.Module, x: Callable[[], Tensor] = _grey) -> Callable[[], Made]:
-    return lambda: (vae((1, 8, 8), 3, hidden=(16,), likelihood=likelihood), x(), [])
+    """Each time with a likelihood of its own: some tests send programs to other devices."""
+    return lambda: (
+        vae((1, 8, 8), 3, hidden=(16,), likelihood=copy.deepcopy(likelihood)),
+        x(),
+        [],
+    )
 
 
 def _toy_curve() -> Made:

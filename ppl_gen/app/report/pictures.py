@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from PIL import Image
 
 from ppl_gen.app.report import commands
 from ppl_gen.app.report.markup import Html, tag
@@ -21,6 +20,7 @@ from ppl_gen.app.report.subject import Subject
 from ppl_gen.app.run import comparison
 from ppl_gen.app.run.origin import origin_of
 from ppl_gen.app.run.pictures import figure_of_training
+from ppl_gen.data.formats.files import opened
 from ppl_gen.reading import expect_file
 
 _WIDEST = 1600  # pixels along a side; larger pictures are shrunk
@@ -234,7 +234,7 @@ def _text(path: Path) -> Html:
 def _png(path: Path, words: str) -> Any:
     """A picture inside of the page, and the weights that it says it is of."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with opened(path) as picture:
             of = origin_of(picture)
             width, height = picture.size
             picture.load()
@@ -245,7 +245,7 @@ def _png(path: Path, words: str) -> Any:
                 shrunk = io.BytesIO()
                 picture.save(shrunk, format="PNG")
                 content = shrunk.getvalue()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         return tag("p", f"{path.name} cannot be shown ({error})", class_="bad-text"), None
     said = base64.b64encode(content).decode()
     source = Html(f"data:image/png;base64,{said}")

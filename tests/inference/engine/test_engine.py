@@ -208,7 +208,9 @@ def test_any_batch_size(engine: Engine) -> None:
         torch.testing.assert_close(seen[1], seen[0])
 
 
-@pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "engine", ["fx", pytest.param("inductor", marks=[needs_compiler, pytest.mark.slow])]
+)
 def test_buffers_are_updated_as_they_are_untraced(engine: Engine) -> None:
     programs = []
     for e in ("eager", engine):
@@ -430,7 +432,9 @@ def test_each_graph_has_the_gradients_of_its_own_parameters() -> None:
         assert set(moved) == {thawed}
 
 
-@pytest.mark.parametrize("engine", ["eager", "fx", pytest.param("inductor", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "engine", ["eager", "fx", pytest.param("inductor", marks=[needs_compiler, pytest.mark.slow])]
+)
 def test_a_parameter_that_does_not_matter_is_left_alone(engine: Engine) -> None:
     """No gradient, so that weight decay does not shrink it either."""
     program = vae((1, 8, 8), 2, hidden=(8,))

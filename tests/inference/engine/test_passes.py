@@ -119,7 +119,7 @@ def test_a_pass_is_its_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_compiler
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_compiled_pass_is_its_steps() -> None:
     """Of batches of 30 and a last one of 15, which has a graph of its own."""
     batches = digits(105).batches(30)
