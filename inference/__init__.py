@@ -46,7 +46,7 @@ from ppl_gen.inference.fitting.reconstruction import (
     reconstruction_step,
     squared_error,
 )
-from ppl_gen.inference.fitting.stopping import Converged, Patience
+from ppl_gen.inference.fitting.stopping import Converged, Patience, Plateau
 from ppl_gen.inference.fitting.svi import ProgramFit, fit_program, svi_step
 from ppl_gen.inference.fitting.validation import Validation
 from ppl_gen.inference.games import losses
@@ -148,6 +148,7 @@ __all__ = [
     "Overlap",
     "Pathfinder",
     "Patience",
+    "Plateau",
     "PrecisionRecall",
     "ProgramFit",
     "RateDistortionCurve",

@@ -44,7 +44,7 @@ from ppl_gen.inference.estimate import Estimate
 from ppl_gen.inference.expect import expect_counts, expect_rate
 from ppl_gen.inference.findings import Verdict
 from ppl_gen.inference.fitting.objectives import StickingTheLanding
-from ppl_gen.inference.fitting.stopping import gained, last_tenth, settled, tenths
+from ppl_gen.inference.fitting.stopping.trend import gained, last_tenth, settled, tenths
 from ppl_gen.inference.fitting.svi import svi_step
 from ppl_gen.inference.result import Result
 from ppl_gen.progress import track

@@ -37,7 +37,7 @@ from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.gradient_step import GradientStep
 from ppl_gen.inference.fitting.loop import Measure, NotFinite, Record, Rule, fit
 from ppl_gen.inference.fitting.objectives import FreeBits
-from ppl_gen.inference.fitting.stopping import last_tenth, settled, tenths
+from ppl_gen.inference.fitting.stopping.trend import last_tenth, settled, tenths
 from ppl_gen.inference.particles import expect_leading_axes
 from ppl_gen.inference.result import Result
 from ppl_gen.memory import expect_memory

@@ -30,6 +30,7 @@ from ppl_gen.names import resolve
 
 ENOUGH = 3000  # steps, where no epochs are asked for: a generator wants some thousands
 _LEAST_EPOCHS = 20
+_MORE = 10  # times as many epochs, where the fit stops by itself
 # The names of options that say where data lie.
 PLACES = (*(option.name for option in all_options() if option.names_data), "root")
 # Values of --likelihood that data decide.
@@ -189,10 +190,13 @@ def folder_of(model: str, words: Mapping[str, Any]) -> Path:
 def decide_epochs(config: Config, data: Data) -> Config:
     """With as many epochs as make 3000 steps and at least 20, where no number was asked for.
 
-    The same for all models, so that runs of one data set have seen as many data.
+    The same for all models, so that runs of one data set have seen as many data. A fit that stops
+    by itself may take ten times as many.
     """
     if "epochs" not in config or config.epochs is not None:
         return config
     an_epoch = len(data.train.batches(config.batch_size))
     epochs = max(_LEAST_EPOCHS, math.ceil(ENOUGH / an_epoch))
+    if config.values.get("until") is not None:
+        epochs *= _MORE
     return config.changed(epochs=epochs)

@@ -35,6 +35,7 @@ __all__ = [
     "SPECTRAL",
     "STOPPING",
     "TRAINING",
+    "UNTIL",
     "WIDTH",
     "Option",
     "above_zero",
@@ -380,7 +381,8 @@ EPOCHS = Option(
     default=None,
     help=(
         "Passes over the training data; if left out, as many as make 3000 steps and at least 20, "
-        "for every model: runs of one data set then see as many data."
+        "for every model: runs of one data set then see as many data. Ten times as many, as a "
+        "most, with --until."
     ),
     check=above_zero,
 )
@@ -455,6 +457,20 @@ PATIENCE = Option(
     ),
     check=at_least(1),
     instead=_NO_BOUND,
+)
+UNTIL = Option(
+    name="until",
+    kind=str,
+    default=None,
+    help=(
+        "converged: halve the learning rate whenever the objective of training has reached a "
+        "level, and stop once that gains less than 0.05 nats; --epochs are the most."
+    ),
+    check=one_of("until", lambda: ("converged",)),
+    instead=(
+        "leave it out: it is for models that are fitted by SVI; others that have a --patience stop "
+        "by that"
+    ),
 )
 STOPPING = (VALIDATION, PATIENCE)
 

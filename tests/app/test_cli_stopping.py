@@ -21,6 +21,7 @@ from ppl_gen.data.splits import Dataset
 
 SMALL = ("--latent-dim", 2, "--hidden", 16, "--batch-size", 15, "--engine", "eager")
 CPU = torch.device("cpu")
+UNTIL = ("--batch-size", 45, "--until", "converged", "--lr", 0.03, "--epochs", 3000)
 TERMS = ("elbo", "log_likelihood", "kl")
 
 
@@ -46,6 +47,15 @@ def stopped(noise: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = ("--validation", 0.33, "--patience", 3, "--epochs", 90, "--out", run)
     code, said = call(*words(noise, *asked))
     assert (code, "has not risen for 3 epochs" in said) == (0, True), said
+    return run
+
+
+@pytest.fixture(scope="module")
+def converged(noise: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose learning rate was halved until that gained nothing."""
+    run = tmp_path_factory.mktemp("runs") / "converged"
+    code, said = call(*words(noise, *UNTIL, "--out", run))
+    assert (code, "stopped: converged: halving the learning rate to 0.0" in said) == (0, True), said
     return run
 
 
@@ -150,7 +160,67 @@ def test_a_run_that_is_over_goes_no_further(stopped: Path) -> None:
     assert same(held(stopped), before)
 
 
+@pytest.mark.long
+class TestConverged:
+    def test_a_run_says_how_often_its_rate_was_halved(self, converged: Path) -> None:
+        rule = held(converged)["stopping"]["rule"]
+        epochs = len(Run.open(converged).records())
+        assert 100 < epochs < 3000
+        assert rule["is_over"]
+        assert rule["best"] == epochs == ppl_gen.load(converged, device="cpu").epoch
+        assert rule["levels"][-1] - rule["levels"][-2] < 0.05
+        group = held(converged)["optimizers"][0]["param_groups"][0]
+        assert group["lr"] == 0.03 / 2 ** (len(rule["levels"]) - 1)
+
+    def test_its_weights_are_the_last(self, converged: Path) -> None:
+        whole = held(converged)
+        assert same(whole["stopping"]["weights"], whole["program"])
+
+    def test_one_that_was_cut_short_stops_where_another_does(
+        self, noise: Path, converged: Path, tmp_path: Path
+    ) -> None:
+        """The rate was halved before, and there is a part of a stage behind it."""
+        run = tmp_path / "run"
+        epoch = 75
+        asked = (*words(noise, *UNTIL), "--out", run)
+        code, said = call(*asked[:-3], epoch, *asked[-2:])
+        assert (code, f"not converged in {epoch} epochs; the fit goes on" in said) == (0, True), (
+            said
+        )
+        code, said = call("fit", "vae", "--out", run, "--resume", "--epochs", 3000)
+        assert code == 0, said
+        assert same(held(run), held(converged) | {"asked": held(run)["asked"]})
+
+    def test_it_goes_no_further(self, converged: Path) -> None:
+        before = held(converged)
+        code, said = call("fit", "vae", "--out", converged, "--resume", "--epochs", 4000)
+        assert (code, "stopped: converged" in said) == (0, True)
+        assert same(held(converged), before)
+
+
 class TestRefused:
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (("--until", "settled"), "unknown until 'settled'; Known: converged"),
+            (("--until", "converged", "--schedule", "cosine"), "which halves the learning rate"),
+            (
+                ("--until", "converged", "--validation", 0.2, "--patience", 3),
+                "one rule that stops a fit, got --patience 3 and --until converged",
+            ),
+        ],
+    )
+    def test_rules_that_do_not_go_together(
+        self, noise: Path, tmp_path: Path, more: tuple[object, ...], message: str
+    ) -> None:
+        code, said = call(*words(noise, *more, "--epochs", 1, "--out", tmp_path / "run"))
+        assert (code, message in said) == (2, True), said
+        assert not (tmp_path / "run").exists()
+
+    def test_a_model_without_a_bound(self) -> None:
+        code, said = call("fit", "gan", "--until", "converged")
+        assert (code, "it is for models that are fitted by SVI" in said) == (2, True), said
+
     @pytest.mark.parametrize(
         ("more", "message"),
         [

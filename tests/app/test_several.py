@@ -113,6 +113,21 @@ def test_a_run_goes_on_in_any_number_of_processes(tmp_path: Path) -> None:
     assert [record.epoch for record in read(other)] == [1, 2, 3]
 
 
+@pytest.mark.slow
+def test_the_rate_is_halved_in_all_processes(tmp_path: Path) -> None:
+    """A run of two that has halved its rate goes on in one, or in two, at the same rate."""
+    run = tmp_path / "run"
+    until = ("--until", "converged", "--lr", 0.05, "--epochs", 70)
+    codes, said = several.call(2, tmp_path / "said", *VAE, *until, "--out", run)
+    assert codes == [0, 0], said
+    first = held(run)
+    halved = len(first["stopping"]["rule"]["levels"])
+    assert first["optimizers"][0]["param_groups"][0]["lr"] == 0.05 / 2**halved
+    go_on = (*VAE[:2], "--out", run, "--resume", "--epochs", 72)
+    assert several.call(2, tmp_path / "said", *go_on)[0] == [0, 0]
+    assert held(run)["optimizers"][0]["param_groups"][0]["lr"] == 0.05 / 2**halved
+
+
 def _evaluation(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
     return found

@@ -28,7 +28,7 @@ from ppl_gen.app.commands.fit_along import (
 from ppl_gen.app.commands.profile import Profile, expect_one_process, expect_steps
 from ppl_gen.app.config import Config
 from ppl_gen.app.evaluation.precision import effect_of_precision
-from ppl_gen.app.ingredients.checks import check_patience, check_prior_after
+from ppl_gen.app.ingredients.checks import check_prior_after, check_stopping
 from ppl_gen.app.ingredients.data import Data, fingerprint
 from ppl_gen.app.ingredients.fitting import Fitting
 from ppl_gen.app.ingredients.recipe import Recipe
@@ -45,7 +45,7 @@ from ppl_gen.app.run.lock import locked
 from ppl_gen.app.run.opened import Fitted
 from ppl_gen.app.signals import STOPS, heed_no_more, stopped
 from ppl_gen.app.terminal import warnings_as_lines
-from ppl_gen.inference import NotFinite, iterate
+from ppl_gen.inference import NotFinite, Plateau, iterate
 from ppl_gen.inference.engine.replay import Engine, expect_engine, on_device
 from ppl_gen.ranks import ALONE, ProcessLost, Ranks
 from ppl_gen.writing import uninterrupted
@@ -311,7 +311,7 @@ def _read(config: Config, download: bool) -> tuple[Config, Data]:
 def _check(config: Config) -> None:
     """Raises ValueError if options do not go together, as far as that is known without data."""
     recipe_of(config).check(config)
-    check_patience(config)
+    check_stopping(config)
     check_prior_after(config)
 
 
@@ -564,6 +564,12 @@ def _keep_the_best(training: _Training, done: int, console: Console) -> None:
         stopping.restore(fitting.program)
     if training.is_over:
         console.print(_reason_to_stop(training), soft_wrap=True)
+    elif training.config.values.get("until") is not None:
+        console.print(
+            f"not converged in {done} epochs; the fit goes on with: {_go_on_with(training.run)} "
+            f"--epochs {2 * done}",
+            soft_wrap=True,
+        )
     if not training.recipe.finish(training.config, fitting.program, training.data):
         return
     if stopping is not None and stopping.weights is not None:
@@ -579,6 +585,8 @@ def _reason_to_stop(training: _Training) -> str:
     """Why a rule has stopped the fit, and what is kept."""
     stopping = training.fitting.stopping
     assert stopping is not None
+    if isinstance(stopping.rule, Plateau):
+        return f"stopped: {stopping.rule.reason}"
     what = "the ELBO of validation data has not risen"
     if stopping.rule.falls:
         what = "the error of validation data has not fallen"

@@ -107,9 +107,11 @@ def _train_along(order: Order, fitting: Fitting, device: torch.device, ranks: Ra
     fitting.pace(done + 1)
     batches = shared(fitting, config, ranks, done, device)
     try:
-        for record in iterate(step, batches, config.passes, first_epoch=done + 1):
-            of_all(record, ranks)
+        for own_record in iterate(step, batches, config.passes, first_epoch=done + 1):
+            record = of_all(own_record, ranks)
             average_statistics(ranks, fitting)
+            if config.values.get("until") is not None:
+                fitting.stopping.see(record, fitting.program)  # which moves the learning rate
             is_over: bool | None = ranks.from_first(None)
             if is_over is None:
                 raise Told

@@ -6,8 +6,8 @@ __all__ = [
     "check_loss",
     "check_objective",
     "check_parts_stand_alone",
-    "check_patience",
     "check_prior_after",
+    "check_stopping",
 ]
 
 import math
@@ -31,12 +31,26 @@ def check_objective(config: Config) -> None:
         )
 
 
-def check_patience(config: Config) -> None:
-    """Raises ValueError if a fit is to stop on data held out, and none are."""
-    if getattr(config, "patience", None) is not None and config.validation is None:
+def check_stopping(config: Config) -> None:
+    """Raises ValueError if rules that stop a fit do not go together, or lack what they look at."""
+    patience = getattr(config, "patience", None)
+    if patience is not None and config.validation is None:
         raise ValueError(
-            f"expected data to stop on for --patience {config.patience}, got none held out; say "
+            f"expected data to stop on for --patience {patience}, got none held out; say "
             "--validation 0.1 (test data stop no fit: their score is to be one of data not seen)"
+        )
+    until = getattr(config, "until", None)
+    if until is None:
+        return
+    if patience is not None:
+        raise ValueError(
+            f"expected one rule that stops a fit, got --patience {patience} and --until {until}; "
+            "leave one out (--validation may stay: what it measures is in metrics.jsonl)"
+        )
+    if config.schedule != "constant":
+        raise ValueError(
+            f"expected no --schedule beside --until {until}, which halves the learning rate where "
+            f"that helps, got {config.schedule}; leave one out"
         )
 
 

@@ -212,8 +212,8 @@ class Recipe:
                 f"expected a model that several processes can fit, got {self.name}, whose step is "
                 "that of one; leave torchrun out"
             )
-        if "schedule" not in config:
-            return fitting
+        if "schedule" not in config or config.values.get("until") is not None:
+            return fitting  # whose rates stand, or are moved by the rule that stops it
         rates = paced(fitting.optimizers, config)
 
         def pace(epoch: int) -> None:

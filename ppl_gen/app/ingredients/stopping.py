@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ppl_gen.inference import Patience, Record
+from ppl_gen.inference import Patience, Plateau, Record
 
 
 class Stopping:
@@ -23,7 +23,7 @@ class Stopping:
         weights: The state of the program at the best epoch; None before there is one.
     """
 
-    def __init__(self, rule: Patience, after: int = 0) -> None:
+    def __init__(self, rule: Patience | Plateau, after: int = 0) -> None:
         self.rule = rule
         self.after = after
         self.weights: dict[str, Tensor] | None = None

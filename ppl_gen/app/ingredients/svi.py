@@ -23,6 +23,7 @@ from ppl_gen.inference import (
     AnalyticELBO,
     DReG,
     FreeBits,
+    Plateau,
     StickingTheLanding,
     annealed,
     svi_step,
@@ -103,6 +104,8 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         pace = _by_epoch(program, after)
         if stopping is not None:
             stopping = Stopping(stopping.rule, after)
+    if start.config.values.get("until") is not None:
+        stopping = Stopping(Plateau(optimizer), _unsettled(start.config))
     if bound is None:
         bound = objective(start.config)
     if start.across is not None:
@@ -141,6 +144,19 @@ def by_svi(start: Start, bound: ELBO | None = None) -> Fitting:
         stopping=stopping,
         is_shared=True,
     )
+
+
+def _unsettled(config: Config) -> int:
+    """The number of epochs in which what is ascended changes, or not everything moves.
+
+    Args:
+        config: What was asked for.
+    """
+    epochs: int = config.values.get("anneal", 0)
+    after = config.values.get("prior_after")
+    if after is not None:
+        epochs = max(epochs, after + 1)
+    return epochs
 
 
 def _as_it_is(epoch: int) -> None:

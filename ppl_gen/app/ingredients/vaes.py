@@ -21,6 +21,7 @@ from ppl_gen.app.options import (
     SEED,
     STOPPING,
     TRAINING,
+    UNTIL,
     Option,
 )
 from ppl_gen.app.parts.conditions import condition_of
@@ -95,7 +96,7 @@ def vae_recipe(
         options=(
             *(*DATA_SET, *given),
             *(*PARTS, LATENT_DIM, *own),
-            *(*TRAINING, *STOPPING, *BY_SVI),
+            *(*TRAINING, *STOPPING, UNTIL, *BY_SVI),
             *(SEED, ENGINE),
         ),
         program=program,

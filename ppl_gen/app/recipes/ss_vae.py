@@ -22,6 +22,7 @@ from ppl_gen.app.options import (
     SEED,
     STOPPING,
     TRAINING,
+    UNTIL,
     Option,
     at_least,
 )
@@ -99,6 +100,7 @@ RECIPE = Recipe(
         PARTICLES,
         *TRAINING,
         *STOPPING,
+        UNTIL,
         SEED,
         ENGINE,
     ),

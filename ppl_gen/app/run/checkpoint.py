@@ -303,6 +303,19 @@ def _is_rng_or_none(value: Any) -> bool:
     return value is None or _is_rng(value)
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(number, float) for number in value)
+
+
+def _is_rule(value: Any) -> bool:
+    """Whether a value may be the state of a `Plateau` or of a `Patience`."""
+    if not isinstance(value, dict) or not _is_count(value.get("last")):
+        return False
+    if "levels" in value:
+        return _are_numbers(value["levels"]) and _are_numbers(value.get("stage"))
+    return isinstance(value.get("highest"), float)
+
+
 def _is_stopping_or_none(value: Any) -> bool:
     """Whether a value may be what `Stopping.state_dict` gives."""
     if value is None:
@@ -310,9 +323,7 @@ def _is_stopping_or_none(value: Any) -> bool:
     if not isinstance(value, dict) or value.keys() != {"rule", "weights"}:
         return False
     rule, weights = value["rule"], value["weights"]
-    if not isinstance(rule, dict):
-        return False
-    if not isinstance(rule.get("highest"), float) or not _is_count(rule.get("last")):
+    if not _is_rule(rule):
         return False
     if weights is None:
         return rule.get("best") is None
