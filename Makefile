@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 
 # Two OpenMP threads on two busy cores can be many times slower than one.
 export OMP_NUM_THREADS ?= 1
+# What Python has compiled is kept, whatever the shell says: to import torch, Pyro and ArviZ takes a third of the time then.
+export PYTHONDONTWRITEBYTECODE :=
 # Inductor's pool of processes is for Triton alone; each process that compiles would start one, which imports torch.
 export TORCH_WARM_POOL ?= 0
 
@@ -35,9 +37,13 @@ notebooks: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
-# The site, into build/site; a warning is an error. Its reference is read off the package as it is installed.
-docs: $(READY)
-	rm -rf build/docs && $(BIN)/pip install --quiet --no-deps --target build/docs .
+# The package as it is installed, which mypy and the site's reference read: neither sees through the import hook of an editable install.
+.PHONY: installed
+installed: $(READY)
+	rm -rf build && $(BIN)/pip install --quiet --no-deps --target build/installed .
+
+# The site, into build/site; a warning is an error.
+docs: installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --site-dir build/site
 
 # What each method finds on toys with exact answers: docs/trust.md.
@@ -47,12 +53,10 @@ trust: $(READY)
 readability: $(READY)
 	$(BIN)/python tests/readability.py
 
-# mypy reads the package as it is installed: it cannot see through the import hook of an editable install.
-lint: $(READY)
+lint: installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build && $(BIN)/pip install --quiet --no-deps --target build/typed .
-	MYPYPATH=build/typed $(BIN)/mypy -p ppl_gen
+	MYPYPATH=build/installed $(BIN)/mypy -p ppl_gen
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -42,10 +42,12 @@ Engine = Literal["auto", "cuda-graph", "inductor", "fx", "eager"]
 # From safe to fast.
 _LADDER: tuple[Engine, ...] = ("eager", "fx", "inductor", "cuda-graph")
 
-# A graph saves Python's share of a call, about a millisecond whatever the network. It costs a tenth
-# of a second to trace and about five seconds to compile.
+# A graph saves Python's share of a call, about a millisecond whatever the network, and costs a
+# tenth of a second to trace. Compiled it saves another half of a millisecond, or more of large
+# networks, and costs ten seconds or more of a processor, where nobody has compiled it before: that
+# pays after 8,000 to 18,000 calls (steps of VAEs of 64 and 784 pixels).
 TRACE_AFTER = 100
-COMPILE_AFTER = 4000
+COMPILE_AFTER = 10_000
 # With more than so many sets of constants, each of which needs a graph, calls are eager.
 _MOST_CONSTANTS = 8
 
@@ -119,7 +121,7 @@ class Replay:
             gradients bit for bit and the rest to rounding. "inductor" compiles the graph, with the
             same random numbers. "cuda-graph" records the compiled graph on a CUDA device, and
             launches it at once. "auto" takes what pays for the calls to come: fx from 100 calls on;
-            from 4000 on inductor, or cuda-graph where there is such a device.
+            from 10,000 on inductor, or cuda-graph where there is such a device.
         calls: How many calls are to come, where that is known; else "auto" judges by those that
             were made.
         rows: The indices of the inputs whose first axis is the data, so that one graph serves every

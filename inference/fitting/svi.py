@@ -98,7 +98,7 @@ def svi_step(
             replays a graph of tensor operations, traced from the program once. "inductor" compiles
             that graph, together with the update of an Adam or AdamW: then no gradient is left in
             the parameters. "cuda-graph" records what was compiled, on a CUDA device alone, and
-            launches it at once. "auto" takes what pays: "fx" from 100 steps on; from 4000 on
+            launches it at once. "auto" takes what pays: "fx" from 100 steps on; from 10,000 on
             "inductor", or "cuda-graph" where there is such a device.
             What the program holds besides its tensors and its modules' numbers becomes part of the
             graph; a change of it is noticed at steps 2, 4, 8, … and at every thousandth.

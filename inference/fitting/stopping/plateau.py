@@ -118,7 +118,7 @@ class Plateau:
 
     def _objective(self, record: Record) -> float:
         """The metric of an epoch."""
-        names = _OBJECTIVES
+        names: tuple[str, ...] = _OBJECTIVES
         if self.metric is not None:
             names = (self.metric,)
         for name in names:

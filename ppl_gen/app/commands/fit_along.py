@@ -110,7 +110,7 @@ def _train_along(order: Order, fitting: Fitting, device: torch.device, ranks: Ra
         for own_record in iterate(step, batches, config.passes, first_epoch=done + 1):
             record = of_all(own_record, ranks)
             average_statistics(ranks, fitting)
-            if config.values.get("until") is not None:
+            if fitting.stopping is not None and config.values.get("until") is not None:
                 fitting.stopping.see(record, fitting.program)  # which moves the learning rate
             is_over: bool | None = ranks.from_first(None)
             if is_over is None:
