@@ -27,6 +27,7 @@ from ppl_gen.models import toy
 FILE = Path(__file__).with_suffix(".json")
 # Of a reference: so long that a mean is known to a hundredth of a standard deviation.
 CHAINS, WARMUP, DRAWS = 64, 400, 250
+_SLOW = 1000  # draws of a chain, where neighbours are much alike
 
 
 class Everyday(NamedTuple):
@@ -37,12 +38,14 @@ class Everyday(NamedTuple):
         data: What it is called with.
         left_out: Sites whose tails are too heavy for a mean or a standard deviation of draws.
         exact: By site, mean and standard deviation where they are known without draws.
+        draws: Of each chain of the reference.
     """
 
     model: Callable[..., Any]
     data: tuple[Any, ...]
     left_out: tuple[str, ...] = ()
     exact: dict[str, tuple[Tensor, Tensor]] | None = None
+    draws: int = DRAWS
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -123,6 +126,26 @@ def poisson() -> Everyday:
             )
 
     return Everyday(model, (x, exposure, y))
+
+
+def poisson_lognormal() -> Everyday:
+    """Counts with two predictors, each with a normal latent of its own: not centred."""
+    g = _generator(13)
+    x = torch.randn(120, 2, generator=g)
+    extra = 0.6 * torch.randn(120, generator=g)
+    rate = (1.0 + x @ torch.tensor([0.6, -0.4]) + extra).exp()
+    y = torch.poisson(rate, generator=g)
+
+    def model(x: Tensor, y: Tensor) -> None:
+        intercept = pyro.sample("intercept", dist.Normal(0.0, 2.5))
+        slopes = pyro.sample("slopes", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        log_sd = pyro.sample("log_sd", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(y)):
+            raw = pyro.sample("raw", dist.Normal(0.0, 1.0))
+            log_rate = intercept + x @ slopes + log_sd.exp() * raw
+            pyro.sample("y", dist.Poisson(log_rate.exp()), obs=y)
+
+    return Everyday(model, (x, y), draws=_SLOW)
 
 
 def radon() -> Everyday:
@@ -385,6 +408,7 @@ EVERYDAY: dict[str, Callable[[], Everyday]] = {
     "diabetes, linear": linear,
     "breast cancer, logistic": logistic,
     "counts, negative binomial": poisson,
+    "counts, Poisson–lognormal": poisson_lognormal,
     "radon, 40 counties": radon,
     "rats, 30 lines": rats,
     "seeds, binomial mixed": seeds,
@@ -435,7 +459,7 @@ def _computed(name: str) -> dict[str, Any]:
         *posterior.data,
         chains=CHAINS,
         warmup=WARMUP,
-        draws=DRAWS,
+        draws=posterior.draws,
         target_accept=0.95,
         seed=1,
         engine="fx",

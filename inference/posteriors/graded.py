@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GradedPosterior", "Stage", "Standing", "grade_of", "standing_of"]
+__all__ = ["GradedPosterior", "Stage", "Standing", "grade_of", "standing_of", "times_longer"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ _GOOD_R_HAT, _FAIR_R_HAT = 1.01, 1.05
 _GOOD_ESS, _FAIR_ESS = 400, 100
 _GOOD_ERROR, _FAIR_ERROR = 0.05, 0.2
 _FAIR_DIVERGENT = 0.01
+_LONGEST = 6  # times as many draws in a second run
 _REMEDY = "reparametrise (non-centred), give tighter priors, or look at the draws before use"
 
 
@@ -228,6 +229,24 @@ def standing_of(draws: Draws, k_hat: float, ess: float | None = None) -> Standin
         r_hat=r_hat,
         k_hat=k_hat,
     )
+
+
+def times_longer(numbers: Standing, ess: int) -> int:
+    """How much longer a second run is, for the effective size and for R̂.
+
+    R̂ − 1 of chains that mix is about one over twice the effective size of a half chain: many short
+    chains can have all the draws that are wanted, and an R̂ that says nothing yet.
+
+    Args:
+        numbers: Of the first run.
+        ess: The effective size that is wanted.
+    """
+    needed = [2.0]
+    if numbers.ess > 0:
+        needed.append(1.5 * ess / numbers.ess)
+    if numbers.r_hat > 1:
+        needed.append(1.5 * (numbers.r_hat - 1) / (_GOOD_R_HAT - 1))
+    return math.ceil(min(_LONGEST, max(needed)))
 
 
 def _largest(parts: list[Tensor]) -> float:

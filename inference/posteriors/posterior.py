@@ -34,6 +34,7 @@ from ppl_gen.inference.posteriors.graded import (
     Standing,
     grade_of,
     standing_of,
+    times_longer,
 )
 from ppl_gen.pyro_patches import tracing
 
@@ -305,8 +306,7 @@ class _Search:
         draws, numbers = self._sampled(init, 0, count, k_hat)
         if grade_of(numbers) == "good" and numbers.ess >= self._ess:
             return draws, numbers
-        if numbers.ess > 0:
-            count *= min(4, max(2, math.ceil(1.5 * self._ess / numbers.ess)))
+        count *= times_longer(numbers, self._ess)
         if draws.max_r_hat < 1.1:
             init = draws
         return self._sampled(init, 1, count, k_hat)

@@ -6,6 +6,7 @@ __all__ = ["match_mmd", "match_moments"]
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from ppl_gen.inference.samples.kernels import Kernel, default_kernel
 from ppl_gen.inference.samples.vectors import Features, vectors_of
 from ppl_gen.inference.simulators.features import KernelFeatures, Moments
 from ppl_gen.inference.simulators.matched import Matched
-from ppl_gen.inference.simulators.search import Point, found_from
+from ppl_gen.inference.simulators.search import Point, Target, found_from
 from ppl_gen.inference.simulators.simulated import Simulated, Simulator
 from ppl_gen.memory import expect_memory
 
@@ -93,25 +94,23 @@ def match_moments(
     own = features
     if own is None:
         own = Moments(x)
-    observed = vectors_of(x, own)
-    count, width = observed.shape
+    observed = _Observed(features=own, values=vectors_of(x, own), draws=draws)
+    count, width = observed.values.shape
     if count < 2 * width:
         raise ValueError(
             f"expected at least two data for each feature, for their covariance, got {count} data "
             f"and {width} features; give fewer by features=..."
         )
-    covariance = observed.T.cov().reshape(width, width)
-    _expect_independent(covariance)
-    root = _root(covariance)
+    _expect_independent(observed.covariance)
+    weights = _Weights.best(observed.covariance)
     with seeded(x.device, seed):
-        begun = _begun(simulator, x, own, observed, starts, constraints_of, draws)
-        end = _best(begun, observed, root, covariance, draws)
+        begun = _begun(simulator, x, observed, starts, constraints_of)
+        end = _best(begun, observed, weights)
         simulated = begun.simulated
         if end.is_identified and _are_independent(simulated.covariance(end.u)):
-            covariance = simulated.covariance(end.u)
-            root = _root(covariance)
-            end = _best(_Begun(simulated, end.u[None]), observed, root, covariance, draws)
-        return _told(simulated, end, root, covariance, count, draws, began)
+            weights = _Weights.best(simulated.covariance(end.u))
+            end = _best(_Begun(simulated, end.u[None]), observed, weights)
+        return _told(simulated, end, observed, weights, began)
 
 
 def match_mmd(
@@ -181,12 +180,11 @@ def match_mmd(
             kernel = default_kernel(flat, flat)
         chosen = torch.randperm(len(flat), device=flat.device)[:landmarks]
         features = KernelFeatures(kernel, flat[chosen])
-        observed = vectors_of(x, features)
-        root = torch.eye(observed.shape[1], dtype=observed.dtype, device=observed.device)
-        begun = _begun(simulator, x, features, observed, starts, constraints_of, draws)
-        covariance = observed.T.cov().reshape(len(root), len(root))
-        best = _best(begun, observed, root, covariance, draws)
-        return _told(begun.simulated, best, root, covariance, len(x), draws, began)
+        observed = _Observed(features=features, values=vectors_of(x, features), draws=draws)
+        begun = _begun(simulator, x, observed, starts, constraints_of)
+        weights = _Weights.equal(observed.covariance)
+        best = _best(begun, observed, weights)
+        return _told(begun.simulated, best, observed, weights, began)
 
 
 def _checked(
@@ -262,9 +260,56 @@ def _are_independent(covariance: Tensor) -> bool:
     return bool(torch.linalg.eigvalsh(correlations)[0] >= _DEPENDENT)
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """R with RᵀR = Σ⁻¹."""
-    return torch.linalg.cholesky(torch.linalg.inv(covariance)).T
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Observed:
+    """What is matched.
+
+    Attributes:
+        features: f.
+        values: f(x), (N, K).
+        draws: S, how many data are simulated for each of these.
+    """
+
+    features: Features
+    values: Tensor
+    draws: int
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of the features of single data, (K, K)."""
+        width = self.values.shape[1]
+        return self.values.T.cov().reshape(width, width)
+
+    def spread(self, covariance: Tensor) -> Tensor:
+        """V = Σ (1 + 1/S) / N, of the gap at the true parameters.
+
+        Args:
+            covariance: Σ, (K, K).
+        """
+        return covariance * (1 + 1 / self.draws) / len(self.values)
+
+
+class _Weights(NamedTuple):
+    """How gaps of features count, and how these vary.
+
+    Attributes:
+        root: R, W = RᵀR, (K, K).
+        covariance: Σ, (K, K).
+    """
+
+    root: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def best(cls, covariance: Tensor) -> _Weights:
+        """W = Σ⁻¹."""
+        root = torch.linalg.cholesky(torch.linalg.inv(covariance)).T
+        return cls(root, covariance)
+
+    @classmethod
+    def equal(cls, covariance: Tensor) -> _Weights:
+        """W = I."""
+        return cls(torch.eye(len(covariance)).to(covariance), covariance)
 
 
 class _Begun(NamedTuple):
@@ -277,24 +322,20 @@ class _Begun(NamedTuple):
 def _begun(
     simulator: Simulator,
     x: Tensor,
-    features: Features,
-    observed: Tensor,
+    observed: _Observed,
     starts: Tensor,
     supports: Sequence[Any],
-    draws: int,
 ) -> _Begun:
     """Runs the simulator for the first time.
 
     Args:
         simulator: From parameters to data.
         x: The data.
-        features: f.
-        observed: f(x), (N, K).
+        observed: What is matched.
         starts: In the supports, (k, D).
         supports: Of each parameter.
-        draws: S.
     """
-    count, width = observed.shape
+    count, width = observed.values.shape
     parameters = starts.shape[1]
     if width < parameters:
         raise ValueError(
@@ -302,14 +343,15 @@ def _begun(
             "more by features=..."
         )
     each = x[0].numel() + (3 + 2 * parameters) * width
+    simulations = observed.draws * count
     expect_memory(
-        f"features of {draws * count} simulated data",
-        _DOUBLE * draws * count * each,
+        f"features of {simulations} simulated data",
+        _DOUBLE * simulations * each,
         "take fewer draws or features",
         x.device,
     )
     seed = int(torch.randint(_LARGEST_SEED, ()))
-    simulated = Simulated(simulator, features, supports, draws * count, x, seed)
+    simulated = Simulated(simulator, observed.features, supports, simulations, x, seed)
     with explained("starts that lie in the supports", "begin elsewhere"):
         line = simulated.transform.inv(starts)
     _expect_finite(simulated.mean(line[0]))
@@ -317,30 +359,22 @@ def _begun(
     return _Begun(simulated, line)
 
 
-def _best(begun: _Begun, observed: Tensor, root: Tensor, covariance: Tensor, draws: int) -> Point:
-    """The best end of the searches from all starts.
-
-    Args:
-        begun: The simulator and the starts.
-        observed: f(x), (N, K).
-        root: R, W = RᵀR.
-        covariance: Σ, (K, K).
-        draws: S.
-    """
-    spread = _spread(covariance, len(observed), draws)
+def _best(begun: _Begun, observed: _Observed, weights: _Weights) -> Point:
+    """The best end of the searches from all starts."""
+    target = Target(
+        mean=observed.values.mean(0),
+        root=weights.root,
+        spread=observed.spread(weights.covariance),
+        draws=observed.draws,
+    )
     ends = []
     for u in begun.starts:
-        ends.append(found_from(begun.simulated, observed.mean(0), root, spread, u, draws))
+        ends.append(found_from(begun.simulated, target, u))
     return min(ends, key=_value_of)
 
 
 def _value_of(point: Point) -> float:
     return point.value
-
-
-def _spread(covariance: Tensor, count: int, draws: int) -> Tensor:
-    """V = Σ (1 + 1/S) / N, of the gap at the true parameters."""
-    return covariance * (1 + 1 / draws) / count
 
 
 def _expect_finite(mean: Tensor) -> None:
@@ -354,10 +388,8 @@ def _expect_finite(mean: Tensor) -> None:
 def _told(
     simulated: Simulated,
     point: Point,
-    root: Tensor,
-    covariance: Tensor,
-    count: int,
-    draws: int,
+    observed: _Observed,
+    weights: _Weights,
     began: float,
 ) -> Matched:
     """What a search has found, as a result.
@@ -365,16 +397,14 @@ def _told(
     Args:
         simulated: What was searched.
         point: Where the search has ended.
-        root: R, W = RᵀR.
-        covariance: Σ.
-        count: N.
-        draws: S.
+        observed: What was matched.
+        weights: By what weights.
         began: When the work began.
     """
-    spread = _spread(covariance, count, draws)
+    spread = observed.spread(weights.covariance)
     slope = torch.diag(simulated.slopes(point.u))
     of_theta = slope @ point.covariance @ slope.T
-    statistic, degrees = _test(point, root, spread)
+    statistic, degrees = _test(point, weights.root, spread)
     p_value = float("nan")
     if degrees:
         half = torch.tensor([degrees, statistic], dtype=torch.double) / 2
@@ -388,8 +418,8 @@ def _told(
         degrees=degrees,
         p_value=p_value,
         derivatives=simulated.derivatives,
-        data=count,
-        draws=draws,
+        data=len(observed.values),
+        draws=observed.draws,
         runs=simulated.runs,
         has_converged=point.has_converged,
         is_identified=point.is_identified,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Point", "found_from"]
+__all__ = ["Point", "Target", "found_from"]
 
 import math
 from dataclasses import dataclass
@@ -20,6 +20,23 @@ _FARTHEST = 3.0  # of which none is longer, in standard errors
 _LAST_WIDTH = 0.1  # of the last differences, in units of u or of 1
 _WIDTH = 2.0  # of differences, in standard errors
 _SINGULAR = 1e-10  # of the smallest eigenvalue to the largest, columns being scaled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """What simulated moments are to meet.
+
+    Attributes:
+        mean: m(x), (K,).
+        root: R, with W = RᵀR, (L, K).
+        spread: V, the covariance of m(x) − m(u), (K, K).
+        draws: S, how many simulated data there are for each datum.
+    """
+
+    mean: Tensor
+    root: Tensor
+    spread: Tensor
+    draws: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +62,7 @@ class Point:
     is_identified: bool
 
 
-def found_from(
-    simulated: Simulated, target: Tensor, root: Tensor, spread: Tensor, start: Tensor, draws: int
-) -> Point:
+def found_from(simulated: Simulated, target: Target, start: Tensor) -> Point:
     """min over u of |R (m(x) − m(u))|² from a start, by damped steps of Gauss and Newton.
 
     Draws of a discrete distribution make m(u) ragged, by about the standard error of its draws. The
@@ -56,20 +71,18 @@ def found_from(
 
     Args:
         simulated: m.
-        target: m(x), (K,).
-        root: R, with W = RᵀR, (L, K).
-        spread: V, the covariance of m(x) − m(u), (K, K).
+        target: m(x), its weights and its spread.
         start: u₀, (D,).
-        draws: S, how many simulated data there are for each datum.
     """
+    root, spread = target.root, target.spread
     u = start
     mean, jacobian = simulated.linearised(u)
     smooth = simulated.derivatives == "pathwise"
     noise = 0.0
     if not smooth:
-        noise = 8 * float((root @ spread @ root.T).trace()) / draws
+        noise = 8 * float((root @ spread @ root.T).trace()) / target.draws
         mean, jacobian = simulated.linearised(u, _widths(root, jacobian, spread, u))
-    gap = target - mean
+    gap = target.mean - mean
     value = _value(root, gap)
     damping = 1e-3
     for _ in range(_STEPS):
@@ -81,7 +94,7 @@ def found_from(
         for _ in range(_TRIES):
             step, _ = _step(root, jacobian, gap, spread, damping)
             step = _bounded(step, u.abs().clamp(min=1.0))
-            other = target - simulated.mean(u + step)
+            other = target.mean - simulated.mean(u + step)
             new = _value(root, other)
             if new < value:
                 moved = True
@@ -92,51 +105,41 @@ def found_from(
             break
         u = u + step
         mean, jacobian = simulated.linearised(u, _widths(root, jacobian, spread, u))
-        gap = target - mean
+        gap = target.mean - mean
         value = _value(root, gap)
     if not smooth:
-        settled = 4 * math.sqrt(2 / draws)
-        return _whole_steps(simulated, target, root, spread, u, jacobian, settled)
+        return _whole_steps(simulated, target, u, jacobian)
     return _point(u, gap, jacobian, root, spread, _SETTLED)
 
 
-def _whole_steps(
-    simulated: Simulated,
-    target: Tensor,
-    root: Tensor,
-    spread: Tensor,
-    u: Tensor,
-    jacobian: Tensor,
-    settled: float,
-) -> Point:
+def _whole_steps(simulated: Simulated, target: Target, u: Tensor, jacobian: Tensor) -> Point:
     """Whole steps from near the minimum of a ragged function, by the average of the slopes there.
 
     Args:
         simulated: m.
-        target: m(x), (K,).
-        root: R, W = RᵀR.
-        spread: V.
+        target: m(x), its weights and its spread.
         u: Near the minimum.
         jacobian: Slopes there.
-        settled: What is taken for no step, in standard errors.
     """
+    root, spread = target.root, target.spread
+    # What is taken for no step, in standard errors.
+    settled = 4 * math.sqrt(2 / target.draws)
     slopes = []
-    gap = target
     for _ in range(_WHOLE):
         mean, jacobian = simulated.linearised(u, _widths(root, jacobian, spread, u))
         slopes.append(jacobian)
         # The first are of points that may still lie far.
         recent = slopes[len(slopes) // 2 :]
         jacobian = torch.stack(recent).mean(0)
-        gap = target - mean
+        gap = target.mean - mean
         step, error = _step(root, jacobian, gap, spread, 0.0)
         u = u + _bounded(step, _FARTHEST * error)
         if len(slopes) >= _FEWEST and bool((step.abs() <= settled * error).all()):
             break
     jacobian = simulated.averaged_slopes(u, _LAST_WIDTH * u.abs().clamp(min=1.0))
-    step, error = _step(root, jacobian, target - simulated.mean(u), spread, 0.0)
+    step, error = _step(root, jacobian, target.mean - simulated.mean(u), spread, 0.0)
     u = u + _bounded(step, _FARTHEST * error)
-    gap = target - simulated.mean(u)
+    gap = target.mean - simulated.mean(u)
     return _point(u, gap, jacobian, root, spread, settled)
 
 

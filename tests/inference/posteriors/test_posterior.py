@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_gen.inference import GradedPosterior, posterior
 from ppl_gen.inference.latents.potential import Potential
-from ppl_gen.inference.posteriors.graded import Stage, Standing, grade_of
+from ppl_gen.inference.posteriors.graded import Stage, Standing, grade_of, times_longer
 from ppl_gen.models import toy
 
 GOOD = Standing(ess=2000.0, error=0.02, divergent=0.0, r_hat=1.004, k_hat=0.9)
@@ -41,6 +41,24 @@ GOOD = Standing(ess=2000.0, error=0.02, divergent=0.0, r_hat=1.004, k_hat=0.9)
 )
 def test_grades(changed: dict[str, float], grade: str) -> None:
     assert grade_of(GOOD._replace(**changed)) == grade
+
+
+@pytest.mark.parametrize(
+    ("changed", "times"),
+    [
+        ({}, 2),
+        ({"ess": 500.0}, 6),
+        ({"ess": 1000.0}, 3),
+        # Many short chains: as many draws as are wanted, of an R̂ that says nothing yet.
+        ({"r_hat": 1.018}, 3),
+        ({"r_hat": math.inf}, 6),
+        ({"r_hat": math.nan, "ess": math.nan}, 2),
+    ],
+)
+def test_a_second_run_is_as_long_as_ess_and_r_hat_need(
+    changed: dict[str, float], times: int
+) -> None:
+    assert times_longer(GOOD._replace(**changed), 2000) == times
 
 
 def _is_right(found: GradedPosterior, moments: Any) -> None:
@@ -84,6 +102,7 @@ def test_draws_by_weights_have_the_density_that_is_said() -> None:
         "eight schools",
         pytest.param("banana", marks=pytest.mark.slow),
         pytest.param("dogs", marks=pytest.mark.slow),
+        pytest.param("counts, Poisson–lognormal", marks=pytest.mark.slow),
     ],
 )
 def test_everyday_posteriors_are_right(name: str) -> None:
