@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import combining
 import pytest
 import typer
 
@@ -50,6 +51,10 @@ def commands_of(page: Path) -> list[list[str]]:
         if not call.startswith("--"):
             found.append(shlex.split(call, comments=True))
     return found
+
+
+def test_the_table_of_combining_is_that_of_the_recipes() -> None:
+    assert combining.PAGE.read_text(encoding="utf8") == combining.page()
 
 
 @pytest.mark.long
