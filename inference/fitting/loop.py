@@ -5,12 +5,12 @@ Logging, checkpoints and early stopping are plain Python around `iterate`.
 
 from __future__ import annotations
 
-__all__ = ["Measure", "NotFinite", "Record", "Rule", "fit", "iterate"]
+__all__ = ["Measure", "NotFinite", "Record", "Rule", "by_epoch", "fit", "iterate"]
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ppl_gen.progress import track
 from ppl_gen.protocols import Step
+
+if TYPE_CHECKING:
+    import pandas
 
 # Called with the index of a step, from 0, and its metrics.
 AfterStep = Callable[[int, Mapping[str, Tensor]], Any]
@@ -64,6 +67,20 @@ class Record:
     data: int
     seconds: float
     stopped: str = ""
+
+
+def by_epoch(records: Iterable[Record]) -> pandas.DataFrame:
+    """A row for each epoch: every metric, and seconds.
+
+    Args:
+        records: Of a fit.
+    """
+    import pandas
+
+    rows = {}
+    for record in records:
+        rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
 
 
 class Measure(Protocol):

@@ -35,7 +35,7 @@ from ppl_gen.inference.expect import expect_clip, expect_counts, expect_optimize
 from ppl_gen.inference.findings import Verdict
 from ppl_gen.inference.fitting.bound import PerDatum
 from ppl_gen.inference.fitting.gradient_step import GradientStep
-from ppl_gen.inference.fitting.loop import Measure, NotFinite, Record, Rule, fit
+from ppl_gen.inference.fitting.loop import Measure, NotFinite, Record, Rule, by_epoch, fit
 from ppl_gen.inference.fitting.objectives import FreeBits
 from ppl_gen.inference.fitting.stopping.trend import last_tenth, settled, tenths
 from ppl_gen.inference.particles import expect_leading_axes
@@ -317,12 +317,7 @@ class ProgramFit(Result):
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each epoch: every metric, and seconds."""
-        import pandas
-
-        rows = {}
-        for record in self.records:
-            rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
-        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+        return by_epoch(self.records)
 
     def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """The objective against the epoch, see `ppl_gen.plots.training_curve`.

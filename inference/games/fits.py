@@ -16,7 +16,7 @@ from ppl_gen.contexts import device_of, seeded
 from ppl_gen.inference.engine.replay import Engine
 from ppl_gen.inference.expect import expect_counts, expect_rate
 from ppl_gen.inference.findings import Finding, Verdict
-from ppl_gen.inference.fitting.loop import Record, fit
+from ppl_gen.inference.fitting.loop import Record, by_epoch, fit
 from ppl_gen.inference.games.adversarial import adversarial_step, moving_average
 from ppl_gen.inference.games.cycle import Pairs, Translators, cycle_step
 from ppl_gen.inference.games.game import LOST, VANISHED, Loss
@@ -294,12 +294,7 @@ class GameFit(Result):
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each epoch: every metric, and seconds."""
-        import pandas
-
-        rows = {}
-        for record in self.records:
-            rows[record.epoch] = {**record.metrics, "seconds": record.seconds}
-        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("epoch")
+        return by_epoch(self.records)
 
     def plot(self, title: str = "", ax: Axes | None = None) -> Figure:
         """The losses of both sides against the epoch, see `ppl_gen.plots.games.losses`.

@@ -47,7 +47,7 @@ from ppl_gen.pyro_patches import tracing
 # Fewer states than these say too little about scales.
 _ENOUGH_STATES = 10
 # The condition number, after diagonal scaling, above which the metric is more than diagonal.
-_ILL_CONDITIONED = 10.0
+_ILL_CONDITIONED = 20.0
 
 
 def hmc(
@@ -69,7 +69,7 @@ def hmc(
     """p ~ N(0, I), then L leapfrog steps of size ε, accepted with min(1, exp(H − H′)): p(z | x).
 
     Coordinates are scaled by their standard deviation, pooled over chains. Where that leaves the
-    posterior with a condition number above 10, by what one half of the chains learns and the other
+    posterior with a condition number above 20, by what one half of the chains learns and the other
     confirms, the metric gets up to 64 directions of its own from draws and scores (not with
     `local`). The trajectory's length is jittered, and adapted by ChEES from 16 chains on (with
     `local`, from 4 chains and 64 chains × data on). With `local`, the latents of each datum in the

@@ -40,6 +40,7 @@ def noise(count: int, seed: int) -> Tensor:
     return 0.02 * torch.randn(count, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.long
 def test_a_fit_ends_at_the_optimum_and_says_why() -> None:
     """The family holds the posterior: the bound can reach the evidence, and scatters below it."""
     guide = automatic(AutoNormal, model, Y, seed=0)
