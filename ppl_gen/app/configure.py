@@ -6,6 +6,7 @@ __all__ = [
     "ENOUGH",
     "PLACES",
     "configure",
+    "decide_batch_size",
     "decide_epochs",
     "decide_likelihood",
     "folder_of",
@@ -21,6 +22,7 @@ from typing import Any
 from ppl_gen.app.config import Config
 from ppl_gen.app.ingredients.data import Data
 from ppl_gen.app.ingredients.recipe import Recipe
+from ppl_gen.app.options import BATCH_SIZE
 from ppl_gen.app.parts.likelihoods import MASKED, is_masked, suited
 from ppl_gen.app.parts.slots import absolute_words
 from ppl_gen.app.recipes import RECIPES, all_options, models_with
@@ -185,6 +187,18 @@ def folder_of(model: str, words: Mapping[str, Any]) -> Path:
             place, suffixes = parse(words[option.name])
             parts += [Path(place).stem, *suffixes]
     return Path("runs") / "-".join(parts)
+
+
+def decide_batch_size(config: Config, data: Data) -> Config:
+    """With all training data in one batch, where they are fewer than a batch of the usual size.
+
+    Another size stands as it was asked for: whether data suit it is looked at when they are cut.
+    """
+    if "batch_size" not in config or not isinstance(data, Dataset):
+        return config
+    if config.batch_size != BATCH_SIZE.default or len(data.train) >= config.batch_size:
+        return config
+    return config.changed(batch_size=len(data.train))
 
 
 def decide_epochs(config: Config, data: Data) -> Config:

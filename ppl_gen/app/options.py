@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "ACTIVATION",
+    "BATCH_SIZE",
     "BY_SVI",
     "CONDITION",
     "CRITIC_STEPS",
@@ -386,7 +387,12 @@ EPOCHS = Option(
     ),
     check=above_zero,
 )
-BATCH_SIZE = Option(name="batch_size", kind=int, default=100, help="Data per step.")
+BATCH_SIZE = Option(
+    name="batch_size",
+    kind=int,
+    default=100,
+    help="Data per step; all, where there are fewer than 100.",
+)
 LR = Option(
     name="lr",
     kind=float,

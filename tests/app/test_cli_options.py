@@ -105,6 +105,15 @@ class TestNumbers:
         assert configure.decide_epochs(asked("gan", epochs=7), digits).epochs == 7
         assert configure.decide_epochs(asked("vae"), digits).epochs == 200
 
+    def test_few_data_are_one_batch(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", np.random.RandomState(0).rand(40, 3).astype("f4"))
+        fit = ("fit", "vae", "--data", tmp_path / "x.npy", "--hidden", 4, "--epochs", 1)
+        code, said = call(*fit, "--out", tmp_path / "run", "--device", "cpu")
+        assert (code, "all 36 training data are one batch; --batch-size says" in said) == (0, True)
+        assert json.loads((tmp_path / "run" / "config.json").read_text())["batch_size"] == 36
+        code, said = call(*fit, "--out", tmp_path / "other", "--batch-size", 37)
+        assert (code, "a batch size from 1 to the number of data, 36" in said) == (2, True)
+
     @pytest.mark.long
     def test_the_number_is_said_and_written_down(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

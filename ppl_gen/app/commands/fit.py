@@ -205,6 +205,7 @@ def unfitted(config: Config, download: bool) -> Fitted:
     recipe = recipe_of(config)
     _check(config)
     config, data = _read(config, download)
+    config = configure.decide_batch_size(config, data)
     config = configure.decide_epochs(config, data)
     check_prior_after(config)
     condition = recipe.condition(config, data)
@@ -265,6 +266,7 @@ def _begin(
     asked = config
     config, data = _read(asked, download)
     data = data.to(device)
+    config = configure.decide_batch_size(config, data)
     config = configure.decide_epochs(config, data)
     check_prior_after(config)
     fitting = recipe.prepare(config, data, device, ranks)
@@ -291,6 +293,9 @@ def _begin(
         profiled=profiled,
         reason=_reason(asked, config, data),
     )
+    if config.values.get("batch_size") != asked.values.get("batch_size"):
+        few = f"all {config.batch_size} training data are one batch; --batch-size says another size"
+        training = replace(training, remarks=(few,))
     Run.create(folder, config, lambda run: replace(training, run=run).checkpoint(0))
     return training
 
