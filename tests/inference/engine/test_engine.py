@@ -62,10 +62,8 @@ OBJECTIVES: dict[str, tuple[Callable[[], ELBO], dict[str, Any]]] = {
     "IWAE, β = ½": (lambda: IWAE(num_particles=3), {"beta": 0.5}),
 }
 PAIRS = [(m, o) for m in MODELS for o in OBJECTIVES]
-# Compiling takes seconds: all rows but one are slow.
-QUICK = [("cvae", "ELBO")]
-SLOW = [("vae", o) for o in OBJECTIVES if ("vae", o) not in QUICK] + [("conv-vae", "ELBO")]
-COMPILED = [*QUICK, *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW)]
+# Half a minute each where nothing was compiled before; tests of updates compile whole steps.
+COMPILED = [("cvae", "ELBO"), *(("vae", o) for o in OBJECTIVES), ("conv-vae", "ELBO")]
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="inductor needs a C++ compiler"
@@ -104,7 +102,7 @@ def test_traced_gradients_are_the_untraced_ones_bit_for_bit(model: str, objectiv
         assert torch.equal(p, q)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(("model", "objective"), COMPILED)
 def test_compiled_gradients_are_the_untraced_ones_to_rounding(model: str, objective: str) -> None:
@@ -173,6 +171,7 @@ def test_the_compiled_update_follows_a_schedule_and_a_restored_state() -> None:
     assert len(called) == 1
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     program = vae((1, 8, 8), 2, hidden=(8,))
@@ -694,7 +693,9 @@ class TestTracing:
         assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=needs_compiler)])
+@pytest.mark.parametrize(
+    "engine", ["fx", pytest.param("inductor", marks=[needs_compiler, pytest.mark.long])]
+)
 def test_the_evidence_does_not_depend_on_the_engine(engine: Engine) -> None:
     program = cvae((1, 8, 8), 3, classes=10, hidden=(16,))
     x, y = batch(7)

@@ -236,7 +236,7 @@ class TestSampler:
                 min(along) > target - 0.1
             )  # all along the path, from the wide base to the sharp posterior
 
-    @pytest.mark.parametrize("engine", ["fx", "inductor"])
+    @pytest.mark.parametrize("engine", ["fx", pytest.param("inductor", marks=pytest.mark.long)])
     def test_engines_make_the_same_moves(self, engine: Any) -> None:
         program, x, context = PROGRAMS["cvae, labels"]()
         moved = []
@@ -268,6 +268,7 @@ class TestSampler:
         got = ais(program, x, guide=best, temperatures=50, chunk=5, seed=0)
         assert agrees(got, program.exact_log_evidence(x))
 
+    @pytest.mark.long
     def test_in_chunks_too(self) -> None:
         program = ppca()
         x = simulate(program, 23)

@@ -68,6 +68,7 @@ class TestExactness:
         expect_moments(draws, "locs", mean.double(), sd.double())
 
 
+@pytest.mark.long
 class TestTheRecord:
     def test_shapes(self, run: Draws) -> None:
         assert {n: v.shape for n, v in run.samples.items()} == {
