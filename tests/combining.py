@@ -1,6 +1,6 @@
 """The table of what combines, read off the recipes of the command.
 
-python tests/combining.py    # writes docs/combining.md
+`python tests/combining.py` writes docs/combining.md.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def test_a_level_waits_until_it_is_known() -> None:
         rule(record)
         if rule.levels:
             break
-    assert record.epoch > 300
+    assert len(rule.levels) == 1
+    assert 300 < record.epoch < 2000
 
 
 @pytest.mark.parametrize("at", [30, 60, 110, 160])
