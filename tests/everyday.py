@@ -148,6 +148,30 @@ def poisson_lognormal() -> Everyday:
     return Everyday(model, (x, y), draws=_SLOW)
 
 
+def mixed_columns() -> Everyday:
+    """A table of a number, an answer and a count: one ability of each row moves all three."""
+    g = _generator(14)
+    ability = torch.randn(80, generator=g)
+    score = 1.0 + 1.2 * ability + 0.5 * torch.randn(80, generator=g)
+    passed = torch.bernoulli((0.3 + 1.5 * ability).sigmoid(), generator=g)
+    books = torch.poisson((1.8 + 0.7 * ability).exp(), generator=g)
+
+    def model(score: Tensor, passed: Tensor, books: Tensor) -> None:
+        easiness = pyro.sample("easiness", dist.Normal(torch.zeros(3), 2.0).to_event(1))
+        discrimination = pyro.sample(
+            "discrimination", dist.LogNormal(torch.zeros(3), 0.5).to_event(1)
+        )
+        sigma = pyro.sample("sigma", dist.HalfNormal(1.0))
+        with pyro.plate("data", len(score)):
+            ability = pyro.sample("ability", dist.Normal(0.0, 1.0))
+            eta = easiness + discrimination * ability[..., None]
+            pyro.sample("score", dist.Normal(eta[..., 0], sigma), obs=score)
+            pyro.sample("passed", dist.Bernoulli(logits=eta[..., 1]), obs=passed)
+            pyro.sample("books", dist.Poisson(eta[..., 2].exp()), obs=books)
+
+    return Everyday(model, (score, passed, books), draws=_SLOW)
+
+
 def radon() -> Everyday:
     """Houses in forty counties, whose intercepts are pooled in part: a county has one or twenty."""
     g = _generator(2)
@@ -409,6 +433,7 @@ EVERYDAY: dict[str, Callable[[], Everyday]] = {
     "breast cancer, logistic": logistic,
     "counts, negative binomial": poisson,
     "counts, Poisson–lognormal": poisson_lognormal,
+    "table, three kinds of columns": mixed_columns,
     "radon, 40 counties": radon,
     "rats, 30 lines": rats,
     "seeds, binomial mixed": seeds,

@@ -103,6 +103,7 @@ def test_draws_by_weights_have_the_density_that_is_said() -> None:
         pytest.param("banana", marks=pytest.mark.slow),
         pytest.param("dogs", marks=pytest.mark.slow),
         pytest.param("counts, Poisson–lognormal", marks=pytest.mark.slow),
+        pytest.param("table, three kinds of columns", marks=pytest.mark.slow),
     ],
 )
 def test_everyday_posteriors_are_right(name: str) -> None:
