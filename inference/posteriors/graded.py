@@ -232,10 +232,11 @@ def standing_of(draws: Draws, k_hat: float, ess: float | None = None) -> Standin
 
 
 def times_longer(numbers: Standing, ess: int) -> int:
-    """How much longer a second run is, for the effective size and for R̂.
+    """How much longer a second run is, for the effective size, R̂ and errors.
 
     R̂ − 1 of chains that mix is about one over twice the effective size of a half chain: many short
-    chains can have all the draws that are wanted, and an R̂ that says nothing yet.
+    chains can have all the draws that are wanted, and an R̂ that says nothing yet. Under heavy tails
+    errors ask for more than the effective size does.
 
     Args:
         numbers: Of the first run.
@@ -246,6 +247,8 @@ def times_longer(numbers: Standing, ess: int) -> int:
         needed.append(1.5 * ess / numbers.ess)
     if numbers.r_hat > 1:
         needed.append(1.5 * (numbers.r_hat - 1) / (_GOOD_R_HAT - 1))
+    if numbers.error > 0:
+        needed.append(1.5 * (numbers.error / _GOOD_ERROR) ** 2)
     return math.ceil(min(_LONGEST, max(needed)))
 
 

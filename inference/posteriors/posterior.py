@@ -47,9 +47,24 @@ _FIRST = 2000  # weights by which a guide is judged
 _MOST = 40_000  # weights that are drawn if they suffice
 _WEIGHTED_CHAINS = 4  # into which independent draws are laid
 _MISSED = 0.1  # nats of evidence that other paths find beyond the guide's
-_WARMUPS = (300, 1000)
-_ACCEPTS = (0.8, 0.95)
+_MIXED = 1.1  # R̂, below which a second run begins where the first one ended
 _Tell = Callable[[Stage], Any]
+
+
+class _Pace(NamedTuple):
+    """How a run of HMC adapts itself.
+
+    Attributes:
+        warmup: Its steps.
+        accept: The acceptance it aims at.
+    """
+
+    warmup: int
+    accept: float
+
+
+_QUICK = _Pace(300, 0.8)
+_CAREFUL = _Pace(1000, 0.95)
 
 
 def posterior(
@@ -67,8 +82,8 @@ def posterior(
     or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights p/q. Where
     that is below min(1 − 1/log₁₀ K, 0.7), no path has found evidence beyond the guide's, and enough
     draws can be had, they are the draws of the guide by their smoothed weights; else those of HMC,
-    which begins at draws of the guide or of the paths, and once more, longer and in smaller steps,
-    where the first run is not good.
+    which begins at draws of the paths, and once more, longer, where the first run is not good; in
+    smaller steps if it diverged or did not mix.
 
     Args:
         model: Any Pyro program with continuous latents, shared or one for each datum. Discrete ones
@@ -303,36 +318,36 @@ class _Search:
             k_hat = weighed.k_hat
         count = _draws_for(self._ess, self._chains)
         init: Any = _At(paths.starts(self._chains))
-        draws, numbers = self._sampled(init, 0, count, k_hat)
+        # A second run may follow.
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            draws, numbers = self._sampled(init, _QUICK, count, k_hat)
         if grade_of(numbers) == "good" and numbers.ess >= self._ess:
             return draws, numbers
         count *= times_longer(numbers, self._ess)
-        if draws.max_r_hat < 1.1:
-            init = draws
-        return self._sampled(init, 1, count, k_hat)
+        if not draws.max_r_hat < _MIXED:
+            return self._sampled(init, _CAREFUL, count, k_hat)
+        # More draws are all that draws lack which have not diverged.
+        pace = _CAREFUL if draws.divergences else _QUICK
+        return self._sampled(draws, pace, count, k_hat)
 
-    def _sampled(self, init: Any, attempt: int, count: int, k_hat: float) -> tuple[Draws, Standing]:
-        """One run of HMC; the first does not warn, since a second may follow."""
+    def _sampled(self, init: Any, pace: _Pace, count: int, k_hat: float) -> tuple[Draws, Standing]:
+        """One run of HMC."""
         began = perf_counter()
-        warmup = _WARMUPS[attempt]
-        with warnings.catch_warnings():
-            if attempt == 0:
-                warnings.simplefilter("ignore", ConvergenceWarning)
-            draws = hmc(
-                self._potential.model,
-                *self._args,
-                init=init,
-                chains=self._chains,
-                draws=count,
-                warmup=warmup,
-                target_accept=_ACCEPTS[attempt],
-                engine=self._engine,
-            )
+        draws = hmc(
+            self._potential.model,
+            *self._args,
+            init=init,
+            chains=self._chains,
+            draws=count,
+            warmup=pace.warmup,
+            target_accept=pace.accept,
+            engine=self._engine,
+        )
         numbers = standing_of(draws, k_hat)
         leapfrogs = count * draws.settings["leapfrogs"]
-        leapfrogs += warmup * draws.settings["warmup_leapfrogs"]
+        leapfrogs += pace.warmup * draws.settings["warmup_leapfrogs"]
         said = (
-            f"{self._chains} × {count} draws after {warmup}, R̂ up to {numbers.r_hat:.4g}, "
+            f"{self._chains} × {count} draws after {pace.warmup}, R̂ up to {numbers.r_hat:.4g}, "
             f"ESS at least {numbers.ess:.0f}, {draws.divergences} divergences"
         )
         self._say("hmc", said, began, round(self._chains * leapfrogs))

@@ -52,12 +52,11 @@ def test_grades(changed: dict[str, float], grade: str) -> None:
         # Many short chains: as many draws as are wanted, of an R̂ that says nothing yet.
         ({"r_hat": 1.018}, 3),
         ({"r_hat": math.inf}, 6),
+        ({"error": 0.07}, 3),
         ({"r_hat": math.nan, "ess": math.nan}, 2),
     ],
 )
-def test_a_second_run_is_as_long_as_ess_and_r_hat_need(
-    changed: dict[str, float], times: int
-) -> None:
+def test_a_second_run_is_as_long_as_is_needed(changed: dict[str, float], times: int) -> None:
     assert times_longer(GOOD._replace(**changed), 2000) == times
 
 
