@@ -32,7 +32,7 @@ from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
 from ppl_gen.inference.mcmc.convergence import warn_unless_converged
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.leapfrog import Metric
-from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for
+from ppl_gen.inference.mcmc.moves import Moves, State, Transition, leapfrogs_for
 from ppl_gen.inference.mcmc.starts import Init, starts_from
 from ppl_gen.inference.mcmc.warmup.adaptation import (
     DualAveraging,
@@ -48,6 +48,9 @@ from ppl_gen.pyro_patches import tracing
 _ENOUGH_STATES = 10
 # The condition number, after diagonal scaling, above which the metric is more than diagonal.
 _ILL_CONDITIONED = 20.0
+# A chain whose own step size is this much below the median of all has fallen into a spike: the
+# others' step moves it no more, and theirs would shrink with its own. Elsewhere 0.01 is the least.
+_SPIKE = 1e-3
 
 
 def hmc(
@@ -116,6 +119,8 @@ def hmc(
     Warns:
         ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
             sample of the posterior.
+        RuntimeWarning: If a chain fell into a spike of the density in warm-up and began anew where
+            another was; if chains cannot be moved at once, or were interrupted.
 
     Raises:
         ValueError: Before work starts, if a number is out of range, an argument is not finite, the
@@ -301,6 +306,7 @@ class _Chains:
                 acceptance = self._search(self.jitter[i])
             else:
                 if i == alone:
+                    self._leave_spikes()
                     self._share_step_sizes()
                     self._rescale(scales)
                     scales = Scales()
@@ -441,6 +447,31 @@ class _Chains:
         """From step sizes of each chain to common ones."""
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
         self.known_step = None
+
+    def _leave_spikes(self) -> None:
+        """Lets chains that fell into spikes begin anew where others are, and says so."""
+        own = self.steps.average
+        is_in = own < _SPIKE * own.median(0).values
+        if not bool(is_in.any()):
+            return
+        chains = torch.arange(len(own), device=own.device)
+        state = State(*[part.clone() for part in self.state])
+        for block in is_in.any(0).nonzero().flatten():
+            fallen = chains[is_in[:, block]]
+            others = chains[~is_in[:, block]]
+            donors = others[torch.arange(len(fallen), device=own.device) % len(others)]
+            for new, old in zip(state, self.state, strict=True):
+                new[fallen, block] = old[donors, block]
+        self.state = state
+        numbers = ", ".join(map(str, chains[is_in.any(1)].tolist()))
+        remark = (
+            f"chains that fell into a spike of the density in warm-up, a thousand times narrower "
+            f"than where the others are, and began anew where these are: {numbers}; where a scale "
+            "may go to zero the density has no bound: keep it away by its prior (LogNormal, "
+            "InverseGamma)"
+        )
+        self.remarks.append(remark)
+        warnings.warn(f"hmc had {remark}", RuntimeWarning, stacklevel=6)
 
     def _no_scores(self) -> Scores:
         """What takes in the draws and scores of a window."""

@@ -234,9 +234,9 @@ def standing_of(draws: Draws, k_hat: float, ess: float | None = None) -> Standin
 def times_longer(numbers: Standing, ess: int) -> int:
     """How much longer a second run is, for the effective size, R̂ and errors.
 
-    R̂ − 1 of chains that mix is about one over twice the effective size of a half chain: many short
-    chains can have all the draws that are wanted, and an R̂ that says nothing yet. Under heavy tails
-    errors ask for more than the effective size does.
+    R̂ − 1 of chains that mix is about one over twice the effective size of a half chain: many
+    short chains can have all the draws that are wanted, and an R̂ that says nothing yet. Under
+    heavy tails errors ask for more than the effective size does.
 
     Args:
         numbers: Of the first run.

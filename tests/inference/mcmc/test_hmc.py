@@ -462,3 +462,22 @@ def test_bad_input(name: str) -> None:
 
 def test_draws_are_draws() -> None:
     assert isinstance(hmc(_fine, torch.ones(()), draws=5, warmup=5, chains=2, seed=0), Draws)
+
+
+def test_a_chain_in_a_spike_of_the_density_does_not_hold_up_the_others() -> None:
+    """Where sigma goes to zero as x goes to y the density has no bound, but hardly any mass."""
+
+    def model(y: Tensor) -> None:
+        sigma = pyro.sample("sigma", dist.HalfNormal(1.0))
+        x = pyro.sample("x", dist.Normal(torch.zeros(len(y)), 1.0).to_event(1))
+        pyro.sample("y", dist.Normal(x, sigma).to_event(1), obs=y)
+
+    y = 1.5 * torch.randn(20)
+    init = {"sigma": torch.ones(16), "x": 0.5 * y.expand(16, -1)}
+    init["sigma"][3] = 1e-7
+    init["x"][3] = y
+    with pytest.warns(RuntimeWarning, match="began anew where these are: 3;"):
+        draws = hmc(model, y, init=init, chains=16, warmup=120, draws=50, engine="fx", seed=0)
+    assert draws.settings["step_size"] > 0.01
+    assert float(draws.samples["sigma"].min()) > 1e-3
+    assert draws.remarks[-1].startswith("chains that fell into a spike")
