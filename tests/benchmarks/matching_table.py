@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--data", type=int, default=200)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--only", default="", help="Toys with these letters in their names.")
+    parser.add_argument("--by", default="", help="Methods with these letters in their names.")
     asked = parser.parse_args()
     print("| toy | by | 95 % intervals hold | error / of ML | stated / seen | p < 0.05 | s |")
     print("|---|---|---|---|---|---|---|")
@@ -84,6 +85,8 @@ def main() -> None:
         if asked.only not in name:
             continue
         for match in (match_moments, match_mmd):
+            if asked.by not in match.__name__:
+                continue
             inside, off, off_best, stated, rejected = [], [], [], [], []
             spent = 0.0
             for seed in range(asked.seeds):

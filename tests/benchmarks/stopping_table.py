@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ppl_gen.autoguides import automatic
 from ppl_gen.inference import Converged, Record, svi_step
+from ppl_gen.inference.engine.replay import Engine
 
 TOYS = (
     "linear regression",
@@ -34,7 +35,7 @@ TOYS = (
 )
 QUANTILES = [0.15865525, 0.5, 0.84134475]
 ENOUGH = 0.1
-MOST = 30_000
+MOST = 100_000
 RATE = 0.1
 
 
@@ -45,10 +46,13 @@ class Fit:
         name: Of the toy.
         rate: Adam's first.
         seed: Of the draws; the generator goes on from it.
+        engine: How steps are computed.
         particles: Draws for each gradient.
     """
 
-    def __init__(self, name: str, rate: float, seed: int, particles: int = 1) -> None:
+    def __init__(
+        self, name: str, rate: float, seed: int, engine: Engine, particles: int = 1
+    ) -> None:
         torch.manual_seed(seed)
         posterior = SCENARIOS[name]()
         self.data = posterior.data
@@ -56,7 +60,7 @@ class Fit:
         self.optimizer = torch.optim.Adam(self.guide.parameters(), rate)
         objective = Trace_ELBO(num_particles=particles)
         self.step = svi_step(
-            posterior.model, self.optimizer, objective, guide=self.guide, engine="fx"
+            posterior.model, self.optimizer, objective, guide=self.guide, engine=engine
         )
         self.iterates: list[Tensor] = []
 
@@ -93,14 +97,14 @@ def error(found: Tensor, best: Tensor) -> float:
     return float(torch.cat([means, spreads]).max())
 
 
-def best_of(name: str, steps: int, particles: int) -> Tensor:
+def best_of(name: str, asked: argparse.Namespace) -> Tensor:
     """What the best AutoNormal says, (2, K): a fast fit, then a slow one, averaged."""
-    fit = Fit(name, RATE, 10_000, particles)
-    for i in range(steps):
-        if i == steps // 3:
+    fit = Fit(name, RATE, 10_000, asked.engine, asked.particles)
+    for i in range(asked.steps):
+        if i == asked.steps // 3:
             fit.optimizer.param_groups[0]["lr"] = RATE / 10
         fit.move()
-    return fit.said_by(torch.stack(fit.iterates[steps // 2 :]).mean(0))
+    return fit.said_by(torch.stack(fit.iterates[asked.steps // 2 :]).mean(0))
 
 
 def needed(fit: Fit, best: Tensor) -> int:
@@ -118,12 +122,12 @@ def needed(fit: Fit, best: Tensor) -> int:
 
 def row(name: str, asked: argparse.Namespace) -> str:
     """A row of the table, in Markdown."""
-    best = best_of(name, asked.steps, asked.particles)
+    best = best_of(name, asked)
     errors = []
     taken = []
     ratios = []
     for seed in range(asked.seeds):
-        fit = Fit(name, RATE, seed)
+        fit = Fit(name, RATE, seed, asked.engine)
         rule = Converged(fit.guide, fit.optimizer)
         count = 0
         while count < MOST and not rule.is_over:
@@ -160,6 +164,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=6000, help="of the best guide's fit")
     parser.add_argument("--particles", type=int, default=8, help="for each of its gradients")
+    parser.add_argument("--engine", default="fx", help='"inductor" where fits are long')
     asked = parser.parse_args()
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS), flush=True)
