@@ -32,7 +32,7 @@ from ppl_gen.inference.mcmc.by_datum import data_at_once, in_chunks
 from ppl_gen.inference.mcmc.convergence import warn_unless_converged
 from ppl_gen.inference.mcmc.draws import Draws, Progress, reporting
 from ppl_gen.inference.mcmc.leapfrog import Metric
-from ppl_gen.inference.mcmc.moves import Moves, State, Transition, leapfrogs_for
+from ppl_gen.inference.mcmc.moves import Moves, Transition, leapfrogs_for
 from ppl_gen.inference.mcmc.starts import Init, starts_from
 from ppl_gen.inference.mcmc.warmup.adaptation import (
     DualAveraging,
@@ -48,9 +48,11 @@ from ppl_gen.pyro_patches import tracing
 _ENOUGH_STATES = 10
 # The condition number, after diagonal scaling, above which the metric is more than diagonal.
 _ILL_CONDITIONED = 20.0
-# A chain whose own step size is this much below the median of all has fallen into a spike: the
-# others' step moves it no more, and theirs would shrink with its own. Elsewhere 0.01 is the least.
+# A chain is caught in warm-up if its own step size is this much below the median of all, ...
 _SPIKE = 1e-3
+# ... or this much, and −log p so many nats, and standard deviations √(D/2), above the median.
+_NARROW = 0.2
+_LESS_DENSE = (20.0, 3.0)
 
 
 def hmc(
@@ -119,8 +121,9 @@ def hmc(
     Warns:
         ConvergenceWarning: If R̂, divergences or chains that never moved say that the draws are no
             sample of the posterior.
-        RuntimeWarning: If a chain fell into a spike of the density in warm-up and began anew where
-            another was; if chains cannot be moved at once, or were interrupted.
+        RuntimeWarning: If a chain was caught in warm-up, in a spike of the density or where it has
+            hardly any mass, and began anew where another was; if chains cannot be moved at once, or
+            were interrupted.
 
     Raises:
         ValueError: Before work starts, if a number is out of range, an argument is not finite, the
@@ -306,7 +309,7 @@ class _Chains:
                 acceptance = self._search(self.jitter[i])
             else:
                 if i == alone:
-                    self._leave_spikes()
+                    self._free_the_caught()
                     self._share_step_sizes()
                     self._rescale(scales)
                     scales = Scales()
@@ -448,27 +451,27 @@ class _Chains:
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
         self.known_step = None
 
-    def _leave_spikes(self) -> None:
-        """Lets chains that fell into spikes begin anew where others are, and says so."""
+    def _free_the_caught(self) -> None:
+        """Lets chains that are caught begin anew where others are, and says so.
+
+        They hold up all others, whose common step would shrink until these few can move. What is
+        narrow and less dense has hardly any mass; a spike is what no common step can enter.
+        """
         own = self.steps.average
-        is_in = own < _SPIKE * own.median(0).values
-        if not bool(is_in.any()):
+        ratio = own / own.median(0).values
+        above = self.state.energy - self.state.energy.median(0).values
+        nats, deviations = _LESS_DENSE
+        is_empty = above > nats + deviations * math.sqrt(self.state.q.shape[-1] / 2)
+        is_caught = (ratio < _SPIKE) | ((ratio < _NARROW) & is_empty)
+        if not bool(is_caught.any()):
             return
-        chains = torch.arange(len(own), device=own.device)
-        state = State(*[part.clone() for part in self.state])
-        for block in is_in.any(0).nonzero().flatten():
-            fallen = chains[is_in[:, block]]
-            others = chains[~is_in[:, block]]
-            donors = others[torch.arange(len(fallen), device=own.device) % len(others)]
-            for new, old in zip(state, self.state, strict=True):
-                new[fallen, block] = old[donors, block]
-        self.state = state
-        numbers = ", ".join(map(str, chains[is_in.any(1)].tolist()))
+        self.state = self.state.begun_anew(is_caught)
+        numbers = ", ".join(map(str, is_caught.any(1).nonzero().flatten().tolist()))
         remark = (
-            f"chains that fell into a spike of the density in warm-up, a thousand times narrower "
-            f"than where the others are, and began anew where these are: {numbers}; where a scale "
-            "may go to zero the density has no bound: keep it away by its prior (LogNormal, "
-            "InverseGamma)"
+            "chains that were caught in warm-up, where the posterior is much narrower and less "
+            f"dense than elsewhere or has a spike, and began anew where others are: {numbers}; a "
+            "density has a spike where a scale may go to zero: keep it away by its prior "
+            "(LogNormal, InverseGamma)"
         )
         self.remarks.append(remark)
         warnings.warn(f"hmc had {remark}", RuntimeWarning, stacklevel=6)

@@ -42,6 +42,21 @@ class State(NamedTuple):
     energy: Tensor
     gradient: Tensor
 
+    def begun_anew(self, which: Tensor) -> State:
+        """The same, some chains standing where the others stand, one each as far as they go.
+
+        Args:
+            which: Those chains of each block, (C, B); at least one of a block stays.
+        """
+        state = State(*[part.clone() for part in self])
+        for block in which.any(0).nonzero().flatten():
+            moved = which[:, block].nonzero().flatten()
+            others = (~which[:, block]).nonzero().flatten()
+            places = others[torch.arange(len(moved), device=others.device) % len(others)]
+            for new, old in zip(state, self, strict=True):
+                new[moved, block] = old[places, block]
+        return state
+
 
 class Transition(NamedTuple):
     """What came of one transition.

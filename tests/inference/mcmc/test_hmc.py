@@ -13,7 +13,7 @@ import torch
 from scenarios import SCENARIOS, check_draws
 from torch import Tensor
 
-from ppl_gen.inference import Draws, hmc
+from ppl_gen.inference import ConvergenceWarning, Draws, hmc
 from ppl_gen.inference.latents.potential import Potential
 from ppl_gen.inference.mcmc import moves
 from ppl_gen.inference.mcmc.draws import Progress
@@ -476,8 +476,45 @@ def test_a_chain_in_a_spike_of_the_density_does_not_hold_up_the_others() -> None
     init = {"sigma": torch.ones(16), "x": 0.5 * y.expand(16, -1)}
     init["sigma"][3] = 1e-7
     init["x"][3] = y
-    with pytest.warns(RuntimeWarning, match="began anew where these are: 3;"):
-        draws = hmc(model, y, init=init, chains=16, warmup=120, draws=50, engine="fx", seed=0)
+    options = {"chains": 16, "warmup": 60, "draws": 20, "trajectory": 1.0, "engine": "fx"}
+    with pytest.warns(RuntimeWarning, match="began anew where others are: 3;"):
+        draws = hmc(model, y, init=init, **options, seed=0)
     assert draws.settings["step_size"] > 0.01
     assert float(draws.samples["sigma"].min()) > 1e-3
-    assert draws.remarks[-1].startswith("chains that fell into a spike")
+    assert draws.remarks[-1].startswith("chains that were caught in warm-up")
+
+
+def test_a_chain_caught_where_hardly_any_mass_is_does_not_hold_up_the_others() -> None:
+    """A mode a hundred times narrower, with a mass of e⁻⁶⁰."""
+
+    def model() -> None:
+        x = pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        narrow = dist.Normal(10.0, 0.01).log_prob(x).sum(-1) - 60.0
+        wide = dist.Normal(0.0, 1.0).log_prob(x).sum(-1)
+        pyro.factor("second", torch.logaddexp(wide, narrow) - wide)
+
+    init = {"x": torch.randn(16, 2)}
+    init["x"][5] = 10.0
+    options = {"chains": 16, "warmup": 60, "draws": 20, "target_accept": 0.95, "engine": "fx"}
+    with pytest.warns(RuntimeWarning, match="began anew where others are: 5;"):
+        draws = hmc(model, init=init, **options, seed=0)
+    assert draws.settings["step_size"] > 0.1
+    assert float(draws.samples["x"].max()) < 6.0
+
+
+def test_two_modes_of_equal_mass_keep_their_chains() -> None:
+    """The narrower one is denser: no chain of it is taken for caught."""
+
+    def model() -> None:
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        narrow = dist.Normal(10.0, 0.1).log_prob(x)
+        wide = dist.Normal(0.0, 1.0).log_prob(x)
+        pyro.factor("second", torch.logaddexp(wide, narrow) - wide)
+
+    init = {"x": torch.cat([torch.zeros(8), torch.full((8,), 10.0)])}
+    with pytest.warns(ConvergenceWarning):
+        draws = hmc(
+            model, init=init, chains=16, warmup=60, draws=20, trajectory=1.0, engine="fx", seed=0
+        )
+    assert draws.remarks == ()
+    assert float((draws.samples["x"] > 5).double().mean()) == 0.5
