@@ -44,7 +44,8 @@ _LEAST_MATCHED = 10  # draws of such a step
 _DENSE = 500  # latents, above which a guide has no full covariance
 _SVI_STEPS = 1000
 _FIRST = 2000  # weights by which a guide is judged
-_MOST = 40_000  # weights that are drawn if they suffice
+_LEAST, _MOST = 10_000, 40_000  # weights that are drawn if they suffice
+_OFF = 0.03  # what heavy tails of the weights may leave of a variance, of which it is a share
 _WEIGHTED_CHAINS = 4  # into which independent draws are laid
 _MISSED = 0.1  # nats of evidence that other paths find beyond the guide's
 _MIXED = 1.1  # R̂, below which a second run begins where the first one ended
@@ -79,11 +80,12 @@ def posterior(
     """p(z | data) of any Pyro program, by whatever it takes, with a grade that can be trusted.
 
     Pathfinder finds where the mass is. A Gaussian is fitted by batch and match (above 500 latents,
-    or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights p/q. Where
-    that is below min(1 − 1/log₁₀ K, 0.7), no path has found evidence beyond the guide's, and enough
-    draws can be had, they are the draws of the guide by their smoothed weights; else those of HMC,
-    which begins at draws of the paths, and once more, longer, where the first run is not good; in
-    smaller steps if it diverged or did not mix.
+    or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights w = p/q.
+    Where that is below min(1 − 1/log₁₀ K, 0.7), that of w (z − E z)² so low that all variances are
+    known (K^(k̂ − 1) < 0.03), no path has found evidence beyond the guide's, and enough draws can be
+    had, they are the draws of the guide by their smoothed weights; else those of HMC, which begins
+    at draws of the paths, and once more, longer, where the first run is not good; in smaller steps
+    if it diverged or did not mix.
 
     Args:
         model: Any Pyro program with continuous latents, shared or one for each datum. Discrete ones
@@ -276,13 +278,16 @@ class _Search:
         is_trusted = found.k_hat < k_hat_limit(_FIRST) and missed < _MISSED
         # Errors of standard deviations are larger than those of means.
         needed = math.ceil(1.5 * self._ess * _FIRST / max(found.ess, 1.0))
+        of_spreads = ""
         if is_trusted and needed <= _MOST:
-            if needed > _FIRST:
-                found = self._weights(guide, needed)
-                evaluated += needed
-            is_trusted = found.k_hat < k_hat_limit(len(found.points))
+            found = self._weights(guide, max(needed, _LEAST))
+            count = len(found.points)
+            evaluated += count
+            shape = self._shape_of_spreads(found)
+            of_spreads = f" ({shape:.2f} of variances)"
+            is_trusted = found.k_hat < k_hat_limit(count) and count ** (shape - 1) < _OFF
             found = found._replace(is_enough=is_trusted and found.ess >= self._ess)
-        said = f"k̂ {found.k_hat:.2f}, {found.ess / len(found.points):.0%} effective"
+        said = f"k̂ {found.k_hat:.2f}{of_spreads}, {found.ess / len(found.points):.0%} effective"
         if missed >= _MISSED:
             said += f", {missed:.1f} nats of evidence beyond the guide"
         self._say("weights", said, began, 0, evaluated)
@@ -403,6 +408,24 @@ class _Search:
             ess=float(1 / shares.square().sum()),
             is_enough=False,
         )
+
+    def _shape_of_spreads(self, found: _Weighed) -> float:
+        """The largest k̂ of w (z − m)², of all coordinates z, m being their means.
+
+        Variances are sums of these, whose tails are heavier than those of the weights alone. A sum
+        of K terms is off by the order of K^(k̂ − 1), and by K^(−½) at the least.
+        """
+        log_shares = found.log_weights.log_softmax(0)
+        largest = -math.inf
+        for value in self._potential.constrain(found.points).values():
+            z = value.double().reshape(len(log_shares), -1)
+            mean = (log_shares.exp()[:, None] * z).sum(0)
+            log_terms = 2 * (z - mean).abs().log() + log_shares[:, None]
+            k_hat = evidence_of(log_terms).k_hat
+            assert k_hat is not None
+            # Of a coordinate that does not vary, NaN.
+            largest = max(largest, float(k_hat.nan_to_num(nan=-math.inf).max()))
+        return largest
 
     def _missed(self, found: _Weighed, paths: Paths) -> float:
         """Nats of evidence that the paths find beyond the guide's: other modes, wider tails."""

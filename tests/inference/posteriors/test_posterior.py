@@ -99,6 +99,7 @@ def test_draws_by_weights_have_the_density_that_is_said() -> None:
     "name",
     [
         "eight schools",
+        "random walk of counts",  # whose weights are good but for variances
         pytest.param("banana", marks=pytest.mark.slow),
         pytest.param("dogs", marks=pytest.mark.slow),
         pytest.param("counts, Poisson–lognormal", marks=pytest.mark.slow),
