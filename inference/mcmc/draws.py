@@ -103,8 +103,8 @@ class Draws(Result):
         sampler: The name of the sampler.
         settings: What adaptation arrived at (step size, trajectory length, ...), and what was asked
             for.
-        remarks: What went wrong or deserves a look, in words: chains that never moved, an
-            interrupted run.
+        remarks: What went wrong or deserves a look, in words: chains that never moved, or that
+            began anew where others were; an interrupted run.
 
     Examples:
         >>> line = toy.LinearRegression.simulated(50, 2)

@@ -53,6 +53,8 @@ _SPIKE = 1e-3
 # ... or this much, and −log p so many nats, and standard deviations √(D/2), above the median.
 _NARROW = 0.2
 _LESS_DENSE = (20.0, 3.0)
+# Iterations alone, of fewer of which a chain's own step size says too little.
+_ENOUGH_ALONE = 25
 
 
 def hmc(
@@ -309,7 +311,7 @@ class _Chains:
                 acceptance = self._search(self.jitter[i])
             else:
                 if i == alone:
-                    self._free_the_caught()
+                    self._free_the_caught(alone)
                     self._share_step_sizes()
                     self._rescale(scales)
                     scales = Scales()
@@ -451,22 +453,29 @@ class _Chains:
         self.steps.restart(self.steps.step.median(0, keepdim=True).values)
         self.known_step = None
 
-    def _free_the_caught(self) -> None:
+    def _free_the_caught(self, alone: int) -> None:
         """Lets chains that are caught begin anew where others are, and says so.
 
         They hold up all others, whose common step would shrink until these few can move. What is
         narrow and less dense has hardly any mass; a spike is what no common step can enter.
+
+        Args:
+            alone: How many iterations each chain had to learn a step size of its own.
         """
+        if alone < _ENOUGH_ALONE:
+            return
         own = self.steps.average
         ratio = own / own.median(0).values
         above = self.state.energy - self.state.energy.median(0).values
         nats, deviations = _LESS_DENSE
-        is_empty = above > nats + deviations * math.sqrt(self.state.q.shape[-1] / 2)
+        size = self.state.q.shape[-1]
+        is_empty = above > nats + deviations * math.sqrt(size / 2)
         is_caught = (ratio < _SPIKE) | ((ratio < _NARROW) & is_empty)
         if not bool(is_caught.any()):
             return
         self.state = self.state.begun_anew(is_caught)
-        numbers = ", ".join(map(str, is_caught.any(1).nonzero().flatten().tolist()))
+        chains = is_caught.any(1).nonzero().flatten().tolist()
+        numbers = ", ".join(map(str, chains))
         remark = (
             "chains that were caught in warm-up, where the posterior is much narrower and less "
             f"dense than elsewhere or has a spike, and began anew where others are: {numbers}; a "

@@ -48,14 +48,15 @@ class State(NamedTuple):
         Args:
             which: Those chains of each block, (C, B); at least one of a block stays.
         """
-        state = State(*[part.clone() for part in self])
+        rows = torch.arange(len(which), device=which.device)
+        sources = rows[:, None].repeat(1, which.shape[1])
         for block in which.any(0).nonzero().flatten():
-            moved = which[:, block].nonzero().flatten()
-            others = (~which[:, block]).nonzero().flatten()
-            places = others[torch.arange(len(moved), device=others.device) % len(others)]
-            for new, old in zip(state, self, strict=True):
-                new[moved, block] = old[places, block]
-        return state
+            others = rows[~which[:, block]]
+            moved = rows[which[:, block]]
+            turns = rows[: len(moved)] % len(others)
+            sources[moved, block] = others[turns]
+        blocks = torch.arange(which.shape[1], device=which.device)
+        return State(*[part[sources, blocks] for part in self])
 
 
 class Transition(NamedTuple):

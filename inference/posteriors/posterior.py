@@ -45,7 +45,8 @@ _DENSE = 500  # latents, above which a guide has no full covariance
 _SVI_STEPS = 1000
 _FIRST = 2000  # weights by which a guide is judged
 _LEAST, _MOST = 10_000, 40_000  # weights that are drawn if they suffice
-_OFF = 0.03  # what heavy tails of the weights may leave of a variance, of which it is a share
+_HIDDEN = 0.03  # the share of a variance that heavy tails of the weights may hide
+_COLUMNS = 100  # whose k̂ are computed at once
 _WEIGHTED_CHAINS = 4  # into which independent draws are laid
 _MISSED = 0.1  # nats of evidence that other paths find beyond the guide's
 _MIXED = 1.1  # R̂, below which a second run begins where the first one ended
@@ -82,10 +83,10 @@ def posterior(
     Pathfinder finds where the mass is. A Gaussian is fitted by batch and match (above 500 latents,
     or where that fails, a diagonal one by SVI), and judged by Pareto k̂ of its weights w = p/q.
     Where that is below min(1 − 1/log₁₀ K, 0.7), that of w (z − E z)² so low that all variances are
-    known (K^(k̂ − 1) < 0.03), no path has found evidence beyond the guide's, and enough draws can be
-    had, they are the draws of the guide by their smoothed weights; else those of HMC, which begins
-    at draws of the paths, and once more, longer, where the first run is not good; in smaller steps
-    if it diverged or did not mix.
+    known (K^(k̂ − 1) < 0.03), no path has found evidence beyond the guide's, and enough draws can
+    be had, they are the draws of the guide by their smoothed weights; else those of HMC, which
+    begins at draws of the paths, and once more, longer, where the first run is not good; in smaller
+    steps if it diverged or did not mix.
 
     Args:
         model: Any Pyro program with continuous latents, shared or one for each datum. Discrete ones
@@ -285,7 +286,7 @@ class _Search:
             evaluated += count
             shape = self._shape_of_spreads(found)
             of_spreads = f" ({shape:.2f} of variances)"
-            is_trusted = found.k_hat < k_hat_limit(count) and count ** (shape - 1) < _OFF
+            is_trusted = found.k_hat < k_hat_limit(count) and count ** (shape - 1) < _HIDDEN
             found = found._replace(is_enough=is_trusted and found.ess >= self._ess)
         said = f"k̂ {found.k_hat:.2f}{of_spreads}, {found.ess / len(found.points):.0%} effective"
         if missed >= _MISSED:
@@ -415,16 +416,17 @@ class _Search:
         Variances are sums of these, whose tails are heavier than those of the weights alone. A sum
         of K terms is off by the order of K^(k̂ − 1), and by K^(−½) at the least.
         """
-        log_shares = found.log_weights.log_softmax(0)
+        log_shares = found.log_weights.log_softmax(0)[:, None]
         largest = -math.inf
         for value in self._potential.constrain(found.points).values():
-            z = value.double().reshape(len(log_shares), -1)
-            mean = (log_shares.exp()[:, None] * z).sum(0)
-            log_terms = 2 * (z - mean).abs().log() + log_shares[:, None]
-            k_hat = evidence_of(log_terms).k_hat
-            assert k_hat is not None
-            # Of a coordinate that does not vary, NaN.
-            largest = max(largest, float(k_hat.nan_to_num(nan=-math.inf).max()))
+            for z in value.reshape(len(log_shares), -1).split(_COLUMNS, 1):
+                mean = (log_shares.exp() * z).sum(0)
+                log_squares = 2 * (z - mean).abs().log()
+                k_hat = evidence_of(log_squares + log_shares).k_hat
+                assert k_hat is not None
+                # Of a coordinate that does not vary, NaN.
+                known = k_hat.nan_to_num(nan=-math.inf)
+                largest = max(largest, float(known.max()))
         return largest
 
     def _missed(self, found: _Weighed, paths: Paths) -> float:
