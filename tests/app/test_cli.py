@@ -294,6 +294,7 @@ class TestResume:
         call("fit", model, "--out", tmp_path / "halves", "--resume", "--epochs", 4)
         assert weights(tmp_path / "halves") == weights(tmp_path / "whole")
 
+    @pytest.mark.long
     def test_fewer_epochs_than_done_are_refused_and_an_old_score_is_marked(
         self, tmp_path: Path
     ) -> None:

@@ -162,6 +162,7 @@ class TestFit:
         assert "the classifier of digits reads 0.9" in said
         assert "semantic" in json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["metrics"]
 
+    @pytest.mark.long
     def test_collapse_is_a_line_said_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -255,6 +255,7 @@ def test_a_file_of_a_newer_version_says_so(packed: Path, tmp_path: Path) -> None
     refuse(tmp_path, "newer version")
 
 
+@pytest.mark.long
 def test_foreign_files_are_refused(fitted: Path, tmp_path: Path) -> None:
     shutil.copy(fitted / "checkpoint.pt", tmp_path / "run.zip")
     refuse(tmp_path, "expected a 'ppl-gen pack 1' file")

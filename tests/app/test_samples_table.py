@@ -105,6 +105,7 @@ class TestRows:
 
 
 class TestFeatures:
+    @pytest.mark.long
     def test_of_a_classifier_are_of_one_scale(self) -> None:
         digits = data.load("digits")
         chosen = choose("classifier", digits, 0)

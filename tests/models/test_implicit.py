@@ -68,6 +68,7 @@ def _linear_gan() -> tuple[Any, Any, Tensor]:
     return Observed(GAN(StandardNormal(2), decoder), Gaussian(0.5)), exact, simulate(exact, 40)
 
 
+@pytest.mark.long
 def test_the_density_of_a_generator_is_exact() -> None:
     program, exact, x = _linear_gan()
     truth = exact.exact_log_evidence(x)

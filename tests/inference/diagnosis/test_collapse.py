@@ -150,6 +150,7 @@ class TestAgainstClosedForms:
         assert found.verdict.tags == ("in-use", "near-ceiling")
         assert found.verdict.passes
 
+    @pytest.mark.long
     def test_a_guide_without_moments_of_its_own(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         """The same posterior as a transformed distribution, whose mean Pyro does not know: moments
         are those of draws.

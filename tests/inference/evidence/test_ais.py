@@ -261,6 +261,7 @@ class TestSampler:
             moved.append((*state[:5], acceptance))
         torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.long
     def test_from_a_guide_refitted_to_these_data(self) -> None:
         program = ppca()
         x = simulate(program, 12)

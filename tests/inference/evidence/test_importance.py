@@ -213,6 +213,7 @@ class TestElbo:
 
 
 class TestEstimate:
+    @pytest.mark.long
     def test_the_error_is_that_of_repetitions(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         program, x = ppca
         runs = [log_evidence(program, wide(program), x, particles=200, seed=i) for i in range(100)]
@@ -315,6 +316,7 @@ class TestPromises:
         log_evidence(program, guide, x[:3], particles=particles, chunk=chunk, engine="eager")
         assert sizes <= seen
 
+    @pytest.mark.long
     def test_chunks_do_not_matter(self, ppca: tuple[toy.PPCA, Tensor]) -> None:
         """However the work is cut, every draw is used once.
 

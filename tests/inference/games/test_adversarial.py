@@ -144,6 +144,7 @@ def test_labels_that_the_program_does_not_take_are_left_out() -> None:
     assert math.isfinite(float(metrics["critic"]))
 
 
+@pytest.mark.long
 def test_the_label_reaches_generator_and_critic() -> None:
     program = cgan((2,), 1, classes=2, hidden=(32,))
     critic, average = mlp_critic((2,), classes=2, hidden=(32,)), moving_average(program, 0.99)

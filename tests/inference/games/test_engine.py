@@ -165,6 +165,7 @@ def test_parameters_that_were_replaced_are_said() -> None:
         step(torch.rand(6, 2))
 
 
+@pytest.mark.long
 def test_frozen_weights_and_new_rates_are_minded() -> None:
     found = []
     for engine in ("fx", "eager"):

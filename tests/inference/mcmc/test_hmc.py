@@ -89,6 +89,7 @@ def test_energies_of_all_chains_are_those_of_each(name: str) -> None:
 
 
 class TestLocal:
+    @pytest.mark.long
     def test_each_datum_has_its_own_exact_posterior(self) -> None:
         program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
         x = simulate(program, 40)
@@ -141,6 +142,7 @@ class TestLocal:
         assert [now.done for now in seen] == sorted(now.done for now in seen)
         assert seen[-1].done == seen[-1].total == 3 * 400
 
+    @pytest.mark.long
     def test_an_interrupt_leaves_the_data_that_are_done(self) -> None:
         program = toy.PPCA(torch.randn(6, 2), torch.zeros(6), 0.5)
 
@@ -464,6 +466,7 @@ def test_draws_are_draws() -> None:
     assert isinstance(hmc(_fine, torch.ones(()), draws=5, warmup=5, chains=2, seed=0), Draws)
 
 
+@pytest.mark.long
 def test_a_chain_in_a_spike_of_the_density_does_not_hold_up_the_others() -> None:
     """Where sigma goes to zero as x goes to y the density has no bound, but hardly any mass."""
 
@@ -502,6 +505,7 @@ def test_a_chain_caught_where_hardly_any_mass_is_does_not_hold_up_the_others() -
     assert float(draws.samples["x"].max()) < 6.0
 
 
+@pytest.mark.long
 def test_two_modes_of_equal_mass_keep_their_chains() -> None:
     """The narrower one is denser: no chain of it is taken for caught."""
 

@@ -148,6 +148,7 @@ class TestSampling:
         spread = (draws.sd["z"] - sigma.diagonal().sqrt()) / draws.mcse_sd["z"]
         assert float(spread.abs().max()) < 4
 
+    @pytest.mark.long
     def test_a_round_one_keeps_its_diagonal(self) -> None:
         options = {"draws": 10, "warmup": 60, "chains": 16, "engine": "fx", "seed": 0}
         draws = hmc(self.gaussian, torch.tensor([0.1, 1.0, 10.0]).diag(), **options)

@@ -379,6 +379,7 @@ class TestDiscrete:
 
 
 class TestArviz:
+    @pytest.mark.long
     def test_it_is_imported_when_it_is_needed(self, tmp_path: Path) -> None:
         code = (
             "import sys, ppl_gen.inference; "
