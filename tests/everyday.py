@@ -7,11 +7,11 @@ deviations by long chains are in everyday.json, which `python tests/everyday.py`
 
 from __future__ import annotations
 
-__all__ = ["EVERYDAY", "Everyday", "reference"]
+__all__ = ["EVERYDAY", "Error", "Everyday", "error_of", "reference"]
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -472,6 +472,29 @@ def reference(name: str) -> dict[str, tuple[Tensor, Tensor]]:
     for site, (mean, sd) in held["sites"].items():
         found[site] = (torch.tensor(mean).double(), torch.tensor(sd).double())
     return found
+
+
+class Error(NamedTuple):
+    """How far a posterior is off, at the most, in standard deviations."""
+
+    mean: float
+    sd: float
+
+
+def error_of(name: str, means: Mapping[str, Tensor], sds: Mapping[str, Tensor]) -> Error:
+    """The largest errors of a mean and of a standard deviation, of all sites with a reference.
+
+    Args:
+        name: Of a posterior in `EVERYDAY`.
+        means: What is held against its reference, by site.
+        sds: The same of standard deviations.
+    """
+    of_means = []
+    of_sds = []
+    for site, (mean, sd) in reference(name).items():
+        of_means.append(float(((means[site] - mean) / sd).abs().max()))
+        of_sds.append(float((sds[site] / sd - 1).abs().max()))
+    return Error(max(of_means), max(of_sds))
 
 
 def _computed(name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from everyday import EVERYDAY, reference
+from everyday import EVERYDAY, error_of
 from torch import Tensor
 
 from ppl_gen.inference import GaussianGuide, Pathfinder, match_step
@@ -99,13 +99,10 @@ def errors(name: str, seed: int) -> str:
     for _ in range(_STEPS):
         step(*everyday.data)
     drawn = step.guide.sample(_JUDGED)
-    means = []
-    sds = []
-    for site, (mean, sd) in reference(name).items():
-        values = drawn[site].double()
-        means.append(float(((values.mean(0) - mean) / sd).abs().max()))
-        sds.append(float((values.std(0) / sd - 1).abs().max()))
-    return f"| {name}, seed {seed} | {step.gradients} | {max(means):.3f} | {max(sds):.3f} |"
+    means = {site: value.double().mean(0) for site, value in drawn.items()}
+    sds = {site: value.double().std(0) for site, value in drawn.items()}
+    off = error_of(name, means, sds)
+    return f"| {name}, seed {seed} | {step.gradients} | {off.mean:.3f} | {off.sd:.3f} |"
 
 
 def main() -> None:

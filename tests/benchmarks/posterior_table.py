@@ -15,37 +15,14 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from everyday import EVERYDAY, reference
+from everyday import EVERYDAY, error_of
 
-from ppl_gen.inference import GradedPosterior, posterior
+from ppl_gen.inference import posterior
 
 HEADINGS = ("posterior", "latents", "by", "gradients", "seconds", "grade", "mean off", "sd off")
-
-
-class Error(NamedTuple):
-    """How far a posterior is off, at the most, in standard deviations."""
-
-    mean: float
-    sd: float
-
-
-def error_of(name: str, found: GradedPosterior) -> Error:
-    """The largest errors over all sites that have a reference.
-
-    Args:
-        name: Of the posterior.
-        found: What is held against it.
-    """
-    means = []
-    sds = []
-    for site, (mean, sd) in reference(name).items():
-        means.append(float(((found.mean[site] - mean) / sd).abs().max()))
-        sds.append(float((found.sd[site] / sd - 1).abs().max()))
-    return Error(max(means), max(sds))
 
 
 def row(name: str) -> str:
@@ -54,7 +31,7 @@ def row(name: str) -> str:
     began = time.perf_counter()
     found = posterior(everyday.model, *everyday.data, seed=0)
     seconds = time.perf_counter() - began
-    error = error_of(name, found)
+    error = error_of(name, found.mean, found.sd)
     width = sum([site.numel() for site in found.mean.values()])
     if found.guide is not None:
         width = len(found.guide.mean)
